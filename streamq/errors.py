@@ -1,0 +1,161 @@
+"""Everything that streamq raises.
+
+    StreamqError
+    ├── ConfigError (ValueError)                a setting, an option or a declaration is wrong
+    ├── Unroutable (LookupError)                no binding leads from the exchange to a queue
+    ├── TaskNotFound (LookupError)              no task has this name
+    ├── EncodeError (ValueError)                a value cannot be written as this content type
+    ├── DecodeError (ValueError)                bytes cannot be read back
+    │   └── ContentDisallowed (ValueError)      … because the content type is not accepted
+    ├── QueueFull                               the queue holds max_length messages
+    ├── BrokerUnavailable (ConnectionError)     Redis cannot be used
+    │   ├── BrokerFull                          … because it is out of memory
+    │   └── PublishUnknown                      … and whether it accepted the message is unknown
+    ├── ResultTimeout (TimeoutError)            the result did not come in time
+    ├── TaskError                               a remote exception whose class is not loaded here
+    ├── Revoked                                 the task was revoked before it ended
+    ├── WorkerLost                              the process that ran the task died
+    ├── TimeLimitExceeded                       the task was stopped at its hard limit
+    ├── MaxRetriesExceeded                      the task may not be tried again
+    ├── PartlyPublished                         enqueue_many stopped half-way
+    └── SoftTimeLimitExceeded                   raised inside a task at its soft limit
+
+``Ignore`` and ``Reject`` are not errors but a task's way to say how its message ends.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+class StreamqError(Exception):
+    """The base of everything streamq raises.
+
+    Says what happened, then what is known, then what to do::
+
+        raise TaskNotFound(
+            "no task named 'tasks.ad'",
+            known={"registered": "2 tasks from tasks.py"},
+            advice=["did you mean 'tasks.add'?"],
+        )
+    """
+
+    def __init__(
+        self,
+        what: str = "",
+        /,
+        *,
+        known: Mapping[str, object] | None = None,
+        advice: Iterable[str] = (),
+    ) -> None:
+        super().__init__(explain(what, known or {}, advice))
+
+
+def explain(what: str, known: Mapping[str, object], advice: Iterable[str]) -> str:
+    """Lay the three parts of a message out: one fact a line, then one proposal a line."""
+    width = max(map(len, known), default=0)
+    facts = [f"  {name:<{width}}  {value}" for name, value in known.items()]
+    return "\n".join([what, *facts, *(f"  → {line}" for line in advice)])
+
+
+class ConfigError(StreamqError, ValueError):
+    """A setting, an option or a declaration is wrong."""
+
+
+class Unroutable(StreamqError, LookupError):
+    """No binding leads from the exchange to a queue; nothing was written."""
+
+
+class TaskNotFound(StreamqError, LookupError):
+    """No task has this name."""
+
+
+class EncodeError(StreamqError, ValueError):
+    """A value cannot be written as the content type asked for."""
+
+
+class DecodeError(StreamqError, ValueError):
+    """Bytes cannot be read back as the content type they claim."""
+
+
+class ContentDisallowed(DecodeError):
+    """The content type is not in ``accept_content``; the bytes were not looked at."""
+
+
+class QueueFull(StreamqError):
+    """The queue holds ``max_length`` messages; nothing was written."""
+
+
+class BrokerUnavailable(StreamqError, ConnectionError):
+    """Redis cannot be reached, or refuses to work."""
+
+
+class BrokerFull(BrokerUnavailable):
+    """Redis is out of memory; nothing was written."""
+
+
+class PublishUnknown(BrokerUnavailable):
+    """Redis was lost before it answered; sending again with the same id is safe."""
+
+
+class ResultTimeout(StreamqError, TimeoutError):
+    """The result did not come in time; the message says where the task is."""
+
+
+class Revoked(StreamqError):
+    """The task was revoked before it ended."""
+
+
+class WorkerLost(StreamqError):
+    """The process that ran the task died."""
+
+
+class TimeLimitExceeded(StreamqError):
+    """The task was stopped at its hard time limit."""
+
+
+class SoftTimeLimitExceeded(StreamqError):
+    """Raised inside a task when its soft time limit has passed."""
+
+
+class MaxRetriesExceeded(StreamqError):
+    """The task has been retried as often as it may."""
+
+
+class PartlyPublished(StreamqError):
+    """``enqueue_many`` stopped half-way; ``__cause__`` says why.
+
+    ``accepted`` are the results of what Redis accepted, ``remaining`` the signatures
+    that were not sent.
+    """
+
+    accepted: Sequence[Any] = ()
+    remaining: Sequence[Any] = ()
+
+
+class TaskError(StreamqError):
+    """What a task raised elsewhere, when that class is not already loaded here.
+
+    ``type`` is the dotted name of the class, ``message`` its text and ``traceback`` the
+    remote traceback.
+    """
+
+    def __init__(self, type: str = "", message: str = "", traceback: str = "") -> None:
+        super().__init__(f"{type}: {message}" if message else type)
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (TaskError, (self.type, self.message, self.traceback))
+
+
+class Ignore(Exception):
+    """Raised by a task: forget this message and store no result."""
+
+
+class Reject(Exception):
+    """Raised by a task: give the message back, or put it to the dead letters."""
+
+    def __init__(self, reason: str = "", *, requeue: bool = False) -> None:
+        super().__init__(reason)
+        self.requeue = requeue

@@ -1,0 +1,194 @@
+"""What people write for a value, and the value: durations, sizes, numbers, yes and no, lists.
+
+Every reader takes what was written and the name under which it was written; it returns
+the value or raises a ConfigError that shows both and says what would be accepted.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from decimal import Decimal
+
+from streamq.errors import ConfigError
+
+#: Seconds in each unit that a duration may name, in the order in which they are written.
+DURATIONS = {
+    "w": Decimal(604_800),
+    "d": Decimal(86_400),
+    "h": Decimal(3_600),
+    "m": Decimal(60),
+    "s": Decimal(1),
+    "ms": Decimal("0.001"),
+}
+#: A hundred years: anything longer is a mistake, and would leave the range of Redis' clocks.
+LONGEST = 100 * 365 * 86_400.0
+
+#: Powers of 1024, as Redis and its peers count memory: MB and MiB are the same here.
+SIZES = {
+    "": 1,
+    "B": 1,
+    **{f"{letter}B": 1024**power for power, letter in enumerate("KMGT", 1)},
+    **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)},
+}
+#: The largest whole number that Lua, and so every script, can hold exactly.
+LARGEST = 2**53
+
+NUMBER = r"\d+(?:\.\d+)?"
+DURATION = re.compile(
+    "".join(rf"(?:({NUMBER})\s*{unit}\s*)?" for unit in DURATIONS), re.ASCII | re.IGNORECASE
+)
+SIZE = re.compile(rf"({NUMBER})\s*((?:[KMGT]I?)?B)?", re.ASCII | re.IGNORECASE)
+
+TRUTHS = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
+
+
+def seconds(value: object, name: str) -> float:
+    """Read a duration: seconds, a timedelta, or text such as "30", "30s", "1h30m", "250ms"."""
+    result = _seconds(value)
+    if result is None or not 0 <= result <= LONGEST:  # NaN fails every comparison
+        raise ConfigError(
+            f"{name} is not a duration: {shown(value)}",
+            advice=[
+                'write seconds (30), a timedelta, or text: "30s", "5m", "1h30m", "2d", "250ms"',
+                "at least 0 and at most 100 years",
+            ],
+        )
+    return result
+
+
+def size(value: object, name: str) -> int:
+    """Read a size in bytes: a whole number, or text such as "300MB", "1MiB", "16 KiB".
+
+    KB, MB, GB and TB are powers of 1024 like KiB, MiB, GiB and TiB.
+    """
+    result = _size(value)
+    if result is None or not 0 <= result <= LARGEST:
+        raise ConfigError(
+            f"{name} is not a size: {shown(value)}",
+            advice=['write bytes (1048576), or text: "512B", "16 KiB", "300MB", "1GiB"'],
+        )
+    return result
+
+
+def whole(value: object, name: str, *, least: int = 0, most: int = LARGEST) -> int:
+    """Read a whole number between ``least`` and ``most``, both included."""
+    number: int | None = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,17}", value.strip(), re.ASCII):
+        number = int(value)
+    if number is None or not least <= number <= most:
+        bounds = f"at least {least}" if most == LARGEST else f"from {least} to {most}"
+        raise ConfigError(f"{name} must be a whole number, {bounds}: {shown(value)}")
+    return number
+
+
+def truth(value: object, name: str) -> bool:
+    """Read True or False, or the words people use for them."""
+    if isinstance(value, bool):
+        return value
+    answer = TRUTHS.get(value.strip().lower()) if isinstance(value, str) else None
+    if answer is None:
+        raise ConfigError(
+            f"{name} must be true or false: {shown(value)}",
+            advice=["as text: true, yes, on, 1 or false, no, off, 0"],
+        )
+    return answer
+
+
+def text(value: object, name: str) -> str:
+    """Read text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{name} must be text, and not empty: {shown(value)}")
+    return value.strip()
+
+
+def texts(value: object, name: str) -> tuple[str, ...]:
+    """Read a list of texts: a list, tuple or set, or one text with commas."""
+    if isinstance(value, str):
+        return tuple(part for part in map(str.strip, value.split(",")) if part)
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise ConfigError(
+            f'{name} must be a list of texts, or one text such as "a,b": {shown(value)}'
+        )
+    parts = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+    return tuple(text(part, name) for part in parts)
+
+
+def choice(value: object, name: str, allowed: Iterable[str]) -> str:
+    """Read one of the words that are ``allowed``; case does not matter."""
+    allowed = tuple(allowed)
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word not in allowed:
+        near = nearest(word, allowed)
+        raise ConfigError(
+            f"{name} must be one of {', '.join(allowed)}: {shown(value)}",
+            advice=[f"did you mean {near!r}?"] if near else (),
+        )
+    return word
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of ``names`` that ``name`` may be a slip of, if there is one."""
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as an error shows it: never longer than a line, whatever it is."""
+    try:
+        line = repr(value)
+    except Exception:  # a foreign __repr__, or an int of thousands of digits
+        return f"a value of type {type(value).__name__}"
+    return line if len(line) <= 80 else line[:77] + "..."
+
+
+def mask_url(url: str) -> str:
+    """Return ``url`` with its password, if it has one, replaced by ``***``.
+
+    Looks for the last ``@``: a password with an ``@`` or ``/`` that should have been
+    escaped is not shown either.
+    """
+    masked = re.sub(
+        r"^([^:/@]+://[^:/@]*:|(?![^:/@]+://)[^:/@]*:).+@", r"\1***@", url, flags=re.DOTALL
+    )
+    return re.sub(r"([?&]password=)[^&#]+", r"\1***", masked)
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, float):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        # An int may be too large for a float; whatever is above the limit is refused anyway.
+        return float(min(value, 2 * int(LONGEST)))
+    if isinstance(value, str):
+        return _seconds_of_text(value.strip())
+    return None
+
+
+def _seconds_of_text(value: str) -> float | None:
+    if re.fullmatch(NUMBER, value, re.ASCII):
+        return float(value)
+    found = DURATION.fullmatch(value)
+    if not found or not any(found.groups()):
+        return None
+    # Decimal, so that "1.1s" and "1100ms" are the same float.
+    parts = zip(found.groups(), DURATIONS.values(), strict=True)
+    return float(sum((Decimal(number) * each for number, each in parts if number), Decimal(0)))
+
+
+def _size(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or not (found := SIZE.fullmatch(value.strip())):
+        return None
+    number, unit = found.groups()
+    exact = Decimal(number) * SIZES[(unit or "").upper()]
+    return math.floor(exact) if exact <= LARGEST else None
