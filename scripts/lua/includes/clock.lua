@@ -1,0 +1,6 @@
+-- The only time there is: the server's, in milliseconds.
+
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end

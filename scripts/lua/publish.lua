@@ -1,0 +1,298 @@
+#!lua
+-- Publish messages: all of them to all queues that want them, or none.
+--
+-- KEYS  root of the namespace, such as {streamq}
+-- ARGV  lane, number               who publishes, and its how-manieth call this is ('' '' for
+--                                  none): a call sent again gets the answer it got before
+--       then for each message:
+--       exchange, routing key      the exchange '' leads to the queue named by the key
+--       id                         or '' for QUEUE-ENTRYID
+--       window                     milliseconds in which the same id is accepted once, or 0
+--       keep                       1: write a record of the task; 0: do not
+--       priority                   0–9, or ''
+--       count, then as many header names and values; values are canonical text
+--                                  (i:1  f:1.0  s:text  b:true  v:)
+--       count, then as many names and values for the stream; the first name is `task`
+--
+-- Answers one text for each message: the queues it went to, joined by ':'.
+-- Refuses, having written nothing, with (messages are counted from 0; words are
+-- percent-escaped, so that one space parts them)
+--   UNROUTABLE message exchange key   no binding leads to a queue
+--   NOEXCHANGE message exchange       no such exchange
+--   QUEUEFULL message queue limit     the queue would hold more than its max_length
+--   STALE number newer                the lane has published under a newer number since
+--   BADMESSAGE message reason         ARGV is not as described above
+--
+-- @include keys
+-- @include clock
+-- @include route
+
+local LANE_MEMORY_MS = 600000 -- a reply is asked for again within seconds, or never
+local MOST_PAIRS = 3900 -- two values each, and `unpack` ends near 8000
+
+-- What a lane was answered, if it asks again; or a refusal.
+local function answered_before(lane, number)
+  local memory = redis.call('GET', keys.lane(lane))
+  if not memory then
+    return nil
+  end
+  local end_of_number = string.find(memory, '\n', 1, true)
+  local last = string.sub(memory, 1, end_of_number - 1)
+  if last == number then
+    local answers = {}
+    for answer in string.gmatch(string.sub(memory, end_of_number + 1), '[^\n]+') do
+      answers[#answers + 1] = answer
+    end
+    return answers
+  elseif tonumber(last) > tonumber(number) then
+    return refusal('STALE', number, last)
+  end
+end
+
+-- A count of headers or fields, and the position of the last value in ARGV.
+local function block(at)
+  local count = tonumber(ARGV[at])
+  local whole = count and count % 1 == 0 and count >= 0 and count <= MOST_PAIRS
+  if whole and at + 2 * count <= #ARGV then
+    return count, at + 2 * count
+  end
+end
+
+-- The message that begins at a position of ARGV, and the position after it.
+-- Fields stay in ARGV: XADD takes them from there.
+local function message_at(at)
+  local headers, headers_end = block(at + 6)
+  if not headers then
+    return nil, 'bad-header-count'
+  end
+  local fields, last = block(headers_end + 1)
+  local id, window, priority = ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 5]
+  if not fields then
+    return nil, 'bad-field-count'
+  elseif fields < 1 or ARGV[headers_end + 2] ~= 'task' then
+    return nil, 'first-field-is-not-task'
+  elseif not window or window < 0 or window % 1 ~= 0 then
+    return nil, 'bad-window'
+  elseif window > 0 and id == '' then
+    return nil, 'window-without-id'
+  elseif priority ~= '' and not string.find(priority, '^[0-9]$') then
+    return nil, 'bad-priority'
+  end
+  return {
+    exchange = ARGV[at],
+    key = ARGV[at + 1],
+    id = id,
+    window = window,
+    keep = ARGV[at + 4] == '1',
+    priority = tonumber(priority) or 0,
+    headers_from = at + 7,
+    headers_to = headers_end,
+    from = headers_end + 2,
+    to = last,
+    task = ARGV[headers_end + 3],
+  },
+    last + 1
+end
+
+local function read_messages()
+  local messages, at = {}, 3
+  while at <= #ARGV do
+    local message, after = message_at(at)
+    if not message then
+      return nil, refusal('BADMESSAGE', #messages, after)
+    end
+    messages[#messages + 1] = message
+    at = after
+  end
+  return messages
+end
+
+-- Give those messages their answer whose id was accepted before, or stands twice in this call.
+local function recall(messages)
+  local first = {}
+  for _, message in ipairs(messages) do
+    if message.window > 0 then
+      message.answer = redis.call('GET', keys.dedup(message.id)) or nil
+      message.same_as = first[message.id]
+      first[message.id] = first[message.id] or message
+    end
+  end
+end
+
+-- Queues and places are looked up once a call, however many messages go there.
+local known_queues = {}
+local known_places = {}
+
+local function queue_named(name)
+  local queue = known_queues[name]
+  if not queue then
+    local settings = redis.call('HGET', keys.queues, name)
+    queue = {
+      name = name,
+      stream = keys.queue(name),
+      declared = settings ~= false,
+      max_priority = nil,
+      max_length = nil,
+      length = 0,
+    }
+    if settings and settings ~= '{}' then
+      settings = cjson.decode(settings)
+      queue.max_priority = tonumber(settings.max_priority)
+      queue.max_length = tonumber(settings.max_length)
+    end
+    if queue.max_length then
+      for _, stream in ipairs(keys.streams(name)) do
+        queue.length = queue.length + redis.call('XLEN', stream)
+      end
+    end
+    known_queues[name] = queue
+  end
+  return queue
+end
+
+-- Exchange, key and headers as one text that no other three share.
+local function place_of(message)
+  local place = message.exchange .. '\n' .. #message.key .. '\n' .. message.key
+  for i = message.headers_from, message.headers_to do
+    place = place .. '\n' .. #ARGV[i] .. '\n' .. ARGV[i]
+  end
+  return place
+end
+
+-- What route() answers, as {queues, answer}.  The default exchange needs no walk.
+local function look_up(message)
+  if message.exchange == '' then
+    local queue = queue_named(message.key)
+    return { queues = queue.declared and { queue } or {}, answer = queue.name }
+  end
+  local headers = { unpack(ARGV, message.headers_from, message.headers_to) }
+  local names = route(message.exchange, message.key, headers)
+  local queues = {}
+  for i, name in ipairs(names or {}) do
+    queues[i] = queue_named(name)
+  end
+  return names and { queues = queues, answer = table.concat(names, ':') }
+end
+
+-- The queues of a message and their names joined: {queues, answer}.  Nil for no exchange.
+local function destination_of(message)
+  local place = place_of(message)
+  local destination = known_places[place]
+  if not destination then
+    destination = look_up(message)
+    known_places[place] = destination
+  end
+  return destination
+end
+
+-- Give every other message its queues; returns the first refusal there is.
+local function find_room(messages)
+  for i, message in ipairs(messages) do
+    if not message.answer and not message.same_as then
+      local destination = destination_of(message)
+      if not destination then
+        return refusal('NOEXCHANGE', i - 1, message.exchange)
+      elseif not destination.queues[1] then
+        return refusal('UNROUTABLE', i - 1, message.exchange, message.key)
+      end
+      for _, queue in ipairs(destination.queues) do
+        if queue.max_length then
+          queue.length = queue.length + 1
+          if queue.length > queue.max_length then
+            return refusal('QUEUEFULL', i - 1, queue.name, queue.max_length)
+          end
+        end
+      end
+      message.destination = destination
+    end
+  end
+end
+
+local now = string.format('%.0f', clock()) -- as text: made once, not by every HSET
+
+-- A record that has a state stays as it is: it belongs to an earlier run of this id.
+-- One without a state was left by a waiter, and expires; from now on it is a task's.
+local function record(message, id, place, where)
+  local key = keys.task(id)
+  local chosen = message.window > 0
+  if chosen and redis.call('HEXISTS', key, 'state') == 1 then
+    return
+  end
+  redis.call('HSET', key, 'state', 'QUEUED', 'task', message.task, place, where, 'enqueued', now)
+  if chosen then
+    redis.call('PERSIST', key)
+  end
+end
+
+local function append(message, queue, id)
+  local stream = queue.stream
+  if queue.max_priority and message.priority > 0 then
+    stream = keys.queue(queue.name, math.min(message.priority, queue.max_priority))
+  end
+  if id == '' then
+    local entry = redis.call('XADD', stream, '*', unpack(ARGV, message.from, message.to))
+    id = queue.name .. '-' .. entry
+  else
+    redis.call('XADD', stream, '*', 'id', id, unpack(ARGV, message.from, message.to))
+  end
+  if message.keep then
+    record(message, id, 'queue', queue.name)
+  end
+end
+
+-- Returns the answer: the queues that have the message.
+local function write(message)
+  local queues, answer = message.destination.queues, message.destination.answer
+  if #queues == 1 then
+    append(message, queues[1], message.id)
+  else
+    for _, queue in ipairs(queues) do
+      append(message, queue, message.id == '' and '' or message.id .. '@' .. queue.name)
+    end
+    if message.keep and message.id ~= '' then
+      record(message, message.id, 'copies', answer)
+    end
+  end
+  if message.window > 0 then
+    redis.call('SET', keys.dedup(message.id), answer, 'PX', message.window)
+  end
+  return answer
+end
+
+local lane, number = ARGV[1], ARGV[2]
+
+if lane ~= '' then
+  if not tonumber(number) then
+    return refusal('BADMESSAGE', 0, 'bad-number')
+  end
+  local answers = answered_before(lane, number)
+  if answers then
+    return answers
+  end
+end
+
+local messages, malformed = read_messages()
+if malformed then
+  return malformed
+end
+recall(messages)
+local refused = find_room(messages)
+if refused then
+  return refused
+end
+
+local answers = {}
+for i, message in ipairs(messages) do
+  if message.same_as then
+    message.answer = message.same_as.answer
+  elseif not message.answer then
+    message.answer = write(message)
+  end
+  answers[i] = message.answer
+end
+
+if lane ~= '' then
+  local memory = number .. '\n' .. table.concat(answers, '\n')
+  redis.call('SET', keys.lane(lane), memory, 'PX', LANE_MEMORY_MS)
+end
+return answers

@@ -1,0 +1,1 @@
+"""What streamq keeps in Redis, and the only place that imports redis."""

@@ -1,0 +1,113 @@
+"""The name of every key; the same names stand in scripts/lua/includes/keys.lua."""
+
+from dataclasses import dataclass
+
+#: The consumer group of every queue's streams.
+GROUP = "workers"
+
+#: The highest priority level there is; level 0 is the queue's own stream.
+HIGHEST_LEVEL = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace, all in one hash slot."""
+
+    namespace: str = "streamq"
+
+    @property
+    def root(self) -> str:
+        """What every script is given as its only key."""
+        return f"{{{self.namespace}}}"
+
+    # Topology
+
+    @property
+    def exchanges(self) -> str:
+        """Hash: exchange → type."""
+        return f"{self.root}:exchanges"
+
+    @property
+    def alternates(self) -> str:
+        """Hash: exchange → the exchange to try where it matches nothing."""
+        return f"{self.root}:alternates"
+
+    @property
+    def queues(self) -> str:
+        """Hash: queue → settings as JSON."""
+        return f"{self.root}:queues"
+
+    def bindings(self, exchange: str) -> str:
+        """Hash: ``queue:NAME:KEY`` or ``exchange:NAME:KEY`` → arguments, as they were bound."""
+        return f"{self.root}:bindings:{exchange}"
+
+    def routes(self, exchange: str) -> str:
+        """Hash: the index of these bindings, which is all that publishing reads."""
+        return f"{self.root}:routes:{exchange}"
+
+    # Messages
+
+    def queue(self, name: str, level: int | None = None) -> str:
+        """Stream of a queue at a priority level; none and 0 mean the queue's own stream."""
+        return f"{self.root}:queue:{name}:p{level}" if level else f"{self.root}:queue:{name}"
+
+    def returned(self, name: str) -> str:
+        """Stream of what was handed back or recovered: it goes first."""
+        return f"{self.root}:queue:{name}:returned"
+
+    def streams(self, name: str, highest: int = HIGHEST_LEVEL) -> list[str]:
+        """Every stream of a queue, in the order in which they are served."""
+        levels = range(highest, -1, -1)
+        return [self.returned(name), *(self.queue(name, level) for level in levels)]
+
+    def task(self, id: str) -> str:
+        """Hash: state, result, times and worker of one task."""
+        return f"{self.root}:task:{id}"
+
+    def dedup(self, id: str) -> str:
+        """Text: where a message with a chosen id went, for the dedup window."""
+        return f"{self.root}:dedup:{id}"
+
+    def lane(self, lane: str) -> str:
+        """Text: the last number a producer published under, and the answer it got."""
+        return f"{self.root}:lane:{lane}"
+
+    def dead(self, name: str) -> str:
+        """The dead letters of a queue."""
+        return f"{self.root}:dead:{name}"
+
+    def dead_letter(self, name: str, id: str) -> str:
+        """One dead letter of a queue."""
+        return f"{self.root}:dead:{name}:{id}"
+
+    # Workers and waiters
+
+    @property
+    def leases(self) -> str:
+        """Sorted set: consumer → deadline by the server's clock."""
+        return f"{self.root}:leases"
+
+    def started(self, consumer: str) -> str:
+        """Hash: what a consumer acknowledged early and has not finished."""
+        return f"{self.root}:started:{consumer}"
+
+    def settled(self, consumer: str) -> str:
+        """The last settle call of a consumer, and the answer it got."""
+        return f"{self.root}:settled:{consumer}"
+
+    def reply(self, name: str) -> str:
+        """Stream: tells one waiting process which tasks have ended."""
+        return f"{self.root}:reply:{name}"
+
+    @property
+    def workers(self) -> str:
+        """The nodes that are up."""
+        return f"{self.root}:workers"
+
+    def worker(self, node: str) -> str:
+        """What one node says about itself."""
+        return f"{self.root}:worker:{node}"
+
+    def script(self, name: str) -> str:
+        """Hash: source, sha and protocol of a script, for producers in other languages."""
+        return f"{self.root}:script:{name}"

