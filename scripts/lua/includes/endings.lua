@@ -1,0 +1,61 @@
+-- How a task ends: its record is written once, and those who wait for it are told.
+
+local now = clock()
+
+local FINAL = { SUCCESS = true, FAILURE = true, REVOKED = true }
+
+local REPLY_LIFE_MS = 600000 -- a process that reads its replies reads them within seconds
+local REPLIES_KEPT = 10000
+local LARGEST_NEWS = 4096 -- what is larger is fetched by those who want it
+
+-- Tell the processes that wait.  Their names stand in the record, parted by spaces.
+local function tell_waiters(waiters, id, state, ...)
+  local fields, size = { ... }, 0
+  for _, text in ipairs(fields) do
+    size = size + #text
+  end
+  for waiter in string.gmatch(waiters, '%S+') do
+    local reply = keys.reply(waiter)
+    if size > LARGEST_NEWS then
+      redis.call('XADD', reply, 'MAXLEN', '~', REPLIES_KEPT, '*', 'id', id, 'state', state)
+    else
+      redis.call('XADD', reply, 'MAXLEN', '~', REPLIES_KEPT, '*', 'id', id, 'state', state, ...)
+    end
+    redis.call('PEXPIRE', reply, REPLY_LIFE_MS)
+  end
+end
+
+-- The record of a message that went to several queues lives until its last copy has ended.
+local function count_copy(id, expires_ms)
+  local base = keys.task(string.match(id, '^(.*)@') or '')
+  local copies = redis.call('HGET', base, 'copies')
+  if not copies then
+    return
+  end
+  local _, colons = string.gsub(copies, ':', ':')
+  if redis.call('HINCRBY', base, 'ended', 1) > colons and expires_ms > 0 then
+    redis.call('PEXPIRE', base, expires_ms)
+  end
+end
+
+-- Write the end of a task: a final state and further fields, as names and values.
+-- False, and nothing written, if the task has ended already.
+local function finish(id, state, expires_ms, ...)
+  local record = keys.task(id)
+  local before = redis.call('HMGET', record, 'state', 'waiters')
+  if FINAL[before[1]] then
+    return false
+  end
+  redis.call('HSET', record, 'state', state, 'finished', now, ...)
+  if expires_ms > 0 then
+    redis.call('PEXPIRE', record, expires_ms)
+  end
+  if before[2] then
+    redis.call('HDEL', record, 'waiters')
+    tell_waiters(before[2], id, state, ...)
+  end
+  if string.find(id, '@', 1, true) then
+    count_copy(id, expires_ms)
+  end
+  return true
+end

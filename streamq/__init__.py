@@ -1,0 +1,138 @@
+"""streamq: a task queue for Python, native to Redis Streams.
+
+    import streamq
+
+    app = streamq.App("shop", url="redis://localhost:6379/0")
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    add.enqueue(2, 3).get(timeout=5)
+
+Names are loaded when they are first used: the command line starts fast, and gevent can
+patch the standard library before anything else is imported.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: Where each public name is defined.
+HOMES = {
+    "streamq.api": "aenqueue default_app enqueue get_task_logger set_default task",
+    "streamq.app": "App",
+    "streamq.codec": "register_serializer",
+    "streamq.context": "Request Running current_task",
+    "streamq.errors": (
+        "BrokerFull BrokerUnavailable ConfigError ContentDisallowed DecodeError EncodeError "
+        "Ignore MaxRetriesExceeded PartlyPublished PublishUnknown QueueFull Reject "
+        "ResultTimeout Revoked SoftTimeLimitExceeded StreamqError TaskError TaskNotFound "
+        "TimeLimitExceeded Unroutable WorkerLost"
+    ),
+    "streamq.result": "Result as_completed",
+    "streamq.routing": "Binding Exchange Queue",
+    "streamq.states": "State",
+    "streamq.task": "Call Signature Task",
+}
+HOME_OF = {name: home for home, names in HOMES.items() for name in names.split()}
+
+__all__ = [
+    "App",
+    "Binding",
+    "BrokerFull",
+    "BrokerUnavailable",
+    "Call",
+    "ConfigError",
+    "ContentDisallowed",
+    "DecodeError",
+    "EncodeError",
+    "Exchange",
+    "Ignore",
+    "MaxRetriesExceeded",
+    "PartlyPublished",
+    "PublishUnknown",
+    "Queue",
+    "QueueFull",
+    "Reject",
+    "Request",
+    "Result",
+    "ResultTimeout",
+    "Revoked",
+    "Running",
+    "Signature",
+    "SoftTimeLimitExceeded",
+    "State",
+    "StreamqError",
+    "Task",
+    "TaskError",
+    "TaskNotFound",
+    "TimeLimitExceeded",
+    "Unroutable",
+    "WorkerLost",
+    "__version__",
+    "aenqueue",
+    "as_completed",
+    "current_task",
+    "default_app",
+    "enqueue",
+    "get_task_logger",
+    "register_serializer",
+    "set_default",
+    "task",
+]
+
+if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
+    from streamq.api import (
+        aenqueue,
+        default_app,
+        enqueue,
+        get_task_logger,
+        set_default,
+        task,
+    )
+    from streamq.app import App
+    from streamq.codec import register_serializer
+    from streamq.context import Request, Running, current_task
+    from streamq.errors import (
+        BrokerFull,
+        BrokerUnavailable,
+        ConfigError,
+        ContentDisallowed,
+        DecodeError,
+        EncodeError,
+        Ignore,
+        MaxRetriesExceeded,
+        PartlyPublished,
+        PublishUnknown,
+        QueueFull,
+        Reject,
+        ResultTimeout,
+        Revoked,
+        SoftTimeLimitExceeded,
+        StreamqError,
+        TaskError,
+        TaskNotFound,
+        TimeLimitExceeded,
+        Unroutable,
+        WorkerLost,
+    )
+    from streamq.result import Result, as_completed
+    from streamq.routing import Binding, Exchange, Queue
+    from streamq.states import State
+    from streamq.task import Call, Signature, Task
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home."""
+    home = HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'streamq' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *globals()]

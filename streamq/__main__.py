@@ -1,0 +1,5 @@
+"""``python -m streamq`` is ``streamq``."""
+
+from streamq.cli.main import main
+
+main()

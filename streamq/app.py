@@ -1,0 +1,318 @@
+"""The app: tasks, topology, settings and Redis, held together."""
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+
+from streamq import bundled
+from streamq.bulk import Bulk
+from streamq.config import Config
+from streamq.context import Running
+from streamq.errors import EncodeError
+from streamq.local import run_local
+from streamq.message import Envelope, new_id
+from streamq.options import checked
+from streamq.payload import Payloads
+from streamq.plans import Plans
+from streamq.registry import Registry, import_modules, import_related, task_name
+from streamq.result import Result
+from streamq.routing import Exchange, Queue, check_name
+from streamq.store.publisher import Publication, Refusal
+from streamq.store.results import Results
+from streamq.store.store import Store
+from streamq.task import Call, Signature, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Every app of this process, for those who ask for the default one.
+apps: "weakref.WeakSet[App]" = weakref.WeakSet()
+
+
+class App:
+    """A set of tasks and queues on one Redis.
+
+    ``url`` wins over every other place that names a Redis; without any, a bundled server
+    is found or started.  ``include`` names modules with tasks that a worker imports; other
+    keywords are settings.  Making an app does no I/O to Redis.
+    """
+
+    def __init__(
+        self,
+        name: str = "app",
+        *,
+        url: str | None = None,
+        include: Sequence[str] = (),
+        **settings: Any,
+    ) -> None:
+        self.name = check_name(name, "app name")
+        if include:
+            settings["include"] = include
+        self.conf = Config.load(code={"url": url, **settings})
+        self.tasks = Registry()
+        self.declared: list[Queue] = []
+        self.plans = Plans(self.conf, lambda: self.declared)
+        apps.add(self)
+
+    # What there is
+
+    @property
+    def queues(self) -> list[Queue]:
+        """The queues that this app declares."""
+        return list(self.declared)
+
+    @queues.setter
+    def queues(self, queues: Iterable[Queue]) -> None:
+        self.declared[:] = queues
+        self.plans.known.clear()
+
+    def add_queue(self, queue: Queue) -> None:
+        """Declare one more queue, in place of one of that name."""
+        others = [other for other in self.declared if other.name != queue.name]
+        self.queues = [*others, queue]
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self, /, *, bind: bool, **options: Any
+    ) -> Callable[[Callable[Concatenate[Running, P], R]], Task[P, R]]: ...
+    @overload
+    def task(self, /, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+    def task(self, function: Any = None, /, **options: Any) -> Any:
+        """Make a function a task of this app: ``@app.task`` or ``@app.task(queue="mail")``.
+
+        Options are those of a call, and ``name``, ``bind`` (the running task becomes the
+        first argument) and ``typing`` (False sends arguments unchecked).  Raises
+        ConfigError for an unknown option or a name that is taken.
+        """
+
+        def register(function: Callable[..., Any]) -> Task[..., Any]:
+            settled = checked(options, decorator=True)
+            name = check_name(settled.get("name") or task_name(function), "task name")
+            task: Task[..., Any] = Task(function, name, self, settled)
+            self.tasks.add(task)
+            return task
+
+        return register if function is None else register(function)
+
+    def signature(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Signature:
+        """A call of a task by name, with options; the code need not be importable here."""
+        task = self.tasks.tasks.get(name)
+        return Signature(
+            check_name(name, "task name"), tuple(args), kwargs or {}, checked(options), task
+        )
+
+    def autodiscover_tasks(self, packages: Iterable[str], related_name: str = "tasks") -> None:
+        """Import ``PACKAGE.tasks`` of each package that has one."""
+        import_related(list(packages), related_name)
+
+    def import_tasks(self) -> None:
+        """Import the modules of ``include``."""
+        import_modules(tuple(self.conf.include))
+
+    # Redis
+
+    @cached_property
+    def store(self) -> Store:
+        """What this app keeps in Redis; the first use finds or starts the server."""
+        return Store(self.url, self.conf)
+
+    @cached_property
+    def no_results(self) -> Results:
+        """For results that are here already: no Redis is asked."""
+        return Store("redis://nowhere.invalid", self.conf).results
+
+    @cached_property
+    def url(self) -> str:
+        """The URL of Redis: of the configuration, or of the bundled server."""
+        return self.conf.url or bundled.ensure().url
+
+    def declare(self, exchanges: Sequence[Exchange] = ()) -> None:
+        """Declare this app's queues, exchanges and bindings in Redis."""
+        self.store.topology.declare(self.declared, exchanges)
+
+    # Sending
+
+    def enqueue(
+        self,
+        what: "Callable[..., Any] | Signature | Call[..., Any] | str",
+        *args: Any,
+        **kwargs: Any,
+    ) -> Result[Any]:
+        """Send a call: a task, a task with options, a signature or a task's name, then arguments.
+
+        See ``Task.enqueue`` for what it raises.
+        """
+        return self.send(self.signature_of(what, args, kwargs))
+
+    async def aenqueue(
+        self,
+        what: "Callable[..., Any] | Signature | Call[..., Any] | str",
+        *args: Any,
+        **kwargs: Any,
+    ) -> Result[Any]:
+        """Send a call from asyncio."""
+        return await self.asend(self.signature_of(what, args, kwargs))
+
+    def signature_of(self, what: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
+        """The call that ``enqueue`` is asked for."""
+        match what:
+            case Task() | Call():
+                return what.s(*args, **kwargs)
+            case Signature():
+                return what.with_args(args, kwargs) if args or kwargs else what
+            case str():
+                return self.signature(what, args, kwargs)
+        raise TypeError(
+            f"cannot enqueue {what!r}: not a task\n  → decorate the function with @app.task"
+        )
+
+    def send(self, signature: Signature) -> Result[Any]:
+        """Publish one call."""
+        if self.conf.task_always_eager:
+            return self.run_here(signature)
+        envelope = self.envelope(signature)
+        id, publication = self.publication(signature, envelope)
+        answer = self.publish([publication], [signature])[0]
+        return self.result_of(id, envelope, signature, answer)
+
+    def envelope(self, signature: Signature) -> Envelope:
+        """Where a call goes, and what it says besides its arguments."""
+        return self.plans.envelope(signature)
+
+    async def asend(self, signature: Signature) -> Result[Any]:
+        """Publish one call from asyncio."""
+        if self.conf.task_always_eager:
+            return self.run_here(signature)
+        envelope = self.envelope(signature)
+        id, publication = self.publication(signature, envelope)
+        try:
+            answers = await self.store.asyncio.publish([publication])
+        except Refusal as refused:
+            if not self.mend(refused, [signature]):
+                raise refused.error() from None
+            answers = await self.store.asyncio.publish([publication])
+        return self.result_of(id, envelope, signature, answers[0])
+
+    def publication(self, signature: Signature, envelope: Envelope) -> tuple[str, Publication]:
+        """Check and encode a call; return its id and the script's arguments for it."""
+        args, kwargs = signature.args, signature.kwargs
+        if signature.task is not None:
+            signature.task.check(args, kwargs)
+        payloads, format = self.payloads, (envelope.serializer, envelope.compression)
+        given = signature.options.get("task_id")
+        id = given or new_id()
+        encoded = payloads.write(args, *format, "the arguments")
+        named = payloads.write(kwargs, *format, "the arguments") if kwargs else NO_KWARGS
+        if not kwargs and format != PLAIN:
+            named = payloads.write({}, *format, "the arguments")
+        if len(encoded) + len(named) > payloads.limit:
+            raise EncodeError(f"a message of {len(encoded) + len(named):,} bytes is over the limit")
+        return id, envelope.publication(id, signature.name, encoded, named, given=given is not None)
+
+    def publish(
+        self, publications: list[Publication], signatures: Sequence[Signature]
+    ) -> list[str]:
+        """Publish all or none; declare this app's topology again if they lead nowhere."""
+        try:
+            return self.store.publisher.publish(publications)
+        except Refusal as refused:
+            if not self.mend(refused, signatures):
+                raise refused.error() from None
+        try:
+            return self.store.publisher.publish(publications)
+        except Refusal as refused:
+            raise refused.error() from None
+
+    def mend(self, refused: Refusal, signatures: Sequence[Signature]) -> bool:
+        """Declare what a refused publish may have missed; tell whether to publish again."""
+        if not refused.leads_nowhere:
+            return False
+        exchanges = {self.plans.envelope(signature).exchange for signature in signatures}
+        keys = {
+            envelope.routing_key
+            for envelope in map(self.plans.envelope, signatures)
+            if not envelope.exchange
+        }
+        missing = keys - {queue.name for queue in self.declared}
+        if self.declared:
+            self.declare()
+        elif exchanges != {""}:
+            return False
+        if missing and self.conf.task_create_missing_queues:
+            self.store.topology.declare([Queue(name) for name in missing])
+        return bool(self.declared) or bool(missing and self.conf.task_create_missing_queues)
+
+    def result_of(
+        self, id: str, envelope: Envelope, signature: Signature, answer: str
+    ) -> Result[Any]:
+        """The Result of a call that was accepted by these queues."""
+        return Result(
+            id,
+            self.store.results,
+            self.payloads,
+            ignored=not envelope.keep,
+            queues=tuple(answer.split(":")) if ":" in answer else (),
+            convert=signature.task.result_converter if signature.task is not None else None,
+        )
+
+    def enqueue_many(self, signatures: Iterable[Signature]) -> list[Result[Any]]:
+        """Send many calls in few round trips, each chunk all or nothing.
+
+        Raises PartlyPublished when it cannot go on, with ``accepted`` (results) and
+        ``remaining`` (signatures).
+        """
+        if self.conf.task_always_eager:
+            return [self.run_here(signature) for signature in signatures]
+        return Bulk(self, self.store.publisher, signatures).send()
+
+    # Asking, and running here
+
+    def result(self, id: str) -> Result[Any]:
+        """The Result of a task that was sent elsewhere."""
+        return Result(str(id), self.store.results, self.payloads)
+
+    @cached_property
+    def payloads(self) -> Payloads:
+        """How values are written and read, with the limits of the configuration."""
+        conf = self.conf
+        return Payloads(
+            accept=conf.accept_content,
+            limit=conf.message_limit,
+            decompressed_limit=conf.decompressed_limit,
+            ratio=conf.decompressed_ratio,
+        )
+
+    def run_here(self, signature: Signature) -> Result[Any]:
+        """Run a call in this process, through serializer and result handling."""
+        task = signature.task or self.tasks[signature.name]
+        envelope = self.envelope(signature)
+        id, publication = self.publication(signature, envelope)
+        record = run_local(self, task, id, publication)
+        result: Result[Any] = Result(
+            id,
+            self.no_results,
+            self.payloads,
+            ignored=not envelope.keep,
+            convert=task.result_converter,
+        )
+        result.final = record
+        if record.get("state") == b"FAILURE" and self.conf.task_eager_propagates:
+            raise result.error(record)
+        return result
+
+    def __repr__(self) -> str:
+        return f"<app {self.name}: {len(self.tasks)} tasks>"
+
+
+NO_KWARGS = b"{}"
+PLAIN = ("json", None)

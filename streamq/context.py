@@ -1,0 +1,70 @@
+"""The task that is running here, as its own code sees it."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamq.errors import ConfigError
+from streamq.states import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One run of a task: what was asked for, and how it came here."""
+
+    id: str
+    task: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    retries: int = 0
+    deliveries: int = 1
+    redelivered: bool = False
+    root_id: str | None = None
+    parent_id: str | None = None
+    queue: str | None = None
+    exchange: str = ""
+    routing_key: str | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+    eta: Any = None
+    expires: Any = None
+    hostname: str | None = None
+    timelimit: tuple[float | None, float | None] = (None, None)
+
+
+class Running:
+    """The running task: its ``request``, and how it tells where it stands.
+
+    The first argument of a task declared with ``bind=True``; ``streamq.current_task()``
+    gives it to any.
+    """
+
+    def __init__(self, request: Request, tell: Any = None) -> None:
+        self.request = request
+        self.tell = tell
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.request.task
+
+    def update_state(self, state: str = "PROGRESS", meta: Any = None) -> None:
+        """Name a state of the task's own and what to know about it; ``Result.info`` shows it.
+
+        ``meta`` must fit the result serializer.  Raises ValueError for the states that
+        streamq itself gives, and EncodeError for a ``meta`` that does not fit.
+        """
+        if state in State.__members__:
+            raise ConfigError(
+                f"update_state cannot set {state}: streamq itself gives that state",
+                advice=["choose a name of your own, such as PROGRESS"],
+            )
+        if self.tell is not None:
+            self.tell(self.request, state, meta)
+
+
+current: ContextVar[Running | None] = ContextVar("streamq_current_task", default=None)
+
+
+def current_task() -> Running | None:
+    """The task that is running here; None outside of one."""
+    return current.get()

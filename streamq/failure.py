@@ -1,0 +1,123 @@
+"""Exceptions as data: how a failure is written down, and made an exception again.
+
+Reading one never imports a module and never runs code of a class: the class must already
+be loaded, must be an Exception, and its ``__init__`` is not called.
+"""
+
+import sys
+import traceback as tracebacks
+from collections.abc import Mapping
+from typing import Any
+
+from streamq import codec
+from streamq.errors import EncodeError, StreamqError, TaskError
+
+#: What is kept of a message and of a traceback, in characters.
+LONGEST_MESSAGE = 4096
+LONGEST_TRACEBACK = 65536
+
+
+class RemoteTraceback(StreamqError):
+    """Carries the traceback of the worker as ``__cause__``, where Python prints it."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(f'\n"""\n{text.rstrip()}\n"""')
+        self.text = text
+
+
+def describe(error: BaseException, *, skip: int = 0) -> dict[str, bytes]:
+    """Write an exception as fields of a record; ``skip`` frames of our own are left out."""
+    trace = error.__traceback__
+    for _ in range(skip):
+        trace = trace.tb_next if trace is not None and trace.tb_next else trace
+    fields = {
+        "error_type": type_name(type(error)).encode(),
+        "error": message_of(error).encode(errors="backslashreplace"),
+        "traceback": trace_of(error, trace).encode(errors="backslashreplace"),
+    }
+    try:
+        arguments = codec.encode_json(list(error.args))
+    except EncodeError:
+        return fields
+    if len(arguments) <= LONGEST_MESSAGE:
+        fields["error_args"] = arguments
+    return fields
+
+
+def simple(error_type: str, message: str) -> dict[str, bytes]:
+    """Fields for a failure that no code raised, such as a lost worker."""
+    return {"error_type": error_type.encode(), "error": message.encode()}
+
+
+def type_name(cls: type) -> str:
+    """The dotted name of a class; builtins go by their bare name."""
+    bare = cls.__qualname__
+    return bare if cls.__module__ == "builtins" else f"{cls.__module__}.{bare}"
+
+
+def message_of(error: BaseException) -> str:
+    """``str(error)``, whatever that does."""
+    try:
+        text = str(error)
+    except Exception as failed:
+        text = f"<{type(error).__name__}; its __str__ raised {type(failed).__name__}>"
+    return text[:LONGEST_MESSAGE]
+
+
+def trace_of(error: BaseException, trace: Any) -> str:
+    """The formatted traceback, its end if it is too long."""
+    try:
+        text = "".join(tracebacks.format_exception(type(error), error, trace))
+    except Exception:
+        text = f"{type(error).__name__}: {message_of(error)}"
+    return text if len(text) <= LONGEST_TRACEBACK else "…" + text[-LONGEST_TRACEBACK:]
+
+
+def rebuild(fields: Mapping[str, bytes]) -> Exception:
+    """Make the exception that a failed record tells of.
+
+    The class that failed if it is loaded here, else ``TaskError``; the remote traceback is
+    its ``__cause__``.
+    """
+    name, message, trace = (
+        fields.get(key, b"").decode(errors="replace")
+        for key in ("error_type", "error", "traceback")
+    )
+    error = revived(name, message, fields.get("error_args")) or TaskError(name, message, trace)
+    if trace:
+        error.__cause__ = RemoteTraceback(trace)
+    return error
+
+
+def revived(name: str, message: str, arguments: bytes | None) -> Exception | None:
+    """An instance of the class, if it is loaded and can be made without its ``__init__``."""
+    cls = loaded_class(name)
+    if cls is None:
+        return None
+    maker = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+    try:
+        values = codec.decode_json(arguments) if arguments is not None else [message]
+        error = maker.__new__(cls, *values)
+        error.args = tuple(values)
+    except Exception:
+        return None
+    return error if isinstance(error, Exception) else None
+
+
+def loaded_class(name: str) -> type[Exception] | None:
+    """The Exception class of this dotted name in ``sys.modules``; nothing is imported.
+
+    Looks into the dictionaries of modules and classes only: no ``__getattr__`` runs.
+    """
+    parts = name.split(".")
+    candidates = [("builtins", parts)] if len(parts) == 1 else []
+    candidates += [(".".join(parts[:i]), parts[i:]) for i in range(len(parts) - 1, 0, -1)]
+    for module, path in candidates:
+        found: Any = sys.modules.get(module)
+        if found is None:
+            continue
+        for attribute in path:
+            found = vars(found).get(attribute) if hasattr(found, "__dict__") else None
+        if isinstance(found, type) and issubclass(found, Exception):
+            return found
+    return None

@@ -1,0 +1,124 @@
+"""Finding the app that a command is about."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from streamq.app import App
+from streamq.errors import ConfigError
+
+#: Where an app is looked for in the current folder when nobody says where it is.
+CANDIDATES = ("streamq_app", "tasks", "app", "worker", "celery_app")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An app, and how it was found; ``spec`` finds it again in another process."""
+
+    app: App
+    spec: str
+    how: str
+
+
+def find_app(spec: str | None, how: str = "-A") -> Found:
+    """Import the app named ``module`` or ``module:attribute``.
+
+    Without a name, look for tasks.py, app.py and the like in the current folder.  Raises
+    ConfigError that says what was tried.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    if spec:
+        return Found(named_app(spec, how), spec, how)
+    for name in candidates():
+        module = load(name, "found")
+        if apps_of(module):
+            return Found(app_of(module, None), name, f"found {name.replace('.', '/')}.py")
+    raise ConfigError(
+        "no app was given, and none was found here",
+        known={"looked for": ", ".join(f"{name}.py" for name in CANDIDATES), "in": here},
+        advice=["streamq -A MODULE …, or set STREAMQ_APP, or go to the project's folder"],
+    )
+
+
+def candidates() -> Iterator[str]:
+    """Modules of the current folder that may hold an app, and packages with a ``tasks``."""
+    here = Path.cwd()
+    yield from (name for name in CANDIDATES if (here / f"{name}.py").is_file())
+    for path in sorted(here.glob("*/tasks.py")):
+        if path.parent.joinpath("__init__.py").is_file():
+            yield f"{path.parent.name}.tasks"
+
+
+def named_app(spec: str, how: str) -> App:
+    """The app of a specification."""
+    module_name, _, attribute = spec.removesuffix(".py").replace("/", ".").partition(":")
+    return app_of(load(module_name, how), attribute or None)
+
+
+def load(name: str, how: str) -> ModuleType:
+    """Import a module; ConfigError if it is not there or fails."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ConfigError(
+                f"no module named {error.name!r}",
+                known={"app": f"{name} ({how})", "looked in": Path.cwd()},
+                advice=["go to the folder that holds it, or check the spelling of -A"],
+            ) from error
+        raise broken(name, error) from error
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise broken(name, error) from error
+
+
+def broken(name: str, error: Exception) -> ConfigError:
+    """Say that a module of the user's fails while it is imported, and where."""
+    frame = error.__traceback__
+    place = ""
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        if not file.startswith("<frozen"):
+            place = f"{file}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return ConfigError(
+        f"importing {name!r} failed: {type(error).__name__}: {error}",
+        known={"at": place},
+        advice=["-v shows the whole traceback"],
+    )
+
+
+def apps_of(module: ModuleType) -> dict[str, App]:
+    """The apps of a module by their names there."""
+    return {name: value for name, value in vars(module).items() if isinstance(value, App)}
+
+
+def app_of(module: ModuleType, attribute: str | None) -> App:
+    """The app of a module: the attribute that is named, else ``app``, else the only one."""
+    found = apps_of(module)
+    if attribute is not None:
+        if attribute in found:
+            return found[attribute]
+        raise ConfigError(
+            f"{module.__name__}:{attribute} is not an app",
+            known={"apps there": ", ".join(found) or "none"},
+        )
+    different = {id(app): app for app in found.values()}
+    if "app" in found or len(different) == 1:
+        return found.get("app") or next(iter(different.values()))
+    if len(different) > 1:
+        raise ConfigError(
+            f"{module.__name__} has several apps: {', '.join(found)}",
+            advice=[f"-A {module.__name__}:{next(iter(found))}"],
+        )
+    raise ConfigError(
+        f"{module.__name__} has no streamq app",
+        known={"file": getattr(module, "__file__", "?")},
+        advice=["app = streamq.App(…)"],
+    )

@@ -1,0 +1,54 @@
+"""Running a call in the process that makes it, as ``apply`` and eager mode do."""
+
+import socket
+from typing import Any, Protocol
+
+from streamq.config import Config
+from streamq.context import Request
+from streamq.execution import Delivery, Execution, Outcome
+from streamq.payload import Payloads
+from streamq.registry import Registry
+from streamq.task import Task
+
+
+class Setting(Protocol):
+    """What of an app running here needs."""
+
+    @property
+    def tasks(self) -> Registry: ...
+    @property
+    def payloads(self) -> Payloads: ...
+    @property
+    def conf(self) -> Config: ...
+
+
+def run_local(
+    app: Setting, task: Task[..., Any], id: str, publication: tuple[str | bytes | int, ...]
+) -> dict[str, bytes]:
+    """Run one publication through the same steps as in a worker; return its record."""
+    execution = Execution(
+        app.tasks, app.payloads, app.conf, hostname=socket.gethostname(), tell=ignore
+    )
+    delivery = Delivery("here", b"0-0", {b"id": id.encode(), **wire_fields(publication)})
+    delivery.manner = execution.manner_of(task)
+    return record_of(execution.run(delivery))
+
+
+def ignore(request: Request, state: str, meta: Any) -> None:
+    """Nobody can look at a task that runs in its caller."""
+
+
+def wire_fields(publication: tuple[str | bytes | int, ...]) -> dict[bytes, bytes]:
+    """The fields of a stream entry, out of the arguments of the publish script."""
+    headers_at = 6
+    fields_at = headers_at + 1 + 2 * int(publication[headers_at])
+    parts = [str(p).encode() if not isinstance(p, bytes) else p for p in publication]
+    fields = parts[fields_at + 1 :]
+    return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def record_of(outcome: Outcome) -> dict[str, bytes]:
+    """The record that settling the outcome would write."""
+    pairs = iter(outcome.fields)
+    record = {name.decode(): value for name, value in zip(pairs, pairs, strict=True)}
+    return {"state": outcome.state or b"SUCCESS", **record}

@@ -1,0 +1,135 @@
+"""The options of a task: which there are, what they mean, and which layer wins.
+
+The call wins over the decorator, the decorator over ``task_routes``, and those over the
+configuration.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from streamq.errors import ConfigError
+from streamq.routing import check_name
+from streamq.units import nearest, seconds
+
+
+def flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"option {name} must be True or False, not {value!r}")
+    return value
+
+
+def text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"option {name} must be text, not {value!r}")
+    return value
+
+
+def named(value: Any, name: str) -> str:
+    return check_name(getattr(value, "name", value), name)
+
+
+def exchange(value: Any, name: str) -> str:
+    return "" if value == "" else named(value, name)
+
+
+def headers(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"option {name} must map names to values, not {value!r}")
+    return dict(value)
+
+
+def priority(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 <= value <= 9:
+        raise ConfigError(f"option {name} must be 0 to 9 (9 goes first), not {value!r}")
+    return value
+
+
+def count(value: Any, name: str) -> int:
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"option {name} must be a whole number from 1, not {value!r}")
+    return value
+
+
+#: Every option of this version, and what checks its value.
+CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "name": named,
+    "bind": flag,
+    "queue": named,
+    "exchange": exchange,
+    "routing_key": text,
+    "headers": headers,
+    "priority": priority,
+    "serializer": text,
+    "compression": text,
+    "acks_late": flag,
+    "ignore_result": flag,
+    "result_expires": seconds,
+    "track_started": flag,
+    "max_deliveries": count,
+    "task_id": named,
+    "shadow": text,
+    "typing": flag,
+}
+
+#: Options that the contract names and a later version brings.
+LATER = frozenset(
+    ["max_retries", "default_retry_delay", "autoretry_for", "dont_autoretry_for", "retry_backoff", "retry_backoff_max", "retry_jitter", "time_limit", "soft_time_limit", "expires", "countdown", "eta", "confirm", "throws", "rate_limit", "link", "link_error"]
+)
+
+#: What only makes sense where the task is defined, and only where it is called.
+OF_THE_TASK = frozenset({"name", "bind", "typing"})
+OF_THE_CALL = frozenset({"task_id"})
+
+ROUTE = ("queue", "exchange", "routing_key")
+
+
+def checked(options: Mapping[str, Any], *, decorator: bool = False) -> dict[str, Any]:
+    """Return the options with their values checked and in our units; None means not given.
+
+    Raises ConfigError for an unknown name (with the nearest known one), for a name of a
+    later version, and for a value that does not fit.
+    """
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        check = CHECKS.get(name)
+        if check is None or name in (OF_THE_CALL if decorator else OF_THE_TASK):
+            raise unknown(name, decorator)
+        if value is not None:
+            found[name] = check(value, name)
+    if "queue" in found and "exchange" in found:
+        raise ConfigError(
+            f"queue={found['queue']!r} and exchange={found['exchange']!r} exclude each other",
+            advice=["name the queue, or the exchange and a routing_key"],
+        )
+    return found
+
+
+def unknown(name: str, decorator: bool) -> ConfigError:
+    """Say why a name is no option here."""
+    if name in LATER:
+        return ConfigError(f"not in this version: {name}")
+    if name in OF_THE_TASK | OF_THE_CALL:
+        return ConfigError(f"option {name} belongs to the {'call' if decorator else 'decorator'}")
+    hint = nearest(name, [*CHECKS, *LATER])
+    return ConfigError(
+        f"unknown option {name!r}", advice=[f"did you mean {hint!r}?"] if hint else ()
+    )
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge layers, the winner first.
+
+    Where a message goes is one decision: a layer that names a queue hides the exchange
+    and key of the layers below it, and the other way round.
+    """
+    result: dict[str, Any] = {}
+    for layer in layers:
+        hidden: tuple[str, ...] = ()
+        if "queue" in result:
+            hidden = ("exchange", "routing_key")
+        elif "exchange" in result or "routing_key" in result:
+            hidden = ("queue",)
+        for name, value in layer.items():
+            if name not in hidden:
+                result.setdefault(name, value)
+    return result

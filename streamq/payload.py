@@ -1,0 +1,60 @@
+"""Values on their way: serialized, compressed, bounded; and back again."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from streamq import codec
+from streamq.compression import compress, decompress
+from streamq.errors import DecodeError, EncodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """Writes and reads values within limits.
+
+    ``accept`` names the content types that may be read, ``limit`` bounds the bytes that
+    are written, ``decompressed_limit`` and ``ratio`` what compressed bytes may become.
+    """
+
+    accept: Collection[str]
+    limit: int
+    decompressed_limit: int
+    ratio: float
+
+    def write(self, value: Any, serializer: str, compression: str | None, what: str) -> bytes:
+        """Encode a value; raise EncodeError if it does not fit."""
+        data = codec.encode(value, serializer)
+        if compression is not None:
+            data = compress(data, compression)
+        if len(data) > self.limit:
+            raise EncodeError(
+                f"{what} of {len(data):,} bytes is over the limit of {self.limit:,}",
+                advice=["send a reference (a key, a path) instead of the data"],
+            )
+        return data
+
+    def read(self, data: bytes, content_type: str | None, compression: str | None) -> Any:
+        """Decode bytes; ContentDisallowed if their type is not accepted, before a look at them.
+
+        Raises DecodeError for bytes that are not what they claim.
+        """
+        if content_type is not None:
+            codec.allowed(content_type, self.accept)
+        elif "json" not in self.accept:
+            codec.allowed("json", self.accept)
+        if compression is not None:
+            data = decompress(data, compression, self.decompressed_limit, self.ratio)
+        if content_type is None:
+            return codec.decode_json(data)
+        return codec.decode(data, content_type)
+
+
+def as_text(data: bytes | None, what: str) -> str | None:
+    """A field that must be text; DecodeError if it is not UTF-8."""
+    if data is None:
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise DecodeError(f"{what} is not UTF-8: {data[:40]!r}") from None

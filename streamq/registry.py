@@ -1,0 +1,102 @@
+"""Which task has which name, and where tasks are found."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from streamq.errors import ConfigError, TaskNotFound
+from streamq.task import Task
+from streamq.units import nearest
+
+
+class Registry(Mapping[str, Task[..., Any]]):
+    """The tasks of an app by name."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Task[..., Any]] = {}
+
+    def add(self, task: Task[..., Any]) -> None:
+        """Register a task.  Raises ConfigError if another function has that name."""
+        known = self.tasks.get(task.name)
+        if known is not None and not same_function(known, task):
+            raise ConfigError(
+                f"two tasks are named {task.name!r}",
+                known={"one": place(known), "other": place(task)},
+                advice=["give one of them a name: @app.task(name=…)"],
+            )
+        self.tasks[task.name] = task
+
+    def __getitem__(self, name: str) -> Task[..., Any]:
+        """The task of this name; TaskNotFound, naming the nearest, if there is none."""
+        try:
+            return self.tasks[name]
+        except KeyError:
+            raise self.missing(name) from None
+
+    def missing(self, name: str) -> TaskNotFound:
+        """Say that a task is not here, and which may have been meant."""
+        hint = nearest(name, list(self.tasks))
+        modules = sorted({task.function.__module__ for task in self.tasks.values()})
+        return TaskNotFound(
+            f"no task named {name!r}",
+            known={"registered": f"{len(self.tasks)} tasks from {', '.join(modules) or 'nowhere'}"},
+            advice=[f"did you mean {hint!r}?"]
+            if hint
+            else ["import the module that defines it: -I MODULE, or include=[…]"],
+        )
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tasks
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+
+def same_function(one: Task[..., Any], other: Task[..., Any]) -> bool:
+    """Whether both are the same code, loaded again (``__main__`` and its module, a reload)."""
+    a, b = one.function.__code__, other.function.__code__
+    return (a.co_filename, a.co_firstlineno) == (b.co_filename, b.co_firstlineno)
+
+
+def place(task: Task[..., Any]) -> str:
+    """Where a task is defined."""
+    code = task.function.__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def task_name(function: Any) -> str:
+    """``module.qualname``; for a script that is run, the module is the file's stem."""
+    module = function.__module__
+    if module == "__main__":
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        module = Path(file).stem if file else "__main__"
+    return f"{module}.{function.__qualname__}"
+
+
+def import_modules(names: tuple[str, ...]) -> None:
+    """Import the modules that define tasks; ConfigError says which one failed, and why."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+                raise
+            raise ConfigError(
+                f"cannot import {name!r}: no module named {error.name!r}",
+                advice=["check include=[…] or -I, and the folder the worker is started in"],
+            ) from error
+
+
+def import_related(packages: list[str], related: str) -> None:
+    """Import ``PACKAGE.related`` wherever there is one, as autodiscovery does."""
+    for package in packages:
+        importlib.import_module(package)
+        name = f"{package}.{related}"
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)

@@ -1,0 +1,279 @@
+"""Results: what became of a call, asked for from anywhere."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from streamq.context import current_task
+from streamq.errors import ConfigError, ResultTimeout, Revoked
+from streamq.failure import rebuild
+from streamq.payload import Payloads
+from streamq.states import FINAL, State, combined
+from streamq.store.results import Results
+from streamq.store.waiting import Record, is_final
+
+R = TypeVar("R")
+
+#: Seconds that a wait lasts for an id of which there is no record.
+UNKNOWN_WAIT = 30.0
+FOREVER = 10 * 365 * 86400.0
+
+
+class Result(Generic[R]):
+    """State and value of one task.  Made by sending a call, or by ``app.result(id)``."""
+
+    def __init__(
+        self,
+        id: str,
+        results: Results,
+        payloads: Payloads,
+        *,
+        ignored: bool = False,
+        queues: tuple[str, ...] = (),
+        convert: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.id = id
+        self.results = results
+        self.payloads = payloads
+        self.ignored = ignored
+        self.queues = queues
+        self.convert = convert
+        self.final: Record | None = None
+
+    @cached_property
+    def copies(self) -> "dict[str, Result[R]]":
+        """The result of each copy, by queue, if several queues took the message; else empty."""
+        if len(self.queues) > 1:
+            return {queue: self.copy(queue) for queue in self.queues}
+        listed = self.record().get("copies", b"").decode()
+        return {queue: self.copy(queue) for queue in listed.split(":") if queue}
+
+    def copy(self, queue: str) -> "Result[R]":
+        return Result(
+            f"{self.id}@{queue}",
+            self.results,
+            self.payloads,
+            ignored=self.ignored,
+            queues=(queue,),
+            convert=self.convert,
+        )
+
+    def record(self) -> Record:
+        """The record as Redis has it now."""
+        if self.final is None:
+            record = self.results.record(self.id)
+            if not is_final(record):
+                return record
+            self.final = record
+        return self.final
+
+    @property
+    def state(self) -> str:
+        """QUEUED, STARTED, SUCCESS, FAILURE …; UNKNOWN if there is no record of the id."""
+        record = self.record()
+        if "copies" in record or len(self.queues) > 1:
+            return combined([copy.state for copy in self.copies.values()])
+        return record.get("state", b"UNKNOWN").decode()
+
+    status = state
+
+    @property
+    def info(self) -> Any:
+        """The value, the exception, or what the running task told with ``update_state``."""
+        record = self.record()
+        state = record.get("state", b"").decode()
+        if state == State.SUCCESS:
+            return self.value(record)
+        if state in FINAL:
+            return self.error(record)
+        if "meta" in record:
+            content = record.get("meta_content_type")
+            return self.payloads.read(record["meta"], content and content.decode(), None)  # type: ignore[arg-type]
+        return None
+
+    result = info
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of a failed task, as text."""
+        trace = self.record().get("traceback")
+        return trace.decode(errors="replace") if trace is not None else None
+
+    def ready(self) -> bool:
+        """Whether the task has ended."""
+        return self.state in FINAL
+
+    def successful(self) -> bool:
+        """Whether the task has ended well."""
+        return self.state == State.SUCCESS
+
+    def failed(self) -> bool:
+        """Whether the task has ended with an exception."""
+        return self.state == State.FAILURE
+
+    def forget(self) -> None:
+        """Remove the record; whoever waits for it stops waiting."""
+        ids = [copy.id for copy in self.copies.values()]
+        self.results.forget([self.id, *ids])
+
+    def get(self, timeout: float | None = None, *, allow_join: bool = False) -> R:
+        """Wait for the end, and return the value or raise what the task raised.
+
+        ``timeout`` is in seconds; ResultTimeout says where the task is by then.  A message
+        that went to several queues gives ``{queue: value}``, or the first failure.  None for
+        a task with ``ignore_result``.  Inside a task this raises RuntimeError unless
+        ``allow_join``: tasks that wait for tasks can use up every runner.
+        """
+        if current_task() is not None and not allow_join:
+            raise RuntimeError(
+                "get() inside a task may wait for ever: the runner it occupies may be the one "
+                "needed\n  → get(allow_join=True) if other runners surely take that task"
+            )
+        if self.ignored:
+            return None  # type: ignore[return-value]
+        deadline = time.monotonic() + (FOREVER if timeout is None else timeout)
+        record = self.final if self.final is not None else self.awaited(deadline, timeout)
+        if "copies" in record or len(self.queues) > 1:
+            return self.get_copies(deadline, timeout)  # type: ignore[return-value]
+        if record.get("state") == b"SUCCESS":
+            return self.value(record)  # type: ignore[no-any-return]
+        raise self.error(record)
+
+    wait = get
+
+    async def aget(self, timeout: float | None = None) -> R:
+        """``get`` for asyncio."""
+        if self.ignored:
+            return None  # type: ignore[return-value]
+        deadline = time.monotonic() + (FOREVER if timeout is None else timeout)
+        if len(self.queues) > 1 or "copies" in (record := await self.afinal(deadline, timeout)):
+            left = [
+                (queue, None if timeout is None else max(0.0, deadline - time.monotonic()), copy)
+                for queue, copy in self.copies.items()
+            ]
+            return {queue: await copy.aget(seconds) for queue, seconds, copy in left}  # type: ignore[return-value]
+        if record.get("state") == b"SUCCESS":
+            return self.value(record)  # type: ignore[no-any-return]
+        raise self.error(record)
+
+    async def afinal(self, deadline: float, timeout: float | None) -> Record:
+        """The final record, awaited; ResultTimeout if it is not there in time."""
+        if self.final is None:
+            asyncio = self.results.asyncio
+            record = await asyncio.final(self.id, max(0.0, deadline - time.monotonic()))
+            if record is None:
+                raise self.too_late(timeout, await asyncio.record(self.id))
+            if "worker" not in record and "copies" not in record:
+                record = await asyncio.record(self.id) or record
+            self.final = record
+        return self.final
+
+    def get_copies(self, deadline: float, timeout: float | None) -> dict[str, R]:
+        """The values of all copies by queue; raises the first failure."""
+        values = {}
+        for queue, copy in self.copies.items():
+            left = None if timeout is None else max(0.0, deadline - time.monotonic())
+            values[queue] = copy.get(left, allow_join=True)
+        return values
+
+    def awaited(self, deadline: float, timeout: float | None) -> Record:
+        """The final record; ResultTimeout if it is not there in time."""
+        if len(self.queues) > 1:
+            return {}
+        wait = self.results.waits.begin([self.id])
+        try:
+            answer = self.results.waits.next(wait, deadline)
+        finally:
+            self.results.waits.end(wait)
+        if answer is None or not answer[1]:
+            raise self.too_late(timeout, self.results.record(self.id))
+        record = answer[1]
+        if "copies" in record:
+            return record
+        if "worker" not in record:
+            record = self.results.record(self.id) or record
+        self.final = record
+        return record
+
+    def too_late(self, timeout: float | None, record: Record) -> ResultTimeout:
+        """Say where the task is."""
+        waited = "" if timeout is None else f" within {timeout:g} s"
+        if "state" not in record:
+            return ResultTimeout(
+                f"no result of {self.id}: no such task is known",
+                known={"possible": "never sent, forgotten, or its result has expired"},
+            )
+        known: dict[str, object] = {
+            name: record[name].decode(errors="replace")
+            for name in ("state", "task", "queue", "worker")
+            if name in record
+        }
+        advice = ["is a worker running?  streamq workers ls"] if "worker" not in record else []
+        return ResultTimeout(f"no result of {self.id}{waited}", known=known, advice=advice)
+
+    def value(self, record: Record) -> Any:
+        """What the task returned."""
+        if "result" not in record:
+            return None
+        content, compression = record.get("content_type"), record.get("compression")
+        value = self.payloads.read(
+            record["result"],
+            content.decode() if content is not None else None,
+            compression.decode() if compression is not None else None,
+        )
+        return value if self.convert is None else self.convert(value)
+
+    def error(self, record: Record) -> Exception:
+        """What the task raised."""
+        if record.get("state") == b"REVOKED":
+            reason = record.get("reason", b"").decode(errors="replace")
+            return Revoked(f"task {self.id} was revoked{f': {reason}' if reason else ''}")
+        return rebuild(record)
+
+    def revoke(self, *, terminate: bool = False) -> None:
+        """Refused: this version cannot revoke."""
+        raise ConfigError("not in this version: revoke")
+
+    def parts(self) -> "list[Result[R]]":
+        """The results that must be there for this one to be complete: its copies, or itself."""
+        if self.ignored:
+            return []
+        return list(self.copies.values()) if len(self.queues) > 1 else [self]
+
+    def __repr__(self) -> str:
+        return f"<result {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Result) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def as_completed(results: Iterable[Result[R]], timeout: float | None = None) -> Iterator[Result[R]]:
+    """Yield results as they end, first the first.  ``timeout``, in seconds, is for all of them.
+
+    Raises ResultTimeout, naming how many are still open, when it passes.
+    """
+    everyone = list(results)
+    deadline = time.monotonic() + (FOREVER if timeout is None else timeout)
+    owners = {part.id: result for result in everyone for part in result.parts()}
+    open_parts = {result: len(result.parts()) for result in everyone}
+    yield from [result for result in open_parts if result.ignored]
+    if not owners:
+        return
+    waits = everyone[0].results.waits
+    wait = waits.begin(owners)
+    try:
+        for _ in range(len(owners)):
+            answer = waits.next(wait, deadline)
+            if answer is None:
+                missing = sum(1 for left in open_parts.values() if left)
+                raise ResultTimeout(f"{missing} of the results did not come within {timeout:g} s")
+            result = owners[answer[0]]
+            open_parts[result] -= 1
+            if not open_parts[result]:
+                yield result
+    finally:
+        waits.end(wait)

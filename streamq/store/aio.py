@@ -1,0 +1,186 @@
+"""Publishing and waiting from asyncio, on redis's asyncio client.
+
+The decisions are those of ``publisher`` and ``waiting``; only the waiting for Redis differs.
+One store serves one event loop at a time: what belonged to a loop that ended is left behind.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from streamq.errors import BrokerUnavailable
+from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Disconnected, Refused, meaning
+from streamq.store.connection import reason as reason_of
+from streamq.store.keys import Keys
+from streamq.store.publisher import LANES, PUBLISH, Attempt, Publication, Refusal
+from streamq.store.scripts import Script, load
+from streamq.store.waiting import LONGEST_BLOCK, RECHECK, Record, as_record, is_final
+from streamq.units import mask_url
+
+AWAIT = load("await")
+
+
+@dataclass(slots=True)
+class Lane:
+    """The name and number under which one publish at a time is sent."""
+
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+    number: int = 0
+
+
+class AsyncStore:
+    """What an app does in Redis from asyncio."""
+
+    def __init__(self, url: str, keys: Keys, *, timeout: Callable[[], float]) -> None:
+        self.url = url
+        self.keys = keys
+        self.timeout = timeout
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self) -> None:
+        """Belong to the running loop; connections of another one are of no use here."""
+        loop = asyncio.get_running_loop()
+        if self.loop is loop:
+            return
+        self.loop = loop
+        self.redis = redis.asyncio.Redis.from_url(
+            self.url,
+            protocol=2,
+            decode_responses=False,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=None,
+            socket_connect_timeout=ANSWER_TIMEOUT,
+            client_name="streamq:asyncio",
+            max_connections=LANES + 2,
+        )
+        # Replies are taken as they came: redis-py's own shapes differ by command and version.
+        self.redis.response_callbacks.clear()
+        self.lanes: asyncio.Queue[Lane] = asyncio.Queue()
+        for _ in range(LANES):
+            self.lanes.put_nowait(Lane())
+        self.reply = f"a-{secrets.token_hex(6)}"
+        self.last: bytes | str = "0"
+        self.waiting: dict[str, set[asyncio.Future[Record]]] = {}
+        self.reader: asyncio.Task[None] | None = None
+
+    async def ask(self, *command: Any, timeout: float = ANSWER_TIMEOUT) -> Any:
+        """Send one command and return its raw reply, with errors in our words."""
+        try:
+            return await asyncio.wait_for(self.redis.execute_command(*command), timeout)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            raise meaning(str(error)) from error
+        except (TimeoutError, redis.RedisError, OSError) as error:
+            lost = Disconnected(f"cannot reach Redis at {mask_url(self.url)}: {reason_of(error)}")
+            lost.sent = not isinstance(error, redis.ConnectionError) or "connecting" not in str(
+                error
+            )
+            raise lost from error
+
+    async def call(self, script: Script, *argv: Any) -> Any:
+        """Run a script; load it first where the server does not know it."""
+        try:
+            return await self.ask(*script.command(self.keys.root, *argv))
+        except Refused as error:
+            if error.code != "NOSCRIPT":
+                raise
+        await self.ask("SCRIPT", "LOAD", script.text)
+        return await self.ask(*script.command(self.keys.root, *argv))
+
+    async def publish(self, publications: list[Publication]) -> list[str]:
+        """Publish all or none, as ``Publisher.publish`` does."""
+        self.attach()
+        arguments = [argument for publication in publications for argument in publication]
+        attempt = Attempt(self.timeout(), proven=False, now=time.monotonic())
+        lane = await self.lanes.get()
+        try:
+            lane.number += 1
+            while True:
+                try:
+                    answer = await self.call(PUBLISH, lane.name, lane.number, *arguments)
+                    return [queues.decode() for queues in answer]
+                except BrokerUnavailable as error:
+                    await asyncio.sleep(attempt.pause(error, time.monotonic()))
+                except Refused as error:
+                    raise Refusal(str(error)) from None
+        finally:
+            self.lanes.put_nowait(lane)
+
+    async def record(self, id: str) -> Record:
+        """The record of a task as it is now."""
+        self.attach()
+        return as_record(await self.ask("HGETALL", self.keys.task(id)))
+
+    async def final(self, id: str, timeout: float) -> Record | None:
+        """The record of a task that has ended, or went to several queues.
+
+        None when that has not happened in time.
+        """
+        self.attach()
+        future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+        self.waiting.setdefault(id, set()).add(future)
+        try:
+            record = as_record(await self.call(AWAIT, id, self.reply))
+            if is_final(record) or "copies" in record:
+                return record
+            if self.reader is None or self.reader.done():
+                self.reader = asyncio.create_task(self.read_replies())
+            return await asyncio.wait_for(future, timeout)
+        except TimeoutError:
+            return None
+        finally:
+            self.waiting[id].discard(future)
+            if not self.waiting[id]:
+                del self.waiting[id]
+
+    async def read_replies(self) -> None:
+        """Read the reply stream while anybody waits; look at the records after a break."""
+        stream, quiet = self.keys.reply(self.reply), 0.0
+        while self.waiting:
+            block = int(LONGEST_BLOCK * 1000)
+            try:
+                reply = await self.ask(
+                    "XREAD",
+                    "COUNT",
+                    1000,
+                    "BLOCK",
+                    block,
+                    "STREAMS",
+                    stream,
+                    self.last,
+                    timeout=LONGEST_BLOCK + BLOCK_MARGIN,
+                )
+                self.deliver(reply)
+                quiet = 0.0 if reply else quiet + LONGEST_BLOCK
+                if quiet >= RECHECK:
+                    await self.recheck()
+                    quiet = 0.0
+            except BrokerUnavailable:
+                await asyncio.sleep(0.2)
+                quiet = RECHECK
+
+    def deliver(self, reply: Any) -> None:
+        for _, entries in reply or ():
+            for entry, flat in entries:
+                self.last = entry
+                record = as_record(flat)
+                self.answer(record.pop("id", b"").decode(), record)
+
+    def answer(self, id: str, record: Record) -> None:
+        for future in self.waiting.get(id, ()):
+            if not future.done():
+                future.set_result(record)
+
+    async def recheck(self) -> None:
+        """Look at the records of all open waits."""
+        for id in list(self.waiting):
+            record = as_record(await self.call(AWAIT, id, self.reply))
+            if is_final(record) or "copies" in record:
+                self.answer(id, record)

@@ -1,0 +1,160 @@
+"""One consumer's words to Redis: read, start, settle, hand back.
+
+Makes commands and understands answers; when they are sent is decided elsewhere.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from streamq.execution import Delivery, Outcome
+from streamq.store.connection import Connection, Refused
+from streamq.store.keys import GROUP, Keys
+from streamq.store.scripts import Script, load
+
+SETTLE = load("settle")
+START = load("start")
+RELEASE = load("release")
+REGISTER = load("register")
+
+#: A settlement is one script, during which Redis serves nobody else.
+MOST_SETTLED = 100
+MOST_BYTES = 1 << 20
+
+
+class Fenced(Exception):
+    """This consumer was declared dead: others have its messages, and it settles nothing."""
+
+
+class Settlement:
+    """Outcomes that are settled in one numbered call; sent again unchanged if need be."""
+
+    def __init__(self, number: int, outcomes: list[Outcome]) -> None:
+        self.number = number
+        self.outcomes = outcomes
+
+
+class Consumer:
+    """One consumer of the group of each queue it reads."""
+
+    def __init__(
+        self, connection: Connection, keys: Keys, name: str, *, dead: tuple[int, int]
+    ) -> None:
+        self.connection = connection
+        self.keys = keys
+        self.name = name
+        self.dead = dead
+        self.number = 0
+        self.names: dict[bytes, str] = {}
+
+    def register(self, lease: float) -> None:
+        """Take a lease, in seconds; before the first read, and after Redis lost its data."""
+        self.connection.call(REGISTER, self.keys.root, int(lease * 1000), self.name)
+
+    def has_lease(self) -> bool:
+        """Whether this consumer still counts as living."""
+        return self.connection.ask("ZSCORE", self.keys.leases, self.name) is not None
+
+    # Reading
+
+    def read_command(
+        self, streams: Sequence[str], count: int, *, block: float | None = None, since: str = ">"
+    ) -> tuple[Any, ...]:
+        """Read from these streams; ``since`` "0" reads again what this consumer holds."""
+        waiting = () if block is None else ("BLOCK", max(1, int(block * 1000)))
+        names = [self.keys.queue(stream) for stream in streams]
+        return (
+            *("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count, *waiting, "STREAMS"),
+            *names,
+            *[since] * len(names),
+        )
+
+    def deliveries(self, reply: Any) -> list[Delivery]:
+        """The messages of a reply, in the order of its streams."""
+        found = []
+        for key, entries in reply or ():
+            stream = self.names.get(key) or self.name_of(key)
+            for entry, flat in entries:
+                if flat is not None:
+                    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+                    found.append(Delivery(stream, entry, fields))
+        return found
+
+    def name_of(self, key: bytes) -> str:
+        """The short name of a stream, such as ``default:p9``."""
+        stream = key.decode().removeprefix(f"{self.keys.root}:queue:")
+        self.names[key] = stream
+        return stream
+
+    # Settling
+
+    def settlement(self, outcomes: list[Outcome]) -> Settlement:
+        """Number outcomes for one call."""
+        self.number += 1
+        return Settlement(self.number, outcomes)
+
+    def settle_command(self, settlement: Settlement) -> tuple[Any, ...]:
+        """The call of ``settle.lua`` for these outcomes."""
+        argv: list[Any] = [self.name, settlement.number, *self.dead]
+        for (early, stream), outcomes in by_origin(settlement.outcomes):
+            argv += ("early" if early else "late", stream, len(outcomes))
+            for outcome in outcomes:
+                fields = outcome.fields
+                argv += (
+                    outcome.delivery.entry,
+                    outcome.delivery.id,
+                    outcome.state,
+                    outcome.expires,
+                    outcome.reason,
+                    len(fields) // 2,
+                )
+                argv += fields
+        return SETTLE.command(self.keys.root, *argv)
+
+    # Starting and handing back
+
+    def start_command(self, deliveries: Sequence[Delivery], ack: str) -> tuple[Any, ...]:
+        """The call of ``start.lua``; ``ack`` is early or late."""
+        argv: list[Any] = [self.name]
+        for delivery in deliveries:
+            shown = delivery.keep and delivery.manner is not None and delivery.manner.track_started
+            asked = delivery.fields.get(b"track_started")
+            shown = shown if asked is None else asked == b"1" and delivery.keep
+            argv += (ack, delivery.stream, delivery.entry, delivery.id if shown else b"")
+        return START.command(self.keys.root, *argv)
+
+    def release_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...]:
+        """The call of ``release.lua``."""
+        pairs = [part for each in deliveries for part in (each.stream, each.entry)]
+        return RELEASE.command(self.keys.root, self.name, *pairs)
+
+    # Answers
+
+    def perform(self, commands: list[tuple[Any, ...]], timeout: float) -> list[Any]:
+        """Send commands in one packet; return their replies, errors in their places.
+
+        Scripts that the server has forgotten are loaded, and their calls repeated.
+        """
+        self.connection.send(commands)
+        replies = [self.connection.read(timeout, raising=False) for _ in commands]
+        for place, reply in enumerate(replies):
+            if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
+                script = SCRIPTS[commands[place][1]]
+                self.connection.ask("SCRIPT", "LOAD", script.text)
+                self.connection.send([commands[place]])
+                replies[place] = self.connection.read(timeout, raising=False)
+        for reply in replies:
+            if isinstance(reply, Refused) and reply.code == "FENCED":
+                raise Fenced(self.name)
+        return replies
+
+
+SCRIPTS: dict[Any, Script] = {script.sha: script for script in (SETTLE, START, RELEASE)}
+
+
+def by_origin(outcomes: list[Outcome]) -> list[tuple[tuple[bool, str], list[Outcome]]]:
+    """Group outcomes by how they are acknowledged and the stream they came from."""
+    groups: dict[tuple[bool, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        delivery = outcome.delivery
+        groups.setdefault((delivery.early, delivery.stream), []).append(outcome)
+    return list(groups.items())

@@ -1,0 +1,38 @@
+"""Results: what the record of a task says, and waiting for it to say the end."""
+
+from streamq.store.aio import AsyncStore
+from streamq.store.client import Client
+from streamq.store.keys import Keys
+from streamq.store.scripts import load
+from streamq.store.waiting import Record, Waits, as_record
+
+FORGET = load("forget")
+PROGRESS = load("progress")
+
+
+class Results:
+    """Reads records, waits for them, forgets them."""
+
+    def __init__(self, client: Client, keys: Keys, asyncio: AsyncStore) -> None:
+        self.client = client
+        self.keys = keys
+        self.asyncio = asyncio
+        self.waits = Waits(client, keys)
+
+    def record(self, id: str) -> Record:
+        """The record of a task as it is now; empty if there is none."""
+        return as_record(self.client.ask("HGETALL", self.keys.task(id)))
+
+    def records(self, ids: list[str]) -> list[Record]:
+        """The records of several tasks in one round trip."""
+        commands = [("HGETALL", self.keys.task(id)) for id in ids]
+        return [as_record(reply) for reply in self.client.ask_all(commands)]
+
+    def forget(self, ids: list[str]) -> None:
+        """Remove records, and end the waits for them."""
+        for id in ids:
+            self.client.call(FORGET, self.keys.root, id)
+
+    def tell(self, id: str, state: str, meta: bytes, content_type: str) -> None:
+        """Write a state that the running task named, unless it has ended meanwhile."""
+        self.client.call(PROGRESS, self.keys.root, id, state, meta, content_type)

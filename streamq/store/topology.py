@@ -1,0 +1,152 @@
+"""Declaring, binding, unbinding and deleting, on the server for everybody."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from streamq.errors import ConfigError
+from streamq.routing import Binding, Exchange, Queue, canonical, exchanges_of
+from streamq.store.client import Client
+from streamq.store.connection import Refused
+from streamq.store.keys import Keys
+from streamq.store.scripts import Script, load, refusal
+
+DECLARE_EXCHANGE = load("declare_exchange")
+DECLARE_QUEUE = load("declare_queue")
+BIND = load("bind")
+UNBIND = load("unbind")
+DELETE_EXCHANGE = load("delete_exchange")
+DELETE_QUEUE = load("delete_queue")
+EXPLAIN_ROUTE = load("explain_route")
+
+logger = logging.getLogger("streamq.topology")
+
+
+class Topology:
+    """The exchanges, bindings and queues that are declared in Redis."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+
+    def declare(self, queues: Sequence[Queue], exchanges: Sequence[Exchange] = ()) -> None:
+        """Declare queues with everything that leads to them, and further exchanges."""
+        found = {exchange.name: exchange for exchange in [*exchanges_of(queues), *exchanges]}
+        for exchange in found.values():
+            self.declare_exchange(exchange)
+        for exchange in found.values():
+            for binding in exchange.bindings:
+                self.bind(binding, "exchange", exchange.name)
+        for queue in queues:
+            self.declare_queue(queue)
+            for binding in queue.every_binding():
+                self.bind(binding, "queue", queue.name)
+
+    def declare_exchange(self, exchange: Exchange) -> None:
+        """Declare an exchange.  Raises ConfigError if it exists with another type."""
+        self.run(DECLARE_EXCHANGE, exchange.name, exchange.type, exchange.alternate or "")
+
+    def declare_queue(self, queue: Queue) -> None:
+        """Declare a queue; its newest settings count, and a change of them is logged."""
+        settings = msgspec.json.encode(queue.settings()).decode()
+        answer = self.run(DECLARE_QUEUE, queue.name, settings)
+        if len(answer) > 1:
+            before = answer[1].decode()
+            logger.warning("queue %s: settings %s replaced by %s", queue.name, before, settings)
+
+    def restore(self, name: str, queue: Queue) -> None:
+        """Make sure that a queue's streams are there, with the settings it has, if it has any.
+
+        ``queue`` says what to declare if the server does not know it.
+        """
+        settings = self.client.ask("HGET", self.keys.queues, name)
+        if settings is None:
+            self.declare([queue])
+        else:
+            self.run(DECLARE_QUEUE, name, settings)
+
+    def bind(self, binding: Binding, kind: str, name: str) -> None:
+        """Bind a queue or an exchange (``kind``) to the binding's exchange."""
+        self.run(BIND, *binding_arguments(binding, kind, name))
+
+    def unbind(self, binding: Binding, kind: str, name: str) -> bool:
+        """Remove a binding; tell whether there was one."""
+        return bool(self.run(UNBIND, *binding_arguments(binding, kind, name)))
+
+    def delete_exchange(self, name: str) -> bool:
+        """Delete an exchange and every binding from and to it; tell whether it existed."""
+        return int(self.run(DELETE_EXCHANGE, name)) >= 0
+
+    def delete_queue(self, name: str) -> bool:
+        """Delete an empty queue and its bindings; tell whether it existed."""
+        return int(self.run(DELETE_QUEUE, name)) >= 0
+
+    def explain(self, exchange: str, key: str, headers: dict[str, Any] | None = None) -> Any:
+        """Which bindings match, and which queues that leads to; None without such an exchange."""
+        pairs = [
+            part for name, value in (headers or {}).items() for part in (name, canonical(value))
+        ]
+        return self.run(EXPLAIN_ROUTE, exchange, key, *pairs)
+
+    def queues(self) -> dict[str, dict[str, Any]]:
+        """Every declared queue with its settings."""
+        flat = self.client.ask("HGETALL", self.keys.queues)
+        return {
+            name.decode(): msgspec.json.decode(settings)
+            for name, settings in zip(flat[::2], flat[1::2], strict=True)
+        }
+
+    def exchanges(self) -> dict[str, str]:
+        """Every declared exchange with its type."""
+        flat = self.client.ask("HGETALL", self.keys.exchanges)
+        return {
+            name.decode(): type.decode() for name, type in zip(flat[::2], flat[1::2], strict=True)
+        }
+
+    def run(self, script: Script, *argv: Any) -> Any:
+        """Run a script of the topology; turn what it refuses into a ConfigError."""
+        try:
+            return self.client.call(script, self.keys.root, *argv)
+        except Refused as error:
+            raise refused(str(error)) from None
+
+
+def binding_arguments(binding: Binding, kind: str, name: str) -> tuple[Any, ...]:
+    """What bind.lua and unbind.lua are given."""
+    pairs = [
+        part for header, value in binding.arguments.items() for part in (header, canonical(value))
+    ]
+    return (binding.source, kind, name, binding.routing_key, *pairs)
+
+
+def refused(text: str) -> ConfigError:
+    """Say in words what a script of the topology refused."""
+    match refusal(text):
+        case ["EXCHANGETYPE", name, declared, wanted]:
+            return ConfigError(
+                f"exchange {name!r} exists with another type",
+                known={"declared": declared, "asked for": wanted},
+                advice=[f"use type={declared!r}, another name, or streamq exchanges delete {name}"],
+            )
+        case ["NOEXCHANGE", name]:
+            return ConfigError(f"there is no exchange {name!r}", advice=["declare it first"])
+        case ["NOQUEUE", name]:
+            return ConfigError(f"there is no queue {name!r}", advice=["declare it first"])
+        case ["NOTEMPTY", name, held]:
+            return ConfigError(
+                f"queue {name!r} holds {held} messages",
+                advice=[f"streamq queues purge {name}, or wait until they have run"],
+            )
+        case ["DEFAULTEXCHANGE"]:
+            return ConfigError("nothing is bound to the default exchange: it routes by queue name")
+        case ["ARGUMENTS", exchange, kind]:
+            return ConfigError(
+                f"a binding to {exchange!r} has arguments, but that exchange is of type {kind}",
+                advice=["only headers exchanges look at arguments"],
+            )
+        case [code, *words]:
+            return ConfigError(f"refused: {code} {' '.join(words)}")
+        case _:
+            return ConfigError(f"refused: {text}")

@@ -1,0 +1,204 @@
+"""Waiting for results without polling: one reply stream and one connection a process.
+
+Whoever waits writes the name of the process's reply stream into the record of the task;
+the script that ends the task adds the outcome to that stream.  The stream is a hint: after
+a broken connection, and every half minute, all open waits look at their records again.
+
+No thread of its own reads the stream.  One of the waiting threads leads: it reads for all,
+and when its own answer has come, another one takes the lead.
+"""
+
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from streamq.errors import BrokerUnavailable
+from streamq.states import FINAL
+from streamq.store.client import Client
+from streamq.store.connection import BLOCK_MARGIN, Connection
+from streamq.store.keys import Keys
+from streamq.store.scripts import load
+
+AWAIT = load("await")
+
+#: Seconds after which open waits look at their records even if nothing was heard.
+RECHECK = 30.0
+#: Seconds for which a read blocks at most: a broken connection is noticed by then.
+LONGEST_BLOCK = 5.0
+#: Seconds between attempts to reach Redis again: the first, and the longest.
+PAUSES = (0.05, 1.0)
+
+#: The fields of a record as they came; values are bytes.
+Record = dict[str, bytes]
+
+
+def as_record(flat: Any) -> Record:
+    """Turn Redis's flat list of names and values into a record."""
+    pairs = iter(flat or ())
+    return {name.decode(): value for name, value in zip(pairs, pairs, strict=True)}
+
+
+def is_final(record: Record) -> bool:
+    """Whether the record tells the end of its task."""
+    return record.get("state", b"").decode(errors="replace") in FINAL
+
+
+class Wait:
+    """One wait for any of some tasks; answers arrive in ``answers`` as they come."""
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self.open = set(ids)
+        self.known: set[str] = set()
+        self.began = time.monotonic()
+        self.answers: deque[tuple[str, Record]] = deque()
+        self.woken = threading.Event()
+
+    def answer(self, id: str, record: Record) -> None:
+        """Take what is known of a task; an empty record says that there is none."""
+        if id in self.open:
+            self.open.discard(id)
+            self.answers.append((id, record))
+            self.woken.set()
+
+
+class Waits:
+    """All the waits of this process."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+        self.reset()
+
+    def reset(self) -> None:
+        """Start afresh: at the beginning, and in a forked child."""
+        self.pid = os.getpid()
+        self.reply = f"{self.pid}-{secrets.token_hex(6)}"
+        self.last: bytes | str = "0"
+        self.waiting: dict[str, list[Wait]] = {}
+        self.table = threading.Lock()
+        self.lead = threading.Lock()
+        self.connection = Connection(self.client.url, name="streamq:waiting")
+        self.checked = time.monotonic()
+        self.broken = 0
+
+    def begin(self, ids: Iterable[str]) -> Wait:
+        """Open a wait.  Tasks that have ended already are answered at once."""
+        if self.pid != os.getpid():
+            self.reset()
+        wait = Wait(ids)
+        with self.table:
+            for id in wait.open:
+                self.waiting.setdefault(id, []).append(wait)
+        try:
+            absent = self.look(list(wait.open))
+            wait.known = wait.open.difference(absent)
+        except BaseException:
+            self.end(wait)
+            raise
+        return wait
+
+    def end(self, wait: Wait) -> None:
+        """Close a wait, answered or not."""
+        with self.table:
+            for id in wait.open:
+                others = [other for other in self.waiting.get(id, ()) if other is not wait]
+                if others:
+                    self.waiting[id] = others
+                else:
+                    self.waiting.pop(id, None)
+        self.hand_over()
+
+    def next(self, wait: Wait, deadline: float) -> tuple[str, Record] | None:
+        """The next answer; None when none has come by the deadline (monotonic seconds)."""
+        while not wait.answers:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return None
+            if self.lead.acquire(blocking=False):
+                try:
+                    self.listen(min(remaining, LONGEST_BLOCK))
+                finally:
+                    self.lead.release()
+            else:
+                wait.woken.wait(min(remaining, RECHECK))
+                wait.woken.clear()
+        return wait.answers.popleft()
+
+    def hand_over(self) -> None:
+        """Wake one of the other waits, so that somebody leads."""
+        with self.table:
+            for waits in self.waiting.values():
+                waits[0].woken.set()
+                return
+
+    def listen(self, seconds: float) -> None:
+        """Read the reply stream once, for everybody."""
+        try:
+            if time.monotonic() - self.checked > RECHECK or self.broken:
+                self.recheck()
+            self.deliver(self.read(seconds))
+        except BrokerUnavailable:
+            self.broken += 1
+            time.sleep(min(seconds, PAUSES[0] * 2 ** min(self.broken, 5), PAUSES[1]))
+
+    def read(self, seconds: float) -> Any:
+        """Block until the reply stream has news, at most so long."""
+        block = max(1, int(seconds * 1000))
+        stream = self.keys.reply(self.reply)
+        command = ("XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", stream, self.last)
+        return self.connection.ask(*command, timeout=seconds + BLOCK_MARGIN)
+
+    def deliver(self, reply: Any) -> None:
+        """Give each answer to those who wait for it."""
+        for _, entries in reply or ():
+            for entry, flat in entries:
+                self.last = entry
+                record = as_record(flat)
+                self.answer(record.pop("id", b"").decode(), record)
+
+    def answer(self, id: str, record: Record) -> None:
+        with self.table:
+            waits = self.waiting.pop(id, [])
+        for wait in waits:
+            wait.answer(id, record)
+
+    def recheck(self) -> None:
+        """Look at the records of all open waits: an answer may have been missed."""
+        with self.table:
+            ids = list(self.waiting)
+        for id in self.look(ids):
+            self.give_up(id)
+        self.checked, self.broken = time.monotonic(), 0
+
+    def give_up(self, id: str) -> None:
+        """End the waits for a record that vanished, or that nobody wrote for half a minute."""
+        before = time.monotonic() - RECHECK
+        with self.table:
+            waits = list(self.waiting.get(id, ()))
+        for wait in waits:
+            if id in wait.known or wait.began < before:
+                wait.answer(id, {})
+
+    def look(self, ids: list[str]) -> list[str]:
+        """Ask for these records, answer what has ended, be told of the rest.
+
+        Returns the ids of which there is no record.
+        """
+        absent = []
+        for chunk in (ids[i : i + 500] for i in range(0, len(ids), 500)):
+            with self.client.lent() as connection:
+                calls = [(AWAIT, (id, self.reply)) for id in chunk]
+                replies = connection.call_all(calls, self.keys.root)
+            for id, reply in zip(chunk, replies, strict=True):
+                if isinstance(reply, Exception):
+                    raise reply
+                record = as_record(reply)
+                if is_final(record) or "copies" in record:
+                    self.answer(id, record)
+                elif "state" not in record:
+                    absent.append(id)
+        return absent
