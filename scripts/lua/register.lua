@@ -1,0 +1,16 @@
+#!lua flags=allow-oom
+-- Give consumers a lease, before their first read.
+--
+-- KEYS  root of the namespace
+-- ARGV  lease in milliseconds, then consumers
+--
+-- Answers the server's time in milliseconds.
+--
+-- @include keys
+-- @include clock
+
+local now = clock()
+for i = 2, #ARGV do
+  redis.call('ZADD', keys.leases, now + tonumber(ARGV[1]), ARGV[i])
+end
+return now

@@ -1,0 +1,100 @@
+#!lua flags=allow-oom
+-- Settle messages whose tasks have ended: acknowledge, delete, keep what came of them.
+--
+-- A consumer that was declared dead settles nothing.  A call that is repeated after its
+-- answer was lost gets the answer that it got.
+--
+-- KEYS  root of the namespace
+-- ARGV  consumer, number             whose how-manieth settlement this is
+--       most, life                   how many dead letters a queue keeps, and how long (ms)
+--       then for each stream that messages came from:
+--       ack                          late: to be acknowledged here; early: it was, by `start`
+--       stream                       such as default, default:p9, default:returned
+--       count, then for each message:
+--       entry, id
+--       state                        SUCCESS, FAILURE …, or '' to keep no record
+--       expires                      life of the record in milliseconds, 0 for ever
+--       reason                       why it goes to the dead letters, or ''
+--       count of names and values, then as many for the record; where there is a reason,
+--       the last value says what went wrong
+--
+-- Answers a text of 1 (settled) and 0 (was not yours any more), one for each message.
+-- Refuses with  FENCED consumer
+--
+-- @include keys
+-- @include clock
+-- @include endings
+-- @include messages
+-- @include dead
+
+local MEMORY_MS = 600000 -- a lost answer is asked for again within seconds, or never
+
+local consumer, number = ARGV[1], ARGV[2]
+local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }
+
+local memory = redis.call('GET', keys.settled(consumer))
+if memory then
+  local last, answer = string.match(memory, '^(%d+) (.*)$')
+  if last == number then
+    return answer
+  end
+end
+if not redis.call('ZSCORE', keys.leases, consumer) then
+  return redis.error_reply('FENCED ' .. consumer)
+end
+
+local marks = keys.started(consumer)
+
+-- The fields of a message that is to be buried, while they can still be read.
+local function last_look(early, stream, entry)
+  if not early then
+    return fields_of(stream, entry)
+  end
+  local mark = redis.call('HGET', marks, entry)
+  return mark and cjson.decode(mark).fields
+end
+
+local answer = {}
+
+local function settle(early, stream, key, at)
+  local entry, id, state, reason = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 4]
+  local letter = reason ~= '' and last_look(early, stream, entry)
+  local mine
+  if early then
+    mine = redis.call('HDEL', marks, entry)
+  else
+    mine = redis.call('XACK', key, 'workers', entry)
+  end
+  local from, to = at + 6, at + 5 + 2 * tonumber(ARGV[at + 5])
+  if mine == 1 then
+    if letter then
+      bury(queue_of(stream), id, letter, reason, consumer, ARGV[to], limits)
+    end
+    if state ~= '' then
+      finish(id, state, tonumber(ARGV[at + 3]), 'worker', consumer, unpack(ARGV, from, to))
+    end
+  end
+  answer[#answer + 1] = mine
+  return mine == 1, to + 1
+end
+
+local at = 5
+while at <= #ARGV do
+  local early, stream, count = ARGV[at] == 'early', ARGV[at + 1], tonumber(ARGV[at + 2])
+  local key, done, mine, entry = keys.queue(stream), {}, nil, nil
+  at = at + 3
+  for _ = 1, count do
+    entry = ARGV[at]
+    mine, at = settle(early, stream, key, at)
+    if mine and not early then
+      done[#done + 1] = entry
+    end
+  end
+  if done[1] then
+    redis.call('XDEL', key, unpack(done))
+  end
+end
+
+local text = table.concat(answer)
+redis.call('SET', keys.settled(consumer), number .. ' ' .. text, 'PX', MEMORY_MS)
+return text

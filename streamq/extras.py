@@ -1,0 +1,11 @@
+"""Optional parts: what to install for them."""
+
+import importlib.util
+
+from streamq.errors import ConfigError
+
+
+def require(module: str, extra: str) -> None:
+    """Raise ConfigError with the exact command if an optional package is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError(f"{module} is not installed", advice=[f'pip install "streamq[{extra}]"'])

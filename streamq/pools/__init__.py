@@ -1,0 +1,1 @@
+"""How a runner executes tasks: one by one, or in greenlets."""

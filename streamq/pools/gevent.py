@@ -1,0 +1,218 @@
+"""Many tasks at a time, each in a greenlet.
+
+One greenlet reads and one settles, however many run: two connections a process.  The
+standard library was patched before this module was imported.
+"""
+
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event
+
+from streamq.errors import BrokerUnavailable
+from streamq.execution import Delivery
+from streamq.runner.desk import Desk, Pauses
+from streamq.runner.limits import Limits
+from streamq.runner.slots import Slots
+from streamq.runner.tasklog import TaskLog
+from streamq.store.connection import BLOCK_MARGIN, Refused
+from streamq.store.consumer import Consumer, Fenced
+
+#: Seconds that a read blocks.
+BLOCK = 5.0
+#: Seconds for which room is gathered before a backlog is read, and outcomes before they are
+#: settled: one command for many messages costs a fraction of many commands.
+GATHER = 0.002
+#: Seconds that a task runs before its record says STARTED.
+WORTH_SAYING = 0.1
+
+
+class Greenlets:
+    """Reads, runs and settles until it is stopped."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        reading: Consumer,
+        slots: Slots,
+        limits: Limits,
+        *,
+        concurrency: int,
+        burst: bool,
+    ) -> None:
+        self.desk = desk
+        self.reading = reading
+        self.slots = slots
+        self.limits = limits
+        self.concurrency = concurrency
+        self.burst = burst
+        self.free = list(range(concurrency))
+        self.log = TaskLog()
+        self.pauses = Pauses()
+        self.stopping = False
+        self.fenced = False
+        self.drained = False
+        self.room = Event()
+        self.news = Event()
+        self.young: list[Delivery] = []
+        self.numbers = {stream: n for n, stream in enumerate(desk.intake.streams)}
+        self.reader: gevent.Greenlet | None = None
+
+    def stop(self) -> None:
+        """Take no more messages.  Safe to call twice."""
+        self.stopping = True
+        self.room.set()
+        if self.reader is not None:
+            self.reader.kill(block=False)
+
+    def run(self) -> None:
+        """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
+        self.persist(self.desk.open)
+        self.reader = gevent.spawn(self.read_on)
+        settler = gevent.spawn(self.settle_on)
+        teller = gevent.spawn(self.tell_on)
+        self.reader.join()
+        self.stopping = True
+        self.persist(self.hand_all_back)
+        while len(self.free) < self.concurrency:
+            self.room.clear()
+            self.room.wait(1.0)
+        self.drained = True
+        self.news.set()
+        settler.join()
+        teller.kill()
+        if self.fenced:
+            raise Fenced(self.desk.consumer.name)
+
+    # Reading
+
+    def read_on(self) -> None:
+        """Read whenever there is room."""
+        backlog = False
+        while not self.stopping and not self.limits.reached(self.slots.ran):
+            if not self.free:
+                self.room.clear()
+                self.room.wait()
+                continue
+            if backlog and len(self.free) * 4 < self.concurrency:
+                gevent.sleep(GATHER)
+            try:
+                backlog = self.read()
+                self.pauses.over()
+                if not backlog and self.burst and len(self.free) == self.concurrency:
+                    return
+            except Fenced:
+                self.fenced = True
+                return
+            except (BrokerUnavailable, Refused) as error:
+                self.desk.broken = True
+                self.reading.connection.drop()
+                gevent.sleep(self.pauses.next(error))
+
+    def read(self) -> bool:
+        """Read once and start what came; tell whether more may be waiting."""
+        self.desk.repair()
+        count = len(self.free)
+        for streams in self.desk.intake.groups(count):
+            wanted = count - len(self.desk.unstarted)
+            if wanted > 0:
+                self.ask(self.reading.read_command(streams, wanted), BLOCK)
+        if not self.desk.unstarted and not self.burst:
+            command = self.reading.read_command(self.desk.intake.streams, 1, block=BLOCK)
+            self.ask(command, BLOCK + BLOCK_MARGIN)
+        elif not self.desk.unstarted:
+            gevent.sleep(0.01)
+        return self.start_all()
+
+    def ask(self, command: tuple[object, ...], timeout: float) -> None:
+        connection = self.reading.connection
+        connection.send([command])
+        self.desk.take(connection.read(timeout, raising=False))
+
+    def start_all(self) -> bool:
+        """Start what is on the desk, as far as there is room; hand the rest back."""
+        unstarted = self.desk.unstarted
+        chosen: list[Delivery] = []
+        while unstarted and len(chosen) < len(self.free):
+            chosen.append(unstarted.popleft())
+        if unstarted:
+            self.desk.hand_back()
+        early = [delivery for delivery in chosen if delivery.early]
+        if early:
+            mine = set(map(id, self.desk.begin(early)))
+            chosen = [each for each in chosen if not each.early or id(each) in mine]
+        for delivery in chosen:
+            self.start(delivery)
+        return bool(chosen)
+
+    # Running
+
+    def start(self, delivery: Delivery) -> None:
+        slot = self.free.pop()
+        self.slots.start(slot, self.numbers[delivery.stream], delivery.entry)
+        self.desk.running[delivery.entry] = delivery
+        self.young.append(delivery)
+        gevent.spawn(self.execute, delivery, slot)
+
+    def execute(self, delivery: Delivery, slot: int) -> None:
+        """Run one message and put its outcome on the desk."""
+        desk = self.desk
+        try:
+            outcome = desk.execution.run(delivery)
+            if outcome.release:
+                self.persist(lambda: desk.release([delivery]))
+            else:
+                desk.finished.append(outcome)
+                self.news.set()
+            self.log.ended(outcome)
+        finally:
+            del desk.running[delivery.entry]
+            self.slots.clear(slot)
+            self.slots.ran += 1
+            self.free.append(slot)
+            self.room.set()
+
+    # Settling
+
+    def settle_on(self) -> None:
+        """Settle what has finished, many at a time, until everything is."""
+        while not (self.drained and self.desk.empty):
+            self.news.wait(1.0)
+            self.news.clear()
+            gevent.sleep(GATHER)
+            try:
+                self.persist(self.desk.exchange)
+            except Fenced:
+                self.fenced = True
+                self.stop()
+                return
+
+    def tell_on(self) -> None:
+        """Show in their records which tasks are running, once they run for a while."""
+        while True:
+            young, self.young = self.young, []
+            gevent.sleep(WORTH_SAYING)
+            running = self.desk.running
+            shown = [each for each in young if each.entry in running and not each.early]
+            try:
+                for start in range(0, len(shown), 100):
+                    self.desk.say_started(shown[start : start + 100])
+            except (BrokerUnavailable, Refused, Fenced):
+                continue  # reading and settling meet the same fault, and deal with it
+
+    def hand_all_back(self) -> None:
+        while self.desk.hand_back():
+            pass
+
+    def persist(self, act: Callable[[], object]) -> None:
+        """Do this; if Redis is away, wait until it is back.  A stop ends the wait."""
+        while True:
+            try:
+                act()
+            except (BrokerUnavailable, Refused) as error:
+                gevent.sleep(self.pauses.next(error))
+                if self.stopping and self.limits.out_of_patience(self.pauses.since):
+                    return
+            else:
+                self.pauses.over()
+                return

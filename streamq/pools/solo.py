@@ -1,0 +1,154 @@
+"""One task at a time, in the runner's main thread.  Prefork is several of these."""
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Callable
+from time import perf_counter
+
+from streamq.errors import BrokerUnavailable
+from streamq.execution import Delivery, Outcome
+from streamq.runner.desk import Desk, Pauses
+from streamq.runner.intake import Pace
+from streamq.runner.limits import Limits
+from streamq.runner.slots import Slots
+from streamq.runner.tasklog import TaskLog
+from streamq.runner.turns import Turns
+from streamq.runner.watch import Watch
+from streamq.store.connection import Refused
+
+#: Seconds that a read blocks: a connection that died in silence is noticed by then.
+BLOCK = 5.0
+
+
+class Solo:
+    """Reads, runs and settles until it is stopped."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        slots: Slots,
+        turns: Turns,
+        limits: Limits,
+        *,
+        burst: bool,
+    ) -> None:
+        self.desk = desk
+        self.slots = slots
+        self.turns = turns
+        self.limits = limits
+        self.burst = burst
+        self.pace = Pace()
+        self.log = TaskLog()
+        self.pauses = Pauses()
+        self.watch = Watch(desk, fenced=self.stop)
+        self.stopping = False
+        self.bell, self.rope = os.pipe()
+        os.set_blocking(self.rope, False)
+        self.numbers = {stream: n for n, stream in enumerate(desk.intake.streams)}
+
+    def stop(self) -> None:
+        """Take no more messages.  Safe to call from a signal handler, and twice."""
+        self.stopping = True
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.rope, b".")
+        self.turns.interrupt()
+
+    def run(self) -> None:
+        """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
+        self.persist(self.desk.open)
+        self.watch.start()
+        while not self.stopping:
+            self.persist(self.turn)
+            if self.limits.reached(self.slots.ran):
+                break
+        self.watch.stop()
+        self.persist(self.put_in_order)
+
+    def turn(self) -> None:
+        """Settle and read; where nothing waits, wait; run what came."""
+        self.desk.fetch(self.pace.count)
+        if not self.desk.unstarted:
+            if self.burst and self.desk.empty:
+                self.stopping = True
+                return
+            self.wait()
+        self.perform()
+
+    def wait(self) -> None:
+        """Wait for one message.  One idle runner of a worker blocks on Redis at a time."""
+        self.log.flush()
+        with self.turns.mine() as mine:
+            if not mine or self.stopping:
+                return
+            self.desk.block(BLOCK)
+            if self.rings():
+                # The answer that may come is found when the consumer is retired.
+                self.desk.broken = True
+                self.desk.consumer.connection.drop()
+                return
+            self.desk.arrived(BLOCK)
+
+    def rings(self) -> bool:
+        """Wait until Redis answers; True if we are told to stop before."""
+        poll = select.poll()
+        poll.register(self.bell, select.POLLIN)
+        poll.register(self.desk.consumer.connection.fileno(), select.POLLIN)
+        ready = poll.poll((BLOCK + 1) * 1000)
+        return any(descriptor == self.bell for descriptor, _ in ready)
+
+    def perform(self) -> None:
+        """Run what is on the desk."""
+        unstarted, began, number = self.desk.unstarted, perf_counter(), 0
+        while not self.stopping:
+            try:
+                delivery = unstarted.popleft()
+            except IndexError:
+                break
+            if delivery.early and not self.desk.begin([delivery]):
+                continue
+            self.execute(delivery)
+            number += 1
+        self.slots.clear(0)
+        if number:
+            self.slots.ran += number
+            self.pace.ran(number, perf_counter() - began)
+
+    def execute(self, delivery: Delivery) -> None:
+        """Run one message and put its outcome on the desk."""
+        desk = self.desk
+        self.slots.start(0, self.numbers[delivery.stream], delivery.entry)
+        desk.running[delivery.entry] = delivery
+        self.watch.began(delivery)
+        outcome = desk.execution.run(delivery)
+        self.watch.ended()
+        if outcome.release:
+            self.give_back(outcome)
+        else:
+            desk.finished.append(outcome)
+        del desk.running[delivery.entry]
+        self.log.ended(outcome)
+
+    def give_back(self, outcome: Outcome) -> None:
+        """Return a message that its task rejected."""
+        self.desk.release([outcome.delivery])
+
+    def put_in_order(self) -> None:
+        """Settle what has finished and hand back what has not been started."""
+        self.desk.exchange()
+        while self.desk.hand_back():
+            pass
+
+    def persist(self, act: Callable[[], None]) -> None:
+        """Do this; if Redis is away, wait until it is back.  A stop ends the wait."""
+        while True:
+            try:
+                act()
+            except (BrokerUnavailable, Refused) as error:
+                time.sleep(self.pauses.next(error))
+                if self.stopping and self.limits.out_of_patience(self.pauses.since):
+                    return
+            else:
+                self.pauses.over()
+                return

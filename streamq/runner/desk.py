@@ -1,0 +1,260 @@
+"""What one runner has in hand, and its dealings with Redis about it.
+
+Messages come in as *unstarted*, run, and wait as *finished* until they are settled.  The
+one who runs tasks and the one who looks after the desk meanwhile both take from the same
+deques, so that a message is started or handed back, never both; a lock keeps them from
+speaking on the connection at the same time.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from streamq.execution import Delivery, Execution, Outcome
+from streamq.runner.intake import Intake
+from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Refused
+from streamq.store.consumer import MOST_BYTES, MOST_SETTLED, Consumer, Fenced, Settlement
+
+logger = logging.getLogger("streamq.worker")
+
+
+class Desk:
+    """One consumer, the messages it holds, and the way to be rid of them."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        intake: Intake,
+        execution: Execution,
+        *,
+        lease: float,
+        declare: Callable[[], None],
+        repairs_itself: bool = True,
+    ) -> None:
+        self.consumer = consumer
+        self.intake = intake
+        self.execution = execution
+        self.lease = lease
+        self.declare = declare
+        self.repairs_itself = repairs_itself
+        self.unstarted: deque[Delivery] = deque()
+        self.finished: deque[Outcome] = deque()
+        self.running: dict[bytes, Delivery] = {}
+        self.unanswered: Settlement | None = None
+        self.lock = threading.RLock()
+        self.broken = False
+
+    def open(self) -> None:
+        """Take a lease and make sure that the streams are there."""
+        self.consumer.register(self.lease)
+        self.declare()
+
+    # Reading and settling
+
+    def fetch(self, count: int) -> None:
+        """Settle what has finished and read up to about ``count`` waiting messages, at once."""
+        for streams in self.intake.groups(count):
+            wanted = count - len(self.unstarted)
+            if wanted <= 0:
+                return
+            self.exchange(self.consumer.read_command(streams, wanted))
+
+    def exchange(self, read: tuple[Any, ...] | None = None) -> None:
+        """Settle what has finished, and read, in one round trip."""
+        with self.lock:
+            self.repair_if_mine()
+            settlement = self.next_settlement()
+            commands = [self.consumer.settle_command(settlement)] if settlement else []
+            if read is not None:
+                commands.append(read)
+            if not commands:
+                return
+            replies = self.talk(commands)
+            if read is not None:
+                self.take(replies.pop())
+            if settlement is not None:
+                self.settled(settlement, replies.pop())
+            if self.finished and read is None:
+                self.exchange()
+
+    def block(self, seconds: float) -> None:
+        """Send a read that waits for one message; ``arrived`` must follow."""
+        with self.lock:
+            self.repair_if_mine()
+            command = self.consumer.read_command(self.intake.streams, 1, block=seconds)
+            self.guard(lambda: self.consumer.connection.send([command]))
+
+    def arrived(self, seconds: float) -> None:
+        """Take the answer of ``block``."""
+        with self.lock:
+            connection = self.consumer.connection
+            self.take(self.guard(lambda: connection.read(seconds + BLOCK_MARGIN, raising=False)))
+
+    def talk(self, commands: list[tuple[Any, ...]]) -> Any:
+        """Send commands and return their replies; remember if the connection broke."""
+        return self.guard(lambda: self.consumer.perform(commands, ANSWER_TIMEOUT))
+
+    def guard(self, speak: Callable[[], Any]) -> Any:
+        """Whatever is interrupted leaves in doubt what Redis has given us."""
+        try:
+            return speak()
+        except BaseException as error:
+            if not isinstance(error, Fenced):
+                self.broken = True
+                self.consumer.connection.drop()
+            raise
+
+    def take(self, reply: Any) -> None:
+        """Put what was read on the desk."""
+        if isinstance(reply, Refused) and reply.code == "NOGROUP":
+            logger.warning("a queue is gone from Redis; it is declared again")
+            self.open()
+            return
+        if isinstance(reply, Exception):
+            raise reply
+        for delivery in self.consumer.deliveries(reply):
+            self.execution.admit(delivery)
+            self.unstarted.append(delivery)
+
+    def next_settlement(self) -> Settlement | None:
+        """What is to be settled now: first of all what got no answer."""
+        if self.unanswered is None and self.finished:
+            outcomes: list[Outcome] = []
+            size = 0
+            while self.finished and len(outcomes) < MOST_SETTLED and size < MOST_BYTES:
+                outcome = self.finished.popleft()
+                size += sum(map(len, outcome.fields))
+                outcomes.append(outcome)
+            self.unanswered = self.consumer.settlement(outcomes)
+        return self.unanswered
+
+    def settled(self, settlement: Settlement, reply: Any) -> None:
+        """Take the answer to a settlement."""
+        if isinstance(reply, Exception):
+            raise reply
+        self.unanswered = None
+        if b"0" in reply:
+            for outcome, digit in zip(settlement.outcomes, reply.decode(), strict=True):
+                if digit == "0":
+                    id = outcome.delivery.id.decode(errors="replace")
+                    logger.warning("%s was taken back while it ran; its result is dropped", id)
+
+    # Starting and handing back
+
+    def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Acknowledge early messages before they run; return those that are still ours."""
+        with self.lock:
+            self.repair_if_mine()
+            settlement = self.next_settlement()
+            commands = [self.consumer.settle_command(settlement)] if settlement else []
+            commands.append(self.consumer.start_command(deliveries, "early"))
+            replies = self.talk(commands)
+            if settlement is not None:
+                self.settled(settlement, replies[0])
+            reply = replies[-1]
+            if isinstance(reply, Exception):
+                raise reply
+            digits = reply.decode()
+            return [each for each, digit in zip(deliveries, digits, strict=True) if digit == "1"]
+
+    def say_started(self, deliveries: Sequence[Delivery]) -> None:
+        """Show in their records that these messages are running."""
+        with self.lock:
+            self.talk([self.consumer.start_command(deliveries, "late")])
+
+    def hand_back(self) -> int:
+        """Give back whatever has not been started; return how much that was."""
+        with self.lock:
+            returned: list[Delivery] = []
+            while len(returned) < MOST_SETTLED:
+                try:
+                    returned.append(self.unstarted.pop())
+                except IndexError:
+                    break
+            if not returned:
+                return 0
+            returned.reverse()
+            self.release(returned)
+            return len(returned)
+
+    def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give back these messages.  What fails to go back is found again by ``repair``."""
+        with self.lock:
+            reply = self.talk([self.consumer.release_command(deliveries)])[0]
+            if isinstance(reply, Exception):
+                self.broken = True
+                raise reply
+
+    # After a broken connection
+
+    def repair_if_mine(self) -> None:
+        """Repair, unless whoever reads does that between two reads."""
+        if self.repairs_itself:
+            self.repair()
+
+    def repair(self) -> None:
+        """Find what Redis has given us in answers that were lost."""
+        if not self.broken:
+            return
+        if not self.consumer.has_lease():
+            raise Fenced(self.consumer.name)
+        for stream in self.intake.streams:
+            command = self.consumer.read_command([stream], 10_000, since="0")
+            reply = self.consumer.perform([command], ANSWER_TIMEOUT)[0]
+            if isinstance(reply, Refused) and reply.code == "NOGROUP":
+                self.open()
+                continue
+            if isinstance(reply, Exception):
+                raise reply
+            self.reclaim(self.consumer.deliveries(reply))
+        self.broken = False
+
+    def reclaim(self, pending: list[Delivery]) -> None:
+        """Put on the desk what is ours and not there; drop what is there and not ours."""
+        held = {(each.stream, each.entry) for each in self.in_hand()}
+        for delivery in pending:
+            if (delivery.stream, delivery.entry) not in held:
+                self.execution.admit(delivery)
+                self.unstarted.append(delivery)
+
+    def in_hand(self) -> list[Delivery]:
+        """Every message that this runner knows it holds."""
+        unanswered = self.unanswered.outcomes if self.unanswered is not None else []
+        return [
+            *self.unstarted,
+            *self.running.values(),
+            *(outcome.delivery for outcome in self.finished),
+            *(outcome.delivery for outcome in unanswered),
+        ]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is in hand."""
+        return not (self.unstarted or self.running or self.finished or self.unanswered)
+
+
+class Pauses:
+    """How long to wait before Redis is tried again, and saying so once."""
+
+    FIRST, LONGEST = 0.05, 1.0
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.since = 0.0
+
+    def next(self, error: Exception) -> float:
+        """Seconds to wait after this failure."""
+        if not self.tries:
+            self.since = time.monotonic()
+            logger.warning("%s; trying again", str(error).partition("\n")[0])
+        self.tries += 1
+        return float(min(self.FIRST * 2 ** (self.tries - 1), self.LONGEST))
+
+    def over(self) -> None:
+        """Redis works again."""
+        if self.tries:
+            logger.warning("Redis is back after %.1f s", time.monotonic() - self.since)
+            self.tries = 0

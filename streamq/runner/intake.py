@@ -1,0 +1,70 @@
+"""What a runner reads, and how much of it at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: Seconds of work that a runner takes in hand at once.  Others would wait for it that long.
+SHARE = 0.005
+#: Messages in hand at most: the size of one settlement.
+MOST = 100
+
+
+class Pace:
+    """How many messages to read: what is likely done within ``SHARE``.
+
+    One as soon as tasks are slow; it grows by four at most from one batch to the next.
+    """
+
+    def __init__(self) -> None:
+        self.count = 1
+        self.each = SHARE
+
+    def ran(self, number: int, seconds: float) -> None:
+        """Learn from a batch.  Slowness counts at once, speed only slowly."""
+        each = seconds / number
+        self.each = max(each, (self.each + each) / 2)
+        likely = int(SHARE / self.each) if self.each > 0 else MOST
+        self.count = max(1, min(likely, self.count * 4, MOST))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One queue: its streams in the order in which they are served."""
+
+    queue: str
+    levels: int = 0
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """What was handed back, then the priority levels, then the queue itself."""
+        levels = [f"{self.queue}:p{level}" for level in range(self.levels, 0, -1)]
+        return (f"{self.queue}:returned", *levels, self.queue)
+
+
+class Intake:
+    """The order in which a runner looks through its queues.
+
+    Every look begins with another queue, so that a busy one does not starve the others.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = list(sources)
+        self.streams = [stream for source in sources for stream in source.streams]
+        self.turn = 0
+
+    def groups(self, count: int) -> list[tuple[str, ...]]:
+        """Groups of streams, each to be read by one command, until ``count`` are found.
+
+        COUNT holds for each stream of a command.  One that reads two may bring twice as
+        many, which is harmless for many quick tasks, not for a single slow one; and where
+        levels are strict, each is read by itself.
+        """
+        self.turn = (self.turn + 1) % len(self.sources)
+        ordered = self.sources[self.turn :] + self.sources[: self.turn]
+        groups: list[tuple[str, ...]] = []
+        for source in ordered:
+            if count > 1 and not source.levels:
+                groups.append(source.streams)
+            else:
+                groups += [(stream,) for stream in source.streams]
+        return groups

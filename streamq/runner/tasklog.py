@@ -1,0 +1,76 @@
+"""What a runner says about its tasks: every failure, and of the rest as much as can be read."""
+
+import logging
+import time
+
+from streamq.execution import Outcome
+
+logger = logging.getLogger("streamq.worker")
+
+#: Lines a second about tasks that went well; the rest are counted.
+MOST_LINES = 20
+
+
+class TaskLog:
+    """Logs how tasks ended."""
+
+    def __init__(self) -> None:
+        self.enabled = logger.isEnabledFor(logging.INFO)
+        self.second = 0
+        self.lines = 0
+        self.unsaid = 0
+
+    def ended(self, outcome: Outcome) -> None:
+        """Say how a task ended, unless too much is being said already."""
+        if outcome.state == b"FAILURE" or outcome.reason or outcome.release:
+            self.failed(outcome)
+        elif self.enabled and self.room():
+            logger.info("%s ok in %s", title(outcome), runtime(outcome))
+
+    def room(self) -> bool:
+        """Whether one more line can be read in this second."""
+        second = int(time.monotonic())
+        if second != self.second:
+            self.flush()
+            self.second, self.lines = second, 0
+        self.lines += 1
+        if self.lines <= MOST_LINES:
+            return True
+        self.unsaid += 1
+        return False
+
+    def flush(self) -> None:
+        """Say how many tasks nothing was said about."""
+        if self.unsaid:
+            logger.info("… and %d more tasks ok", self.unsaid)
+            self.unsaid = 0
+
+    def failed(self, outcome: Outcome) -> None:
+        fields = dict(zip(outcome.fields[::2], outcome.fields[1::2], strict=True))
+        error = fields.get(b"error", b"").decode(errors="replace")
+        kind = fields.get(b"error_type", b"").decode(errors="replace")
+        if outcome.release:
+            logger.warning("%s rejected; it goes back to its queue", title(outcome))
+        elif outcome.reason:
+            why = outcome.reason.decode(errors="replace")
+            logger.error("%s went to the dead letters: %s\n%s", title(outcome), why, error)
+        else:
+            trace = fields.get(b"traceback", b"").decode(errors="replace").rstrip()
+            logger.error("%s failed: %s: %s\n%s", title(outcome), kind, error, trace)
+
+
+def title(outcome: Outcome) -> str:
+    """Task and id, as they begin a line."""
+    fields = outcome.delivery.fields
+    name = fields.get(b"shadow") or fields.get(b"task", b"?")
+    return f"{name.decode(errors='replace')}[{outcome.delivery.id.decode(errors='replace')}]"
+
+
+def runtime(outcome: Outcome) -> str:
+    """How long the task ran."""
+    fields = outcome.fields
+    for place in range(0, len(fields), 2):
+        if fields[place] == b"runtime":
+            seconds = float(fields[place + 1])
+            return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    return "no time"

@@ -1,0 +1,104 @@
+"""Looking after the desk while a task runs.
+
+The runner's own thread settles between batches.  When one task takes longer than its
+share, this thread settles what has finished before it and hands back what would wait
+behind it, so that a slow task keeps nothing waiting; and it shows that the task runs.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from streamq.errors import BrokerUnavailable
+from streamq.execution import Delivery
+from streamq.runner.desk import Desk
+from streamq.runner.intake import SHARE
+from streamq.store.consumer import Fenced
+
+logger = logging.getLogger("streamq.worker")
+
+#: Seconds between two looks while tasks run.
+TICK = 0.005
+#: Seconds without a task after which the thread sleeps until it is woken.
+LINGER = 1.0
+#: Seconds that a task runs before its record says STARTED: quick ones never need it.
+WORTH_SAYING = 0.03
+
+
+class Watch:
+    """A thread that looks at the desk every few milliseconds while tasks run."""
+
+    def __init__(self, desk: Desk, *, fenced: Callable[[], None]) -> None:
+        self.desk = desk
+        self.fenced = fenced
+        self.task: Delivery | None = None
+        self.since = 0.0
+        self.told = False
+        self.asleep = False
+        self.wake = threading.Event()
+        self.stopping = False
+        self.thread = threading.Thread(target=self.run, name="streamq-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """End the thread; it may be stopped twice."""
+        self.stopping = True
+        self.wake.set()
+        if self.thread.is_alive():
+            self.thread.join(1.0)
+
+    def began(self, delivery: Delivery) -> None:
+        """A task starts."""
+        self.since, self.told, self.task = time.monotonic(), False, delivery
+        if self.asleep:
+            self.wake.set()
+
+    def ended(self) -> None:
+        """The task has ended."""
+        self.task = None
+
+    def run(self) -> None:
+        """Look until stopped."""
+        quiet = 0.0
+        while not self.stopping:
+            if quiet > LINGER:
+                self.sleep()
+                quiet = 0.0
+            time.sleep(TICK)
+            quiet = 0.0 if self.task is not None else quiet + TICK
+            try:
+                self.look()
+            except Fenced:
+                self.fenced()
+                return
+            except BrokerUnavailable:
+                time.sleep(SHARE * 10)  # the runner's own thread says it, and mends it
+            except Exception:
+                logger.exception("looking after the running task failed; it goes on")
+
+    def sleep(self) -> None:
+        """Wait for the next task."""
+        self.wake.clear()
+        self.asleep = True
+        if self.task is None and not self.stopping:
+            self.wake.wait()
+        self.asleep = False
+
+    def look(self) -> None:
+        """Do what a task that takes long makes necessary."""
+        task, ran = self.task, time.monotonic() - self.since
+        if task is None or ran < SHARE or self.stopping:
+            return
+        desk = self.desk
+        if desk.finished or desk.unanswered is not None:
+            desk.exchange()
+        if desk.unstarted:
+            count = desk.hand_back()
+            logger.debug("%d messages handed back: the task before them takes long", count)
+        if ran > WORTH_SAYING and not self.told and not task.early:
+            self.told = True
+            desk.say_started([task])

@@ -1,0 +1,41 @@
+"""What a worker says when it starts: everything that one asks when something is odd."""
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+
+import streamq
+from streamq import bundled
+from streamq.finding import Found
+from streamq.runner.intake import Source
+from streamq.units import mask_url
+
+MOST_TASKS = 12
+
+
+def banner(found: Found, node: str, sources: Sequence[Source]) -> str:
+    """One screen: app, Redis, queues, pool and tasks, with where each comes from."""
+    app, conf = found.app, found.app.conf
+    pool = f"{conf.pool} {conf.concurrency}"
+    if conf.pool == "gevent":
+        pool = f"gevent {conf.processes} × {conf.concurrency}"
+    server = bundled.find() if conf.url is None else None
+    redis = server.banner if server else f"{mask_url(app.url)}  [{conf.origin('url')}]"
+    names = sorted(app.tasks)
+    more = f" … and {len(names) - MOST_TASKS} more" if len(names) > MOST_TASKS else ""
+    tasks = "  ".join(names[:MOST_TASKS]) + more if names else "none registered!"
+    return "\n".join(
+        [
+            f"streamq {streamq.__version__} · {node} · app {found.spec} ({found.how}) · "
+            f"python {platform.python_version()} · pid {os.getpid()}",
+            f"  redis   {redis}",
+            f"  queues  {', '.join(source.queue for source in sources)}  [{conf.origin('queues')}]",
+            f"  pool    {pool}  [{conf.origin('concurrency')}] · "
+            f"{'late' if conf.acks_late else 'early'} ack · lease {conf.lease:g} s",
+            f"  tasks   {tasks}",
+            "Ctrl-C once to finish running tasks, twice to put them back"
+            if sys.stderr.isatty()
+            else "",
+        ]
+    ).rstrip()

@@ -1,0 +1,140 @@
+"""The runner processes of one worker: started, watched, and what their deaths mean."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from streamq.runner.slots import Slots
+from streamq.worker.assignment import Assignment
+from streamq.worker.runner import DONE, FENCED
+
+#: Seconds to wait before the next start of a runner that dies before finishing anything.
+BACKOFF = (0.0, 1.0, 2.0, 5.0)
+
+
+@dataclass(slots=True)
+class Child:
+    """One runner process."""
+
+    number: int
+    pid: int
+    consumer: str
+    slots: Slots
+    process: subprocess.Popen[bytes] | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; a process that is gone already is none of our concern."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a runner ended."""
+
+    child: Child
+    status: int
+
+    @property
+    def orderly(self) -> bool:
+        """Whether it ended because it was told to, or had nothing more to do."""
+        return os.waitstatus_to_exitcode(self.status) == DONE and self.child.slots.left
+
+    @property
+    def fenced(self) -> bool:
+        """Whether it ended because it had been declared dead."""
+        return os.waitstatus_to_exitcode(self.status) == FENCED
+
+    @property
+    def reason(self) -> str:
+        """What happened to it, in words."""
+        code = os.waitstatus_to_exitcode(self.status)
+        if code >= 0:
+            return f"runner {self.child.pid} exited with code {code} while it ran the task"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hint = "; out of memory?" if code == -signal.SIGKILL else ""
+        return f"runner {self.child.pid} was killed by {name} ({-code}) while it ran the task{hint}"
+
+
+class Nursery:
+    """Starts runners and notices when they end."""
+
+    def __init__(self, run_forked: Callable[[Assignment], int]) -> None:
+        self.run_forked = run_forked
+        self.children: dict[int, Child] = {}
+        self.failures: dict[int, int] = {}
+
+    def start(self, assignment: Assignment, slots: Slots) -> Child:
+        """Start a runner: fork, or a fresh process where gevent must patch first."""
+        slots.reset()
+        if assignment.pool == "gevent":
+            child = self.execute(assignment, slots)
+        else:
+            child = self.fork(assignment, slots)
+        self.children[child.pid] = child
+        return child
+
+    def fork(self, assignment: Assignment, slots: Slots) -> Child:
+        """Fork a runner; it shares the memory of the app that is loaded already."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(self.in_child(assignment))
+        return Child(assignment.number, pid, assignment.consumer(pid), slots)
+
+    def in_child(self, assignment: Assignment) -> int:
+        """Never come back from here to the supervisor's code."""
+        try:
+            return self.run_forked(assignment)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            return 1
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+    def execute(self, assignment: Assignment, slots: Slots) -> Child:
+        """Start a runner as a program of its own."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamq.worker.green", assignment.to_text()],
+            stdin=subprocess.DEVNULL,
+        )
+        consumer = assignment.consumer(process.pid)
+        return Child(assignment.number, process.pid, consumer, slots, process)
+
+    def reap(self) -> list[Death]:
+        """The runners that have ended since the last look."""
+        deaths = []
+        for pid, child in list(self.children.items()):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                if child.process is not None:
+                    child.process.returncode = os.waitstatus_to_exitcode(status)
+                del self.children[pid]
+                deaths.append(Death(child, status))
+        return deaths
+
+    def patience(self, death: Death) -> float:
+        """Seconds to wait before this runner is replaced."""
+        number = death.child.number
+        if death.orderly or death.child.slots.ran:
+            self.failures[number] = 0
+            return 0.0
+        failures = self.failures.get(number, 0)
+        self.failures[number] = failures + 1
+        return BACKOFF[min(failures, len(BACKOFF) - 1)]
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to every runner."""
+        for child in self.children.values():
+            child.signal(number)

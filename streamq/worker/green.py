@@ -1,0 +1,28 @@
+"""A runner whose standard library is gevent's: started afresh, patched before all else."""
+
+# ruff: noqa: E402 - nothing may be imported before the patch
+from gevent import monkey
+
+monkey.patch_all()
+
+import sys
+
+from streamq.finding import find_app
+from streamq.worker.assignment import Assignment
+from streamq.worker.logs import set_up_logging
+from streamq.worker.runner import work
+
+
+def main() -> int:
+    """Read the assignment from the command line, and work."""
+    assignment = Assignment.from_text(sys.argv[1])
+    app = find_app(assignment.app).app
+    app.conf.with_flags(**assignment.flags)
+    set_up_logging(app.conf.log_level, app.conf.log_format)
+    app.url = assignment.url
+    app.import_tasks()
+    return work(app, assignment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

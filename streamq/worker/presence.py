@@ -1,0 +1,79 @@
+"""What a worker tells about itself: who it is, what it reads, what it is busy with."""
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import streamq
+from streamq.store.client import Client
+from streamq.store.keys import Keys
+from streamq.worker.children import Child
+
+#: Running tasks that are named; the rest are counted.
+MOST_NAMED = 20
+
+
+def node_name(pattern: str, host: str | None = None) -> str:
+    """Expand ``%h`` (host name), ``%n`` (its first part) and ``%d`` (its domain)."""
+    full = host or socket.gethostname()
+    name, _, domain = full.partition(".")
+    signs = {"%h": full, "%n": name, "%d": domain, "%%": "%"}
+    found, rest = "", pattern
+    while rest:
+        sign = rest[:2]
+        found += signs.get(sign, rest[0])
+        rest = rest[2:] if sign in signs else rest[1:]
+    found = found if "@" in found else f"{found}@{full}"
+    return found.replace(":", "-").replace("{", "(").replace("}", ")")
+
+
+@dataclass(slots=True)
+class Presence:
+    """The description of one worker."""
+
+    node: str
+    pool: str
+    concurrency: int
+    queues: Sequence[str]
+    client: Client
+    keys: Keys
+    started: int = field(default_factory=lambda: int(time.time() * 1000))
+    done: int = 0
+
+    def about(self, children: Sequence[Child], streams: Sequence[str]) -> dict[str, object]:
+        """The fields that Redis keeps, for as long as the worker renews them."""
+        described: dict[str, object] = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "pool": self.pool,
+            "concurrency": self.concurrency,
+            "queues": " ".join(self.queues),
+            "started": self.started,
+            "streamq": streamq.__version__,
+            "python": platform.python_version(),
+        }
+        for child in children:
+            described[f"runner:{child.pid}"] = self.busy_with(child, streams)
+        return described
+
+    def busy_with(self, child: Child, streams: Sequence[str]) -> str:
+        """What a runner is running and for how long, or ``idle``."""
+        running = sorted(child.slots.running(), key=lambda each: -each.since)
+        if not running:
+            return "idle"
+        commands = [
+            ("XRANGE", self.keys.queue(streams[each.stream]), each.entry, each.entry)
+            for each in running[:MOST_NAMED]
+        ]
+        named = []
+        for each, found in zip(running, self.client.ask_all(commands), strict=False):
+            flat = found[0][1] if found else []
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            task = fields.get(b"task", b"a task").decode(errors="replace")
+            id = fields.get(b"id", b"").decode(errors="replace")
+            named.append(f"{task}[{id}] {each.since:.1f} s")
+        more = len(running) - len(named)
+        return ", ".join(named) + (f", and {more} more" if more > 0 else "")

@@ -1,0 +1,137 @@
+"""The life of a runner: a process that executes tasks until it is told to stop."""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from streamq.app import App
+from streamq.context import Request
+from streamq.execution import Execution, millis
+from streamq.pools.solo import Solo
+from streamq.routing import Queue
+from streamq.runner.desk import Desk
+from streamq.runner.intake import Intake, Source
+from streamq.runner.limits import Limits
+from streamq.runner.slots import Board
+from streamq.runner.turns import Turns
+from streamq.store.connection import Connection
+from streamq.store.consumer import Consumer, Fenced
+from streamq.worker.assignment import Assignment
+
+logger = logging.getLogger("streamq.worker")
+
+#: Exit codes by which a runner tells its supervisor how it ended.
+DONE, FENCED = 0, 3
+
+PR_SET_PDEATHSIG = 1
+
+
+def work(app: App, assignment: Assignment) -> int:
+    """Be this runner.  Returns the exit code."""
+    die_with(assignment.supervisor)
+    runner = Runner(app, assignment)
+    pool = runner.pool()
+    listen(pool)
+    try:
+        pool.run()
+    except Fenced:
+        logger.warning("runner %d was declared dead meanwhile; another takes over", os.getpid())
+        return FENCED
+    runner.slots.leave()
+    return DONE
+
+
+def die_with(supervisor: int) -> None:
+    """Ask the kernel to end this process when its supervisor ends, however it does."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        os._exit(1)
+
+
+def listen(pool: Any) -> None:
+    """Stop when the supervisor says so; a Ctrl-C at the terminal is the supervisor's affair."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, lambda *_: pool.stop())
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+class Runner:
+    """Puts the parts of one runner together."""
+
+    def __init__(self, app: App, assignment: Assignment) -> None:
+        self.app = app
+        self.assignment = assignment
+        folder, conf = Path(assignment.folder), app.conf
+        board = Board(folder / "slots", assignment.runners, assignment.concurrency)
+        self.slots = board.of(assignment.number)
+        self.turns = Turns(folder / "turn")
+        self.intake = Intake([Source(name, levels) for name, levels in assignment.sources])
+        self.limits = Limits(
+            conf.max_tasks_per_child, conf.max_memory_per_child, conf.shutdown_timeout
+        )
+
+    def pool(self) -> Any:
+        """The pool that was asked for."""
+        if self.assignment.pool == "gevent":
+            return self.greenlets()
+        desk = self.desk(repairs_itself=True)
+        return Solo(desk, self.slots, self.turns, self.limits, burst=self.assignment.burst)
+
+    def greenlets(self) -> Any:
+        """The gevent pool; its module can only be imported in a patched process."""
+        from streamq.pools.gevent import Greenlets  # noqa: PLC0415
+
+        return Greenlets(
+            self.desk(repairs_itself=False),
+            self.consumer("reader"),
+            self.slots,
+            self.limits,
+            concurrency=self.assignment.concurrency,
+            burst=self.assignment.burst,
+        )
+
+    def desk(self, *, repairs_itself: bool) -> Desk:
+        """The desk of this runner."""
+        app = self.app
+        execution = Execution(
+            app.tasks, app.payloads, app.conf, hostname=self.assignment.node, tell=self.tell
+        )
+        return Desk(
+            self.consumer("runner"),
+            self.intake,
+            execution,
+            lease=app.conf.lease,
+            declare=self.declare,
+            repairs_itself=repairs_itself,
+        )
+
+    def consumer(self, role: str) -> Consumer:
+        """This runner's consumer, on a connection of its own."""
+        conf = self.app.conf
+        return Consumer(
+            Connection(self.assignment.url, name=f"streamq:{role}:{self.assignment.node}"),
+            self.app.store.keys,
+            self.assignment.consumer(os.getpid()),
+            dead=(conf.dead_max_length, int(millis(conf.dead_expires))),
+        )
+
+    def declare(self) -> None:
+        """Make sure that what this runner reads is there."""
+        ours = {queue.name: queue for queue in self.app.queues}
+        for name, _ in self.assignment.sources:
+            self.app.store.topology.restore(name, ours.get(name) or Queue(name))
+        self.app.store.client.close()
+
+    def tell(self, request: Request, state: str, meta: Any) -> None:
+        """Write a state that a running task named."""
+        app = self.app
+        serializer = app.conf.result_serializer
+        data = app.payloads.write(meta, serializer, None, "meta")
+        content = "" if serializer == "json" else serializer
+        app.store.results.tell(request.id, state, data, content)

@@ -1,0 +1,142 @@
+"""Starting a worker: its queues and runners, the banner, and the end of it all."""
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from streamq.app import App
+from streamq.errors import ConfigError
+from streamq.execution import millis
+from streamq.extras import require
+from streamq.finding import Found
+from streamq.routing import Queue
+from streamq.runner.intake import Intake, Source
+from streamq.runner.slots import workplace
+from streamq.store.recovery import Recovery
+from streamq.worker.assignment import Assignment
+from streamq.worker.banner import banner
+from streamq.worker.children import Nursery
+from streamq.worker.logs import set_up_logging
+from streamq.worker.presence import Presence, node_name
+from streamq.worker.runner import work
+from streamq.worker.supervisor import Supervisor
+
+logger = logging.getLogger("streamq.worker")
+
+
+def start_worker(
+    found: Found,
+    flags: Mapping[str, object],
+    *,
+    exclude: Sequence[str] = (),
+    burst: bool = False,
+) -> int:
+    """Run a worker for this app until it is stopped; return its exit code.
+
+    ``flags`` are settings from the command line; ``exclude`` names queues not to read;
+    with ``burst`` the worker ends when nothing waits any more.
+    """
+    app = found.app
+    app.conf.with_flags(**flags)
+    conf = app.conf
+    if conf.pool == "gevent":
+        require("gevent", "gevent")
+    set_up_logging(conf.log_level, conf.log_format)
+    app.import_tasks()
+    sources = declare(app, chosen_queues(app, exclude))
+    node = node_name(conf.worker_name)
+    folder = workplace()
+    try:
+        print(banner(found, node, sources), file=sys.stderr, flush=True)
+        supervisor = assemble(found, dict(flags), node, sources, folder, burst=burst)
+        return supervisor.run()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def chosen_queues(app: App, exclude: Sequence[str]) -> list[Queue]:
+    """The queues to read: those asked for, else all that the app declares and the default one."""
+    declared = {queue.name: queue for queue in app.queues}
+    names = list(app.conf.queues)
+    if not names:
+        names = list(declared)
+        if len(names) != 1 and app.conf.task_default_queue not in names:
+            names.append(app.conf.task_default_queue)
+    names = [name for name in dict.fromkeys(names) if name not in exclude]
+    if not names:
+        raise ConfigError("no queue is left to read", known={"excluded": ", ".join(exclude)})
+    return [declared.get(name) or Queue(name) for name in names]
+
+
+def declare(app: App, queues: Sequence[Queue]) -> list[Source]:
+    """Declare the app's topology and the queues to read; say which levels they have."""
+    app.declare()
+    declared = {queue.name for queue in app.queues}
+    topology = app.store.topology
+    for queue in queues:
+        if queue.name not in declared:
+            topology.restore(queue.name, queue)
+    settings = topology.queues()
+    return [
+        Source(queue.name, int(settings[queue.name].get("max_priority") or 0)) for queue in queues
+    ]
+
+
+def assemble(
+    found: Found,
+    flags: dict[str, object],
+    node: str,
+    sources: Sequence[Source],
+    folder: Path,
+    *,
+    burst: bool,
+) -> Supervisor:
+    """Put the parts of a worker together."""
+    app, conf = found.app, found.app.conf
+    prefork, gevent = conf.pool == "prefork", conf.pool == "gevent"
+    runners = conf.concurrency if prefork else conf.processes if gevent else 1
+    assignments = [
+        Assignment(
+            number=number,
+            node=node,
+            token="",
+            supervisor=os.getpid(),
+            url=app.url,
+            sources=[(source.queue, source.levels) for source in sources],
+            pool=conf.pool,
+            concurrency=conf.concurrency if gevent else 1,
+            burst=burst,
+            folder=str(folder),
+            runners=runners,
+            app=found.spec,
+            flags=flags,
+        )
+        for number in range(runners)
+    ]
+    recovery = Recovery(
+        app.store.client,
+        app.store.keys,
+        streams=Intake(sources).streams,
+        max_deliveries=conf.max_deliveries,
+        result_expires=conf.result_expires,
+        dead=(conf.dead_max_length, int(millis(conf.dead_expires))),
+    )
+    presence = Presence(
+        node=node,
+        pool=conf.pool,
+        concurrency=runners * assignments[0].concurrency,
+        queues=[source.queue for source in sources],
+        client=app.store.client,
+        keys=app.store.keys,
+    )
+    return Supervisor(
+        assignments,
+        Nursery(lambda assignment: work(app, assignment)),
+        recovery,
+        presence,
+        lease=conf.lease,
+        shutdown_timeout=conf.shutdown_timeout,
+    )
