@@ -21,7 +21,7 @@ from streamq.routing import Exchange, Queue, check_name
 from streamq.store.publisher import Publication, Refusal
 from streamq.store.results import Results
 from streamq.store.store import Store
-from streamq.task import Call, Signature, Task
+from streamq.tasks import Call, Signature, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -142,25 +142,31 @@ class App:
 
     # Sending
 
+    @overload
     def enqueue(
-        self,
-        what: "Callable[..., Any] | Signature | Call[..., Any] | str",
-        *args: Any,
-        **kwargs: Any,
-    ) -> Result[Any]:
+        self, what: Task[P, R] | Call[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Result[R]: ...
+    @overload
+    def enqueue(self, what: Signature | str, /, *args: Any, **kwargs: Any) -> Result[Any]: ...
+
+    def enqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> Result[Any]:
         """Send a call: a task, a task with options, a signature or a task's name, then arguments.
 
         See ``Task.enqueue`` for what it raises.
         """
         return self.send(self.signature_of(what, args, kwargs))
 
+    @overload
     async def aenqueue(
-        self,
-        what: "Callable[..., Any] | Signature | Call[..., Any] | str",
-        *args: Any,
-        **kwargs: Any,
-    ) -> Result[Any]:
-        """Send a call from asyncio."""
+        self, what: Task[P, R] | Call[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Result[R]: ...
+    @overload
+    async def aenqueue(
+        self, what: Signature | str, /, *args: Any, **kwargs: Any
+    ) -> Result[Any]: ...
+
+    async def aenqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> Result[Any]:
+        """Send a call from asyncio; see ``enqueue``."""
         return await self.asend(self.signature_of(what, args, kwargs))
 
     def signature_of(self, what: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
@@ -182,7 +188,9 @@ class App:
             return self.run_here(signature)
         envelope = self.envelope(signature)
         id, publication = self.publication(signature, envelope)
-        answer = self.publish([publication], [signature])[0]
+        answer = self.store.publisher.push(publication) if is_plain(publication) else None
+        if answer is None:
+            answer = self.publish([publication], [signature])[0]
         return self.result_of(id, envelope, signature, answer)
 
     def envelope(self, signature: Signature) -> Envelope:
@@ -312,6 +320,12 @@ class App:
 
     def __repr__(self) -> str:
         return f"<app {self.name}: {len(self.tasks)} tasks>"
+
+
+def is_plain(publication: Publication) -> bool:
+    """Whether a message goes to a queue by name, under a new id, without priority or headers."""
+    exchange, _, _, window, _, priority, headers, *_ = publication
+    return not (exchange or window or priority or headers)
 
 
 NO_KWARGS = b"{}"

@@ -1,5 +1,9 @@
 #!lua flags=allow-oom
 -- Settle messages whose tasks have ended: acknowledge, delete, keep what came of them.
+-- In the same call, acknowledge messages that are to be acknowledged before they run.
+--
+-- Such an early message leaves its queue here; a mark keeps it in sight until it is
+-- settled, so that the death of its runner is reported.
 --
 -- A consumer that was declared dead settles nothing.  A call that is repeated after its
 -- answer was lost gets the answer that it got.
@@ -8,17 +12,20 @@
 -- ARGV  consumer, number             whose how-manieth settlement this is
 --       most, life                   how many dead letters a queue keeps, and how long (ms)
 --       then for each stream that messages came from:
---       ack                          late: to be acknowledged here; early: it was, by `start`
+--       ack                          late: to be acknowledged now; early: it was before its
+--                                    run; start: it is to run next
 --       stream                       such as default, default:p9, default:returned
 --       count, then for each message:
---       entry, id
+--       entry                        all there is for one to start; else also
+--       id
 --       state                        SUCCESS, FAILURE …, or '' to keep no record
 --       expires                      life of the record in milliseconds, 0 for ever
 --       reason                       why it goes to the dead letters, or ''
 --       count of names and values, then as many for the record; where there is a reason,
 --       the last value says what went wrong
 --
--- Answers a text of 1 (settled) and 0 (was not yours any more), one for each message.
+-- Answers a text of 1 (settled, or run it) and 0 (was not yours any more), one for each
+-- message.
 -- Refuses with  FENCED consumer
 --
 -- @include keys
@@ -78,15 +85,30 @@ local function settle(early, stream, key, at)
   return mine == 1, to + 1
 end
 
+local function start(stream, key, entry)
+  local fields = fields_of(stream, entry)
+  local mine = fields and redis.call('XACK', key, 'workers', entry) or 0
+  if mine == 1 then
+    set_field(fields, 'id', id_of(stream, entry, fields))
+    redis.call('HSET', marks, entry, cjson.encode({ stream = stream, fields = fields }))
+  end
+  answer[#answer + 1] = mine
+  return mine == 1
+end
+
 local at = 5
 while at <= #ARGV do
-  local early, stream, count = ARGV[at] == 'early', ARGV[at + 1], tonumber(ARGV[at + 2])
+  local ack, stream, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local key, done, mine, entry = keys.queue(stream), {}, nil, nil
   at = at + 3
   for _ = 1, count do
     entry = ARGV[at]
-    mine, at = settle(early, stream, key, at)
-    if mine and not early then
+    if ack == 'start' then
+      mine, at = start(stream, key, entry), at + 1
+    else
+      mine, at = settle(ack == 'early', stream, key, at)
+    end
+    if mine and ack ~= 'early' then
       done[#done + 1] = entry
     end
   end

@@ -139,7 +139,9 @@ class Greenlets:
             self.desk.hand_back()
         early = [delivery for delivery in chosen if delivery.early]
         if early:
-            mine = set(map(id, self.desk.begin(early)))
+            start = self.desk.begin(early)
+            self.persist(lambda: self.desk.complete(start))
+            mine = set(map(id, start.mine or ()))
             chosen = [each for each in chosen if not each.early or id(each) in mine]
         for delivery in chosen:
             self.start(delivery)
@@ -193,7 +195,7 @@ class Greenlets:
             young, self.young = self.young, []
             gevent.sleep(WORTH_SAYING)
             running = self.desk.running
-            shown = [each for each in young if each.entry in running and not each.early]
+            shown = [each for each in young if each.entry in running]
             try:
                 for start in range(0, len(shown), 100):
                     self.desk.say_started(shown[start : start + 100])

@@ -20,6 +20,8 @@ from streamq.store.connection import Refused
 
 #: Seconds that a read blocks: a connection that died in silence is noticed by then.
 BLOCK = 5.0
+#: Seconds that a task takes at most for its runner to keep the turn while it runs.
+QUICK = 0.001
 
 
 class Solo:
@@ -42,7 +44,7 @@ class Solo:
         self.pace = Pace()
         self.log = TaskLog()
         self.pauses = Pauses()
-        self.watch = Watch(desk, fenced=self.stop)
+        self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on)
         self.stopping = False
         self.bell, self.rope = os.pipe()
         os.set_blocking(self.rope, False)
@@ -69,7 +71,9 @@ class Solo:
     def turn(self) -> None:
         """Settle and read; where nothing waits, wait; run what came."""
         self.desk.fetch(self.pace.count)
-        if not self.desk.unstarted:
+        if self.desk.unstarted:
+            self.turns.pass_on()
+        else:
             if self.burst and self.desk.empty:
                 self.stopping = True
                 return
@@ -79,16 +83,18 @@ class Solo:
     def wait(self) -> None:
         """Wait for one message.  One idle runner of a worker blocks on Redis at a time."""
         self.log.flush()
-        with self.turns.mine() as mine:
-            if not mine or self.stopping:
-                return
-            self.desk.block(BLOCK)
-            if self.rings():
-                # The answer that may come is found when the consumer is retired.
-                self.desk.broken = True
-                self.desk.consumer.connection.drop()
-                return
-            self.desk.arrived(BLOCK)
+        if not self.turns.take() or self.stopping:
+            return
+        self.desk.block(BLOCK)
+        if self.rings():
+            # The answer that may come is found when the consumer is retired.
+            self.desk.broken = True
+            self.desk.consumer.connection.drop()
+            return
+        self.desk.arrived(BLOCK)
+        # A runner whose tasks are quick is back before another one has woken up.
+        if self.pace.each > QUICK:
+            self.turns.pass_on()
 
     def rings(self) -> bool:
         """Wait until Redis answers; True if we are told to stop before."""
@@ -106,7 +112,7 @@ class Solo:
                 delivery = unstarted.popleft()
             except IndexError:
                 break
-            if delivery.early and not self.desk.begin([delivery]):
+            if delivery.early and not self.acknowledge(delivery):
                 continue
             self.execute(delivery)
             number += 1
@@ -114,6 +120,12 @@ class Solo:
         if number:
             self.slots.ran += number
             self.pace.ran(number, perf_counter() - began)
+
+    def acknowledge(self, delivery: Delivery) -> bool:
+        """Acknowledge a message before it runs; tell whether it is still ours to run."""
+        start = self.desk.begin([delivery])
+        self.persist(lambda: self.desk.complete(start))
+        return bool(start.mine)
 
     def execute(self, delivery: Delivery) -> None:
         """Run one message and put its outcome on the desk."""

@@ -16,7 +16,14 @@ from typing import Any
 from streamq.execution import Delivery, Execution, Outcome
 from streamq.runner.intake import Intake
 from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Refused
-from streamq.store.consumer import MOST_BYTES, MOST_SETTLED, Consumer, Fenced, Settlement
+from streamq.store.consumer import (
+    MOST_BYTES,
+    MOST_SETTLED,
+    Consumer,
+    Fenced,
+    Settlement,
+    Start,
+)
 
 logger = logging.getLogger("streamq.worker")
 
@@ -44,6 +51,7 @@ class Desk:
         self.finished: deque[Outcome] = deque()
         self.running: dict[bytes, Delivery] = {}
         self.unanswered: Settlement | None = None
+        self.starts: deque[Start] = deque()
         self.lock = threading.RLock()
         self.broken = False
 
@@ -121,49 +129,54 @@ class Desk:
 
     def next_settlement(self) -> Settlement | None:
         """What is to be settled now: first of all what got no answer."""
-        if self.unanswered is None and self.finished:
-            outcomes: list[Outcome] = []
-            size = 0
-            while self.finished and len(outcomes) < MOST_SETTLED and size < MOST_BYTES:
-                outcome = self.finished.popleft()
-                size += sum(map(len, outcome.fields))
-                outcomes.append(outcome)
-            self.unanswered = self.consumer.settlement(outcomes)
+        if self.unanswered is None and (self.finished or self.starts):
+            start = self.starts.popleft() if self.starts else None
+            self.unanswered = self.consumer.settlement(self.ended(), start)
         return self.unanswered
+
+    def ended(self) -> list[Outcome]:
+        """Outcomes for one settlement."""
+        outcomes: list[Outcome] = []
+        size = 0
+        while self.finished and len(outcomes) < MOST_SETTLED and size < MOST_BYTES:
+            outcome = self.finished.popleft()
+            size += sum(map(len, outcome.fields))
+            outcomes.append(outcome)
+        return outcomes
 
     def settled(self, settlement: Settlement, reply: Any) -> None:
         """Take the answer to a settlement."""
         if isinstance(reply, Exception):
             raise reply
         self.unanswered = None
-        if b"0" in reply:
-            for outcome, digit in zip(settlement.outcomes, reply.decode(), strict=True):
+        digits = reply.decode()
+        if settlement.start is not None:
+            settlement.start.answer(digits)
+        if "0" in digits:
+            for outcome, digit in zip(settlement.outcomes, digits, strict=False):
                 if digit == "0":
                     id = outcome.delivery.id.decode(errors="replace")
                     logger.warning("%s was taken back while it ran; its result is dropped", id)
 
     # Starting and handing back
 
-    def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Acknowledge early messages before they run; return those that are still ours."""
-        with self.lock:
-            self.repair_if_mine()
-            settlement = self.next_settlement()
-            commands = [self.consumer.settle_command(settlement)] if settlement else []
-            commands.append(self.consumer.start_command(deliveries, "early"))
-            replies = self.talk(commands)
-            if settlement is not None:
-                self.settled(settlement, replies[0])
-            reply = replies[-1]
-            if isinstance(reply, Exception):
-                raise reply
-            digits = reply.decode()
-            return [each for each, digit in zip(deliveries, digits, strict=True) if digit == "1"]
+    def begin(self, deliveries: Sequence[Delivery]) -> Start:
+        """Ask for messages to be acknowledged before they run; ``complete`` must follow."""
+        start = Start(deliveries)
+        self.starts.append(start)
+        return start
+
+    def complete(self, start: Start) -> None:
+        """Settle until this start is answered.  May be called again after a failure."""
+        while start.mine is None:
+            self.exchange()
 
     def say_started(self, deliveries: Sequence[Delivery]) -> None:
         """Show in their records that these messages are running."""
-        with self.lock:
-            self.talk([self.consumer.start_command(deliveries, "late")])
+        command = self.consumer.start_command(deliveries)
+        if command is not None:
+            with self.lock:
+                self.talk([command])
 
     def hand_back(self) -> int:
         """Give back whatever has not been started; return how much that was."""
@@ -223,8 +236,12 @@ class Desk:
     def in_hand(self) -> list[Delivery]:
         """Every message that this runner knows it holds."""
         unanswered = self.unanswered.outcomes if self.unanswered is not None else []
+        starts = [*self.starts]
+        if self.unanswered is not None and self.unanswered.start is not None:
+            starts.append(self.unanswered.start)
         return [
             *self.unstarted,
+            *(delivery for start in starts for delivery in start.deliveries),
             *self.running.values(),
             *(outcome.delivery for outcome in self.finished),
             *(outcome.delivery for outcome in unanswered),

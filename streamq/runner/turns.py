@@ -6,8 +6,6 @@ lock on a file: the kernel passes it on in order, and frees it when its holder d
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -21,28 +19,28 @@ class Turns:
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self.waiting = False
+        self.mine = False
 
-    @contextmanager
-    def mine(self) -> Iterator[bool]:
-        """Wait for the turn and keep it; False if a signal ended the wait."""
-        try:
-            yield self.wait()
-        finally:
-            self.pass_on()
-
-    def wait(self) -> bool:
+    def take(self) -> bool:
+        """Wait for the turn and keep it until ``pass_on``; False if a signal ended the wait."""
+        if self.mine:
+            return True
         try:
             self.waiting = True
             fcntl.flock(self.descriptor, fcntl.LOCK_EX)
             self.waiting = False
         except Interrupted:
             self.waiting = False
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
             return False
+        self.mine = True
         return True
 
     def pass_on(self) -> None:
-        """Let the next runner have the turn; harmless for one that does not have it."""
-        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        """Let the next runner have the turn, if this one has it."""
+        if self.mine:
+            self.mine = False
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
     def interrupt(self) -> None:
         """End the wait, if there is one.  For signal handlers."""

@@ -29,9 +29,12 @@ WORTH_SAYING = 0.03
 class Watch:
     """A thread that looks at the desk every few milliseconds while tasks run."""
 
-    def __init__(self, desk: Desk, *, fenced: Callable[[], None]) -> None:
+    def __init__(
+        self, desk: Desk, *, fenced: Callable[[], None], slow: Callable[[], None]
+    ) -> None:
         self.desk = desk
         self.fenced = fenced
+        self.slow = slow
         self.task: Delivery | None = None
         self.since = 0.0
         self.told = False
@@ -93,12 +96,13 @@ class Watch:
         task, ran = self.task, time.monotonic() - self.since
         if task is None or ran < SHARE or self.stopping:
             return
+        self.slow()
         desk = self.desk
         if desk.finished or desk.unanswered is not None:
             desk.exchange()
         if desk.unstarted:
             count = desk.hand_back()
             logger.debug("%d messages handed back: the task before them takes long", count)
-        if ran > WORTH_SAYING and not self.told and not task.early:
+        if ran > WORTH_SAYING and not self.told:
             self.told = True
             desk.say_started([task])

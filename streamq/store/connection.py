@@ -7,9 +7,8 @@ connection is dropped, and whoever asked decides, knowing that the outcome is un
 
 import os
 import socket
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 import hiredis
 import redis
@@ -29,7 +28,17 @@ BLOCK_MARGIN = 5.0
 
 #: Error replies of a server that cannot work just now: wait, and try again.
 PASSING = frozenset(
-    ["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED"]
+    [
+        "LOADING",
+        "READONLY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "BUSY",
+        "MISCONF",
+        "NOREPLICAS",
+        "UNBLOCKED",
+    ]
 )
 REFUSED = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 
@@ -102,8 +111,10 @@ class Connection:
         if self.socket is None or self.pid != os.getpid():
             self.connect()
         assert self.socket is not None
-        with self.guarded(sent=True):
+        try:
             self.socket.sendall(packed)
+        except BaseException as error:
+            self.interrupted(error)
 
     def read(self, timeout: float = ANSWER_TIMEOUT, *, raising: bool = True) -> Any:
         """Return the next reply; raise its error, or return it if not ``raising``."""
@@ -121,7 +132,7 @@ class Connection:
         """Read from the socket until a whole reply has arrived."""
         if self.socket is None:
             raise Disconnected("the connection to Redis is closed")
-        with self.guarded(sent=True):
+        try:
             if timeout != self.timeout:
                 self.socket.settimeout(timeout)
                 self.timeout = timeout
@@ -133,18 +144,15 @@ class Connection:
                 reply = self.reader.gets()
                 if reply is not False:
                     return reply
+        except BaseException as error:
+            self.interrupted(error)
 
-    @contextmanager
-    def guarded(self, *, sent: bool) -> Iterator[None]:
-        """Drop the connection at any interruption: a half-read reply would answer the next."""
-        try:
-            yield
-        except (OSError, hiredis.ProtocolError) as error:
-            self.drop()
-            raise self.disconnected(error, sent=sent) from error
-        except BaseException:
-            self.drop()
-            raise
+    def interrupted(self, error: BaseException) -> NoReturn:
+        """Drop the connection, whatever interrupted it: a late reply would answer the next."""
+        self.drop()
+        if isinstance(error, OSError | hiredis.ProtocolError):
+            raise self.disconnected(error, sent=True) from error
+        raise error
 
     def connect(self) -> None:
         """Open the connection; authenticate, select the database, set the client's name."""

@@ -25,12 +25,43 @@ class Fenced(Exception):
     """This consumer was declared dead: others have its messages, and it settles nothing."""
 
 
-class Settlement:
-    """Outcomes that are settled in one numbered call; sent again unchanged if need be."""
+class Start:
+    """Messages that are to be acknowledged before they run.
 
-    def __init__(self, number: int, outcomes: list[Outcome]) -> None:
+    ``mine`` is None until Redis has answered, then those of them that are still ours.
+    """
+
+    def __init__(self, deliveries: Sequence[Delivery]) -> None:
+        self.deliveries = deliveries
+        self.mine: list[Delivery] | None = None
+
+    def answer(self, digits: str) -> None:
+        """Take the answer, of which the last digits are about these messages."""
+        last = digits[-len(self.deliveries) :]
+        pairs = zip(self.deliveries, last, strict=True)
+        self.mine = [delivery for delivery, digit in pairs if digit == "1"]
+
+
+class Settlement:
+    """One numbered call: what has ended, and what is acknowledged before it starts.
+
+    It is sent again unchanged until it is answered.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        groups: list[tuple[tuple[bool, str], list[Outcome]]],
+        start: Start | None,
+    ) -> None:
         self.number = number
-        self.outcomes = outcomes
+        self.groups = groups
+        self.start = start
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What has ended, in the order in which it is answered."""
+        return [outcome for _, outcomes in self.groups for outcome in outcomes]
 
 
 class Consumer:
@@ -87,15 +118,15 @@ class Consumer:
 
     # Settling
 
-    def settlement(self, outcomes: list[Outcome]) -> Settlement:
-        """Number outcomes for one call."""
+    def settlement(self, outcomes: list[Outcome], start: Start | None) -> Settlement:
+        """Give a call its number."""
         self.number += 1
-        return Settlement(self.number, outcomes)
+        return Settlement(self.number, by_origin(outcomes), start)
 
     def settle_command(self, settlement: Settlement) -> tuple[Any, ...]:
-        """The call of ``settle.lua`` for these outcomes."""
+        """The call of ``settle.lua``."""
         argv: list[Any] = [self.name, settlement.number, *self.dead]
-        for (early, stream), outcomes in by_origin(settlement.outcomes):
+        for (early, stream), outcomes in settlement.groups:
             argv += ("early" if early else "late", stream, len(outcomes))
             for outcome in outcomes:
                 fields = outcome.fields
@@ -108,19 +139,16 @@ class Consumer:
                     len(fields) // 2,
                 )
                 argv += fields
+        for delivery in settlement.start.deliveries if settlement.start is not None else ():
+            argv += ("start", delivery.stream, 1, delivery.entry)
         return SETTLE.command(self.keys.root, *argv)
 
     # Starting and handing back
 
-    def start_command(self, deliveries: Sequence[Delivery], ack: str) -> tuple[Any, ...]:
-        """The call of ``start.lua``; ``ack`` is early or late."""
-        argv: list[Any] = [self.name]
-        for delivery in deliveries:
-            shown = delivery.keep and delivery.manner is not None and delivery.manner.track_started
-            asked = delivery.fields.get(b"track_started")
-            shown = shown if asked is None else asked == b"1" and delivery.keep
-            argv += (ack, delivery.stream, delivery.entry, delivery.id if shown else b"")
-        return START.command(self.keys.root, *argv)
+    def start_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...] | None:
+        """The call of ``start.lua``; None if none of these is to be shown."""
+        ids = [delivery.id for delivery in deliveries if is_shown(delivery)]
+        return START.command(self.keys.root, self.name, *ids) if ids else None
 
     def release_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...]:
         """The call of ``release.lua``."""
@@ -149,6 +177,14 @@ class Consumer:
 
 
 SCRIPTS: dict[Any, Script] = {script.sha: script for script in (SETTLE, START, RELEASE)}
+
+
+def is_shown(delivery: Delivery) -> bool:
+    """Whether the record of a message says STARTED while it runs."""
+    if not delivery.keep or delivery.manner is None:
+        return False
+    asked = delivery.fields.get(b"track_started")
+    return delivery.manner.track_started if asked is None else asked == b"1"
 
 
 def by_origin(outcomes: list[Outcome]) -> list[tuple[tuple[bool, str], list[Outcome]]]:

@@ -8,19 +8,21 @@ answer was lost is recognised, at no cost per message.
 import os
 import secrets
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
+from time import monotonic, sleep
 from typing import Any
 
 from streamq.errors import BrokerUnavailable, ConfigError, PublishUnknown, QueueFull, Unroutable
 from streamq.store.connection import Connection, Disconnected, Passing, Refused
 from streamq.store.keys import Keys
-from streamq.store.scripts import load, refusal
+from streamq.store.scripts import Script, load, refusal
 
 PUBLISH = load("publish")
+PUSH = load("push")
 
 #: How many publishes one process has in flight at most.
 LANES = 4
@@ -41,6 +43,7 @@ class Lane:
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     number: int = 0
     proven: bool = False
+    argv: tuple[Any, ...] = ()
 
 
 class Attempt:
@@ -122,6 +125,7 @@ class Publisher:
     def __init__(self, url: str, keys: Keys, *, timeout: Callable[[], float]) -> None:
         self.url = url
         self.keys = keys
+        self.root = keys.root
         self.timeout = timeout
         self.reset()
 
@@ -129,69 +133,111 @@ class Publisher:
         """Start without lanes: at the beginning, and in a forked child."""
         self.pid = os.getpid()
         self.idle: deque[Lane] = deque()
-        self.room = threading.BoundedSemaphore(LANES)
+        self.made = 0
+        self.waiting = 0
+        self.returned = threading.Condition()
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:
         """Borrow a lane; a caller waits while all are in use."""
+        lane = self.borrow()
+        try:
+            yield lane
+        finally:
+            self.give_back(lane)
+
+    def borrow(self) -> Lane:
+        """Take a lane; ``give_back`` must follow."""
         if self.pid != os.getpid():
             self.reset()
-        with self.room:
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return self.make_or_wait()
+
+    def make_or_wait(self) -> Lane:
+        with self.returned:
+            self.waiting += 1
             try:
-                lane = self.idle.pop()
-            except IndexError:
-                lane = Lane(Connection(self.url, name="streamq:producer"))
-            try:
-                yield lane
+                while True:
+                    try:
+                        return self.idle.pop()
+                    except IndexError:
+                        if self.made < LANES:
+                            self.made += 1
+                            return Lane(Connection(self.url, name="streamq:producer"))
+                        self.returned.wait(1.0)
             finally:
-                self.idle.append(lane)
+                self.waiting -= 1
+
+    def give_back(self, lane: Lane) -> None:
+        """Return a lane, for the next caller."""
+        self.idle.append(lane)
+        if self.waiting:
+            with self.returned:
+                self.returned.notify()
 
     def publish(self, publications: list[Publication]) -> list[str]:
         """Publish all or none; return for each the queues it went to, joined by ``:``.
 
         Raises Refusal, and BrokerUnavailable or PublishUnknown when Redis stays away.
         """
-        with self.lane() as lane:
+        lane = self.borrow()
+        try:
             self.begin(lane, publications)
             return self.end(lane, publications)
+        finally:
+            self.give_back(lane)
+
+    def push(self, publication: Publication) -> str | None:
+        """Publish one plain message the short way; None if that is not the way for it."""
+        lane = self.borrow()
+        try:
+            lane.number += 1
+            _, queue, id, _, keep, _, _, _, _, task, *fields = publication
+            argv = (lane.name, lane.number, queue, id, keep, task, *fields)
+            answer = self.insist(lane, PUSH, argv)
+            return answer.decode() if answer else None
+        finally:
+            self.give_back(lane)
 
     def begin(self, lane: Lane, publications: list[Publication]) -> None:
         """Send a publish without waiting for its answer; ``end`` must follow."""
         lane.number += 1
-        try:
-            lane.connection.send([command(self.keys, lane, publications)])
-        except Disconnected:
-            lane.connection.drop()
+        lane.argv = (lane.name, lane.number, *chain.from_iterable(publications))
+        with suppress(BrokerUnavailable):
+            lane.connection.send([PUBLISH.command(self.root, *lane.argv)])
 
     def end(self, lane: Lane, publications: list[Publication]) -> list[str]:
         """Wait for the answer to what ``begin`` sent; send it again while there is none."""
-        attempt = Attempt(self.timeout(), proven=lane.proven, now=time.monotonic())
+        answers = self.insist(lane, PUBLISH, lane.argv, sent=True)
+        return [queues.decode() for queues in answers]
+
+    def insist(
+        self, lane: Lane, script: Script, argv: tuple[Any, ...], *, sent: bool = False
+    ) -> Any:
+        """Run a script until it has answered; raise when there is to be no further try."""
+        attempt = None
         while True:
             try:
-                answer = self.answer(lane, publications, again=attempt.tries > 0)
+                answer = self.once(lane.connection, script, argv, sent=sent and attempt is None)
                 lane.proven = True
-                return [queues.decode() for queues in answer]
+                return answer
             except BrokerUnavailable as error:
-                time.sleep(attempt.pause(error, time.monotonic()))
+                attempt = attempt or Attempt(self.timeout(), proven=lane.proven, now=monotonic())
+                sleep(attempt.pause(error, monotonic()))
             except Refused as error:
                 raise Refusal(str(error)) from None
 
-    def answer(self, lane: Lane, publications: list[Publication], *, again: bool) -> Any:
-        """Read the answer; send first if there is nothing to be read."""
-        connection = lane.connection
-        if again or connection.socket is None:
-            connection.send([command(self.keys, lane, publications)])
+    def once(
+        self, connection: Connection, script: Script, argv: tuple[Any, ...], *, sent: bool
+    ) -> Any:
+        """Run a script once: read its answer, having sent it unless that was done."""
+        if not sent or connection.socket is None:
+            connection.send([script.command(self.root, *argv)])
         reply = connection.read(raising=False)
         if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
-            connection.ask("SCRIPT", "LOAD", PUBLISH.text)
-            connection.send([command(self.keys, lane, publications)])
-            reply = connection.read(raising=False)
+            return connection.call(script, self.root, *argv)
         if isinstance(reply, Exception):
             raise reply
         return reply
-
-
-def command(keys: Keys, lane: Lane, publications: list[Publication]) -> Any:
-    """The one EVALSHA that publishes."""
-    arguments = [argument for publication in publications for argument in publication]
-    return PUBLISH.command(keys.root, lane.name, lane.number, *arguments)
