@@ -9,15 +9,23 @@
 --       `publish`
 --
 -- Answers the queue, or '' if this is not the way for it: nothing is written then.
+-- Refuses with
+--   STALE number newer                the lane has published under a newer number since
 --
 -- @include clock
 
 local root, lane, number, queue, id = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local memory = redis.call('GET', root .. ':lane:' .. lane)
-if memory == number .. '\n' .. queue then
-  return queue
-elseif redis.call('HGET', root .. ':queues', queue) ~= '{}' then
+if memory then
+  local last = string.match(memory, '^%d+')
+  if last == number then
+    return string.sub(memory, #last + 2)
+  elseif tonumber(last) > tonumber(number) then
+    return redis.error_reply('STALE ' .. number .. ' ' .. last)
+  end
+end
+if redis.call('HGET', root .. ':queues', queue) ~= '{}' then
   return ''
 end
 

@@ -20,6 +20,11 @@ UNBIND = load("unbind")
 DELETE_EXCHANGE = load("delete_exchange")
 DELETE_QUEUE = load("delete_queue")
 EXPLAIN_ROUTE = load("explain_route")
+PUBLISH = load("publish")
+
+#: Names of keys and fields, and the arguments of the publish script: what must be the same
+#: for all that work in one namespace.
+PROTOCOL = "1"
 
 logger = logging.getLogger("streamq.topology")
 
@@ -104,6 +109,23 @@ class Topology:
         return {
             name.decode(): type.decode() for name, type in zip(flat[::2], flat[1::2], strict=True)
         }
+
+    def publish_interface(self) -> None:
+        """Leave the publish script in Redis, for producers in other languages.
+
+        Raises ConfigError if a worker of another protocol version works in this namespace.
+        """
+        key = self.keys.script(PUBLISH.name)
+        there = self.client.ask("HGET", key, "protocol")
+        if there is not None and there.decode() != PROTOCOL:
+            raise ConfigError(
+                f"this namespace is used with protocol {there.decode()}, this streamq speaks "
+                f"{PROTOCOL}",
+                known={"key": key},
+                advice=["use the same version everywhere, or another namespace"],
+            )
+        fields = ("source", PUBLISH.text, "sha", PUBLISH.sha, "protocol", PROTOCOL)
+        self.client.ask("HSET", key, *fields)
 
     def run(self, script: Script, *argv: Any) -> Any:
         """Run a script of the topology; turn what it refuses into a ConfigError."""

@@ -73,6 +73,7 @@ def chosen_queues(app: App, exclude: Sequence[str]) -> list[Queue]:
 
 def declare(app: App, queues: Sequence[Queue]) -> list[Source]:
     """Declare the app's topology and the queues to read; say which levels they have."""
+    app.store.topology.publish_interface()
     app.declare()
     declared = {queue.name for queue in app.queues}
     topology = app.store.topology

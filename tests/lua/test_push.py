@@ -1,0 +1,72 @@
+"""The short way to publish: the same as the long way, where it is the way."""
+
+import pytest
+from redis.exceptions import ResponseError
+
+PLAIN = ("tasks.send", "args", "[1]", "kwargs", "{}")
+
+
+@pytest.fixture
+def push(scripts):
+    scripts("declare_queue", "mail", "{}")
+
+    def push(number, queue="mail", id="a1", keep=1):
+        return scripts("push", "lane", number, queue, id, keep, *PLAIN)
+
+    return push
+
+
+def written(redis, keys, id="a1"):
+    """The entry without its id, and the record without its moment."""
+    entries = [fields for _, fields in redis.xrange(keys.queue("mail"))]
+    record = redis.hgetall(keys.task(id))
+    return entries, {name: value for name, value in record.items() if name != "enqueued"}
+
+
+def test_it_writes_what_publish_writes(push, scripts, redis, keys):
+    assert push(1) == "mail"
+    short = written(redis, keys)
+    redis.flushall()
+    scripts("declare_queue", "mail", "{}")
+    message = ("", "mail", "a1", 0, 1, "", 0, 3, "task", *PLAIN)
+    assert scripts("publish", "lane", 1, *message) == ["mail"]
+    assert short == written(redis, keys)
+    assert len(short[0]) == 1
+
+
+def test_a_call_sent_again_writes_nothing(push, redis, keys):
+    assert push(1) == push(1) == "mail"
+    assert redis.xlen(keys.queue("mail")) == 1
+    assert push(2, id="a2") == "mail"
+    assert redis.xlen(keys.queue("mail")) == 2
+
+
+def test_a_call_that_comes_after_a_newer_one_is_refused(push, redis, keys):
+    push(2)
+    with pytest.raises(ResponseError, match="STALE 1 2"):
+        push(1, id="late")
+    assert redis.xlen(keys.queue("mail")) == 1
+
+
+def test_both_ways_share_the_memory_of_a_lane(push, scripts, redis, keys):
+    push(1)
+    message = ("", "mail", "a1", 0, 1, "", 0, 3, "task", *PLAIN)
+    assert scripts("publish", "lane", 1, *message) == ["mail"]
+    assert redis.xlen(keys.queue("mail")) == 1
+
+
+@pytest.mark.parametrize("settings", ['{"max_length":5}', '{"max_priority":3}'])
+def test_a_queue_with_limits_takes_the_long_way(push, scripts, redis, keys, settings):
+    scripts("declare_queue", "mail", settings)
+    assert push(1) == ""
+    assert redis.xlen(keys.queue("mail")) == 0
+
+
+def test_an_unknown_queue_takes_the_long_way(push, redis, keys):
+    assert push(1, queue="nowhere") == ""
+    assert redis.exists(keys.queue("nowhere")) == 0
+
+
+def test_without_keep_there_is_no_record(push, redis, keys):
+    push(1, keep=0)
+    assert redis.exists(keys.task("a1")) == 0
