@@ -7,18 +7,18 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from streamq import bundled
 from streamq.bulk import Bulk
+from streamq.codec import encode_json
 from streamq.config import Config
 from streamq.context import Running
-from streamq.errors import EncodeError
 from streamq.local import run_local
-from streamq.message import Envelope, new_id
+from streamq.message import Envelope, Publication, new_id
 from streamq.options import checked
 from streamq.payload import Payloads
 from streamq.plans import Plans
 from streamq.registry import Registry, import_modules, import_related, task_name
 from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
-from streamq.store.publisher import Publication, Refusal
+from streamq.store.publisher import Refusal
 from streamq.store.results import Results
 from streamq.store.store import Store
 from streamq.tasks import Call, Signature, Task
@@ -65,7 +65,7 @@ class App:
     @queues.setter
     def queues(self, queues: Iterable[Queue]) -> None:
         self.declared[:] = queues
-        self.plans.known.clear()
+        self.plans.forget()
 
     def add_queue(self, queue: Queue) -> None:
         """Declare one more queue, in place of one of that name."""
@@ -187,8 +187,13 @@ class App:
         if self.conf.task_always_eager:
             return self.run_here(signature)
         envelope = self.envelope(signature)
-        id, publication = self.publication(signature, envelope)
-        answer = self.store.publisher.push(publication) if is_plain(publication) else None
+        args, kwargs = self.encoded(signature, envelope)
+        given = signature.options.get("task_id")
+        id = given or new_id()
+        publication = envelope.publication(id, args, kwargs, given=given is not None)
+        answer = None
+        if envelope.short and given is None:
+            answer = self.store.publisher.push(publication)
         if answer is None:
             answer = self.publish([publication], [signature])[0]
         return self.result_of(id, envelope, signature, answer)
@@ -212,20 +217,27 @@ class App:
         return self.result_of(id, envelope, signature, answers[0])
 
     def publication(self, signature: Signature, envelope: Envelope) -> tuple[str, Publication]:
-        """Check and encode a call; return its id and the script's arguments for it."""
+        """A call's id, and the script's arguments for it."""
+        args, kwargs = self.encoded(signature, envelope)
+        given = signature.options.get("task_id")
+        id = given or new_id()
+        return id, envelope.publication(id, args, kwargs, given=given is not None)
+
+    def encoded(self, signature: Signature, envelope: Envelope) -> tuple[bytes, bytes]:
+        """Check the arguments of a call against its task, and encode them."""
         args, kwargs = signature.args, signature.kwargs
         if signature.task is not None:
             signature.task.check(args, kwargs)
-        payloads, format = self.payloads, (envelope.serializer, envelope.compression)
-        given = signature.options.get("task_id")
-        id = given or new_id()
-        encoded = payloads.write(args, *format, "the arguments")
-        named = payloads.write(kwargs, *format, "the arguments") if kwargs else NO_KWARGS
-        if not kwargs and format != PLAIN:
-            named = payloads.write({}, *format, "the arguments")
-        if len(encoded) + len(named) > payloads.limit:
-            raise EncodeError(f"a message of {len(encoded) + len(named):,} bytes is over the limit")
-        return id, envelope.publication(id, signature.name, encoded, named, given=given is not None)
+        if envelope.plain:
+            encoded = encode_json(args)
+            named = encode_json(kwargs) if kwargs else NO_KWARGS
+        else:
+            format = (envelope.serializer, envelope.compression)
+            encoded = self.payloads.write(args, *format, "the arguments")
+            named = self.payloads.write(kwargs, *format, "the arguments")
+        if len(encoded) + len(named) > self.payloads.limit:
+            raise self.payloads.too_large(len(encoded) + len(named), "the arguments")
+        return encoded, named
 
     def publish(
         self, publications: list[Publication], signatures: Sequence[Signature]
@@ -322,11 +334,4 @@ class App:
         return f"<app {self.name}: {len(self.tasks)} tasks>"
 
 
-def is_plain(publication: Publication) -> bool:
-    """Whether a message goes to a queue by name, under a new id, without priority or headers."""
-    exchange, _, _, window, _, priority, headers, *_ = publication
-    return not (exchange or window or priority or headers)
-
-
 NO_KWARGS = b"{}"
-PLAIN = ("json", None)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
-from streamq.errors import PartlyPublished, StreamqError
-from streamq.message import Envelope
+from streamq.errors import PartlyPublished
+from streamq.message import Envelope, Publication, new_ids
 from streamq.result import Result
-from streamq.store.publisher import Lane, Publication, Publisher, Refusal
-from streamq.task import Signature
+from streamq.store.publisher import Lane, Publisher, Refusal
+from streamq.tasks import Signature
 
 #: Messages, and bytes, that one call of the publish script carries at most.
 CHUNK = 500
@@ -21,8 +22,8 @@ class Office(Protocol):
     def envelope(self, signature: Signature) -> Envelope:
         """Where the call goes, and what it says besides its arguments."""
 
-    def publication(self, signature: Signature, envelope: Envelope) -> tuple[str, Publication]:
-        """The call's id, and the arguments of the script."""
+    def encoded(self, signature: Signature, envelope: Envelope) -> tuple[bytes, bytes]:
+        """The call's arguments, checked and encoded."""
 
     def publish(
         self, publications: list[Publication], signatures: Sequence[Signature]
@@ -71,24 +72,28 @@ class Bulk:
                         return self.results
                     self.publisher.begin(lane, chunk.publications)
                     self.flying = chunk
-        except (StreamqError, TypeError) as error:
+        except Exception as error:  # also what the caller's generator raises
             raise self.stopped(error) from error
 
     def prepare(self) -> Chunk | None:
         """Encode the next calls; None when there are no more."""
         chunk, size = Chunk(), 0
-        for signature in self.rest:
-            self.taken = chunk.signatures
+        office, fresh = self.office, new_ids(CHUNK)
+        self.taken = chunk.signatures
+        for signature in islice(self.rest, CHUNK):
             chunk.signatures.append(signature)
-            envelope = self.office.envelope(signature)
-            id, publication = self.office.publication(signature, envelope)
+            envelope = office.envelope(signature)
+            args, kwargs = office.encoded(signature, envelope)
+            given = signature.options.get("task_id")
+            id = given or fresh.pop()
             chunk.envelopes.append(envelope)
             chunk.ids.append(id)
-            chunk.publications.append(publication)
-            size += sum(len(part) for part in publication if isinstance(part, bytes))
-            if len(chunk.ids) >= CHUNK or size >= CHUNK_BYTES:
+            chunk.publications.append(
+                envelope.publication(id, args, kwargs, given=given is not None)
+            )
+            size += len(args) + len(kwargs)
+            if size >= CHUNK_BYTES:
                 break
-        self.taken = chunk.signatures
         return chunk if chunk.ids else None
 
     def land(self, lane: Lane) -> None:

@@ -28,11 +28,15 @@ class Payloads:
         if compression is not None:
             data = compress(data, compression)
         if len(data) > self.limit:
-            raise EncodeError(
-                f"{what} of {len(data):,} bytes is over the limit of {self.limit:,}",
-                advice=["send a reference (a key, a path) instead of the data"],
-            )
+            raise self.too_large(len(data), what)
         return data
+
+    def too_large(self, size: int, what: str) -> EncodeError:
+        """Say that something is over the limit."""
+        return EncodeError(
+            f"{what} of {size:,} bytes is over the limit of {self.limit:,}",
+            advice=["send a reference (a key, a path) instead of the data"],
+        )
 
     def read(self, data: bytes, content_type: str | None, compression: str | None) -> Any:
         """Decode bytes; ContentDisallowed if their type is not accepted, before a look at them.

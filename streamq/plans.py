@@ -15,7 +15,7 @@ from streamq.config import Config
 from streamq.message import Envelope
 from streamq.options import checked, merged
 from streamq.routing import Queue
-from streamq.task import Signature
+from streamq.tasks import Signature
 
 
 def effective(signature: Signature, conf: Config) -> dict[str, Any]:
@@ -62,8 +62,10 @@ def destination(
     return "", conf.task_default_queue
 
 
-def envelope(options: Mapping[str, Any], queues: Sequence[Queue], conf: Config) -> Envelope:
-    """Make the envelope of a call with these effective options."""
+def envelope(
+    task: str, options: Mapping[str, Any], queues: Sequence[Queue], conf: Config
+) -> Envelope:
+    """Make the envelope of a call of this task with these effective options."""
     exchange, key = destination(options, queues, conf)
     serializer = options.get("serializer", conf.task_serializer)
     compression = options.get("compression", conf.task_compression)
@@ -87,6 +89,7 @@ def envelope(options: Mapping[str, Any], queues: Sequence[Queue], conf: Config) 
         if name in options:
             extra += [name, write(options[name])]
     return Envelope(
+        task=task,
         exchange=exchange,
         routing_key=key,
         priority=str(priority) if priority else "",
@@ -122,20 +125,22 @@ class Plans:
     def __init__(self, conf: Config, queues: Callable[[], Sequence[Queue]]) -> None:
         self.conf = conf
         self.queues = queues
+        self.forget()
+
+    def forget(self) -> None:
+        """Settle everything anew: the queues have changed."""
         self.known: dict[Any, Envelope] = {}
-        self.seen = (-1, -1)
+        self.changes = self.conf.changes
 
     def envelope(self, signature: Signature) -> Envelope:
         """The envelope for a call."""
-        now = (self.conf.changes, len(self.queues()))
-        if now != self.seen:
-            self.known.clear()
-            self.seen = now
+        if self.conf.changes != self.changes:
+            self.forget()
+        options = signature.options
         if self.conf.task_routes is not None:
             return self.fresh(signature)
-        options = signature.options
         try:
-            key = (signature.name, tuple(options.items()) if options else None)
+            key = (signature.name, *options.items()) if options else signature.name
             found = self.known.get(key)
         except TypeError:
             return self.fresh(signature)
@@ -147,4 +152,4 @@ class Plans:
 
     def fresh(self, signature: Signature) -> Envelope:
         options = effective(signature, self.conf)
-        return envelope(options, self.queues(), self.conf)
+        return envelope(signature.name, options, self.queues(), self.conf)

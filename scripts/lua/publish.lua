@@ -79,17 +79,16 @@ local function message_at(at)
     return nil, 'bad-priority'
   end
   return {
-    exchange = ARGV[at],
-    key = ARGV[at + 1],
+    at = at,
     id = id,
     window = window,
     keep = ARGV[at + 4] == '1',
     priority = tonumber(priority) or 0,
-    headers_from = at + 7,
     headers_to = headers_end,
-    from = headers_end + 2,
     to = last,
-    task = ARGV[headers_end + 3],
+    answer = false,
+    same_as = false,
+    destination = false,
   },
     last + 1
 end
@@ -152,8 +151,9 @@ end
 
 -- Exchange, key and headers as one text that no other three share.
 local function place_of(message)
-  local place = message.exchange .. '\n' .. #message.key .. '\n' .. message.key
-  for i = message.headers_from, message.headers_to do
+  local at = message.at
+  local place = ARGV[at] .. '\n' .. #ARGV[at + 1] .. '\n' .. ARGV[at + 1]
+  for i = at + 7, message.headers_to do
     place = place .. '\n' .. #ARGV[i] .. '\n' .. ARGV[i]
   end
   return place
@@ -161,12 +161,13 @@ end
 
 -- What route() answers, as {queues, answer}.  The default exchange needs no walk.
 local function look_up(message)
-  if message.exchange == '' then
-    local queue = queue_named(message.key)
+  local at = message.at
+  local exchange, key = ARGV[at], ARGV[at + 1]
+  if exchange == '' then
+    local queue = queue_named(key)
     return { queues = queue.declared and { queue } or {}, answer = queue.name }
   end
-  local headers = { unpack(ARGV, message.headers_from, message.headers_to) }
-  local names = route(message.exchange, message.key, headers)
+  local names = route(exchange, key, { unpack(ARGV, at + 7, message.headers_to) })
   local queues = {}
   for i, name in ipairs(names or {}) do
     queues[i] = queue_named(name)
@@ -174,13 +175,24 @@ local function look_up(message)
   return names and { queues = queues, answer = table.concat(names, ':') }
 end
 
+-- What is published together mostly goes where the message before went.
+local last_exchange, last_key, last_destination
+
 -- The queues of a message and their names joined: {queues, answer}.  Nil for no exchange.
 local function destination_of(message)
+  local at = message.at
+  local bare = message.headers_to < at + 7
+  if bare and ARGV[at] == last_exchange and ARGV[at + 1] == last_key then
+    return last_destination
+  end
   local place = place_of(message)
   local destination = known_places[place]
   if not destination then
     destination = look_up(message)
     known_places[place] = destination
+  end
+  if bare and destination then
+    last_exchange, last_key, last_destination = ARGV[at], ARGV[at + 1], destination
   end
   return destination
 end
@@ -191,9 +203,9 @@ local function find_room(messages)
     if not message.answer and not message.same_as then
       local destination = destination_of(message)
       if not destination then
-        return refusal('NOEXCHANGE', i - 1, message.exchange)
+        return refusal('NOEXCHANGE', i - 1, ARGV[message.at])
       elseif not destination.queues[1] then
-        return refusal('UNROUTABLE', i - 1, message.exchange, message.key)
+        return refusal('UNROUTABLE', i - 1, ARGV[message.at], ARGV[message.at + 1])
       end
       for _, queue in ipairs(destination.queues) do
         if queue.max_length then
@@ -218,7 +230,8 @@ local function record(message, id, place, where)
   if chosen and redis.call('HEXISTS', key, 'state') == 1 then
     return
   end
-  redis.call('HSET', key, 'state', 'QUEUED', 'task', message.task, place, where, 'enqueued', now)
+  local task = ARGV[message.headers_to + 3]
+  redis.call('HSET', key, 'state', 'QUEUED', 'task', task, place, where, 'enqueued', now)
   if chosen then
     redis.call('PERSIST', key)
   end
@@ -230,10 +243,10 @@ local function append(message, queue, id)
     stream = keys.queue(queue.name, math.min(message.priority, queue.max_priority))
   end
   if id == '' then
-    local entry = redis.call('XADD', stream, '*', unpack(ARGV, message.from, message.to))
+    local entry = redis.call('XADD', stream, '*', unpack(ARGV, message.headers_to + 2, message.to))
     id = queue.name .. '-' .. entry
   else
-    redis.call('XADD', stream, '*', 'id', id, unpack(ARGV, message.from, message.to))
+    redis.call('XADD', stream, '*', 'id', id, unpack(ARGV, message.headers_to + 2, message.to))
   end
   if message.keep then
     record(message, id, 'queue', queue.name)

@@ -17,15 +17,21 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from streamq.errors import BrokerUnavailable
+from streamq.message import Publication
 from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Disconnected, Refused, meaning
 from streamq.store.connection import reason as reason_of
 from streamq.store.keys import Keys
-from streamq.store.publisher import LANES, PUBLISH, Attempt, Publication, Refusal
+from streamq.store.publisher import LANES, PUBLISH, Attempt, Refusal
 from streamq.store.scripts import Script, load
 from streamq.store.waiting import LONGEST_BLOCK, RECHECK, Record, as_record, is_final
 from streamq.units import mask_url
 
 AWAIT = load("await")
+
+#: Seconds before Redis is asked again after it was lost.
+PAUSE = 0.2
+#: Earlier than any monotonic time.
+NEVER = float("-inf")
 
 
 @dataclass(slots=True)
@@ -68,7 +74,8 @@ class AsyncStore:
             self.lanes.put_nowait(Lane())
         self.reply = f"a-{secrets.token_hex(6)}"
         self.last: bytes | str = "0"
-        self.waiting: dict[str, set[asyncio.Future[Record]]] = {}
+        #: Who waits for a task, and since when; NEVER if its record was seen.
+        self.waiting: dict[str, dict[asyncio.Future[Record], float]] = {}
         self.reader: asyncio.Task[None] | None = None
 
     async def ask(self, *command: Any, timeout: float = ANSWER_TIMEOUT) -> Any:
@@ -121,50 +128,41 @@ class AsyncStore:
     async def final(self, id: str, timeout: float) -> Record | None:
         """The record of a task that has ended, or went to several queues.
 
-        None when that has not happened in time.
+        None when that has not happened in time, an empty one when there is no record any more.
         """
         self.attach()
         future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
-        self.waiting.setdefault(id, set()).add(future)
+        waits = self.waiting.setdefault(id, {})
+        waits[future] = time.monotonic()
         try:
             record = as_record(await self.call(AWAIT, id, self.reply))
             if is_final(record) or "copies" in record:
                 return record
+            if "state" in record:
+                waits[future] = NEVER
             if self.reader is None or self.reader.done():
                 self.reader = asyncio.create_task(self.read_replies())
             return await asyncio.wait_for(future, timeout)
         except TimeoutError:
             return None
         finally:
-            self.waiting[id].discard(future)
-            if not self.waiting[id]:
+            del waits[future]
+            if not waits and self.waiting.get(id) is waits:
                 del self.waiting[id]
 
     async def read_replies(self) -> None:
         """Read the reply stream while anybody waits; look at the records after a break."""
-        stream, quiet = self.keys.reply(self.reply), 0.0
+        block, checked = int(LONGEST_BLOCK * 1000), time.monotonic()
+        read = ("XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", self.keys.reply(self.reply))
         while self.waiting:
-            block = int(LONGEST_BLOCK * 1000)
             try:
-                reply = await self.ask(
-                    "XREAD",
-                    "COUNT",
-                    1000,
-                    "BLOCK",
-                    block,
-                    "STREAMS",
-                    stream,
-                    self.last,
-                    timeout=LONGEST_BLOCK + BLOCK_MARGIN,
-                )
-                self.deliver(reply)
-                quiet = 0.0 if reply else quiet + LONGEST_BLOCK
-                if quiet >= RECHECK:
+                if time.monotonic() - checked > RECHECK:
                     await self.recheck()
-                    quiet = 0.0
+                    checked = time.monotonic()
+                self.deliver(await self.ask(*read, self.last, timeout=LONGEST_BLOCK + BLOCK_MARGIN))
             except BrokerUnavailable:
-                await asyncio.sleep(0.2)
-                quiet = RECHECK
+                await asyncio.sleep(PAUSE)
+                checked = NEVER
 
     def deliver(self, reply: Any) -> None:
         for _, entries in reply or ():
@@ -174,13 +172,18 @@ class AsyncStore:
                 self.answer(record.pop("id", b"").decode(), record)
 
     def answer(self, id: str, record: Record) -> None:
-        for future in self.waiting.get(id, ()):
+        for future in list(self.waiting.get(id, ())):
             if not future.done():
                 future.set_result(record)
 
     async def recheck(self) -> None:
-        """Look at the records of all open waits."""
+        """Look at the records of all open waits: an answer may have been missed."""
+        before = time.monotonic() - RECHECK
         for id in list(self.waiting):
             record = as_record(await self.call(AWAIT, id, self.reply))
             if is_final(record) or "copies" in record:
                 self.answer(id, record)
+            elif "state" not in record and any(
+                t < before for t in self.waiting.get(id, {}).values()
+            ):
+                self.answer(id, {})  # it vanished, or nobody wrote it for half a minute

@@ -17,6 +17,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from streamq.errors import BrokerUnavailable, ConfigError, PublishUnknown, QueueFull, Unroutable
+from streamq.message import Publication
 from streamq.store.connection import Connection, Disconnected, Passing, Refused
 from streamq.store.keys import Keys
 from streamq.store.scripts import Script, load, refusal
@@ -30,10 +31,6 @@ LANES = 4
 PAUSES = (0.05, 1.0)
 #: Seconds after which a process that never reached Redis gives up: its URL is likely wrong.
 FIRST_CONTACT = 1.5
-
-#: The arguments of the script for one message.
-Publication = tuple[str | bytes | int, ...]
-
 
 @dataclass(slots=True)
 class Lane:
