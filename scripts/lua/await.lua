@@ -13,7 +13,7 @@
 local WISH_LIFE_MS = 60000
 local FINAL = { SUCCESS = true, FAILURE = true, REVOKED = true }
 
-local record, reply = keys.task(ARGV[1]), ARGV[2]
+local record, reply = key_of('task', ARGV[1]), ARGV[2]
 local found = redis.call('HMGET', record, 'state', 'copies', 'waiters')
 local state, waiters = found[1], found[3] or ''
 

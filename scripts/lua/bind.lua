@@ -21,14 +21,14 @@ local exchange, kind, name, key = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if exchange == '' or (kind == 'exchange' and name == '') then
   return refusal('DEFAULTEXCHANGE')
 end
-local type = redis.call('HGET', keys.exchanges, exchange)
+local type = redis.call('HGET', key_of('exchanges'), exchange)
 if not type then
   return refusal('NOEXCHANGE', exchange)
 elseif kind == 'exchange' then
-  if redis.call('HEXISTS', keys.exchanges, name) == 0 then
+  if redis.call('HEXISTS', key_of('exchanges'), name) == 0 then
     return refusal('NOEXCHANGE', name)
   end
-elseif kind ~= 'queue' or redis.call('HEXISTS', keys.queues, name) == 0 then
+elseif kind ~= 'queue' or redis.call('HEXISTS', key_of('queues'), name) == 0 then
   return refusal('NOQUEUE', name)
 end
 

@@ -22,17 +22,17 @@ elseif not match[type] then
   return refusal('BADTYPE', name, type)
 end
 
-local has = redis.call('HGET', keys.exchanges, name)
+local has = redis.call('HGET', key_of('exchanges'), name)
 if has and has ~= type then
   return refusal('EXCHANGETYPE', name, has, type)
 end
 
-local old = redis.call('HGET', keys.alternates, name) or ''
-redis.call('HSET', keys.exchanges, name, type)
+local old = redis.call('HGET', key_of('alternates'), name) or ''
+redis.call('HSET', key_of('exchanges'), name, type)
 if alternate ~= '' then
-  redis.call('HSET', keys.alternates, name, alternate)
+  redis.call('HSET', key_of('alternates'), name, alternate)
 else
-  redis.call('HDEL', keys.alternates, name)
+  redis.call('HDEL', key_of('alternates'), name)
 end
 
 if not has then

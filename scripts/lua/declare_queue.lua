@@ -10,6 +10,7 @@
 --   BADSETTINGS name                  not a JSON object, or its limits are no whole numbers
 --
 -- @include keys
+-- @include streams
 -- @include route
 -- @include topology
 
@@ -35,10 +36,10 @@ then
   return refusal('BADSETTINGS', name)
 end
 
-local streams = { keys.queue(name), keys.returned(name) }
+local streams = { key_of('queue', name), key_of('queue', name .. ':returned') }
 if type(wanted.max_priority) == 'number' then
   for level = 1, wanted.max_priority do
-    streams[#streams + 1] = keys.queue(name, level)
+    streams[#streams + 1] = level_key(name, level)
   end
 end
 for _, stream in ipairs(streams) do
@@ -48,8 +49,8 @@ for _, stream in ipairs(streams) do
   end
 end
 
-local old = redis.call('HGET', keys.queues, name)
-redis.call('HSET', keys.queues, name, settings)
+local old = redis.call('HGET', key_of('queues'), name)
+redis.call('HSET', key_of('queues'), name, settings)
 
 if not old then
   return { 1 }

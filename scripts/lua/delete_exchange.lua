@@ -12,12 +12,12 @@
 
 local name = ARGV[1]
 
-if redis.call('HEXISTS', keys.exchanges, name) == 0 then
+if redis.call('HEXISTS', key_of('exchanges'), name) == 0 then
   return -1
 end
 
-local dropped = drop_bindings_to('exchange:' .. name) + redis.call('HLEN', keys.bindings(name))
-redis.call('DEL', keys.bindings(name), keys.routes(name))
-redis.call('HDEL', keys.alternates, name)
-redis.call('HDEL', keys.exchanges, name)
+local dropped = drop_bindings_to('exchange:' .. name) + redis.call('HLEN', key_of('bindings', name))
+redis.call('DEL', key_of('bindings', name), key_of('routes', name))
+redis.call('HDEL', key_of('alternates'), name)
+redis.call('HDEL', key_of('exchanges'), name)
 return dropped

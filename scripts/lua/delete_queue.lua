@@ -11,16 +11,17 @@
 --   NOTEMPTY name messages
 --
 -- @include keys
+-- @include streams
 -- @include route
 -- @include topology
 
 local name = ARGV[1]
 
-if redis.call('HEXISTS', keys.queues, name) == 0 then
+if redis.call('HEXISTS', key_of('queues'), name) == 0 then
   return -1
 end
 
-local streams, held = keys.streams(name), 0
+local streams, held = streams_of(name), 0
 for _, stream in ipairs(streams) do
   held = held + redis.call('XLEN', stream)
 end
@@ -30,5 +31,5 @@ end
 
 local dropped = drop_bindings_to('queue:' .. name)
 redis.call('DEL', unpack(streams))
-redis.call('HDEL', keys.queues, name)
+redis.call('HDEL', key_of('queues'), name)
 return dropped

@@ -13,6 +13,6 @@
 -- @include dead
 
 local queue, letter = ARGV[1], ARGV[2]
-local there = redis.call('EXISTS', keys.dead_letter(queue, letter))
+local there = redis.call('EXISTS', letter_key(queue, letter))
 drop_letter(queue, letter)
 return there

@@ -41,7 +41,7 @@ local function explain(name, type, hits, alternate)
     answer[#answer + 1] = { name, type, 'alternate', 'exchange:' .. alternate, '', '' }
     return
   end
-  local bindings = redis.call('HGETALL', keys.bindings(name))
+  local bindings = redis.call('HGETALL', key_of('bindings', name))
   local found, fields = {}, {}
   for i = 1, #bindings, 2 do
     local field, arguments = bindings[i], bindings[i + 1]

@@ -10,9 +10,9 @@
 -- @include clock
 -- @include endings
 
-local record = keys.task(ARGV[1])
+local record = key_of('task', ARGV[1])
 local waiters = redis.call('HGET', record, 'waiters')
 if waiters then
-  tell_waiters(waiters, ARGV[1], 'UNKNOWN')
+  tell_waiters(waiters, ARGV[1])
 end
 return redis.call('DEL', record)

@@ -10,7 +10,7 @@
 -- @include clock
 -- @include endings
 
-local record = keys.task(ARGV[1])
+local record = key_of('task', ARGV[1])
 local state = redis.call('HGET', record, 'state')
 if not state or FINAL[state] then
   return 0

@@ -24,6 +24,7 @@
 --   BADMESSAGE message reason         ARGV is not as described above
 --
 -- @include keys
+-- @include streams
 -- @include clock
 -- @include route
 
@@ -32,7 +33,7 @@ local MOST_PAIRS = 3900 -- two values each, and `unpack` ends near 8000
 
 -- What a lane was answered, if it asks again; or a refusal.
 local function answered_before(lane, number)
-  local memory = redis.call('GET', keys.lane(lane))
+  local memory = redis.call('GET', key_of('lane', lane))
   if not memory then
     return nil
   end
@@ -111,7 +112,7 @@ local function recall(messages)
   local first = {}
   for _, message in ipairs(messages) do
     if message.window > 0 then
-      message.answer = redis.call('GET', keys.dedup(message.id)) or nil
+      message.answer = redis.call('GET', key_of('dedup', message.id)) or nil
       message.same_as = first[message.id]
       first[message.id] = first[message.id] or message
     end
@@ -125,10 +126,10 @@ local known_places = {}
 local function queue_named(name)
   local queue = known_queues[name]
   if not queue then
-    local settings = redis.call('HGET', keys.queues, name)
+    local settings = redis.call('HGET', key_of('queues'), name)
     queue = {
       name = name,
-      stream = keys.queue(name),
+      stream = key_of('queue', name),
       declared = settings ~= false,
       max_priority = nil,
       max_length = nil,
@@ -140,7 +141,7 @@ local function queue_named(name)
       queue.max_length = tonumber(settings.max_length)
     end
     if queue.max_length then
-      for _, stream in ipairs(keys.streams(name)) do
+      for _, stream in ipairs(streams_of(name)) do
         queue.length = queue.length + redis.call('XLEN', stream)
       end
     end
@@ -225,7 +226,7 @@ local now = string.format('%.0f', clock()) -- as text: made once, not by every H
 -- A record that has a state stays as it is: it belongs to an earlier run of this id.
 -- One without a state was left by a waiter, and expires; from now on it is a task's.
 local function record(message, id, place, where)
-  local key = keys.task(id)
+  local key = key_of('task', id)
   local chosen = message.window > 0
   if chosen and redis.call('HEXISTS', key, 'state') == 1 then
     return
@@ -240,7 +241,7 @@ end
 local function append(message, queue, id)
   local stream = queue.stream
   if queue.max_priority and message.priority > 0 then
-    stream = keys.queue(queue.name, math.min(message.priority, queue.max_priority))
+    stream = level_key(queue.name, math.min(message.priority, queue.max_priority))
   end
   if id == '' then
     local entry = redis.call('XADD', stream, '*', unpack(ARGV, message.headers_to + 2, message.to))
@@ -267,7 +268,7 @@ local function write(message)
     end
   end
   if message.window > 0 then
-    redis.call('SET', keys.dedup(message.id), answer, 'PX', message.window)
+    redis.call('SET', key_of('dedup', message.id), answer, 'PX', message.window)
   end
   return answer
 end
@@ -306,6 +307,6 @@ end
 
 if lane ~= '' then
   local memory = number .. '\n' .. table.concat(answers, '\n')
-  redis.call('SET', keys.lane(lane), memory, 'PX', LANE_MEMORY_MS)
+  redis.call('SET', key_of('lane', lane), memory, 'PX', LANE_MEMORY_MS)
 end
 return answers

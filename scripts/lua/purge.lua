@@ -10,6 +10,7 @@
 -- Answers how many were removed.
 --
 -- @include keys
+-- @include streams
 -- @include clock
 -- @include endings
 -- @include messages
@@ -29,7 +30,7 @@ end
 
 local removed = 0
 local prefix = #root + #':queue:' + 1
-for _, key in ipairs(keys.streams(queue)) do
+for _, key in ipairs(streams_of(queue)) do
   local stream = string.sub(key, prefix)
   local waiting = redis.call('XRANGE', key, '(' .. last_read(key), '+', 'COUNT', limit - removed)
   for _, message in ipairs(waiting) do

@@ -41,7 +41,7 @@ local streams = { unpack(ARGV, at) }
 
 local moved, lost, buried = 0, 0, 0
 
-redis.call('ZREM', keys.leases, consumer)
+redis.call('ZREM', key_of('leases'), consumer)
 
 local function fail(id, fields, queue)
   if field(fields, 'ignore_result') == '1' then
@@ -55,7 +55,7 @@ end
 
 -- Tasks that were acknowledged before they ran.
 local function report_lost()
-  local marks = redis.call('HGETALL', keys.started(consumer))
+  local marks = redis.call('HGETALL', key_of('started', consumer))
   for i = 1, #marks, 2 do
     local mark = cjson.decode(marks[i + 1])
     local queue, id = queue_of(mark.stream), field(mark.fields, 'id')
@@ -67,17 +67,12 @@ local function report_lost()
       lost = lost + 1
     end
   end
-  redis.call('DEL', keys.started(consumer))
+  redis.call('DEL', key_of('started', consumer))
 end
 
 local function requeue(stream, entry, fields)
-  local record = keys.task(id_of(stream, entry, fields))
   give_back(stream, entry, fields)
   moved = moved + 1
-  if redis.call('HGET', record, 'state') == 'STARTED' then
-    redis.call('HSET', record, 'state', 'QUEUED')
-    redis.call('HDEL', record, 'started', 'worker')
-  end
 end
 
 local function move(stream, entry)
@@ -104,7 +99,7 @@ end
 report_lost()
 
 for _, stream in ipairs(streams) do
-  local key = keys.queue(stream)
+  local key = key_of('queue', stream)
   local pending = redis.pcall('XPENDING', key, 'workers', '-', '+', budget + 1, consumer)
   if not pending.err then
     for i = 1, math.min(#pending, budget) do
@@ -117,5 +112,5 @@ for _, stream in ipairs(streams) do
     redis.call('XGROUP', 'DELCONSUMER', key, 'workers', consumer)
   end
 end
-redis.call('DEL', keys.settled(consumer))
+redis.call('DEL', key_of('settled', consumer))
 return { moved, lost, buried, 0 }

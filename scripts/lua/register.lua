@@ -11,6 +11,6 @@
 
 local now = clock()
 for i = 2, #ARGV do
-  redis.call('ZADD', keys.leases, now + tonumber(ARGV[1]), ARGV[i])
+  redis.call('ZADD', key_of('leases'), now + tonumber(ARGV[1]), ARGV[i])
 end
 return now

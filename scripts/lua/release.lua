@@ -11,7 +11,7 @@
 
 local consumer = ARGV[1]
 
-if not redis.call('ZSCORE', keys.leases, consumer) then
+if not redis.call('ZSCORE', key_of('leases'), consumer) then
   return redis.error_reply('FENCED ' .. consumer)
 end
 
@@ -19,7 +19,7 @@ local released = 0
 for at = 2, #ARGV, 2 do
   local stream, entry = ARGV[at], ARGV[at + 1]
   local fields = fields_of(stream, entry)
-  local pending = redis.call('XPENDING', keys.queue(stream), 'workers', entry, entry, 1, consumer)
+  local pending = redis.call('XPENDING', key_of('queue', stream), 'workers', entry, entry, 1, consumer)
   if fields and pending[1] then
     give_back(stream, entry, fields)
     released = released + 1

@@ -16,16 +16,16 @@ local last = 3 + tonumber(ARGV[3])
 
 local fenced = {}
 for i = 4, last do
-  if redis.call('ZSCORE', keys.leases, ARGV[i]) then
-    redis.call('ZADD', keys.leases, 'XX', now + lease_ms, ARGV[i])
+  if redis.call('ZSCORE', key_of('leases'), ARGV[i]) then
+    redis.call('ZADD', key_of('leases'), 'XX', now + lease_ms, ARGV[i])
   else
     fenced[#fenced + 1] = ARGV[i]
   end
 end
 
-redis.call('DEL', keys.worker(node))
-redis.call('HSET', keys.worker(node), 'seen', now, unpack(ARGV, last + 1))
-redis.call('PEXPIRE', keys.worker(node), 3 * lease_ms)
-redis.call('ZADD', keys.workers, now + 3 * lease_ms, node)
-redis.call('ZREMRANGEBYSCORE', keys.workers, '-inf', now)
+redis.call('DEL', key_of('worker', node))
+redis.call('HSET', key_of('worker', node), 'seen', now, unpack(ARGV, last + 1))
+redis.call('PEXPIRE', key_of('worker', node), 3 * lease_ms)
+redis.call('ZADD', key_of('workers'), now + 3 * lease_ms, node)
+redis.call('ZREMRANGEBYSCORE', key_of('workers'), '-inf', now)
 return fenced

@@ -15,9 +15,9 @@
 local queue, letter = ARGV[1], ARGV[2]
 
 local message, kept = {}, {}
-local fields = redis.call('HGETALL', keys.dead_letter(queue, letter))
+local fields = redis.call('HGETALL', letter_key(queue, letter))
 if not fields[1] then
-  redis.call('ZREM', keys.dead(queue), letter)
+  redis.call('ZREM', key_of('dead', queue), letter)
   return 0
 end
 for i = 1, #fields, 2 do
@@ -30,13 +30,13 @@ for i = 1, #fields, 2 do
   end
 end
 
-local made = redis.pcall('XGROUP', 'CREATE', keys.queue(queue), 'workers', '0', 'MKSTREAM')
+local made = redis.pcall('XGROUP', 'CREATE', key_of('queue', queue), 'workers', '0', 'MKSTREAM')
 if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
   return made
 end
-redis.call('XADD', keys.queue(queue), '*', unpack(message))
+redis.call('XADD', key_of('queue', queue), '*', unpack(message))
 if field(message, 'ignore_result') ~= '1' then
-  local record = keys.task(field(message, 'id'))
+  local record = key_of('task', field(message, 'id'))
   local history = redis.call('HGET', record, 'history')
   local chapter = kept.dead_reason .. ': ' .. (kept.dead_error or '')
   redis.call(

@@ -18,7 +18,7 @@
 --       count, then for each message:
 --       entry                        all there is for one to start; else also
 --       id
---       state                        SUCCESS, FAILURE …, or '' to keep no record
+--       state                        SUCCESS, FAILURE …, or '' to leave the record as it is
 --       expires                      life of the record in milliseconds, 0 for ever
 --       reason                       why it goes to the dead letters, or ''
 --       count of names and values, then as many for the record; where there is a reason,
@@ -39,25 +39,30 @@ local MEMORY_MS = 600000 -- a lost answer is asked for again within seconds, or 
 local consumer, number = ARGV[1], ARGV[2]
 local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }
 
-local memory = redis.call('GET', keys.settled(consumer))
+local memory = redis.call('GET', key_of('settled', consumer))
 if memory then
   local last, answer = string.match(memory, '^(%d+) (.*)$')
   if last == number then
     return answer
   end
 end
-if not redis.call('ZSCORE', keys.leases, consumer) then
+if not redis.call('ZSCORE', key_of('leases'), consumer) then
   return redis.error_reply('FENCED ' .. consumer)
 end
 
-local marks = keys.started(consumer)
+local marks = key_of('started', consumer)
+
+-- Entries of different streams may have the same id: one script added them.
+local function mark_of(stream, entry)
+  return stream .. ' ' .. entry
+end
 
 -- The fields of a message that is to be buried, while they can still be read.
 local function last_look(early, stream, entry)
   if not early then
     return fields_of(stream, entry)
   end
-  local mark = redis.call('HGET', marks, entry)
+  local mark = redis.call('HGET', marks, mark_of(stream, entry))
   return mark and cjson.decode(mark).fields
 end
 
@@ -68,7 +73,7 @@ local function settle(early, stream, key, at)
   local letter = reason ~= '' and last_look(early, stream, entry)
   local mine
   if early then
-    mine = redis.call('HDEL', marks, entry)
+    mine = redis.call('HDEL', marks, mark_of(stream, entry))
   else
     mine = redis.call('XACK', key, 'workers', entry)
   end
@@ -79,6 +84,8 @@ local function settle(early, stream, key, at)
     end
     if state ~= '' then
       finish(id, state, tonumber(ARGV[at + 3]), 'worker', consumer, unpack(ARGV, from, to))
+    elseif ARGV[at + 3] ~= '0' then
+      redis.call('PEXPIRE', key_of('task', id), ARGV[at + 3])
     end
   end
   answer[#answer + 1] = mine
@@ -90,7 +97,8 @@ local function start(stream, key, entry)
   local mine = fields and redis.call('XACK', key, 'workers', entry) or 0
   if mine == 1 then
     set_field(fields, 'id', id_of(stream, entry, fields))
-    redis.call('HSET', marks, entry, cjson.encode({ stream = stream, fields = fields }))
+    local mark = cjson.encode({ stream = stream, fields = fields })
+    redis.call('HSET', marks, mark_of(stream, entry), mark)
   end
   answer[#answer + 1] = mine
   return mine == 1
@@ -99,7 +107,7 @@ end
 local at = 5
 while at <= #ARGV do
   local ack, stream, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local key, done, mine, entry = keys.queue(stream), {}, nil, nil
+  local key, done, mine, entry = key_of('queue', stream), {}, nil, nil
   at = at + 3
   for _ = 1, count do
     entry = ARGV[at]
@@ -118,5 +126,5 @@ while at <= #ARGV do
 end
 
 local text = table.concat(answer)
-redis.call('SET', keys.settled(consumer), number .. ' ' .. text, 'PX', MEMORY_MS)
+redis.call('SET', key_of('settled', consumer), number .. ' ' .. text, 'PX', MEMORY_MS)
 return text

@@ -11,13 +11,13 @@
 
 local now, consumer = clock(), ARGV[1]
 
-if not redis.call('ZSCORE', keys.leases, consumer) then
+if not redis.call('ZSCORE', key_of('leases'), consumer) then
   return redis.error_reply('FENCED ' .. consumer)
 end
 
 local shown = 0
 for i = 2, #ARGV do
-  local record = keys.task(ARGV[i])
+  local record = key_of('task', ARGV[i])
   local state = redis.call('HGET', record, 'state')
   if not state or state == 'QUEUED' then
     redis.call('HSET', record, 'state', 'STARTED', 'started', now, 'worker', consumer)

@@ -12,7 +12,7 @@
 
 local exchange, kind, name, key = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-local type = redis.call('HGET', keys.exchanges, exchange)
+local type = redis.call('HGET', key_of('exchanges'), exchange)
 if not type then
   return 0
 end

@@ -5,14 +5,18 @@
 
 local TRIMMED_AT_ONCE = 100
 
+local function letter_key(queue, letter)
+  return key_of('dead', queue .. ':' .. letter)
+end
+
 local function drop_letter(queue, letter)
-  redis.call('ZREM', keys.dead(queue), letter)
-  redis.call('DEL', keys.dead_letter(queue, letter))
+  redis.call('ZREM', key_of('dead', queue), letter)
+  redis.call('DEL', letter_key(queue, letter))
 end
 
 -- Keep the store within its bounds: the oldest letters go first.
 local function trim_dead(queue, most, life_ms)
-  local dead = keys.dead(queue)
+  local dead = key_of('dead', queue)
   local old = redis.call('ZRANGE', dead, '-inf', now - life_ms, 'BYSCORE', 'LIMIT', 0, TRIMMED_AT_ONCE)
   local excess = redis.call('ZCARD', dead) - #old - most
   if excess > 0 then
@@ -29,18 +33,18 @@ end
 -- Bury a message.  `fields` are its own; a second letter of the same id keeps its own place.
 local function bury(queue, id, fields, reason, worker, error, limits)
   local letter, twin = id, 1
-  while redis.call('ZSCORE', keys.dead(queue), letter) do
+  while redis.call('ZSCORE', key_of('dead', queue), letter) do
     twin = twin + 1
     letter = id .. '#' .. twin
   end
   set_field(fields, 'id', id)
-  local key = keys.dead_letter(queue, letter)
+  local key = letter_key(queue, letter)
   redis.call('HSET', key, unpack(fields))
   redis.call(
     'HSET', key, 'dead_reason', reason, 'dead_error', error, 'dead_worker', worker, 'dead_at', now
   )
   redis.call('PEXPIRE', key, limits.life_ms)
-  redis.call('ZADD', keys.dead(queue), now, letter)
-  redis.call('PEXPIRE', keys.dead(queue), limits.life_ms)
+  redis.call('ZADD', key_of('dead', queue), now, letter)
+  redis.call('PEXPIRE', key_of('dead', queue), limits.life_ms)
   trim_dead(queue, limits.most, limits.life_ms)
 end

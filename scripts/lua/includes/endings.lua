@@ -8,26 +8,26 @@ local REPLY_LIFE_MS = 600000 -- a process that reads its replies reads them with
 local REPLIES_KEPT = 10000
 local LARGEST_NEWS = 4096 -- what is larger is fetched by those who want it
 
--- Tell the processes that wait.  Their names stand in the record, parted by spaces.
-local function tell_waiters(waiters, id, state, ...)
-  local fields, size = { ... }, 0
-  for _, text in ipairs(fields) do
+-- Tell the processes that wait.  Their names stand in the record, parted by spaces; what
+-- they are told begins with the state, and is nothing where there is no record any more.
+local function tell_waiters(waiters, id, ...)
+  local news, size = { 'id', id, ... }, 0
+  for _, text in ipairs(news) do
     size = size + #text
   end
+  if size > LARGEST_NEWS then
+    news = { unpack(news, 1, 4) }
+  end
   for waiter in string.gmatch(waiters, '%S+') do
-    local reply = keys.reply(waiter)
-    if size > LARGEST_NEWS then
-      redis.call('XADD', reply, 'MAXLEN', '~', REPLIES_KEPT, '*', 'id', id, 'state', state)
-    else
-      redis.call('XADD', reply, 'MAXLEN', '~', REPLIES_KEPT, '*', 'id', id, 'state', state, ...)
-    end
+    local reply = key_of('reply', waiter)
+    redis.call('XADD', reply, 'MAXLEN', '~', REPLIES_KEPT, '*', unpack(news))
     redis.call('PEXPIRE', reply, REPLY_LIFE_MS)
   end
 end
 
 -- The record of a message that went to several queues lives until its last copy has ended.
 local function count_copy(id, expires_ms)
-  local base = keys.task(string.match(id, '^(.*)@') or '')
+  local base = key_of('task', string.match(id, '^(.*)@') or '')
   local copies = redis.call('HGET', base, 'copies')
   if not copies then
     return
@@ -41,7 +41,7 @@ end
 -- Write the end of a task: a final state and further fields, as names and values.
 -- False, and nothing written, if the task has ended already.
 local function finish(id, state, expires_ms, ...)
-  local record = keys.task(id)
+  local record = key_of('task', id)
   local before = redis.call('HMGET', record, 'state', 'waiters')
   if FINAL[before[1]] then
     return false
@@ -52,7 +52,7 @@ local function finish(id, state, expires_ms, ...)
   end
   if before[2] then
     redis.call('HDEL', record, 'waiters')
-    tell_waiters(before[2], id, state, ...)
+    tell_waiters(before[2], id, 'state', state, ...)
   end
   if string.find(id, '@', 1, true) then
     count_copy(id, expires_ms)

@@ -7,7 +7,7 @@ end
 
 -- The fields of an entry as names and values; nil if it is gone.
 local function fields_of(stream, entry)
-  local found = redis.call('XRANGE', keys.queue(stream), entry, entry)[1]
+  local found = redis.call('XRANGE', key_of('queue', stream), entry, entry)[1]
   return found and found[2]
 end
 
@@ -38,7 +38,7 @@ end
 -- Acknowledge and delete.  True if the entry was still to be acknowledged: a message
 -- changes hands only as a new entry, so whoever acknowledges it is its owner.
 local function take(stream, entry)
-  local key = keys.queue(stream)
+  local key = key_of('queue', stream)
   if redis.call('XACK', key, 'workers', entry) == 0 then
     return false
   end
@@ -48,7 +48,12 @@ end
 
 -- Put a message at the front of its queue again, as a new entry.
 local function give_back(stream, entry, fields)
-  set_field(fields, 'id', id_of(stream, entry, fields))
-  redis.call('XADD', keys.returned(queue_of(stream)), '*', unpack(fields))
+  local id = id_of(stream, entry, fields)
+  set_field(fields, 'id', id)
+  redis.call('XADD', key_of('queue', queue_of(stream) .. ':returned'), '*', unpack(fields))
   take(stream, entry)
+  if redis.call('HGET', key_of('task', id), 'state') == 'STARTED' then
+    redis.call('HSET', key_of('task', id), 'state', 'QUEUED')
+    redis.call('HDEL', key_of('task', id), 'started', 'worker')
+  end
 end

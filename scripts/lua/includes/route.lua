@@ -217,7 +217,7 @@ local match = {
 -- `witness`, if given, is told of each exchange: its name, type, hits and alternate.
 local function route(exchange, key, headers, witness)
   if exchange == '' then
-    return redis.call('HEXISTS', keys.queues, key) == 1 and { key } or {}
+    return redis.call('HEXISTS', key_of('queues'), key) == 1 and { key } or {}
   end
 
   local queues, reached = {}, {}
@@ -233,9 +233,9 @@ local function route(exchange, key, headers, witness)
   local at = 1
   while todo[at] do
     local name = todo[at]
-    local type = redis.call('HGET', keys.exchanges, name)
+    local type = redis.call('HGET', key_of('exchanges'), name)
     if type then
-      local hits, alternate = match[type](keys.routes(name), key, headers), nil
+      local hits, alternate = match[type](key_of('routes', name), key, headers), nil
       for _, destinations in pairs(hits) do
         for kind, target in string.gmatch(destinations, '([a-z]+):([^:\n]+)[^\n]*') do
           if kind == 'exchange' then
@@ -247,7 +247,7 @@ local function route(exchange, key, headers, witness)
         end
       end
       if next(hits) == nil then
-        alternate = redis.call('HGET', keys.alternates, name) or nil
+        alternate = redis.call('HGET', key_of('alternates'), name) or nil
         if alternate then
           visit(alternate)
         end

@@ -163,7 +163,7 @@ local function binding_key(type, destination, field)
 end
 
 local function count_binding(exchange, type, destination, key, arguments, by)
-  local routes = keys.routes(exchange)
+  local routes = key_of('routes', exchange)
   local fields, path = places_of(type, key, arguments)
   for _, field in ipairs(fields) do
     count_field(routes, field, destination, by)
@@ -176,7 +176,7 @@ end
 -- Each returns whether it changed anything.
 local function add_binding(exchange, type, destination, key, arguments)
   local field = binding_field(type, destination, key, arguments)
-  if redis.call('HSETNX', keys.bindings(exchange), field, arguments) == 0 then
+  if redis.call('HSETNX', key_of('bindings', exchange), field, arguments) == 0 then
     return false
   end
   count_binding(exchange, type, destination, key, arguments, 1)
@@ -185,7 +185,7 @@ end
 
 local function drop_binding(exchange, type, destination, key, arguments)
   local field = binding_field(type, destination, key, arguments)
-  if redis.call('HDEL', keys.bindings(exchange), field) == 0 then
+  if redis.call('HDEL', key_of('bindings', exchange), field) == 0 then
     return false
   end
   count_binding(exchange, type, destination, key, arguments, -1)
@@ -195,12 +195,12 @@ end
 -- Remove every binding that leads to a destination; returns how many there were.
 local function drop_bindings_to(destination)
   local dropped, prefix = 0, destination .. ':'
-  local exchanges = redis.call('HGETALL', keys.exchanges)
+  local exchanges = redis.call('HGETALL', key_of('exchanges'))
   for i = 1, #exchanges, 2 do
     local exchange, type = exchanges[i], exchanges[i + 1]
-    for _, field in ipairs(redis.call('HKEYS', keys.bindings(exchange))) do
+    for _, field in ipairs(redis.call('HKEYS', key_of('bindings', exchange))) do
       if string.sub(field, 1, #prefix) == prefix then
-        local arguments = redis.call('HGET', keys.bindings(exchange), field)
+        local arguments = redis.call('HGET', key_of('bindings', exchange), field)
         local key = binding_key(type, destination, field)
         drop_binding(exchange, type, destination, key, arguments)
         dropped = dropped + 1

@@ -1,0 +1,15 @@
+-- The streams of a queue.  Level 0 of its priorities is the queue's own stream; what was
+-- handed back or recovered goes first.
+
+local function level_key(queue, level)
+  return key_of('queue', level > 0 and queue .. ':p' .. level or queue)
+end
+
+-- Every stream that a queue can have, in the order in which they are served.
+local function streams_of(queue)
+  local streams = { key_of('queue', queue .. ':returned') }
+  for level = 9, 0, -1 do
+    streams[#streams + 1] = level_key(queue, level)
+  end
+  return streams
+end
