@@ -14,6 +14,10 @@ from streamq.errors import ConfigError
 CANDIDATES = ("streamq_app", "tasks", "app", "worker", "celery_app")
 
 
+class NoApp(ConfigError):
+    """Nobody said where the app is, and the current folder holds none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """An app, and how it was found; ``spec`` finds it again in another process."""
@@ -27,7 +31,7 @@ def find_app(spec: str | None, how: str = "-A") -> Found:
     """Import the app named ``module`` or ``module:attribute``.
 
     Without a name, look for tasks.py, app.py and the like in the current folder.  Raises
-    ConfigError that says what was tried.
+    ConfigError that says what was tried; NoApp if there was nothing to try.
     """
     here = str(Path.cwd())
     if here not in sys.path:
@@ -38,7 +42,7 @@ def find_app(spec: str | None, how: str = "-A") -> Found:
         module = load(name, "found")
         if apps_of(module):
             return Found(app_of(module, None), name, f"found {name.replace('.', '/')}.py")
-    raise ConfigError(
+    raise NoApp(
         "no app was given, and none was found here",
         known={"looked for": ", ".join(f"{name}.py" for name in CANDIDATES), "in": here},
         advice=["streamq -A MODULE …, or set STREAMQ_APP, or go to the project's folder"],
@@ -56,8 +60,9 @@ def candidates() -> Iterator[str]:
 
 def named_app(spec: str, how: str) -> App:
     """The app of a specification."""
-    module_name, _, attribute = spec.removesuffix(".py").replace("/", ".").partition(":")
-    return app_of(load(module_name, how), attribute or None)
+    module, _, attribute = spec.partition(":")
+    path = module.removeprefix("./").removesuffix(".py").strip("/")
+    return app_of(load(path.replace("/", "."), how), attribute or None)
 
 
 def load(name: str, how: str) -> ModuleType:
@@ -74,11 +79,11 @@ def load(name: str, how: str) -> ModuleType:
         raise broken(name, error) from error
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module that is a script may end itself
         raise broken(name, error) from error
 
 
-def broken(name: str, error: Exception) -> ConfigError:
+def broken(name: str, error: BaseException) -> ConfigError:
     """Say that a module of the user's fails while it is imported, and where."""
     frame = error.__traceback__
     place = ""

@@ -1,0 +1,137 @@
+"""What commands share: finding the app, answering programs, asking before destroying."""
+
+import json
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import click
+
+from streamq.app import App
+from streamq.cli.base import Given
+from streamq.config import Config
+from streamq.errors import ConfigError, StreamqError
+from streamq.finding import Found, NoApp, find_app
+from streamq.store.inspector import Inspector
+from streamq.units import nearest
+
+as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+class NotThere(StreamqError, LookupError):
+    """What a command is about does not exist."""
+
+
+def required_app(given: Given) -> Found:
+    """The app of a command that runs its code.  Raises ConfigError if there is none."""
+    return find_app(*spec_of(given))
+
+
+def app_if_any(given: Given) -> App:
+    """The app of a command that needs no code: without any, one made from configuration."""
+    spec, how = spec_of(given)
+    if spec:
+        return find_app(spec, how).app
+    try:
+        return find_app(None).app
+    except NoApp:
+        return App()
+    except ConfigError as error:
+        warn(f"{error}\n  going on without the app in this folder")
+        return App()
+
+
+def spec_of(given: Given) -> tuple[str | None, str]:
+    """Where the app is said to be, and who says so."""
+    if given.app:
+        return given.app, "-A"
+    conf = Config.load()
+    return conf.app, conf.origin("app")
+
+
+def inspector_of(app: App) -> Inspector:
+    """For commands that look into Redis."""
+    return Inspector(app.store.client, app.store.keys)
+
+
+def not_there(what: str, name: str, known: Iterable[str]) -> NotThere:
+    """An error about a name that is not in Redis, with the one that may have been meant."""
+    near = nearest(name, known)
+    return NotThere(
+        f"there is no {what} {name!r}", advice=[f"did you mean {near!r}?"] if near else ()
+    )
+
+
+def warn(text: str) -> None:
+    click.echo(f"streamq: {text}", err=True)
+
+
+def print_json(value: Any) -> None:
+    """One document; what JSON does not know is written as text."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def inline(value: Any) -> str:
+    """A value on one line, as JSON; what JSON does not know is written as text."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def value_of(text: str) -> Any:
+    """An argument as it was typed: JSON, else text."""
+    try:
+        return json.loads(text, parse_constant=lambda name: name)
+    except ValueError:
+        return text
+
+
+def pairs_of(words: Iterable[str], option: str) -> dict[str, Any]:
+    """What ``NAME=VALUE`` words say."""
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise click.UsageError(f"{option} is NAME=VALUE, not {word!r}")
+        found[name] = value_of(value)
+    return found
+
+
+def confirm(what: str, *, yes: bool) -> None:
+    """Ask before something is destroyed; ``what`` says how much.
+
+    Where nobody can answer, and nobody said yes, that is a mistake in the command line.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{what}; nobody is here to ask: say --yes")
+    click.confirm(f"{what}. Go on?", abort=True, err=True)
+
+
+def count(number: int, noun: str) -> str:
+    """``1 message``, ``1 204 messages``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", " ")
+
+
+def moment(seconds: float | None) -> str:
+    """A time since the epoch, as clocks here show it."""
+    if seconds is None:
+        return "–"
+    return datetime.fromtimestamp(seconds).isoformat(" ", "milliseconds")
+
+
+def span(seconds: float | None) -> str:
+    """A duration that a person reads at a glance."""
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return f"{max(seconds, 0) * 1000:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} m" if hours else f"{minutes} m {rest} s"

@@ -1,0 +1,151 @@
+"""``streamq enqueue``: send a task by its name."""
+
+import re
+from typing import Any
+
+import click
+
+from streamq.app import App
+from streamq.cli.base import FAILED, Command, Given
+from streamq.cli.common import inline, print_json, spec_of, value_of, warn
+from streamq.errors import ConfigError
+from streamq.finding import NoApp, find_app
+from streamq.result import Result
+from streamq.states import State
+
+NUMBER = re.compile(r"-\.?\d.*")
+
+
+class Arguments(Command):
+    """A command whose arguments may be negative numbers."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; what looks like an option and is none is only good as a number."""
+        options, *_ = split_at("--", args)
+        rest = super().parse_args(ctx, args)
+        for word in (ctx.params.get("task") or "", *(ctx.params.get("arguments") or ())):
+            if word[:1] == "-" and word != "-" and word in options and not NUMBER.fullmatch(word):
+                raise self.no_such_option(ctx, word.partition("=")[0])
+        return rest
+
+
+def split_at(sign: str, words: list[str]) -> tuple[list[str], list[str]]:
+    """The words before and after a sign."""
+    at = words.index(sign) if sign in words else len(words)
+    return words[:at], words[at + 1 :]
+
+
+@click.command(
+    cls=Arguments,
+    later=("--countdown", "--eta", "--expires"),
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("task")
+@click.argument("arguments", nargs=-1, metavar="[ARGUMENT | NAME=VALUE]…")
+@click.option("--queue", metavar="QUEUE", help="The queue that takes it.")
+@click.option("--exchange", metavar="EXCHANGE", help="The exchange that routes it.")
+@click.option("--routing-key", metavar="KEY", help="The key the exchange routes by.")
+@click.option("--id", "task_id", metavar="ID", help="Its id: sent again, it is the same task.")
+@click.option("--wait", is_flag=True, help="Wait for the result and print it.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="How long to wait.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def enqueue(
+    ctx: click.Context,
+    /,
+    task: str,
+    arguments: tuple[str, ...],
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+    **options: str | None,
+) -> None:
+    """Send TASK.  Arguments are JSON, else text.
+
+    \b
+    streamq enqueue shop.tasks.add 2 3 --wait
+    streamq enqueue shop.tasks.mail ana@example.org subject="Good morning"
+    """
+    if options["queue"] and options["exchange"]:
+        raise click.UsageError("--queue and --exchange exclude each other", ctx)
+    app = sending_app(ctx.obj, task)
+    args, kwargs = arguments_of(arguments)
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        result = app.send(app.signature(task, args, kwargs, **given))
+    except TypeError as error:  # the arguments do not fit the function
+        raise click.UsageError(str(error)) from error
+    queues = queues_of(result)
+    if not as_json:
+        click.echo(f"✓ {task} {result.id} on {', '.join(queues)}")
+    said: dict[str, Any] = {"id": result.id, "task": task, "queues": queues}
+    if wait or timeout is not None:
+        said |= ending(result, timeout, quiet=as_json)
+    if as_json:
+        print_json(said)
+    ctx.exit(0 if said.get("state", State.SUCCESS) == State.SUCCESS else FAILED)
+
+
+def sending_app(given: Given, task: str) -> App:
+    """The app to send with.
+
+    Only one that was named with -A must know the task: whoever sends need not have its code.
+    """
+    spec, how = spec_of(given)
+    try:
+        app = find_app(spec, how).app
+        app.import_tasks()
+    except NoApp:
+        return App()
+    except ConfigError as error:
+        if spec:
+            raise
+        warn(f"{error}\n  going on without the app in this folder")
+        return App()
+    if task not in app.tasks:
+        missing = app.tasks.missing(task)
+        if given.app:
+            raise missing
+        warn(f"{missing}\n  sent all the same: a worker may know it")
+    return app
+
+
+def arguments_of(words: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and named arguments, as they were typed."""
+    args, kwargs = [], {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and name.isidentifier():
+            kwargs[name] = value_of(value)
+        else:
+            args.append(value_of(word))
+    return args, kwargs
+
+
+def queues_of(result: Result[Any]) -> list[str]:
+    """The queues that took a message."""
+    if result.queues:
+        return list(result.queues)
+    place = result.record().get("queue", b"").decode() if not result.ignored else ""
+    return [place or "its queue"]
+
+
+def ending(result: Result[Any], timeout: float | None, *, quiet: bool) -> dict[str, Any]:
+    """Wait for the end; print it unless ``quiet``, and return it for programs."""
+    try:
+        value = result.get(timeout)
+    except Exception as error:
+        state = result.state
+        if state not in (State.FAILURE, State.REVOKED):
+            raise
+        if not quiet:
+            warn(f"{result.id} failed: {type_of(error)}{error}")
+        return {"state": state, "error": f"{type_of(error)}{error}", "traceback": result.traceback}
+    if not quiet:
+        click.echo(f"→ {inline(value)}")
+    return {"state": State.SUCCESS, "value": value}
+
+
+def type_of(error: Exception) -> str:
+    """The class of an error, unless its text says it already."""
+    return "" if hasattr(error, "traceback") else f"{type(error).__name__}: "

@@ -1,0 +1,175 @@
+"""``streamq queues``: what waits and what runs; and emptying and deleting."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from streamq.cli.base import Command, Given, Group
+from streamq.cli.common import (
+    NotThere,
+    app_if_any,
+    as_json,
+    confirm,
+    count,
+    inspector_of,
+    not_there,
+    print_json,
+    span,
+    yes,
+)
+from streamq.cli.tables import show_facts, show_table
+from streamq.errors import StreamqError
+from streamq.store.inspector import Inspector, QueueState, Waiting
+
+
+@click.group(cls=Group, later=("pause", "resume"))
+def queues() -> None:
+    """What waits, what runs; look into queues, empty and delete them."""
+
+
+@queues.command(cls=Command)
+@as_json
+@click.pass_obj
+def ls(given: Given, as_json: bool) -> None:
+    """List the queues."""
+    states = inspector_of(app_if_any(given)).queues()
+    if as_json:
+        print_json([asdict(state) for state in states])
+        return
+    show_table(
+        ("queue", "ready", "running", "dead", "consumers", "settings"),
+        [
+            (each.name, each.ready, each.running, each.dead, each.consumers, settings_of(each))
+            for each in states
+        ],
+        empty="no queue is declared yet: a worker declares those it reads",
+    )
+
+
+@queues.command(cls=Command)
+@click.argument("queue")
+@as_json
+@click.pass_obj
+def show(given: Given, queue: str, as_json: bool) -> None:
+    """Show one queue: its messages, settings, bindings and consumers."""
+    inspector = inspector_of(app_if_any(given))
+    state = state_of(inspector, queue)
+    readers = inspector.readers(queue)
+    bindings = [
+        binding
+        for exchange in inspector.exchanges()
+        for binding in exchange.bindings
+        if (binding.kind, binding.name) == ("queue", queue)
+    ]
+    if as_json:
+        print_json(
+            asdict(state)
+            | {"bindings": [asdict(binding) for binding in bindings]}
+            | {"readers": [asdict(reader) for reader in readers]}
+        )
+        return
+    bound = [f"{each.exchange}  {each.key}" for each in bindings]
+    show_facts(
+        queue,
+        {
+            "ready": state.ready,
+            "running": state.running,
+            "dead": state.dead,
+            "settings": settings_of(state) or None,
+            "bindings": "\n".join(bound) or None,
+        },
+    )
+    show_table(
+        ("consumer", "holds", "silent for"),
+        [(reader.name, reader.running, span(reader.idle)) for reader in readers],
+        empty="no worker reads this queue",
+    )
+
+
+@queues.command(cls=Command)
+@click.argument("queue")
+@click.option("-n", "--count", "most", type=click.IntRange(1), default=10, show_default=True)
+@as_json
+@click.pass_obj
+def peek(given: Given, queue: str, most: int, as_json: bool) -> None:
+    """Show the messages that are read next, and leave them there."""
+    inspector = inspector_of(app_if_any(given))
+    state_of(inspector, queue)
+    waiting = inspector.peek(queue, most)
+    if as_json:
+        print_json([asdict(message) for message in waiting])
+        return
+    now = time.time()
+    show_table(
+        ("id", "task", "args", "kwargs", "waits for", "stream"),
+        [row_of(message, now) for message in waiting],
+        empty="nothing waits",
+    )
+
+
+@queues.command(cls=Command)
+@click.argument("queue")
+@yes
+@click.pass_obj
+def purge(given: Given, queue: str, yes: bool) -> None:
+    """Remove the messages that wait; their tasks end as REVOKED."""
+    app = app_if_any(given)
+    inspector = inspector_of(app)
+    state = state_of(inspector, queue)
+    if state.ready:
+        confirm(f"{count(state.ready, 'message')} in {queue} would be removed", yes=yes)
+    removed = inspector.purge(queue, app.conf.result_expires)
+    click.echo(f"{count(removed, 'message')} removed from {queue}")
+
+
+@queues.command(cls=Command)
+@click.argument("queue")
+@yes
+@click.pass_obj
+def delete(given: Given, queue: str, yes: bool) -> None:
+    """Delete a queue with what waits in it and the bindings to it.
+
+    Not while messages are running: what a worker has read is not taken from it.
+    """
+    app = app_if_any(given)
+    inspector = inspector_of(app)
+    state = state_of(inspector, queue)
+    if state.running:
+        raise StreamqError(
+            f"queue {queue!r} cannot be deleted: {count(state.running, 'message')} running",
+            known={"waiting": state.ready},
+            advice=["wait until they have run, or stop its workers: they hand them back"],
+        )
+    confirm(f"queue {queue} with {count(state.ready, 'message')} would be deleted", yes=yes)
+    removed = inspector.purge(queue, app.conf.result_expires)
+    if not app.store.topology.delete_queue(queue):
+        raise NotThere(f"queue {queue!r} is gone already")
+    click.echo(f"{queue} deleted, and {count(removed, 'message')} with it")
+    if state.dead:
+        click.echo(f"dead letters that stay: {state.dead}   → streamq dead ls {queue}")
+
+
+def state_of(inspector: Inspector, queue: str) -> QueueState:
+    """The state of one queue.  Raises NotThere."""
+    found = inspector.queues([queue])
+    if not found:
+        raise not_there("queue", queue, [state.name for state in inspector.queues()])
+    return found[0]
+
+
+def settings_of(state: QueueState) -> str:
+    return "  ".join(f"{name}={value}" for name, value in state.settings.items())
+
+
+def row_of(message: Waiting, now: float) -> tuple[Any, ...]:
+    """One line about a message; entries are named after the time at which they were added."""
+    fields = message.fields
+    waits = span(now - int(message.entry.partition("-")[0]) / 1000)
+    args, kwargs = (shortened(fields.get(name, "")) for name in ("args", "kwargs"))
+    return message.id, fields.get("task", "–"), args, kwargs, waits, message.stream
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:59]}…"

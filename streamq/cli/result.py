@@ -1,0 +1,115 @@
+"""``streamq result``: what became of a task."""
+
+from typing import Any
+
+import click
+
+from streamq.cli.base import FAILED, Command, visible
+from streamq.cli.common import app_if_any, as_json, inline, moment, print_json, span
+from streamq.cli.tables import show_facts
+from streamq.errors import StreamqError
+from streamq.result import Result
+from streamq.states import FINAL, State
+
+
+@click.command(cls=Command)
+@click.argument("id")
+@click.option("--wait", is_flag=True, help="Wait for the end.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="How long to wait.")
+@as_json
+@click.pass_context
+def result(ctx: click.Context, id: str, wait: bool, timeout: float | None, as_json: bool) -> None:
+    """Show the state of the task ID; its value, or its error with the traceback."""
+    found = app_if_any(ctx.obj).result(id)
+    if wait or timeout is not None:
+        await_end(found, timeout)
+    about = described(found)
+    if as_json:
+        print_json(about)
+    else:
+        show(about)
+    ctx.exit(FAILED if about["state"] in (State.FAILURE, State.REVOKED) else 0)
+
+
+def await_end(result: Result[Any], timeout: float | None) -> None:
+    """Wait until the task has ended, however it ends."""
+    try:
+        result.get(timeout)
+    except Exception:
+        if result.state not in FINAL:
+            raise
+
+
+def described(result: Result[Any]) -> dict[str, Any]:
+    """Everything that the record says; the same names whatever the state."""
+    record = {
+        name: value.decode(errors="backslashreplace") for name, value in result.record().items()
+    }
+    times = {
+        name: int(record[name]) / 1000 if name in record else None
+        for name in ("enqueued", "started", "finished")
+    }
+    return {
+        "id": result.id,
+        "state": result.state,
+        "task": record.get("task"),
+        "queue": record.get("queue"),
+        "worker": record.get("worker"),
+        **times,
+        "runtime": float(record["runtime"]) if "runtime" in record else None,
+        "value": value_in(result),
+        "error": error_in(record),
+        "traceback": result.traceback,
+        "reason": record.get("reason"),
+        "generation": int(record.get("generation", 0)),
+        "history": record.get("history"),
+        "copies": {queue: copy.state for queue, copy in result.copies.items()},
+    }
+
+
+def value_in(result: Result[Any]) -> Any:
+    """What the task returned, or told with ``update_state``; as text if it cannot be read here."""
+    state = result.state
+    if state in FINAL and state != State.SUCCESS:
+        return None
+    try:
+        return result.info
+    except StreamqError as error:
+        return f"<{error}>"
+
+
+def error_in(record: dict[str, str]) -> str | None:
+    """The exception that the task ended with."""
+    if "error_type" not in record:
+        return record.get("error")
+    return f"{record['error_type']}: {record.get('error', '')}"
+
+
+def show(about: dict[str, Any]) -> None:
+    """Print for people: what is known, then the value or the traceback."""
+    task = f"{about['task']}  " if about["task"] else ""
+    show_facts(
+        f"{task}{about['id']}  {about['state']}",
+        {
+            "queue": about["queue"],
+            "worker": about["worker"],
+            "enqueued": time_of(about["enqueued"]),
+            "started": time_of(about["started"]),
+            "finished": time_of(about["finished"]),
+            "ran": None if about["runtime"] is None else span(about["runtime"]),
+            "reason": about["reason"],
+            "history": about["history"],
+            "copies": "\n".join(f"{q}: {state}" for q, state in about["copies"].items()) or None,
+            "error": None if about["traceback"] else about["error"],
+        },
+    )
+    if about["traceback"]:
+        click.echo(visible(about["traceback"].rstrip()))
+    elif about["state"] == State.SUCCESS and not about["copies"]:
+        click.echo("→ " + visible(inline(about["value"])))
+    elif about["state"] == State.UNKNOWN:
+        click.echo("  never sent, forgotten, or its result has expired")
+
+
+def time_of(seconds: float | None) -> str | None:
+    return None if seconds is None else moment(seconds)

@@ -1,0 +1,117 @@
+"""``streamq server``: the server that streamq runs for this project."""
+
+import json
+from collections import deque
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from streamq import bundled
+from streamq.bundled import Server
+from streamq.cli.base import Command, Group
+
+
+@click.group(cls=Group)
+def server() -> None:
+    """The bundled server of this project (development only)."""
+
+
+@server.command(cls=Command)
+def start() -> None:
+    """Start it, and let it run until `streamq server stop`."""
+    running = bundled.start()
+    click.echo(running.banner)
+    click.echo(f"  socket  {running.socket}")
+    click.echo("  it runs until: streamq server stop")
+
+
+@server.command(cls=Command)
+@click.option("--yes", is_flag=True, help="Do not ask, even if somebody is connected.")
+def stop(yes: bool) -> None:
+    """End it.  The data stays."""
+    running = bundled.find()
+    clients = count_clients(bundled.describe(running)) if running else 0
+    if clients and not yes:
+        noun = "connection" if clients == 1 else "connections"
+        click.confirm(f"{clients} {noun} would be cut off. End the server?", abort=True)
+    ended = bundled.stop()
+    click.echo("ended; the data stays in " + str(bundled.place().folder) if ended else asleep())
+
+
+@server.command(cls=Command)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(as_json: bool) -> None:
+    """Whether it runs, where, and how it is."""
+    running = bundled.find()
+    if as_json:
+        click.echo(json.dumps(state(running), indent=2))
+        return
+    if running is None:
+        click.echo(asleep())
+        return
+    click.echo(running.banner)
+    for name, value in state(running).items():
+        if name not in ("running", "version", "folder"):
+            click.echo(f"  {name:<7}  {readable(name, value)}")
+
+
+@server.command(cls=Command)
+def path() -> None:
+    """Print its socket, as in: redis-cli -s "$(streamq server path)"."""
+    click.echo(bundled.place().socket)
+
+
+@server.command(cls=Command)
+@click.option("-n", "--lines", default=50, show_default=True, help="How many, from the end.")
+def logs(lines: int) -> None:
+    """Print what it logged last."""
+    log = bundled.place().log
+    if not log.exists():
+        click.echo("no server was ever started here")
+        return
+    with log.open(errors="replace") as file:
+        for line in deque(file, maxlen=lines):
+            click.echo(line, nl=False)
+
+
+def state(running: Server | None) -> dict[str, Any]:
+    """What ``status`` shows."""
+    if running is None:
+        place = bundled.place()
+        return {"running": False, "folder": str(place.folder), "pinned": place.pin.exists()}
+    facts = bundled.describe(running)
+    return {
+        "running": True,
+        "version": running.version,
+        "folder": str(running.folder),
+        "url": running.url,
+        "socket": str(running.socket),
+        "binary": str(running.binary),
+        "pid": running.pid,
+        "uptime": int(facts.get("uptime_in_seconds", 0)),
+        "pinned": running.pinned,
+        "clients": count_clients(facts),
+        "memory": int(facts.get("used_memory", 0)),
+    }
+
+
+def count_clients(facts: dict[str, str]) -> int:
+    """Connections other than the one that asked."""
+    return max(int(facts.get("connected_clients", 1)) - 1, 0)
+
+
+def asleep() -> str:
+    return f"no server runs in {bundled.place().folder}; it starts when something needs it"
+
+
+def readable(name: str, value: Any) -> str:
+    match name:
+        case "uptime":
+            return str(timedelta(seconds=value))
+        case "memory":
+            return f"{value / 1e6:.1f} MB"
+        case "pinned":
+            return "yes, until: streamq server stop" if value else "no, it ends with its last user"
+        case _:
+            return str(value)

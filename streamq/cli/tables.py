@@ -1,0 +1,55 @@
+"""Tables and facts for people.  The only module that draws, and so the only one with rich."""
+
+import io
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from streamq.cli.base import visible
+
+#: Columns of output that goes to a file or another program: nothing is wrapped there.
+UNBOUNDED = 100_000
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
+    """Print rows; numbers stand to the right.  ``empty`` is said where there are none."""
+    rows = list(rows)
+    if not rows:
+        click.echo(empty)
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for index, name in enumerate(columns):
+        numbers = all(isinstance(row[index], int) for row in rows)
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(visible(value)) for value in row))
+    draw(table)
+
+
+def show_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Print a title, and below it names and values; what is None is left out."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for name, value in facts.items():
+        if value is not None:
+            table.add_row(Text(f"  {name}"), Text(visible(value)))
+    draw(Text(visible(title), style="bold"))
+    if table.row_count:
+        draw(table)
+
+
+def draw(what: RenderableType) -> None:
+    """Print in the width of the terminal; NO_COLOR is honoured."""
+    drawn = io.StringIO()
+    terminal = sys.stdout.isatty()
+    console = Console(
+        file=drawn, force_terminal=terminal, markup=False, highlight=False, emoji=False
+    )
+    if not terminal:
+        console.width = UNBOUNDED
+    console.print(what)
+    click.echo("".join(f"{line.rstrip()}\n" for line in drawn.getvalue().splitlines()), nl=False)

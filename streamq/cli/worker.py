@@ -1,0 +1,76 @@
+"""``streamq worker``: run tasks."""
+
+import sys
+from typing import Any
+
+import click
+
+from streamq.cli.base import Command, Given
+from streamq.cli.common import required_app, warn
+from streamq.settings import LATER_POOLS
+from streamq.worker.start import start_worker
+
+
+@click.command(cls=Command, later=("--time-limit", "--soft-time-limit", "--reload"))
+@click.option(
+    "-l", "--loglevel", "--log-level", "log_level", metavar="LEVEL", help="debug … critical."
+)
+@click.option("-Q", "--queues", metavar="NAMES", help="Queues to read, with commas.")
+@click.option(
+    "-X", "--exclude-queues", "exclude", metavar="NAMES", default="", help="Queues not to read."
+)
+@click.option("-I", "--include", metavar="MODULES", help="Modules with tasks to import.")
+@click.option("-P", "--pool", metavar="POOL", help="prefork, gevent or solo.")
+@click.option("-c", "--concurrency", metavar="N", help="Tasks at a time.")
+@click.option(
+    "-n",
+    "--hostname",
+    "--name",
+    "worker_name",
+    metavar="NAME",
+    help="The worker's name; %h is the host's.",
+)
+@click.option("--processes", metavar="N", help="Processes of the gevent pool.")
+@click.option("--burst", is_flag=True, help="End when nothing waits any more.")
+@click.option("--max-tasks-per-child", metavar="N", help="Replace a process after so many tasks.")
+@click.option(
+    "--max-memory-per-child",
+    metavar="SIZE",
+    help="Replace a process that is larger, such as 300MB.",
+)
+@click.option("--autoscale", metavar="MAX,MIN", help="This version keeps the maximum.")
+@click.option("--log-format", metavar="FORMAT", help="text or json.")
+@click.pass_obj
+def worker(
+    given: Given, /, exclude: str, burst: bool, autoscale: str | None, **settings: Any
+) -> None:
+    """Run tasks until stopped.
+
+    Ctrl-C or SIGTERM once finishes what runs and hands back the rest; twice stops now.
+    """
+    if (settings["pool"] or "").lower() in LATER_POOLS:
+        raise click.UsageError(f"not in this version: --pool {settings['pool']}")
+    if autoscale is not None:
+        most = maximum_of(autoscale)
+        settings["concurrency"] = settings["concurrency"] or most
+        warn(
+            f"--autoscale {autoscale}: this version does not scale; "
+            f"it keeps {settings['concurrency']}"
+        )
+    flags = {name: value for name, value in settings.items() if value is not None}
+    found = required_app(given)
+    sys.exit(start_worker(found, flags, exclude=names_of(exclude), burst=burst))
+
+
+def maximum_of(autoscale: str) -> str:
+    """The larger number of ``MAX,MIN``; MIN may be left out."""
+    most, _, least = autoscale.partition(",")
+    numbers = [part.strip() for part in (most, least or "0")]
+    if not all(part.isdecimal() for part in numbers) or int(numbers[0]) < max(1, int(numbers[1])):
+        raise click.UsageError(f"--autoscale is MAX,MIN, as in 10,3; not {autoscale!r}")
+    return numbers[0]
+
+
+def names_of(words: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name for name in map(str.strip, words.split(",")) if name)

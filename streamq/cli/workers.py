@@ -1,0 +1,120 @@
+"""``streamq workers``: which workers are up, and what each is running."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from streamq.cli.base import Command, Given, Group
+from streamq.cli.common import (
+    app_if_any,
+    as_json,
+    inspector_of,
+    moment,
+    not_there,
+    print_json,
+    span,
+)
+from streamq.cli.tables import show_facts, show_table
+from streamq.store.inspector import Run, WorkerState, pid_of
+
+LATER = ("stop", "drain", "grow", "shrink", "autoscale", "consume", "unconsume", "trace")
+
+
+@click.group(cls=Group, later=LATER)
+def workers() -> None:
+    """Which workers are up, and what each is running."""
+
+
+@workers.command(cls=Command)
+@as_json
+@click.pass_obj
+def ls(given: Given, as_json: bool) -> None:
+    """List the workers."""
+    states = inspector_of(app_if_any(given)).workers()
+    if as_json:
+        print_json([described(state) for state in states])
+        return
+    now = time.time()
+    show_table(
+        ("worker", "up for", "pool", "runners", "running", "queues"),
+        [row_of(state, now) for state in states],
+        empty="no worker is up: streamq worker -A MODULE",
+    )
+
+
+@workers.command(cls=Command)
+@click.argument("node", metavar="WORKER")
+@as_json
+@click.pass_obj
+def show(given: Given, node: str, as_json: bool) -> None:
+    """Show one worker, and what runs where since when."""
+    found = {state.node: state for state in inspector_of(app_if_any(given)).workers()}
+    if node not in found:
+        raise not_there("worker", node, found)
+    state = found[node]
+    about = described(state)
+    if as_json:
+        print_json(about)
+        return
+    show_facts(
+        f"{node}  {'up' if state.up else 'silent'}",
+        {
+            "pid": about["pid"],
+            "host": about["host"],
+            "pool": about["pool"] and f"{about['pool']} {about['concurrency']}",
+            "queues": ", ".join(about["queues"]) or None,
+            "started": about["started"] and moment(about["started"]),
+            "runners": ", ".join(about["runners"]) or None,
+        },
+    )
+    now = time.time()
+    show_table(
+        ("runner", "task", "id", "queue", "state", "for", "ack"),
+        [running_row(run, now) for run in state.running],
+        empty="nothing runs here",
+    )
+
+
+def described(state: WorkerState) -> dict[str, Any]:
+    """What programs are told; the same names whatever the worker said."""
+    about = state.about
+    return {
+        "node": state.node,
+        "up": state.up,
+        "pid": number(about.get("pid")),
+        "host": about.get("host"),
+        "pool": about.get("pool"),
+        "concurrency": number(about.get("concurrency")),
+        "queues": about.get("queues", "").split(),
+        "started": number(about.get("started"), 1000),
+        "seen": number(about.get("seen"), 1000),
+        "streamq": about.get("streamq"),
+        "python": about.get("python"),
+        "runners": [
+            name.partition(":")[2] for name in sorted(about) if name.startswith("runner:")
+        ] or sorted(map(pid_of, state.consumers)),
+        "running": [asdict(run) for run in state.running],
+    }  # fmt: skip
+
+
+def number(text: str | None, divided: int = 1) -> float | int | None:
+    """A number that may not be there; milliseconds become seconds."""
+    if not text or not text.isdecimal():
+        return None
+    return int(text) if divided == 1 else int(text) / divided
+
+
+def row_of(state: WorkerState, now: float) -> tuple[Any, ...]:
+    about = described(state)
+    up = span(now - about["started"]) if state.up and about["started"] else "silent"
+    pool = f"{about['pool'] or '–'} {about['concurrency'] or ''}".rstrip()
+    return (
+        state.node, up, pool, len(about["runners"]), len(state.running), ", ".join(about["queues"])
+    )  # fmt: skip
+
+
+def running_row(run: Run, now: float) -> tuple[Any, ...]:
+    since = None if run.since is None else now - run.since
+    return run.pid, run.task, run.id, run.queue, run.state or "read", span(since), run.ack

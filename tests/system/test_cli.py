@@ -1,0 +1,648 @@
+"""The command line as people and programs use it: real processes, a real server."""
+
+import importlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from streamq.cli.base import Given
+from streamq.cli.main import COMMANDS, main
+from streamq.store.keys import Keys
+
+for name in COMMANDS:
+    importlib.import_module(f"streamq.cli.{name}")
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+TASKS = """
+import os, time
+from streamq import App, Exchange, Queue
+
+app = App("shop")
+events = Exchange("events", type="topic")
+app.queues = [
+    Queue("default"),
+    Queue("mail", events, routing_key="mail.#"),
+    Queue("audit", events, routing_key="#"),
+]
+
+@app.task
+def add(x: int, y: int) -> int:
+    return x + y
+
+@app.task
+def fail():
+    raise ValueError("not today")
+
+@app.task
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+"""
+
+
+def until(ready: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Ask again and again until the answer is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := ready()):
+        assert time.monotonic() < deadline, "still not so"
+        time.sleep(0.02)
+    return answer
+
+
+class Shell:
+    """A folder, and commands run in it as a user would."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self.env = {
+            **{name: value for name, value in os.environ.items() if "STREAMQ" not in name},
+            "STREAMQ_URL": url,
+            "PYTHONPATH": str(CHECKOUT),
+        }
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *words: str | bytes, **options: Any) -> subprocess.Popen[str]:
+        """Start a command."""
+        env = {**self.env, **options.pop("env", {})}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamq", *words],
+            cwd=self.folder,
+            env=env,
+            text=True,
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **options,
+            },
+        )
+        self.started.append(process)
+        return process
+
+    def __call__(self, *words: str | bytes, code: int = 0, **env: str) -> str:
+        """Run a command; what it printed: on stdout if it went well, else on stderr."""
+        out, err = self.start(*words, env=env).communicate(timeout=30)
+        process = self.started[-1]
+        assert process.returncode == code, f"{process.returncode}: {out}{err}"
+        assert "Traceback" not in err
+        self.err = err
+        return out if code == 0 else err
+
+    def quick(self, *words: str, code: int = 0) -> str:
+        """The same in a fork of this process, which has imported everything already."""
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            child = os.fork()
+            if not child:
+                self.become(words, out.fileno(), err.fileno())
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            for file in (out, err):
+                file.seek(0)
+            printed, self.err = out.read(), err.read()
+        assert status == code, f"{status}: {printed}{self.err}"
+        assert "Traceback" not in self.err
+        return printed or self.err
+
+    def become(self, words: tuple[str, ...], out: int, err: int) -> NoReturn:
+        """Be the command that this command line is, then end."""
+        code = 99
+        try:
+            os.chdir(self.folder)
+            os.environ.clear()
+            os.environ.update(self.env)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            sys.stdin = open(0)  # noqa: SIM115 - it is closed with the process
+            sys.stdout, sys.stderr = (open(number, "w") for number in (1, 2))  # noqa: SIM115
+            code = main.run(list(words), Given())
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        """What a command answers a program."""
+        return json.loads(self.quick(*words, "--json", code=code))
+
+    def at_terminal(self, answer: str, *words: str) -> tuple[int, str]:
+        """Run a command at a terminal, answering what it asks; its exit code and its stderr."""
+        ours, theirs = pty.openpty()
+        try:
+            process = self.start(*words, stdin=theirs)
+            os.write(ours, f"{answer}\n".encode())
+            _, err = process.communicate(timeout=30)
+            return process.returncode, err
+        finally:
+            os.close(ours)
+            os.close(theirs)
+
+    def close(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.terminate()
+            process.communicate(timeout=20)
+
+
+@pytest.fixture
+def bare(tmp_path: Path, server_url: str, redis: Any) -> Iterator[Shell]:
+    """A folder without any app."""
+    shell = Shell(tmp_path, server_url)
+    yield shell
+    shell.close()
+
+
+@pytest.fixture
+def shell(bare: Shell) -> Shell:
+    """A folder with the app of a shop."""
+    (bare.folder / "tasks.py").write_text(TASKS)
+    return bare
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command line that is wrong, in this process; what it says on stderr."""
+
+    def said(*words: str, code: int = 2) -> str:
+        assert main.run(list(words), Given()) == code
+        return capsys.readouterr().err
+
+    return said
+
+
+# Help, names and options
+
+
+def test_help_loads_neither_redis_nor_the_app(shell):
+    program = """
+        import sys
+        from streamq.cli.main import main
+        try:
+            main(["--help"])
+        except SystemExit as end:
+            print(end.code)
+        for name in ("redis", "hiredis", "rich", "msgspec", "streamq.app", "streamq.config"):
+            assert name not in sys.modules, name
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=shell.env, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("0\n")
+    assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_of_the_table_has_help(name, capsys):
+    assert main.run([name, "--help"], Given()) == 0
+
+    assert f"Usage: streamq {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["--version"], ["worker", "--version"], ["queues", "ls", "--version"]]
+)
+def test_the_version_is_shown_wherever_it_is_asked_for(words, capsys):
+    assert main.run(words, Given()) == 0
+
+    assert capsys.readouterr().out.startswith("streamq 0.")
+
+
+def test_without_a_command_the_commands_are_listed(said):
+    assert "Commands:\n  worker" in said()
+    assert "peek" in said("queues")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("wroker", "did you mean worker?"),
+        ("queues shw", "did you mean show?"),
+        ("worker --conurrency 3", "did you mean --concurrency?"),
+        ("enqueue tasks.add --quue mail 1", "did you mean --queue?"),
+        ("dead delete mail --al", "did you mean --all?"),
+    ],
+)
+def test_a_misspelt_word_gets_a_suggestion(words, hint, said):
+    message = said(*words.split())
+
+    assert message.startswith("streamq: no such ")
+    assert hint in message
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("worker --time-limit 3", "--time-limit"),
+        ("worker --soft-time-limit=3", "--soft-time-limit"),
+        ("worker --reload", "--reload"),
+        ("worker -P threads", "--pool threads"),
+        ("worker --pool=asyncio", "--pool asyncio"),
+        ("workers stop w1", "streamq workers stop"),
+        ("queues pause mail", "streamq queues pause"),
+        ("queues resume mail", "streamq queues resume"),
+        ("enqueue tasks.add 1 --countdown 5", "--countdown"),
+    ],
+)
+def test_names_of_a_later_version_are_refused_by_name(words, name, said):
+    assert said(*words.split()) == f"streamq: not in this version: {name}\n"
+
+
+@pytest.mark.parametrize("value", ["1,3", "x", "0", "3,1,1"])
+def test_autoscale_wants_the_maximum_first(value, said):
+    assert "--autoscale is MAX,MIN" in said("worker", "--autoscale", value)
+
+
+# Mistakes, and the codes that programs see
+
+
+def test_a_redis_that_is_not_there_is_code_69_with_the_password_masked(shell):
+    message = shell("queues", "ls", code=69, STREAMQ_URL="redis://me:secret@127.0.0.1:1/0")
+
+    assert "cannot reach Redis at redis://me:***@127.0.0.1:1/0: connection refused" in message
+    assert "→ is it up?" in message
+    assert "secret" not in message
+
+
+def test_an_app_that_is_not_there_is_code_78(bare):
+    assert "no app was given, and none was found here" in bare("worker", code=78)
+    assert "nosuch (STREAMQ_APP)" in bare("queues", "ls", code=78, STREAMQ_APP="nosuch")
+
+
+def test_a_misspelt_setting_is_code_78_with_a_suggestion(bare):
+    message = bare("queues", "ls", code=78, STREAMQ_CONCURENCY="3")
+
+    assert "did you mean 'STREAMQ_CONCURRENCY'?" in message
+
+
+def test_a_broken_module_is_told_in_a_few_lines_and_in_full_with_v(bare):
+    (bare.folder / "shop.py").write_text("import streamq\nprice = int('cheap')\n")
+
+    message = bare("worker", "-A", "shop", code=78)
+    assert "importing 'shop' failed: ValueError" in message
+    assert "shop.py:2" in message
+
+    process = bare.start("-v", "worker", "-A", "shop")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 78
+    assert "Traceback" in err
+    assert "price = int('cheap')" in err
+
+
+def test_a_broken_module_that_nobody_named_does_not_keep_people_from_looking(bare):
+    (bare.folder / "tasks.py").write_text("price = int('cheap')\n")
+
+    assert "no queue is declared yet" in bare("queues", "ls")
+    assert "importing 'tasks' failed" in bare.err
+    assert "going on without the app in this folder" in bare.err
+
+
+def test_bytes_that_are_no_text_are_a_mistake_in_the_command_line(shell):
+    assert shell("result", b"\xff", code=2) == "streamq: an argument is not UTF-8\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(shell):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = shell.start("config", "show", stdout=writer)
+    os.close(writer)
+    _, err = process.communicate(timeout=30)
+
+    assert (process.returncode, err) == (141, "")
+
+
+def test_ctrl_c_ends_a_wait_without_a_traceback(shell, redis, keys):
+    id = shell.json("enqueue", "tasks.add", "1", "2")["id"]
+    waiting = shell.start("result", id, "--wait")
+    until(lambda: redis.hget(keys.task(id), "waiters"))
+
+    waiting.send_signal(signal.SIGINT)
+    _, err = waiting.communicate(timeout=20)
+
+    assert waiting.returncode == 130
+    assert "Traceback" not in err
+
+
+# Sending
+
+
+def test_arguments_are_json_else_text_and_names_make_keywords(bare, redis):
+    bare("enqueue", "any.task", "1", "-2.5", "text", '{"a": [null]}', "x=true", "https://h/?a=b")
+
+    (_, message), *rest = redis.xrange("{streamq}:queue:default")
+    assert rest == []
+    assert message["task"] == "any.task"
+    assert json.loads(message["args"]) == [1, -2.5, "text", {"a": [None]}, "https://h/?a=b"]
+    assert json.loads(message["kwargs"]) == {"x": True}
+
+
+def test_after_two_dashes_everything_is_an_argument(bare, redis):
+    bare("enqueue", "any.task", "--", "--queue", "-x")
+
+    assert json.loads(redis.xrange("{streamq}:queue:default")[0][1]["args"]) == ["--queue", "-x"]
+
+
+def test_enqueue_says_what_was_sent_and_where_to(shell):
+    shell("enqueue", "tasks.add", "1", "2", "--queue", "mail", "--id", "mine")
+    out = shell("enqueue", "tasks.add", "1", "2", "--exchange", "events", "--routing-key", "mail.x")
+    words = out.split()
+
+    assert words[:2] == ["✓", "tasks.add"]
+    assert out.endswith(" on audit, mail\n")
+    assert shell.json("queues", "peek", "mail")[0]["id"] == "mine"
+
+
+@pytest.mark.parametrize("words", [["-A", "tasks", "enqueue"], ["enqueue", "-A", "tasks"]])
+def test_an_app_that_was_named_must_know_the_task(shell, words, redis):
+    message = shell(*words, "tasks.addd", "1", "2", code=2)
+
+    assert "no task named 'tasks.addd'" in message
+    assert "did you mean 'tasks.add'?" in message
+    assert redis.keys() == []
+
+
+def test_an_app_that_was_found_only_warns_of_a_task_it_does_not_know(shell, redis):
+    out = shell("enqueue", "elsewhere.task")
+
+    assert out.startswith("✓ elsewhere.task ")
+    assert "a worker may know it" in shell.err
+    assert redis.xlen("{streamq}:queue:default") == 1
+
+
+def test_arguments_that_do_not_fit_are_refused_before_sending(shell, redis):
+    message = shell("enqueue", "tasks.add", "1", code=2)
+
+    assert "missing a required argument: 'y'" in message
+    assert redis.keys("*queue*") == []
+
+
+def test_what_cannot_be_sent_is_code_2(shell):
+    message = shell("enqueue", "any.task", "x" * 2000, code=2, STREAMQ_MESSAGE_LIMIT="1KiB")
+
+    assert "over the limit" in message
+
+
+def test_a_queue_and_an_exchange_exclude_each_other(said):
+    assert "exclude each other" in said("enqueue", "a.task", "--queue", "q", "--exchange", "x")
+
+
+def test_waiting_in_vain_is_code_75_and_says_where_the_task_is(shell):
+    message = shell("enqueue", "tasks.add", "1", "2", "--timeout", "0.1", code=75)
+
+    assert "state  QUEUED" in message
+    assert "is a worker running?" in message
+
+
+# With a worker
+
+
+@pytest.fixture
+def worker(shell: Shell, redis: Any) -> subprocess.Popen[str]:
+    """A worker of the shop."""
+    process = shell.start(
+        "worker",
+        "-A",
+        "tasks",
+        "-c",
+        "1",
+        "-n",
+        "w1@here",
+        "-l",
+        "error",
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: redis.exists("{streamq}:worker:w1@here") and redis.zcard("{streamq}:leases"))
+    return process
+
+
+def test_results_are_shown_to_people_and_programs(shell, worker):
+    assert shell("enqueue", "tasks.add", "2", "3", "--wait").splitlines()[-1] == "→ 5"
+    assert "failed: ValueError: not today" in shell("enqueue", "tasks.fail", "--wait", code=1)
+
+    id = shell.json("enqueue", "tasks.fail")["id"]
+    about = shell.json("result", id, "--wait", code=1)
+    assert about["state"] == "FAILURE"
+    assert about["error"] == "ValueError: not today"
+    assert "raise ValueError" in about["traceback"]
+    assert about["worker"].startswith("w1@here:")
+    assert about["enqueued"] <= about["finished"]
+
+    sent = shell.json("enqueue", "tasks.add", "4", "4", "--exchange", "events",
+                      "--routing-key", "mail.x", "--wait")  # fmt: skip
+    assert sent["value"] == {"audit": 8, "mail": 8}
+    assert shell.json("result", sent["id"])["copies"] == {"audit": "SUCCESS", "mail": "SUCCESS"}
+    shown = shell("result", f"{sent['id']}@mail")
+    assert "SUCCESS" in shown.splitlines()[0]
+    assert shown.splitlines()[-1] == "→ 8"
+
+    assert shell.json("result", "nobody")["state"] == "UNKNOWN"
+
+
+def test_workers_and_what_they_run_are_shown_and_their_queue_is_not_deleted(shell, worker, redis):
+    gate = shell.folder / "gate"
+    id = shell.json("enqueue", "tasks.wait_for", str(gate))["id"]
+    until(lambda: redis.xpending("{streamq}:queue:default", "workers")["pending"])
+
+    (state,) = shell.json("workers", "ls")
+    assert (state["node"], state["up"], state["pid"]) == ("w1@here", True, worker.pid)
+    assert state["queues"] == ["default", "mail", "audit"]
+    (run,) = state["running"]
+    assert (run["task"], run["id"], run["queue"], run["ack"]) == (
+        "tasks.wait_for", id, "default", "late"
+    )  # fmt: skip
+    assert run["pid"] in state["runners"]
+    assert run["since"] <= time.time()
+    assert f"tasks.wait_for  {id}" in shell("workers", "show", "w1@here")
+
+    assert shell.json("queues", "show", "default")["running"] == 1
+    refused = shell("queues", "delete", "default", "--yes", code=1)
+    assert "1 message running" in refused
+    gate.touch()
+    until(lambda: redis.hget(Keys().task(id), "state") == "SUCCESS")
+
+
+def test_a_task_that_was_acknowledged_early_is_seen_where_it_runs(shell, redis):
+    shell.start(
+        "worker", "-c", "1", "-n", "w1@here", "-l", "error", env={"STREAMQ_ACKS_LATE": "no"}
+    )
+    until(lambda: redis.exists("{streamq}:worker:w1@here"))
+    gate = shell.folder / "gate"
+    id = shell.json("enqueue", "tasks.wait_for", str(gate), "--queue", "mail")["id"]
+
+    (run,) = until(lambda: shell.json("workers", "show", "w1@here")["running"])
+    gate.touch()
+
+    assert (run["id"], run["task"], run["queue"], run["ack"]) == (
+        id, "tasks.wait_for", "mail", "early"
+    )  # fmt: skip
+    until(lambda: redis.hget(Keys().task(id), "state") == "SUCCESS")
+
+
+def test_autoscale_keeps_the_maximum_and_says_so(shell):
+    process = shell.start("worker", "--burst", "-Q", "default", "--autoscale=2,1", "-X", "mail")
+    _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert "--autoscale 2,1: this version does not scale; it keeps 2" in err
+    assert "prefork 2" in err
+
+
+# Looking and mending
+
+
+def test_queues_are_summed_over_their_streams(shell, redis):
+    (shell.folder / "tasks.py").write_text(
+        "from streamq import App, Queue\napp = App('x', queues=['q'])\n"
+        "app.queues = [Queue('q', max_priority=3, max_length=90)]\n"
+    )
+    shell.quick("enqueue", "a.task")
+    redis.xadd("{streamq}:queue:q:p3", {"id": "urgent", "task": "a.task", "args": "[]"})
+    redis.xadd("{streamq}:queue:q:returned", {"id": "again", "task": "a.task"})
+    redis.xreadgroup("workers", "w:1:x", {"{streamq}:queue:q:returned": ">"})
+
+    (state,) = shell.json("queues", "ls")
+    assert state == {
+        "name": "q", "ready": 2, "running": 1, "dead": 0, "consumers": 1,
+        "settings": {"max_priority": 3, "max_length": 90},
+    }  # fmt: skip
+    assert next(message["id"] for message in shell.json("queues", "peek", "q")) == "urgent"
+    assert shell.quick("queues", "ls").splitlines()[1].split() == [
+        "q", "2", "1", "0", "1", "max_priority=3", "max_length=90"
+    ]  # fmt: skip
+
+
+def test_purge_asks_and_ends_what_it_removes_as_revoked(shell, redis, keys):
+    id = shell.json("enqueue", "tasks.add", "1", "2")["id"]
+
+    refused = shell.quick("queues", "purge", "default", code=2)
+    assert "1 message in default would be removed; nobody is here to ask: say --yes" in refused
+    code, asked = shell.at_terminal("n", "queues", "purge", "default")
+    assert (code, asked.count("Go on? [y/N]")) == (1, 1)
+    assert redis.xlen(keys.queue("default")) == 1
+
+    code, _ = shell.at_terminal("y", "queues", "purge", "default")
+    assert code == 0
+    assert redis.xlen(keys.queue("default")) == 0
+    assert redis.hget(keys.task(id), "state") == "REVOKED"
+
+
+def test_delete_takes_a_queue_with_its_messages_and_bindings(shell, redis, keys):
+    sent = shell.json("enqueue", "tasks.add", "1", "2", "--exchange", "events",
+                      "--routing-key", "mail.x")  # fmt: skip
+
+    assert "queue mail with 1 message would be deleted" in shell.quick(
+        "queues", "delete", "mail", code=2
+    )
+    out = shell.quick("queues", "delete", "mail", "--yes")
+
+    assert out == "mail deleted, and 1 message with it\n"
+    assert redis.hget(keys.task(f"{sent['id']}@mail"), "state") == "REVOKED"
+    assert [queue["name"] for queue in shell.json("queues", "ls")] == ["audit", "default"]
+    (binding,) = shell.json("exchanges", "show", "events")["bindings"]
+    assert (binding["name"], binding["key"]) == ("audit", "#")
+
+
+def test_bindings_are_made_explained_and_removed(bare, redis, keys, scripts):
+    for queue in ("eu", "us"):
+        scripts("declare_queue", queue, "{}")
+    bare.quick("exchanges", "bind", "orders", "eu", "*.eu.#", "--type", "topic")
+    bare.quick("exchanges", "bind", "orders", "us", "*.us.#")
+
+    assert bare.quick("exchanges", "route", "orders", "new.eu.x").splitlines() == [
+        "  ✓ orders  *.eu.# → eu",
+        "  ✗ 1 other binding of orders",
+        "→ eu",
+    ]
+    assert "exists with another type" in bare(
+        "exchanges", "bind", "orders", "eu", "--type", "fanout", code=78
+    )
+    assert "bound  *.eu.#" in bare.quick("exchanges", "unbind", "orders", "eu", "*.eu", code=2)
+
+    bare.quick("exchanges", "unbind", "orders", "eu", "*.eu.#", "--yes")
+    assert bare.quick("exchanges", "route", "orders", "new.eu.x").endswith("Unroutable\n")
+    assert "with 1 binding would be deleted" in bare.quick("exchanges", "delete", "orders", code=2)
+    bare.quick("exchanges", "delete", "orders", "--yes")
+    assert redis.hlen(keys.exchanges) == 0
+
+
+def test_header_bindings_keep_the_types_of_their_values(bare, redis, keys, scripts):
+    scripts("declare_queue", "big", "{}")
+    wanted = ["--header", "size=10", "--header", "kind=text", "--match", "all"]
+    bare.quick("exchanges", "bind", "sorted", "big", "--type", "headers", *wanted)
+
+    (binding,) = bare.json("exchanges", "show", "sorted")["bindings"]
+    assert binding["arguments"] == {"size": 10, "kind": "text", "x-match": "all"}
+    route = ["exchanges", "route", "sorted", "--header", "kind=text", "--header"]
+    assert bare.json(*route, "size=10")["queues"] == ["big"]
+    assert bare.json(*route, 'size="10"')["queues"] == []
+    bare.quick("exchanges", "unbind", "sorted", "big", *wanted, "--yes")
+    assert redis.hlen(keys.bindings("sorted")) == 0
+
+
+def test_dead_letters_are_shown_retried_and_deleted(bare, redis, keys, scripts):
+    scripts("declare_queue", "mail", "{}")
+    bury(redis, keys, scripts, "one", "two", "three")
+
+    letters = bare.json("dead", "ls")
+    assert {letter["letter"] for letter in letters} == {"one", "two", "three"}
+    assert (letters[0]["task"], letters[0]["reason"], letters[0]["error"]) == (
+        "odd.task", "unknown task", "no such task"
+    )  # fmt: skip
+    assert "and 2 more" in bare.quick("dead", "ls", "mail", "-n", "1")
+    assert '["one"]' in bare.quick("dead", "show", "mail", "one")
+
+    assert bare.quick("dead", "retry", "mail", "one") == "1 message waiting in mail again\n"
+    assert redis.hget(keys.task("one"), "state") == "QUEUED"
+    assert "unknown task: no such task" in bare.quick("result", "one")
+
+    assert "no dead letter of mail: one" in bare.quick("dead", "retry", "mail", "one", code=2)
+    assert "2 dead letters of mail would be deleted" in bare(
+        "dead", "delete", "mail", "--all", code=2
+    )
+    assert (
+        bare.quick("dead", "delete", "mail", "--all", "--yes")
+        == "2 dead letters deleted from mail\n"
+    )
+    assert redis.keys("{streamq}:dead:*") == []
+
+
+def bury(redis: Any, keys: Keys, scripts: Any, *ids: str) -> None:
+    """Let a consumer find out that it cannot run these messages."""
+    scripts("register", 60000, "w:1:x")
+    for number, id in enumerate(ids, 1):
+        fields = {"id": id, "task": "odd.task", "args": json.dumps([id])}
+        redis.xadd(keys.queue("mail"), fields)
+        ((_, ((entry, _),)),) = redis.xreadgroup("workers", "w:1:x", {keys.queue("mail"): ">"})
+        outcome = (entry, id, "FAILURE", 60000, "unknown task", 1, "error", "no such task")
+        assert scripts("settle", "w:1:x", number, 100, 60000, "late", "mail", 1, *outcome) == "1"
+
+
+def test_config_shows_every_value_with_its_origin(shell, tmp_path):
+    (tmp_path / "streamq.toml").write_text('lease = "20s"\n')
+    (tmp_path / "tasks.py").write_text("from streamq import App\napp = App(max_deliveries=5)\n")
+
+    shown = {one["name"]: (one["value"], one["origin"]) for one in shell.json("config", "show")}
+
+    assert shown["lease"] == (20.0, f"streamq.toml ({tmp_path})")
+    assert shown["max_deliveries"] == (5, "code")
+    assert shown["namespace"] == ("streamq", "default")
+    assert shown["url"][1] == "STREAMQ_URL"
+    table = shell("config", "show", STREAMQ_URL="redis://me:secret@h:1/0")
+    assert ["lease", "20s"] in [line.split()[:2] for line in table.splitlines()]
+    assert "redis://me:***@h:1/0" in table

@@ -1,0 +1,157 @@
+"""Finding the app a command is about: by its name, or by looking around."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from streamq.errors import ConfigError
+from streamq.finding import NoApp, find_app
+
+APP = "from streamq import App\napp = App('here')\n"
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch) -> Iterator[Callable[[str, str], Path]]:
+    """Write a module into the current folder; forget all modules of it afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    yield write
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    "spec", ["found_shop", "found_shop:app", "found_shop.py", "./found_shop.py:app"]
+)
+def test_a_module_may_be_named_in_every_way_people_write_it(write, spec):
+    write("found_shop.py", APP)
+
+    found = find_app(spec)
+
+    assert found.app.name == "here"
+    assert (found.spec, found.how) == (spec, "-A")
+
+
+def test_a_module_in_a_package_may_be_named_as_a_path(write):
+    write("found_pack/__init__.py", "")
+    write("found_pack/jobs.py", APP)
+
+    assert find_app("found_pack/jobs.py").app is find_app("found_pack.jobs").app
+
+
+def test_without_a_name_the_usual_files_are_tried(write):
+    write("tasks.py", "nothing = 'here'\n")
+    write("worker.py", APP)
+
+    found = find_app(None)
+
+    assert (found.spec, found.how) == ("worker", "found worker.py")
+
+
+def test_without_a_name_packages_with_tasks_are_tried(write):
+    write("found_site/__init__.py", "")
+    write("found_site/tasks.py", APP)
+
+    assert find_app(None).how == "found found_site/tasks.py"
+
+
+def test_an_empty_folder_says_what_was_looked_for(write, tmp_path):
+    with pytest.raises(NoApp) as error:
+        find_app(None)
+
+    assert "tasks.py, app.py" in str(error.value)
+    assert str(tmp_path) in str(error.value)
+    assert "STREAMQ_APP" in str(error.value)
+
+
+def test_the_attribute_called_app_wins_over_others(write):
+    write("found_two.py", APP + "other = App('other')\n")
+
+    assert find_app("found_two").app.name == "here"
+    assert find_app("found_two:other").app.name == "other"
+
+
+def test_one_app_under_two_names_is_one_app(write):
+    write("found_same.py", "from streamq import App\none = App('one')\nalias = one\n")
+
+    assert find_app("found_same").app.name == "one"
+
+
+def test_several_apps_ask_which_one(write):
+    write("found_many.py", "from streamq import App\none = App('one')\ntwo = App('two')\n")
+
+    with pytest.raises(ConfigError, match="several apps: one, two") as error:
+        find_app("found_many")
+
+    assert "-A found_many:one" in str(error.value)
+
+
+def test_an_attribute_that_is_no_app_names_those_that_are(write):
+    write("found_attr.py", APP)
+
+    with pytest.raises(ConfigError, match="found_attr:ap is not an app") as error:
+        find_app("found_attr:ap")
+
+    assert "apps there  app" in str(error.value)
+
+
+def test_a_module_without_an_app_says_so(write):
+    path = write("found_none.py", "")
+
+    with pytest.raises(ConfigError, match="has no streamq app") as error:
+        find_app("found_none")
+
+    assert str(path) in str(error.value)
+
+
+def test_a_module_that_is_not_there_says_where_it_was_looked_for(write, tmp_path):
+    with pytest.raises(ConfigError, match="no module named 'found_nowhere'") as error:
+        find_app("found_nowhere", "STREAMQ_APP")
+
+    assert "STREAMQ_APP" in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_a_module_that_fails_says_why_and_in_which_line(write):
+    path = write("found_broken.py", "\nboom = 1 / 0\n")
+
+    with pytest.raises(ConfigError, match="ZeroDivisionError: division by zero") as error:
+        find_app("found_broken")
+
+    assert f"{path}:2" in str(error.value)
+    assert isinstance(error.value.__cause__, ZeroDivisionError)
+
+
+def test_an_import_that_fails_inside_a_module_is_not_taken_for_the_module_missing(write):
+    path = write("found_needs.py", "import found_missing_library\n")
+
+    with pytest.raises(ConfigError, match="importing 'found_needs' failed") as error:
+        find_app("found_needs")
+
+    assert f"{path}:1" in str(error.value)
+
+
+def test_a_module_that_ends_the_process_is_a_broken_module(write):
+    write("found_script.py", "import sys\nsys.exit('usage: …')\n")
+
+    with pytest.raises(ConfigError, match="importing 'found_script' failed: SystemExit"):
+        find_app("found_script")
+
+
+def test_a_wrong_setting_in_a_module_is_said_as_it_is(write):
+    write("found_setting.py", "from streamq import App\napp = App('x', concurency=3)\n")
+
+    with pytest.raises(ConfigError, match="unknown setting 'concurency'"):
+        find_app("found_setting")
