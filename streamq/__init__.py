@@ -34,7 +34,7 @@ HOMES = {
     "streamq.result": "Result as_completed",
     "streamq.routing": "Binding Exchange Queue",
     "streamq.states": "State",
-    "streamq.task": "Call Signature Task",
+    "streamq.tasks": "Call Signature Task",
 }
 HOME_OF = {name: home for home, names in HOMES.items() for name in names.split()}
 
@@ -121,7 +121,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
     from streamq.result import Result, as_completed
     from streamq.routing import Binding, Exchange, Queue
     from streamq.states import State
-    from streamq.task import Call, Signature, Task
+    from streamq.tasks import Call, Signature, Task
 
 
 def __getattr__(name: str) -> Any:

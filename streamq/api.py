@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from streamq.app import App, apps
 from streamq.errors import ConfigError
 from streamq.result import Result
-from streamq.task import Call, Signature, Task
+from streamq.tasks import Call, Signature, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,11 +60,22 @@ def enqueue(what: Any, /, *args: Any, **kwargs: Any) -> Result[Any]:
     return default_app().enqueue(what, *args, **kwargs)
 
 
+@overload
 async def aenqueue(
     what: Task[P, R] | Call[P, R], /, *args: P.args, **kwargs: P.kwargs
-) -> Result[R]:
-    """Send a call from asyncio."""
-    return await what.aenqueue(*args, **kwargs)
+) -> Result[R]: ...
+@overload
+async def aenqueue(what: Signature | str, /, *args: Any, **kwargs: Any) -> Result[Any]: ...
+
+
+async def aenqueue(what: Any, /, *args: Any, **kwargs: Any) -> Result[Any]:
+    """Send a call from asyncio; see ``enqueue``."""
+    match what:
+        case Task() | Call():
+            return await what.aenqueue(*args, **kwargs)
+        case Signature(task=Task() as task):
+            return await task.sender.asend(what.with_args(args, kwargs))
+    return await default_app().aenqueue(what, *args, **kwargs)
 
 
 @overload

@@ -209,11 +209,14 @@ class App:
         envelope = self.envelope(signature)
         id, publication = self.publication(signature, envelope)
         try:
-            answers = await self.store.asyncio.publish([publication])
+            try:
+                answers = await self.store.asyncio.publish([publication])
+            except Refusal as refused:
+                if not self.mend(refused, [signature]):
+                    raise
+                answers = await self.store.asyncio.publish([publication])
         except Refusal as refused:
-            if not self.mend(refused, [signature]):
-                raise refused.error() from None
-            answers = await self.store.asyncio.publish([publication])
+            raise refused.error() from None
         return self.result_of(id, envelope, signature, answers[0])
 
     def publication(self, signature: Signature, envelope: Envelope) -> tuple[str, Publication]:

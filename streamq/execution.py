@@ -5,7 +5,7 @@ Knows no Redis and no pool.  Whatever happens inside a task ends as an ``Outcome
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -26,7 +26,7 @@ from streamq.failure import describe
 from streamq.message import own_id
 from streamq.payload import Payloads, as_text
 from streamq.registry import Registry
-from streamq.task import Task
+from streamq.tasks import Task
 
 #: What pickle carries has its types already; annotations have nothing to turn back.
 PICKLED = b"application/x-python-serialize"
@@ -104,6 +104,7 @@ class Execution:
     ) -> None:
         self.tasks = tasks
         self.payloads = payloads
+        self.results = replace(payloads, limit=conf.result_limit)
         self.conf = conf
         self.hostname = hostname
         self.tell = tell
@@ -204,10 +205,10 @@ class Execution:
         try:
             if self.plain:
                 data = codec.encode_json(value)
-                if len(data) > self.payloads.limit:
-                    data = self.payloads.write(value, "json", None, "the result")
+                if len(data) > self.results.limit:
+                    data = self.results.write(value, "json", None, "the result")
             else:
-                data = self.payloads.write(value, self.serializer, self.compression, "the result")
+                data = self.results.write(value, self.serializer, self.compression, "the result")
         except EncodeError as error:
             return self.raised(delivery, error, seconds)
         return Outcome(

@@ -8,7 +8,7 @@ from streamq.context import Request
 from streamq.execution import Delivery, Execution, Outcome
 from streamq.payload import Payloads
 from streamq.registry import Registry
-from streamq.task import Task
+from streamq.tasks import Task
 
 
 class Setting(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streamq.errors import ConfigError, TaskNotFound
-from streamq.task import Task
+from streamq.tasks import Task
 from streamq.units import nearest
 
 

@@ -15,8 +15,6 @@ from streamq.store.waiting import Record, is_final
 
 R = TypeVar("R")
 
-#: Seconds that a wait lasts for an id of which there is no record.
-UNKNOWN_WAIT = 30.0
 FOREVER = 10 * 365 * 86400.0
 
 
@@ -50,6 +48,7 @@ class Result(Generic[R]):
         return {queue: self.copy(queue) for queue in listed.split(":") if queue}
 
     def copy(self, queue: str) -> "Result[R]":
+        """The result of the copy that went to this queue."""
         return Result(
             f"{self.id}@{queue}",
             self.results,
@@ -125,11 +124,7 @@ class Result(Generic[R]):
         a task with ``ignore_result``.  Inside a task this raises RuntimeError unless
         ``allow_join``: tasks that wait for tasks can use up every runner.
         """
-        if current_task() is not None and not allow_join:
-            raise RuntimeError(
-                "get() inside a task may wait for ever: the runner it occupies may be the one "
-                "needed\n  → get(allow_join=True) if other runners surely take that task"
-            )
+        refuse_inside_task(allow_join)
         if self.ignored:
             return None  # type: ignore[return-value]
         deadline = time.monotonic() + (FOREVER if timeout is None else timeout)
@@ -142,17 +137,14 @@ class Result(Generic[R]):
 
     wait = get
 
-    async def aget(self, timeout: float | None = None) -> R:
+    async def aget(self, timeout: float | None = None, *, allow_join: bool = False) -> R:
         """``get`` for asyncio."""
+        refuse_inside_task(allow_join)
         if self.ignored:
             return None  # type: ignore[return-value]
         deadline = time.monotonic() + (FOREVER if timeout is None else timeout)
         if len(self.queues) > 1 or "copies" in (record := await self.afinal(deadline, timeout)):
-            left = [
-                (queue, None if timeout is None else max(0.0, deadline - time.monotonic()), copy)
-                for queue, copy in self.copies.items()
-            ]
-            return {queue: await copy.aget(seconds) for queue, seconds, copy in left}  # type: ignore[return-value]
+            return await self.aget_copies(deadline, timeout)  # type: ignore[return-value]
         if record.get("state") == b"SUCCESS":
             return self.value(record)  # type: ignore[no-any-return]
         raise self.error(record)
@@ -162,7 +154,7 @@ class Result(Generic[R]):
         if self.final is None:
             asyncio = self.results.asyncio
             record = await asyncio.final(self.id, max(0.0, deadline - time.monotonic()))
-            if record is None:
+            if not record:
                 raise self.too_late(timeout, await asyncio.record(self.id))
             if "worker" not in record and "copies" not in record:
                 record = await asyncio.record(self.id) or record
@@ -175,6 +167,14 @@ class Result(Generic[R]):
         for queue, copy in self.copies.items():
             left = None if timeout is None else max(0.0, deadline - time.monotonic())
             values[queue] = copy.get(left, allow_join=True)
+        return values
+
+    async def aget_copies(self, deadline: float, timeout: float | None) -> dict[str, R]:
+        """``get_copies`` for asyncio."""
+        values = {}
+        for queue, copy in self.copies.items():
+            left = None if timeout is None else max(0.0, deadline - time.monotonic())
+            values[queue] = await copy.aget(left, allow_join=True)
         return values
 
     def awaited(self, deadline: float, timeout: float | None) -> Record:
@@ -249,6 +249,15 @@ class Result(Generic[R]):
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+def refuse_inside_task(allowed: bool) -> None:
+    """Raise RuntimeError where a task waits for another."""
+    if current_task() is not None and not allowed:
+        raise RuntimeError(
+            "get() inside a task may wait for ever: the runner it occupies may be the one "
+            "needed\n  → get(allow_join=True) if other runners surely take that task"
+        )
 
 
 def as_completed(results: Iterable[Result[R]], timeout: float | None = None) -> Iterator[Result[R]]:

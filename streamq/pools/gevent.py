@@ -57,12 +57,16 @@ class Greenlets:
         self.young: list[Delivery] = []
         self.numbers = {stream: n for n, stream in enumerate(desk.intake.streams)}
         self.reader: gevent.Greenlet | None = None
+        self.idle = False
 
     def stop(self) -> None:
-        """Take no more messages.  Safe to call twice."""
+        """Take no more messages.  Safe to call twice.
+
+        The reader is not interrupted while it acknowledges messages: they would be lost.
+        """
         self.stopping = True
         self.room.set()
-        if self.reader is not None:
+        if self.reader is not None and self.idle:
             self.reader.kill(block=False)
 
     def run(self) -> None:
@@ -105,7 +109,7 @@ class Greenlets:
                 self.fenced = True
                 return
             except (BrokerUnavailable, Refused) as error:
-                self.desk.broken = True
+                self.idle, self.desk.broken = False, True
                 self.reading.connection.drop()
                 gevent.sleep(self.pauses.next(error))
 
@@ -117,12 +121,14 @@ class Greenlets:
             wanted = count - len(self.desk.unstarted)
             if wanted > 0:
                 self.ask(self.reading.read_command(streams, wanted), BLOCK)
-        if not self.desk.unstarted and not self.burst:
+        if not self.desk.unstarted and not self.burst and not self.stopping:
             command = self.reading.read_command(self.desk.intake.streams, 1, block=BLOCK)
+            self.idle = True
             self.ask(command, BLOCK + BLOCK_MARGIN)
+            self.idle = False
         elif not self.desk.unstarted:
             gevent.sleep(0.01)
-        return self.start_all()
+        return not self.stopping and self.start_all()
 
     def ask(self, command: tuple[object, ...], timeout: float) -> None:
         connection = self.reading.connection
@@ -152,7 +158,7 @@ class Greenlets:
     def start(self, delivery: Delivery) -> None:
         slot = self.free.pop()
         self.slots.start(slot, self.numbers[delivery.stream], delivery.entry)
-        self.desk.running[delivery.entry] = delivery
+        self.desk.running.add(delivery)
         self.young.append(delivery)
         gevent.spawn(self.execute, delivery, slot)
 
@@ -168,7 +174,7 @@ class Greenlets:
                 self.news.set()
             self.log.ended(outcome)
         finally:
-            del desk.running[delivery.entry]
+            desk.running.discard(delivery)
             self.slots.clear(slot)
             self.slots.ran += 1
             self.free.append(slot)
@@ -194,8 +200,7 @@ class Greenlets:
         while True:
             young, self.young = self.young, []
             gevent.sleep(WORTH_SAYING)
-            running = self.desk.running
-            shown = [each for each in young if each.entry in running]
+            shown = [each for each in young if each in self.desk.running]
             try:
                 for start in range(0, len(shown), 100):
                     self.desk.say_started(shown[start : start + 100])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from streamq.errors import BrokerUnavailable
-from streamq.execution import Delivery, Outcome
+from streamq.execution import Delivery
 from streamq.runner.desk import Desk, Pauses
 from streamq.runner.intake import Pace
 from streamq.runner.limits import Limits
@@ -22,6 +22,8 @@ from streamq.store.connection import Refused
 BLOCK = 5.0
 #: Seconds that a task takes at most for its runner to keep the turn while it runs.
 QUICK = 0.001
+#: Seconds within which a message comes that was waiting already.
+AT_ONCE = 0.0001
 
 
 class Solo:
@@ -46,6 +48,7 @@ class Solo:
         self.pauses = Pauses()
         self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on)
         self.stopping = False
+        self.alone = False
         self.bell, self.rope = os.pipe()
         os.set_blocking(self.rope, False)
         self.numbers = {stream: n for n, stream in enumerate(desk.intake.streams)}
@@ -70,21 +73,27 @@ class Solo:
 
     def turn(self) -> None:
         """Settle and read; where nothing waits, wait; run what came."""
-        self.desk.fetch(self.pace.count)
+        if not self.alone:
+            self.desk.fetch(min(self.pace.count, self.limits.left(self.slots.ran)))
         if self.desk.unstarted:
             self.turns.pass_on()
+        elif self.burst and self.desk.empty:
+            self.stopping = True
         else:
-            if self.burst and self.desk.empty:
-                self.stopping = True
-                return
             self.wait()
         self.perform()
 
     def wait(self) -> None:
         """Wait for one message.  One idle runner of a worker blocks on Redis at a time."""
         self.log.flush()
-        if not self.turns.take() or self.stopping:
+        self.alone = False
+        if not self.turns.take_at_once():
+            self.desk.exchange()  # what has finished cannot wait as long as we may have to
+            if not self.turns.take():
+                return
+        if self.stopping:
             return
+        began = perf_counter()
         self.desk.block(BLOCK)
         if self.rings():
             # The answer that may come is found when the consumer is retired.
@@ -92,12 +101,16 @@ class Solo:
             self.desk.consumer.connection.drop()
             return
         self.desk.arrived(BLOCK)
-        # A runner whose tasks are quick is back before another one has woken up.
-        if self.pace.each > QUICK:
+        # Who had to wait for a message and runs it quickly is back before another runner has
+        # woken up: it keeps the turn, and waits for the next without looking for a backlog.
+        self.alone = perf_counter() - began > AT_ONCE and self.pace.each < QUICK
+        if not self.alone:
             self.turns.pass_on()
 
     def rings(self) -> bool:
         """Wait until Redis answers; True if we are told to stop before."""
+        if self.desk.consumer.connection.has_reply:
+            return False
         poll = select.poll()
         poll.register(self.bell, select.POLLIN)
         poll.register(self.desk.consumer.connection.fileno(), select.POLLIN)
@@ -107,7 +120,8 @@ class Solo:
     def perform(self) -> None:
         """Run what is on the desk."""
         unstarted, began, number = self.desk.unstarted, perf_counter(), 0
-        while not self.stopping:
+        most = self.limits.left(self.slots.ran)
+        while not self.stopping and number < most:
             try:
                 delivery = unstarted.popleft()
             except IndexError:
@@ -131,20 +145,16 @@ class Solo:
         """Run one message and put its outcome on the desk."""
         desk = self.desk
         self.slots.start(0, self.numbers[delivery.stream], delivery.entry)
-        desk.running[delivery.entry] = delivery
+        desk.running.add(delivery)
         self.watch.began(delivery)
         outcome = desk.execution.run(delivery)
         self.watch.ended()
         if outcome.release:
-            self.give_back(outcome)
+            self.persist(lambda: desk.release([delivery]))
         else:
             desk.finished.append(outcome)
-        del desk.running[delivery.entry]
+        desk.running.remove(delivery)
         self.log.ended(outcome)
-
-    def give_back(self, outcome: Outcome) -> None:
-        """Return a message that its task rejected."""
-        self.desk.release([outcome.delivery])
 
     def put_in_order(self) -> None:
         """Settle what has finished and hand back what has not been started."""

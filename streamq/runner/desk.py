@@ -49,16 +49,18 @@ class Desk:
         self.repairs_itself = repairs_itself
         self.unstarted: deque[Delivery] = deque()
         self.finished: deque[Outcome] = deque()
-        self.running: dict[bytes, Delivery] = {}
+        self.running: set[Delivery] = set()
         self.unanswered: Settlement | None = None
         self.starts: deque[Start] = deque()
         self.lock = threading.RLock()
         self.broken = False
+        self.compared = time.monotonic()
 
     def open(self) -> None:
         """Take a lease and make sure that the streams are there."""
-        self.consumer.register(self.lease)
-        self.declare()
+        with self.lock:
+            self.consumer.register(self.lease)
+            self.declare()
 
     # Reading and settling
 
@@ -89,11 +91,18 @@ class Desk:
                 self.exchange()
 
     def block(self, seconds: float) -> None:
-        """Send a read that waits for one message; ``arrived`` must follow."""
+        """Settle, and send a read that waits for one message; ``arrived`` must follow."""
         with self.lock:
             self.repair_if_mine()
-            command = self.consumer.read_command(self.intake.streams, 1, block=seconds)
-            self.guard(lambda: self.consumer.connection.send([command]))
+            settlement = self.next_settlement()
+            if self.finished:  # more than one call may settle
+                self.exchange()
+                settlement = None
+            commands = [self.consumer.settle_command(settlement)] if settlement else []
+            read = self.consumer.read_command(self.intake.streams, 1, block=seconds)
+            replies = self.guard(lambda: self.consumer.perform(commands, ANSWER_TIMEOUT, read))
+            if settlement is not None:
+                self.settled(settlement, replies.pop())
 
     def arrived(self, seconds: float) -> None:
         """Take the answer of ``block``."""
@@ -172,10 +181,10 @@ class Desk:
             self.exchange()
 
     def say_started(self, deliveries: Sequence[Delivery]) -> None:
-        """Show in their records that these messages are running."""
-        command = self.consumer.start_command(deliveries)
-        if command is not None:
-            with self.lock:
+        """Show in their records that these messages are running, if they still are."""
+        with self.lock:
+            command = self.consumer.start_command(self.running.intersection(deliveries))
+            if command is not None:
                 self.talk([command])
 
     def hand_back(self) -> int:
@@ -201,7 +210,7 @@ class Desk:
                 self.broken = True
                 raise reply
 
-    # After a broken connection
+    # What Redis gave us and we do not have
 
     def repair_if_mine(self) -> None:
         """Repair, unless whoever reads does that between two reads."""
@@ -209,9 +218,17 @@ class Desk:
             self.repair()
 
     def repair(self) -> None:
-        """Find what Redis has given us in answers that were lost."""
-        if not self.broken:
-            return
+        """Find what Redis has given us in answers that were lost.
+
+        Looks after every broken connection; and once a lease, because a connection that
+        the server does not know to be dead may take a message later.
+        """
+        if self.broken or time.monotonic() - self.compared > self.lease:
+            with self.lock:
+                self.compare()
+
+    def compare(self) -> None:
+        """Take from Redis's list of what we hold whatever is not in hand."""
         if not self.consumer.has_lease():
             raise Fenced(self.consumer.name)
         for stream in self.intake.streams:
@@ -223,10 +240,10 @@ class Desk:
             if isinstance(reply, Exception):
                 raise reply
             self.reclaim(self.consumer.deliveries(reply))
-        self.broken = False
+        self.broken, self.compared = False, time.monotonic()
 
     def reclaim(self, pending: list[Delivery]) -> None:
-        """Put on the desk what is ours and not there; drop what is there and not ours."""
+        """Put on the desk what is ours and not there."""
         held = {(each.stream, each.entry) for each in self.in_hand()}
         for delivery in pending:
             if (delivery.stream, delivery.entry) not in held:
@@ -242,8 +259,8 @@ class Desk:
         return [
             *self.unstarted,
             *(delivery for start in starts for delivery in start.deliveries),
-            *self.running.values(),
-            *(outcome.delivery for outcome in self.finished),
+            *self.running,
+            *(outcome.delivery for outcome in [*self.finished]),
             *(outcome.delivery for outcome in unanswered),
         ]
 

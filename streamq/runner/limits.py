@@ -1,5 +1,6 @@
 """When a runner ends by itself, to be replaced by a fresh one."""
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ class Limits:
     tasks: int | None = None
     memory: int | None = None
     patience: float = 5.0
+
+    def left(self, ran: int) -> int:
+        """How many more tasks a runner may run that ran so many."""
+        return sys.maxsize if self.tasks is None else max(0, self.tasks - ran)
 
     def reached(self, ran: int) -> bool:
         """Whether a runner that ran so many tasks should end."""

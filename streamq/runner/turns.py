@@ -1,9 +1,11 @@
 """Whose turn it is to block on Redis: one idle runner of a worker at a time.
 
 Each client that blocks on a stream costs the server time for every message.  The turn is a
-lock on a file: the kernel passes it on in order, and frees it when its holder dies.
+lock on a file that belongs to one process: the kernel frees it when its holder dies, even
+if processes that a task has forked live on.
 """
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -14,24 +16,30 @@ class Interrupted(BaseException):
 
 
 class Turns:
-    """The turn of one runner.  Each process opens the file itself: a lock is per opening."""
+    """The turn of one runner.  A process opens the file once: closing it frees the lock."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self.waiting = False
         self.mine = False
 
+    def take_at_once(self) -> bool:
+        """Take the turn if nobody has it."""
+        with contextlib.suppress(BlockingIOError):
+            if not self.mine:
+                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.mine = True
+        return self.mine
+
     def take(self) -> bool:
         """Wait for the turn and keep it until ``pass_on``; False if a signal ended the wait."""
-        if self.mine:
-            return True
         try:
             self.waiting = True
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            fcntl.lockf(self.descriptor, fcntl.LOCK_EX)
             self.waiting = False
         except Interrupted:
             self.waiting = False
-            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
             return False
         self.mine = True
         return True
@@ -40,7 +48,7 @@ class Turns:
         """Let the next runner have the turn, if this one has it."""
         if self.mine:
             self.mine = False
-            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
 
     def interrupt(self) -> None:
         """End the wait, if there is one.  For signal handlers."""

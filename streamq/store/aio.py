@@ -18,7 +18,14 @@ from redis.backoff import NoBackoff
 
 from streamq.errors import BrokerUnavailable
 from streamq.message import Publication
-from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Disconnected, Refused, meaning
+from streamq.store.connection import (
+    ANSWER_TIMEOUT,
+    BLOCK_MARGIN,
+    Disconnected,
+    Refused,
+    as_sent,
+    meaning,
+)
 from streamq.store.connection import reason as reason_of
 from streamq.store.keys import Keys
 from streamq.store.publisher import LANES, PUBLISH, Attempt, Refusal
@@ -83,7 +90,7 @@ class AsyncStore:
         try:
             return await asyncio.wait_for(self.redis.execute_command(*command), timeout)  # type: ignore[no-untyped-call]
         except redis.ResponseError as error:
-            raise meaning(str(error)) from error
+            raise meaning(as_sent(error)) from error
         except (TimeoutError, redis.RedisError, OSError) as error:
             lost = Disconnected(f"cannot reach Redis at {mask_url(self.url)}: {reason_of(error)}")
             lost.sent = not isinstance(error, redis.ConnectionError) or "connecting" not in str(

@@ -41,6 +41,7 @@ class Client:
         with self.room:
             try:
                 connection = self.idle.pop()
+                connection.drop_if_stale()
             except IndexError:
                 connection = Connection(self.url, name=self.name)
             try:

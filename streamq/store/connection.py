@@ -6,6 +6,7 @@ connection is dropped, and whoever asked decides, knowing that the outcome is un
 """
 
 import os
+import select
 import socket
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -41,6 +42,17 @@ PASSING = frozenset(
     ]
 )
 REFUSED = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+
+#: redis-py takes these codes off the reply and makes classes of them.
+CODES = {
+    redis.exceptions.NoScriptError: "NOSCRIPT",
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
+    redis.exceptions.NoPermissionError: "NOPERM",
+}
 
 
 class Disconnected(BrokerUnavailable):
@@ -162,7 +174,7 @@ class Connection:
         except redis.AuthenticationError as error:
             raise refusal(self.url, str(error)) from error
         except redis.ResponseError as error:
-            raise meaning(str(error)) from error
+            raise meaning(as_sent(error)) from error
         except (redis.RedisError, OSError) as error:
             raise self.disconnected(error, sent=False) from error
         self.link, self.socket, self.pid = link, link._sock, os.getpid()
@@ -215,9 +227,28 @@ class Connection:
         if opened is not None:
             opened.close()
 
+    @property
+    def has_reply(self) -> bool:
+        """Whether something was received that nobody has read."""
+        return self.reader is not None and bool(self.reader.has_data())
+
+    def drop_if_stale(self) -> None:
+        """Drop an idle connection that the server has closed, or on which it said anything."""
+        if self.socket is not None:
+            poll = select.poll()
+            poll.register(self.socket, select.POLLIN)
+            if poll.poll(0):
+                self.drop()
+
     def fileno(self) -> int:
         """The socket's descriptor, for a poll that also watches something else."""
         return self.socket.fileno() if self.socket is not None else -1
+
+
+def as_sent(error: redis.RedisError) -> str:
+    """An error reply as the server sent it, out of redis-py's exception."""
+    code = next((code for kind, code in CODES.items() if isinstance(error, kind)), None)
+    return f"{code} {error}" if code else str(error)
 
 
 def meaning(text: str) -> StreamqError:

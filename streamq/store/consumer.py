@@ -157,12 +157,18 @@ class Consumer:
 
     # Answers
 
-    def perform(self, commands: list[tuple[Any, ...]], timeout: float) -> list[Any]:
+    def perform(
+        self,
+        commands: list[tuple[Any, ...]],
+        timeout: float,
+        last: tuple[Any, ...] | None = None,
+    ) -> list[Any]:
         """Send commands in one packet; return their replies, errors in their places.
 
-        Scripts that the server has forgotten are loaded, and their calls repeated.
+        Scripts that the server has forgotten are loaded, and their calls repeated.  The
+        reply of ``last``, which may block, is left to be read.
         """
-        self.connection.send(commands)
+        self.connection.send(commands if last is None else [*commands, last])
         replies = [self.connection.read(timeout, raising=False) for _ in commands]
         for place, reply in enumerate(replies):
             if isinstance(reply, Refused) and reply.code == "NOSCRIPT":

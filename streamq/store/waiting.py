@@ -136,11 +136,12 @@ class Waits:
                 return
 
     def listen(self, seconds: float) -> None:
-        """Read the reply stream once, for everybody."""
+        """Read the reply stream once, for everybody; or look at all records again."""
         try:
             if time.monotonic() - self.checked > RECHECK or self.broken:
                 self.recheck()
-            self.deliver(self.read(seconds))
+            else:
+                self.deliver(self.read(seconds))
         except BrokerUnavailable:
             self.broken += 1
             time.sleep(min(seconds, PAUSES[0] * 2 ** min(self.broken, 5), PAUSES[1]))

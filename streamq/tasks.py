@@ -58,17 +58,17 @@ class Call(Generic[P, R]):
         """The same with more options; the newer win."""
         return Call(self.task, merged(checked(options), self.call_options))
 
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
+    def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Signature:
         """The call as a value, to be sent later, for instance by ``enqueue_many``."""
         return Signature(self.task.name, args, kwargs, self.call_options, self.task)
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send the call; see ``Task.enqueue``."""
         return self.task.sender.send(self.s(*args, **kwargs))
 
     delay = enqueue
 
-    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+    async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send the call from asyncio."""
         return await self.task.sender.asend(self.s(*args, **kwargs))
 
@@ -96,13 +96,13 @@ class Task(Generic[P, R]):
         self.converter = Converter.of(function, bound=self.bind)
         self.result_converter = Converter.result(function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here, now."""
         if self.bind:
             return self.run_bound(*args, **kwargs)
         return self.function(*args, **kwargs)
 
-    def run_bound(self, *args: Any, **kwargs: Any) -> R:
+    def run_bound(self, /, *args: Any, **kwargs: Any) -> R:
         """Run a bound task outside of a worker, with a request of its own."""
         request = Request(id=new_id(), task=self.name, args=args, kwargs=kwargs)
         running = Running(request)
@@ -112,7 +112,7 @@ class Task(Generic[P, R]):
         finally:
             current.reset(token)
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send a call of this task and return its Result.
 
         Raises TypeError for arguments that do not fit the function, EncodeError for values
@@ -123,7 +123,7 @@ class Task(Generic[P, R]):
 
     delay = enqueue
 
-    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+    async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send a call of this task from asyncio; see ``enqueue``."""
         return await self.sender.asend(Signature(self.name, args, kwargs, {}, self))
 
@@ -153,7 +153,7 @@ class Task(Generic[P, R]):
         """This task with options for the call, such as ``queue`` or ``acks_late``."""
         return Call(self, checked(options))
 
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
+    def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Signature:
         """A call as a value, to be sent later, for instance by ``enqueue_many``."""
         return Signature(self.name, args, kwargs, {}, self)
 
