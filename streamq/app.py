@@ -94,6 +94,7 @@ class App:
             name = check_name(settled.get("name") or task_name(function), "task name")
             task: Task[..., Any] = Task(function, name, self, settled)
             self.tasks.add(task)
+            self.plans.forget()
             return task
 
         return register if function is None else register(function)
@@ -135,6 +136,11 @@ class App:
     def url(self) -> str:
         """The URL of Redis: of the configuration, or of the bundled server."""
         return self.conf.url or bundled.ensure().url
+
+    def close(self) -> None:
+        """Close the app's connections; they open again when they are needed."""
+        if "store" in vars(self):
+            self.store.close()
 
     def declare(self, exchanges: Sequence[Exchange] = ()) -> None:
         """Declare this app's queues, exchanges and bindings in Redis."""

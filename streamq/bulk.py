@@ -62,7 +62,7 @@ class Bulk:
     def send(self) -> list[Result[Any]]:
         """Publish everything.  Raises PartlyPublished when that is not possible."""
         try:
-            with self.publisher.lane() as lane:
+            with self.publisher.lanes.lent() as lane:
                 while True:
                     try:
                         chunk = self.prepare()

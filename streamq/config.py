@@ -98,17 +98,15 @@ class Config:
     log_level: str
     log_format: str
 
-    #: How often a setting was given: whoever remembers what settings led to asks this.
-    changes: int
-
     _layers: dict[str, dict[str, Given]]
     _origins: dict[str, str]
     _url_is_fixed: bool
+    _changes: int
 
     def __init__(self) -> None:
         state: dict[str, Any] = vars(self)
         state.update(_layers={layer: {} for layer in LAYERS}, _origins={}, _url_is_fixed=False)
-        state["changes"] = 0
+        state["_changes"] = 0
         self._resolve(SETTINGS)
 
     @classmethod
@@ -140,6 +138,11 @@ class Config:
         """Set several at once, in code: all of them or, if one is wrong, none."""
         given = {**(settings or {}), **more}
         self._give("code", (Given(name, value, "code") for name, value in given.items()))
+
+    @property
+    def changes(self) -> int:
+        """How often a setting was given: whoever remembers what settings led to asks this."""
+        return self._changes
 
     def origin(self, name: str) -> str:
         """Say where the value of ``name`` comes from.
@@ -193,7 +196,7 @@ class Config:
         self.update({name: code[name] for name in code if name not in urls - given})
 
     def _resolve(self, names: Iterable[str]) -> None:
-        vars(self)["changes"] += 1
+        vars(self)["_changes"] += 1
         for name in names:
             value, origin = self._winner(name)
             vars(self)[name] = value

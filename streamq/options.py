@@ -73,7 +73,25 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
 
 #: Options that the contract names and a later version brings.
 LATER = frozenset(
-    ["max_retries", "default_retry_delay", "autoretry_for", "dont_autoretry_for", "retry_backoff", "retry_backoff_max", "retry_jitter", "time_limit", "soft_time_limit", "expires", "countdown", "eta", "confirm", "throws", "rate_limit", "link", "link_error"]
+    [
+        "max_retries",
+        "default_retry_delay",
+        "autoretry_for",
+        "dont_autoretry_for",
+        "retry_backoff",
+        "retry_backoff_max",
+        "retry_jitter",
+        "time_limit",
+        "soft_time_limit",
+        "expires",
+        "countdown",
+        "eta",
+        "confirm",
+        "throws",
+        "rate_limit",
+        "link",
+        "link_error",
+    ]
 )
 
 #: What only makes sense where the task is defined, and only where it is called.

@@ -22,8 +22,6 @@ from streamq.store.connection import Refused
 BLOCK = 5.0
 #: Seconds that a task takes at most for its runner to keep the turn while it runs.
 QUICK = 0.001
-#: Seconds within which a message comes that was waiting already.
-AT_ONCE = 0.0001
 
 
 class Solo:
@@ -51,6 +49,8 @@ class Solo:
         self.alone = False
         self.bell, self.rope = os.pipe()
         os.set_blocking(self.rope, False)
+        self.poll, self.watched = select.poll(), -1
+        self.ran = 0
         self.numbers = {stream: n for n, stream in enumerate(desk.intake.streams)}
 
     def stop(self) -> None:
@@ -66,7 +66,7 @@ class Solo:
         self.watch.start()
         while not self.stopping:
             self.persist(self.turn)
-            if self.limits.reached(self.slots.ran):
+            if self.limits.reached(self.ran):
                 break
         self.watch.stop()
         self.persist(self.put_in_order)
@@ -74,7 +74,7 @@ class Solo:
     def turn(self) -> None:
         """Settle and read; where nothing waits, wait; run what came."""
         if not self.alone:
-            self.desk.fetch(min(self.pace.count, self.limits.left(self.slots.ran)))
+            self.desk.fetch(min(self.pace.count, self.limits.left(self.ran)))
         if self.desk.unstarted:
             self.turns.pass_on()
         elif self.burst and self.desk.empty:
@@ -93,8 +93,8 @@ class Solo:
                 return
         if self.stopping:
             return
-        began = perf_counter()
         self.desk.block(BLOCK)
+        at_once = self.desk.consumer.connection.has_reply
         if self.rings():
             # The answer that may come is found when the consumer is retired.
             self.desk.broken = True
@@ -103,7 +103,7 @@ class Solo:
         self.desk.arrived(BLOCK)
         # Who had to wait for a message and runs it quickly is back before another runner has
         # woken up: it keeps the turn, and waits for the next without looking for a backlog.
-        self.alone = perf_counter() - began > AT_ONCE and self.pace.each < QUICK
+        self.alone = not at_once and self.pace.each < QUICK
         if not self.alone:
             self.turns.pass_on()
 
@@ -111,16 +111,18 @@ class Solo:
         """Wait until Redis answers; True if we are told to stop before."""
         if self.desk.consumer.connection.has_reply:
             return False
-        poll = select.poll()
-        poll.register(self.bell, select.POLLIN)
-        poll.register(self.desk.consumer.connection.fileno(), select.POLLIN)
-        ready = poll.poll((BLOCK + 1) * 1000)
+        connection = self.desk.consumer.connection.fileno()
+        if connection != self.watched:
+            self.watched, self.poll = connection, select.poll()
+            self.poll.register(self.bell, select.POLLIN)
+            self.poll.register(connection, select.POLLIN)
+        ready = self.poll.poll((BLOCK + 1) * 1000)
         return any(descriptor == self.bell for descriptor, _ in ready)
 
     def perform(self) -> None:
         """Run what is on the desk."""
         unstarted, began, number = self.desk.unstarted, perf_counter(), 0
-        most = self.limits.left(self.slots.ran)
+        most = self.limits.left(self.ran)
         while not self.stopping and number < most:
             try:
                 delivery = unstarted.popleft()
@@ -132,7 +134,7 @@ class Solo:
             number += 1
         self.slots.clear(0)
         if number:
-            self.slots.ran += number
+            self.ran = self.slots.ran = self.ran + number
             self.pace.ran(number, perf_counter() - began)
 
     def acknowledge(self, delivery: Delivery) -> bool:

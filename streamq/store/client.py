@@ -1,77 +1,72 @@
-"""Connections for commands that do not block, shared by the threads of a process."""
+"""Connections for commands that do not block, shared by the threads of a process.
 
-import os
-import threading
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+For commands that may be repeated: reads, declarations, and scripts that find their work
+done.  Publishing and settling have connections of their own.
+"""
 
-from streamq.store.connection import Connection
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from streamq.store.connection import Connection, Disconnected
+from streamq.store.lending import Lending
 from streamq.store.scripts import Script
+
+T = TypeVar("T")
 
 #: How many connections the threads or greenlets of one process share at most.
 MOST = 4
 
 
 class Client:
-    """A few connections; each is lent to one caller at a time.
-
-    A caller waits while all are lent.  After a fork the child starts with none, because
-    a reply must never reach the other process.
-    """
+    """A few connections; each is lent to one caller at a time."""
 
     def __init__(self, url: str, *, name: str, most: int = MOST) -> None:
         self.url = url
-        self.name = name
-        self.most = most
-        self.reset()
+        self.connections = Lending(lambda: Connection(url, name=name), most)
 
-    def reset(self) -> None:
-        """Start with no connection: at the beginning, and in a forked child."""
-        self.pid = os.getpid()
-        self.idle: deque[Connection] = deque()
-        self.room = threading.BoundedSemaphore(self.most)
-
-    @contextmanager
-    def lent(self) -> Iterator[Connection]:
-        """Borrow a connection."""
-        if self.pid != os.getpid():
-            self.reset()
-        with self.room:
-            try:
-                connection = self.idle.pop()
-                connection.drop_if_stale()
-            except IndexError:
-                connection = Connection(self.url, name=self.name)
-            try:
-                yield connection
-            finally:
-                self.idle.append(connection)
+    def run(self, act: Callable[[Connection], T]) -> T:
+        """Do something on a connection; once more on a new one if an idle one was dead."""
+        connection = self.connections.borrow()
+        was_open = connection.socket is not None
+        try:
+            return act(connection)
+        except Disconnected:
+            if not was_open:
+                raise
+            return act(connection)
+        finally:
+            self.connections.give_back(connection)
 
     def ask(self, *command: Any) -> Any:
         """Send one command and return its raw reply."""
-        with self.lent() as connection:
-            return connection.ask(*command)
+        return self.run(lambda connection: connection.ask(*command))
 
     def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Send commands in one round trip and return their replies."""
-        if not commands:
-            return []
-        with self.lent() as connection:
-            connection.send(commands)
-            replies = [connection.read(raising=False) for _ in commands]
+        replies = self.try_all(commands)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
         return replies
 
+    def try_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Send commands in one round trip; an error reply is returned in its place."""
+
+        def act(connection: Connection) -> list[Any]:
+            connection.send(commands)
+            return [connection.read(raising=False) for _ in commands]
+
+        return self.run(act) if commands else []
+
     def call(self, script: Script, root: str, *argv: Any) -> Any:
         """Run a script on the server."""
-        with self.lent() as connection:
-            return connection.call(script, root, *argv)
+        return self.run(lambda connection: connection.call(script, root, *argv))
+
+    def call_all(self, calls: list[tuple[Script, tuple[Any, ...]]], root: str) -> list[Any]:
+        """Run scripts in one round trip; an error reply is returned in its place."""
+        return self.run(lambda connection: connection.call_all(calls, root))
 
     def close(self) -> None:
         """Close what is idle."""
-        while self.idle:
-            self.idle.pop().drop()
+        for connection in self.connections.clear():
+            connection.drop()

@@ -6,7 +6,6 @@ connection is dropped, and whoever asked decides, knowing that the outcome is un
 """
 
 import os
-import select
 import socket
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -231,14 +230,6 @@ class Connection:
     def has_reply(self) -> bool:
         """Whether something was received that nobody has read."""
         return self.reader is not None and bool(self.reader.has_data())
-
-    def drop_if_stale(self) -> None:
-        """Drop an idle connection that the server has closed, or on which it said anything."""
-        if self.socket is not None:
-            poll = select.poll()
-            poll.register(self.socket, select.POLLIN)
-            if poll.poll(0):
-                self.drop()
 
     def fileno(self) -> int:
         """The socket's descriptor, for a poll that also watches something else."""

@@ -309,11 +309,7 @@ class Inspector:
 
     def ask(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Ask in one round trip.  What is refused, as for a stream that is not there, is None."""
-        if not commands:
-            return []
-        with self.client.lent() as connection:
-            connection.send(commands)
-            replies = [connection.read(raising=False) for _ in commands]
+        replies = self.client.try_all(commands)
         for reply in replies:
             if isinstance(reply, Exception) and not isinstance(reply, Refused):
                 raise reply

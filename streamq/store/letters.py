@@ -76,9 +76,7 @@ class DeadLetters:
             calls: list[tuple[Script, tuple[Any, ...]]] = [
                 (script, (queue, letter)) for letter in letters[at : at + AT_ONCE]
             ]
-            with self.client.lent() as connection:
-                replies = connection.call_all(calls, self.keys.root)
-            for reply in replies:
+            for reply in self.client.call_all(calls, self.keys.root):
                 if isinstance(reply, Exception):
                     raise reply
                 done += int(reply)

@@ -5,12 +5,9 @@ script remembers the last number and answer of each lane: what is sent again bec
 answer was lost is recognised, at no cost per message.
 """
 
-import os
 import secrets
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from time import monotonic, sleep
@@ -20,6 +17,7 @@ from streamq.errors import BrokerUnavailable, ConfigError, PublishUnknown, Queue
 from streamq.message import Publication
 from streamq.store.connection import Connection, Disconnected, Passing, Refused
 from streamq.store.keys import Keys
+from streamq.store.lending import Lending
 from streamq.store.scripts import Script, load, refusal
 
 PUBLISH = load("publish")
@@ -31,6 +29,7 @@ LANES = 4
 PAUSES = (0.05, 1.0)
 #: Seconds after which a process that never reached Redis gives up: its URL is likely wrong.
 FIRST_CONTACT = 1.5
+
 
 @dataclass(slots=True)
 class Lane:
@@ -124,71 +123,28 @@ class Publisher:
         self.keys = keys
         self.root = keys.root
         self.timeout = timeout
-        self.reset()
+        self.lanes = Lending(lambda: Lane(Connection(url, name="streamq:producer")), LANES)
 
-    def reset(self) -> None:
-        """Start without lanes: at the beginning, and in a forked child."""
-        self.pid = os.getpid()
-        self.idle: deque[Lane] = deque()
-        self.made = 0
-        self.waiting = 0
-        self.returned = threading.Condition()
-
-    @contextmanager
-    def lane(self) -> Iterator[Lane]:
-        """Borrow a lane; a caller waits while all are in use."""
-        lane = self.borrow()
-        try:
-            yield lane
-        finally:
-            self.give_back(lane)
-
-    def borrow(self) -> Lane:
-        """Take a lane; ``give_back`` must follow."""
-        if self.pid != os.getpid():
-            self.reset()
-        try:
-            return self.idle.pop()
-        except IndexError:
-            return self.make_or_wait()
-
-    def make_or_wait(self) -> Lane:
-        with self.returned:
-            self.waiting += 1
-            try:
-                while True:
-                    try:
-                        return self.idle.pop()
-                    except IndexError:
-                        if self.made < LANES:
-                            self.made += 1
-                            return Lane(Connection(self.url, name="streamq:producer"))
-                        self.returned.wait(1.0)
-            finally:
-                self.waiting -= 1
-
-    def give_back(self, lane: Lane) -> None:
-        """Return a lane, for the next caller."""
-        self.idle.append(lane)
-        if self.waiting:
-            with self.returned:
-                self.returned.notify()
+    def close(self) -> None:
+        """Close what is idle."""
+        for lane in self.lanes.clear():
+            lane.connection.drop()
 
     def publish(self, publications: list[Publication]) -> list[str]:
         """Publish all or none; return for each the queues it went to, joined by ``:``.
 
         Raises Refusal, and BrokerUnavailable or PublishUnknown when Redis stays away.
         """
-        lane = self.borrow()
+        lane = self.lanes.borrow()
         try:
             self.begin(lane, publications)
             return self.end(lane, publications)
         finally:
-            self.give_back(lane)
+            self.lanes.give_back(lane)
 
     def push(self, publication: Publication) -> str | None:
         """Publish one plain message the short way; None if that is not the way for it."""
-        lane = self.borrow()
+        lane = self.lanes.borrow()
         try:
             lane.number += 1
             _, queue, id, _, keep, _, _, _, _, task, *fields = publication
@@ -196,7 +152,7 @@ class Publisher:
             answer = self.insist(lane, PUSH, argv)
             return answer.decode() if answer else None
         finally:
-            self.give_back(lane)
+            self.lanes.give_back(lane)
 
     def begin(self, lane: Lane, publications: list[Publication]) -> None:
         """Send a publish without waiting for its answer; ``end`` must follow."""

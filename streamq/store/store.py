@@ -20,3 +20,9 @@ class Store:
         self.topology = Topology(self.client, self.keys)
         self.asyncio = AsyncStore(url, self.keys, timeout=lambda: conf.publish_timeout)
         self.results = Results(self.client, self.keys, self.asyncio)
+
+    def close(self) -> None:
+        """Close the connections that nobody uses; the next use opens new ones."""
+        self.client.close()
+        self.publisher.close()
+        self.results.waits.connection.drop()

@@ -89,7 +89,7 @@ class Topology:
         return int(self.run(DELETE_QUEUE, name)) >= 0
 
     def explain(self, exchange: str, key: str, headers: dict[str, Any] | None = None) -> Any:
-        """Which bindings match, and which queues that leads to; None without such an exchange."""
+        """Which bindings match, and which queues that leads to."""
         pairs = [
             part for name, value in (headers or {}).items() for part in (name, canonical(value))
         ]
@@ -161,7 +161,7 @@ def refused(text: str) -> ConfigError:
                 f"queue {name!r} holds {held} messages",
                 advice=[f"streamq queues purge {name}, or wait until they have run"],
             )
-        case ["DEFAULTEXCHANGE"]:
+        case ["DEFAULTEXCHANGE"] | ["ERR", "DEFAULTEXCHANGE"]:  # Redis wants two words
             return ConfigError("nothing is bound to the default exchange: it routes by queue name")
         case ["ARGUMENTS", exchange, kind]:
             return ConfigError(

@@ -19,7 +19,7 @@ from typing import Any
 from streamq.errors import BrokerUnavailable
 from streamq.states import FINAL
 from streamq.store.client import Client
-from streamq.store.connection import BLOCK_MARGIN, Connection
+from streamq.store.connection import BLOCK_MARGIN, Connection, Disconnected, Passing
 from streamq.store.keys import Keys
 from streamq.store.scripts import load
 
@@ -29,6 +29,8 @@ AWAIT = load("await")
 RECHECK = 30.0
 #: Seconds for which a read blocks at most: a broken connection is noticed by then.
 LONGEST_BLOCK = 5.0
+#: Seconds after which one who does not lead looks whether somebody does.
+LONGEST_SLEEP = 5.0
 #: Seconds between attempts to reach Redis again: the first, and the longest.
 PAUSES = (0.05, 1.0)
 
@@ -54,15 +56,31 @@ class Wait:
         self.open = set(ids)
         self.known: set[str] = set()
         self.began = time.monotonic()
+        #: When to look once more for ids of which there was no record at the beginning.
+        self.patience = self.began + RECHECK
         self.answers: deque[tuple[str, Record]] = deque()
-        self.woken = threading.Event()
+        self.woken: threading.Event | None = None
 
     def answer(self, id: str, record: Record) -> None:
         """Take what is known of a task; an empty record says that there is none."""
         if id in self.open:
             self.open.discard(id)
             self.answers.append((id, record))
+            self.wake()
+
+    def wake(self) -> None:
+        """Make whoever waits look again."""
+        if self.woken is not None:
             self.woken.set()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait to be woken.  The first call only gets ready: what was said before that was
+        not heard, so the caller must look again."""
+        if self.woken is None:
+            self.woken = threading.Event()
+            return
+        self.woken.wait(seconds)
+        self.woken.clear()
 
 
 class Waits:
@@ -96,6 +114,10 @@ class Waits:
         try:
             absent = self.look(list(wait.open))
             wait.known = wait.open.difference(absent)
+            if not absent:
+                wait.patience = float("inf")
+        except (Disconnected, Passing):
+            self.broken += 1  # whoever leads looks again when Redis is back
         except BaseException:
             self.end(wait)
             raise
@@ -115,24 +137,28 @@ class Waits:
     def next(self, wait: Wait, deadline: float) -> tuple[str, Record] | None:
         """The next answer; None when none has come by the deadline (monotonic seconds)."""
         while not wait.answers:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            now = time.monotonic()
+            if now >= deadline:
                 return None
+            if now >= wait.patience:
+                wait.patience = deadline
+                self.recheck()
+                continue
+            remaining = min(deadline, wait.patience) - now
             if self.lead.acquire(blocking=False):
                 try:
                     self.listen(min(remaining, LONGEST_BLOCK))
                 finally:
                     self.lead.release()
             else:
-                wait.woken.wait(min(remaining, RECHECK))
-                wait.woken.clear()
+                wait.sleep(min(remaining, LONGEST_SLEEP))
         return wait.answers.popleft()
 
     def hand_over(self) -> None:
         """Wake one of the other waits, so that somebody leads."""
         with self.table:
             for waits in self.waiting.values():
-                waits[0].woken.set()
+                waits[0].wake()
                 return
 
     def listen(self, seconds: float) -> None:
@@ -177,7 +203,7 @@ class Waits:
 
     def give_up(self, id: str) -> None:
         """End the waits for a record that vanished, or that nobody wrote for half a minute."""
-        before = time.monotonic() - RECHECK
+        before = time.monotonic() - RECHECK + 0.1
         with self.table:
             waits = list(self.waiting.get(id, ()))
         for wait in waits:
@@ -191,9 +217,8 @@ class Waits:
         """
         absent = []
         for chunk in (ids[i : i + 500] for i in range(0, len(ids), 500)):
-            with self.client.lent() as connection:
-                calls = [(AWAIT, (id, self.reply)) for id in chunk]
-                replies = connection.call_all(calls, self.keys.root)
+            calls = [(AWAIT, (id, self.reply)) for id in chunk]
+            replies = self.client.call_all(calls, self.keys.root)
             for id, reply in zip(chunk, replies, strict=True):
                 if isinstance(reply, Exception):
                     raise reply

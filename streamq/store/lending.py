@@ -1,0 +1,78 @@
+"""Things that one caller uses at a time, lent to the threads or greenlets of a process."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Lending(Generic[T]):
+    """Lends at most ``most`` things, made when they are first needed; a caller may wait.
+
+    After a fork the child starts with none: a reply must never reach the other process.
+    """
+
+    def __init__(self, make: Callable[[], T], most: int) -> None:
+        self.make = make
+        self.most = most
+        self.reset()
+
+    def reset(self) -> None:
+        """Start with none: at the beginning, and in a forked child."""
+        self.pid = os.getpid()
+        self.idle: deque[T] = deque()
+        self.made = 0
+        self.waiting = 0
+        self.returned = threading.Condition()
+
+    @contextmanager
+    def lent(self) -> Iterator[T]:
+        """Borrow one for a block."""
+        thing = self.borrow()
+        try:
+            yield thing
+        finally:
+            self.give_back(thing)
+
+    def borrow(self) -> T:
+        """Take one, the last used if there is a choice; ``give_back`` must follow."""
+        if self.pid != os.getpid():
+            self.reset()
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return self.make_or_wait()
+
+    def make_or_wait(self) -> T:
+        with self.returned:
+            self.waiting += 1
+            try:
+                while True:
+                    try:
+                        return self.idle.pop()
+                    except IndexError:
+                        if self.made < self.most:
+                            self.made += 1
+                            return self.make()
+                        self.returned.wait(1.0)
+            finally:
+                self.waiting -= 1
+
+    def give_back(self, thing: T) -> None:
+        """Return what was borrowed, for the next caller."""
+        self.idle.append(thing)
+        if self.waiting:
+            with self.returned:
+                self.returned.notify()
+
+    def clear(self) -> list[T]:
+        """Take out what is idle, to be closed."""
+        taken: list[T] = []
+        while self.idle:
+            taken.append(self.idle.pop())
+        self.made -= len(taken)
+        return taken

@@ -1,0 +1,132 @@
+"""Apps on the test server, and workers of one thread in this process."""
+
+import gc
+import secrets
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from streamq import App, Queue
+from streamq.worker.assignment import Assignment
+from streamq.worker.runner import Runner
+
+
+@pytest.fixture
+def make_app(server_url, redis):
+    """Makes apps of one namespace; ``namespace`` may name another."""
+    made, namespace = [], f"t{secrets.token_hex(4)}"
+
+    def make(**settings):
+        settings = {"url": server_url, "namespace": namespace, **settings}
+        app = App("test", **settings)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        close(app)
+
+
+@pytest.fixture
+def app(make_app):
+    return make_app()
+
+
+def close(app):
+    """Close the connections of an app."""
+    store = app.__dict__.get("store")
+    if store is None:
+        return
+    store.client.close()
+    store.publisher.close()
+    store.results.waits.connection.drop()
+    gc.collect()
+
+
+def pool_of(app, folder, *, burst):
+    """What a worker process would run, for every queue that there is."""
+    default = Queue(app.conf.task_default_queue)
+    app.store.topology.declare(app.queues or [default])
+    queues = app.store.topology.queues()
+    assignment = Assignment(
+        number=0,
+        node="worker@test",
+        token=secrets.token_hex(4),
+        supervisor=0,
+        url=app.url,
+        sources=[(name, int(own.get("max_priority", 0))) for name, own in queues.items()],
+        pool="solo",
+        concurrency=1,
+        burst=burst,
+        folder=str(folder),
+        runners=1,
+    )
+    return Runner(app, assignment).pool()
+
+
+@pytest.fixture
+def drain(tmp_path):
+    """``drain(app)`` runs every waiting message in this process; returns how many ran."""
+
+    def run(app):
+        pool = pool_of(app, tmp_path, burst=True)
+        before = pool.slots.ran
+        pool.run()
+        pool.desk.consumer.connection.drop()
+        return pool.slots.ran - before
+
+    return run
+
+
+@pytest.fixture
+def working(tmp_path):
+    """``with working(app):`` runs messages as they come, in a thread."""
+
+    @contextmanager
+    def run(app):
+        pool = pool_of(app, tmp_path, burst=False)
+        thread = threading.Thread(target=pool.run)
+        thread.start()
+        try:
+            yield pool
+        finally:
+            pool.stop()
+            thread.join(10)
+            pool.desk.consumer.connection.drop()
+            assert not thread.is_alive()
+
+    return run
+
+
+@pytest.fixture
+def streams(redis):
+    """``streams(app)`` tells how many messages each queue holds; empty queues are left out."""
+
+    def count(app):
+        prefix = f"{app.store.keys.root}:queue:"
+        found = {key.removeprefix(prefix): redis.xlen(key) for key in redis.keys(f"{prefix}*")}
+        return {name: length for name, length in found.items() if length}
+
+    return count
+
+
+@pytest.fixture
+def eventually():
+    """``eventually(ready)`` asks again and again until the answer is true, and returns it."""
+
+    def wait(ready, *, seconds=10.0):
+        deadline = time.monotonic() + seconds
+        while not (answer := ready()):
+            assert time.monotonic() < deadline, f"still not so after {seconds} s"
+            time.sleep(0.005)
+        return answer
+
+    return wait
+
+
+@pytest.fixture
+def clients(redis):
+    """``clients("streamq:waiting")`` lists the server's clients of that name."""
+    return lambda name: [client for client in redis.client_list() if client["name"] == name]

@@ -1,0 +1,194 @@
+"""One connection: raw replies, our own errors, and nothing sent twice."""
+
+import os
+
+import pytest
+
+from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError
+from streamq.store import scripts
+from streamq.store.client import Client
+from streamq.store.connection import Connection, Disconnected, Passing, Refused, meaning
+
+
+@pytest.fixture
+def connection(server_url, redis):
+    connection = Connection(server_url, name="streamq:test")
+    yield connection
+    connection.drop()
+
+
+@pytest.fixture
+def client(server_url, redis):
+    client = Client(server_url, name="streamq:test")
+    yield client
+    client.close()
+
+
+def test_replies_come_raw(connection):
+    assert connection.ask("SET", "k", b"\xff") == b"OK"
+    assert connection.ask("GET", "k") == b"\xff"
+    assert connection.ask("HSET", "h", "a", 1) == 1
+    assert connection.ask("HGETALL", "h") == [b"a", b"1"]
+    assert connection.ask("GET", "none") is None
+
+
+def test_the_server_knows_the_connection_by_name(connection, clients):
+    connection.ask("PING")
+
+    assert len(clients("streamq:test")) == 1
+
+
+def test_several_commands_go_in_one_packet_and_answer_in_order(connection):
+    connection.send([("SET", "k", 1), ("INCR", "k"), ("LPUSH", "k", 1), ("GET", "k")])
+
+    assert [connection.read(raising=False) for _ in range(2)] == [b"OK", 2]
+    assert isinstance(connection.read(raising=False), Refused)
+    assert connection.read() == b"2"
+
+
+def test_an_error_has_its_code(connection):
+    connection.ask("SET", "k", 1)
+
+    with pytest.raises(Refused) as refused:
+        connection.ask("LPUSH", "k", 1)
+
+    assert refused.value.code == "WRONGTYPE"
+    assert connection.ask("GET", "k") == b"1"
+
+
+def test_a_script_the_server_does_not_know_is_loaded(connection, redis, keys):
+    redis.script_flush()
+    script = scripts.load("declare_queue")
+
+    assert connection.call(script, keys.root, "demo", "{}")[0] in (0, 1)
+    assert redis.script_exists(script.sha) == [True]
+
+
+def test_one_error_does_not_hide_the_other_answers(connection, keys, redis):
+    redis.script_flush()
+    bind, declare = scripts.load("bind"), scripts.load("declare_queue")
+
+    replies = connection.call_all(
+        [(declare, ("a", "{}")), (bind, ("nowhere", "queue", "a", "")), (declare, ("b", "{}"))],
+        keys.root,
+    )
+
+    assert [isinstance(reply, Refused) for reply in replies] == [False, True, False]
+    assert replies[1].code == "NOEXCHANGE"
+
+
+def test_a_late_answer_never_answers_the_next_question(connection):
+    with pytest.raises(Disconnected) as lost:
+        connection.ask("BLPOP", "nothing", 5, timeout=0.05)
+
+    assert lost.value.sent
+    assert "no answer in time" in str(lost.value)
+    assert connection.ask("ECHO", "new") == b"new"
+
+
+def test_a_connection_that_was_killed_is_an_error_once(connection, redis, clients):
+    connection.ask("PING")
+    redis.client_kill_filter(_id=clients("streamq:test")[0]["id"])
+
+    with pytest.raises(Disconnected) as lost:
+        connection.ask("PING")
+
+    assert lost.value.sent
+    assert connection.ask("PING") == b"PONG"
+
+
+def test_a_lent_connection_that_died_while_idle_is_replaced(client, redis, clients):
+    assert client.ask("PING") == b"PONG"
+    redis.client_kill_filter(_id=clients("streamq:test")[0]["id"])
+
+    assert client.ask("PING") == b"PONG"
+
+
+def test_a_child_opens_a_connection_of_its_own(connection, client, clients):
+    connection.ask("PING")
+    client.ask("PING")
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            replies = [
+                each.ask("ECHO", "child") for each in (connection, client) for _ in range(50)
+            ]
+            code = 0 if set(replies) == {b"child"} else 2
+        finally:
+            os._exit(code)
+
+    assert {connection.ask("ECHO", "parent") for _ in range(50)} == {b"parent"}
+    assert client.ask("ECHO", "parent") == b"parent"
+    assert os.waitpid(pid, 0)[1] == 0
+    assert len(clients("streamq:test")) >= 2
+
+
+def test_no_more_connections_than_agreed_are_lent(client, clients):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(lambda n: client.ask("ECHO", str(n)), range(500)))
+
+    assert replies == [str(n).encode() for n in range(500)]
+    assert 1 <= len(clients("streamq:test")) <= 4
+
+
+def test_a_server_that_is_not_there_says_where_it_should_be():
+    with pytest.raises(Disconnected) as lost:
+        Connection("redis://user:secret@localhost:1/3").ask("PING")
+
+    assert "connection refused" in str(lost.value)
+    assert "secret" not in str(lost.value)
+    assert "localhost:1/3" in str(lost.value)
+    assert not lost.value.sent
+    assert isinstance(lost.value, ConnectionError)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://localhost", "redis://localhost:port"])
+def test_what_is_no_url_is_a_configuration_error(url):
+    with pytest.raises(ConfigError, match="not a Redis URL"):
+        Connection(url).ask("PING")
+
+
+def test_wrong_credentials_are_said_at_once(server_url, redis):
+    redis.acl_setuser("shop", enabled=True, passwords=["+right"], commands=["+ping", "+client"])
+    try:
+        wrong = Connection(server_url.replace("unix://", "unix://shop:wrong@"))
+        with pytest.raises(BrokerUnavailable, match="Redis refused the connection") as refused:
+            wrong.ask("PING")
+        assert "wrong@" not in str(refused.value)
+        assert not isinstance(refused.value, Disconnected)
+
+        right = Connection(server_url.replace("unix://", "unix://shop:right@"))
+        with pytest.raises(BrokerUnavailable, match="NOPERM"):
+            right.ask("GET", "k")
+        right.drop()
+    finally:
+        redis.acl_deluser("shop")
+
+
+def test_out_of_memory_is_said_in_our_words(connection, redis):
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(BrokerFull, match="out of memory"):
+            connection.ask("SET", "k", 1)
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("LOADING Redis is loading the dataset in memory", Passing),
+        ("READONLY You can't write against a read only replica.", Passing),
+        ("ERR max number of clients reached", Passing),
+        ("NOAUTH Authentication required.", BrokerUnavailable),
+        ("OOM command not allowed", BrokerFull),
+        ("WRONGTYPE Operation", Refused),
+        ("ERR unknown command", Refused),
+        ("", Refused),
+    ],
+)
+def test_error_replies_have_their_meaning(text, kind):
+    assert type(meaning(text)) is kind

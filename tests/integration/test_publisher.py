@@ -1,0 +1,288 @@
+"""Accepted once: what happens when an answer, or Redis itself, is lost on the way."""
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from streamq.errors import BrokerFull, BrokerUnavailable, PublishUnknown
+from streamq.store.publisher import Attempt, Disconnected, Passing
+
+
+class Proxy:
+    """Stands between a client and the server; loses the next ``drop`` answers to scripts."""
+
+    def __init__(self, folder, server):
+        self.path, self.server = f"{folder}/proxy", server
+        self.drop = self.dropped = 0
+        self.open = []
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(self.path)
+        self.listening.listen()
+        self.thread = threading.Thread(target=self.accept, daemon=True)
+        self.thread.start()
+
+    def accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self.listening.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self.server)
+                self.open += [client, server]
+                threading.Thread(target=self.serve, args=(client, server), daemon=True).start()
+
+    def serve(self, client, server):
+        """Pass on one question at a time, and its answer."""
+        back = threading.Thread(target=self.answer, args=(client, server), daemon=True)
+        self.asked = b""
+        back.start()
+        with suppress(OSError):
+            while data := client.recv(1 << 20):
+                self.asked = data
+                server.sendall(data)
+        shut(server)
+        back.join()
+        client.close()
+        server.close()
+
+    def answer(self, client, server):
+        with suppress(OSError):
+            while data := server.recv(1 << 20):
+                if self.drop and b"EVALSHA" in self.asked:
+                    self.drop -= 1
+                    self.dropped += 1
+                    break
+                client.sendall(data)
+        shut(client)
+        shut(server)
+
+    def close(self):
+        shut(self.listening)
+        self.listening.close()
+        for each in self.open:
+            shut(each)
+
+
+def shut(each):
+    with suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def proxy(server_url, tmp_path):
+    proxy = Proxy(tmp_path, server_url.removeprefix("unix://"))
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def app(make_app, proxy):
+    """An app behind the proxy, whose scripts are loaded."""
+    app = make_app(url=f"unix://{proxy.path}", publish_timeout="5s")
+    app.enqueue("warm.up")
+    app.enqueue(app.signature("warm.up", priority=1))
+    return app
+
+
+@pytest.fixture
+def sent(redis, streams, app):
+    """How many messages wait, without those that warmed up."""
+    return lambda: streams(app).get("default", 0) - 2
+
+
+def test_a_lost_answer_does_not_send_a_message_twice(app, proxy, sent):
+    proxy.drop = 1
+
+    result = app.enqueue("any.task")
+
+    assert proxy.dropped == 1
+    assert sent() == 1
+    assert result.state == "QUEUED"
+
+
+def test_the_longer_way_of_publishing_is_as_safe(app, proxy, sent):
+    proxy.drop = 2
+
+    app.enqueue(app.signature("any.task", priority=3))
+
+    assert proxy.dropped == 2
+    assert sent() == 1
+
+
+def test_without_the_lane_it_would_have_been_sent_twice(app, proxy, sent):
+    """The control of the two before: it is the lane that recognises the repetition."""
+    lane = app.store.publisher.lanes.borrow()
+    lane.name = ""
+    app.store.publisher.lanes.give_back(lane)
+    proxy.drop = 1
+
+    app.enqueue(app.signature("any.task", priority=3))
+
+    assert proxy.dropped == 1
+    assert sent() == 2
+
+
+def test_a_lost_answer_to_a_chunk_does_not_send_it_twice(app, proxy, sent):
+    signatures = [app.signature("any.task", (n,)) for n in range(1200)]
+    proxy.drop = 2
+
+    results = app.enqueue_many(signatures)
+
+    assert proxy.dropped == 2
+    assert len(results) == sent() == 1200
+
+
+def test_asyncio_does_not_send_twice_either(app, proxy, sent):
+    async def main():
+        await app.aenqueue("any.task")
+        proxy.drop = 1
+        try:
+            await app.aenqueue("any.task")
+        finally:
+            await app.store.asyncio.redis.aclose()
+
+    asyncio.run(main())
+
+    assert proxy.dropped == 1
+    assert sent() == 2
+
+
+def test_the_next_message_is_not_taken_for_the_one_before(app, proxy, sent):
+    for _ in range(5):
+        proxy.drop = 1
+        app.enqueue("any.task")
+        app.enqueue("any.task")
+
+    assert sent() == 10
+
+
+def test_where_no_answer_ever_comes_the_outcome_is_said_to_be_unknown(make_app, proxy, streams):
+    app = make_app(url=f"unix://{proxy.path}", publish_timeout="300ms")
+    call = app.signature("any.task", task_id="order-1")
+    app.enqueue("warm.up")
+    app.enqueue(app.signature("warm.up", priority=1))
+    proxy.drop = 10**6
+
+    with pytest.raises(PublishUnknown, match="the same task_id") as unknown:
+        app.enqueue(call)
+    proxy.drop = 0
+    app.enqueue(call)
+
+    assert isinstance(unknown.value, ConnectionError)
+    assert streams(app) == {"default": 3}
+
+
+def test_a_redis_that_was_never_there_is_an_error_soon(make_app):
+    began = time.monotonic()
+
+    with pytest.raises(BrokerUnavailable, match="cannot reach Redis") as lost:
+        make_app(url="redis://localhost:1").enqueue("any.task")
+
+    assert time.monotonic() - began < 5
+    assert not isinstance(lost.value, PublishUnknown)
+
+
+def test_a_redis_that_goes_for_a_moment_is_waited_for(app, proxy, sent):
+    socket_path, aside = proxy.path, proxy.path + ".aside"
+    os.rename(socket_path, aside)
+    for each in proxy.open:
+        shut(each)
+    back = threading.Timer(0.3, os.rename, (aside, socket_path))
+    back.start()
+
+    app.enqueue("any.task")
+
+    back.join()
+    assert sent() == 1
+
+
+def test_connections_that_were_killed_are_replaced(app, redis, sent):
+    redis.client_kill_filter(_type="normal", skipme=True)
+
+    app.enqueue("any.task")
+    app.enqueue_many([app.signature("any.task")])
+
+    assert sent() == 2
+
+
+@contextmanager
+def full(redis):
+    redis.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+def test_a_full_redis_refuses_whole(app, redis, sent):
+    keys = set(redis.keys())
+    with full(redis):
+        for act in (
+            lambda: app.enqueue("any.task"),
+            lambda: app.enqueue(app.signature("any.task", priority=1)),
+        ):
+            with pytest.raises(BrokerFull, match="out of memory"):
+                act()
+
+    assert set(redis.keys()) == keys
+    assert sent() == 0
+    app.enqueue("any.task")
+    assert sent() == 1
+
+
+# the decisions, without a server
+
+
+def lost(*, sent):
+    error = Disconnected("lost")
+    error.sent = sent
+    return error
+
+
+def test_pauses_grow_up_to_a_bound():
+    attempt = Attempt(100, proven=True, now=0)
+
+    pauses = [attempt.pause(lost(sent=False), 0) for _ in range(8)]
+
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+
+
+def test_who_never_reached_redis_gives_up_early():
+    attempt = Attempt(100, proven=False, now=0)
+
+    assert attempt.pause(lost(sent=False), 0)
+    with pytest.raises(Disconnected):
+        attempt.pause(lost(sent=False), 2)
+
+
+def test_who_reached_it_before_is_patient():
+    attempt = Attempt(100, proven=True, now=0)
+
+    assert attempt.pause(lost(sent=False), 50)
+    with pytest.raises(Disconnected):
+        attempt.pause(lost(sent=False), 101)
+
+
+def test_a_server_that_answers_it_cannot_is_waited_for():
+    attempt = Attempt(100, proven=False, now=0)
+
+    assert attempt.pause(Passing("LOADING"), 50)
+    with pytest.raises(Passing):
+        attempt.pause(Passing("LOADING"), 101)
+
+
+def test_once_it_may_have_been_sent_the_outcome_is_unknown():
+    attempt = Attempt(100, proven=False, now=0)
+    attempt.pause(lost(sent=True), 0)
+
+    with pytest.raises(PublishUnknown):
+        attempt.pause(lost(sent=False), 101)
+
+
+def test_what_trying_again_cannot_help_is_raised_at_once():
+    with pytest.raises(BrokerFull):
+        Attempt(100, proven=True, now=0).pause(BrokerFull("full"), 0)

@@ -1,0 +1,303 @@
+"""One message, run: whatever happens inside a task ends as an outcome."""
+
+import sys
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import streamq
+from streamq.config import Config
+from streamq.context import Running
+from streamq.errors import Ignore, Reject
+from streamq.execution import Delivery, Execution
+from streamq.options import checked
+from streamq.payload import Payloads
+from streamq.registry import Registry
+from streamq.tasks import Task
+
+
+def execution(function, *, told=None, accept=("json",), **settings):
+    """An execution that knows one task, named ``t``."""
+    options = checked(settings.pop("options", {}), decorator=True)
+    registry = Registry()
+    registry.add(Task(function, "t", None, options))
+    conf = Config.load(settings, None, {}, Path("/nowhere/at/all"))
+    payloads = Payloads(accept=accept, limit=10_000, decompressed_limit=10**6, ratio=100)
+    tell = (lambda *said: told.append(said)) if told is not None else (lambda *said: None)
+    return Execution(registry, payloads, conf, hostname="here", tell=tell)
+
+
+def message(*args, **fields):
+    named = {name.encode(): value for name, value in fields.items()}
+    return Delivery(
+        "mail:p3",
+        b"5-1",
+        {b"id": b"ID", b"task": b"t", b"args": msgspec.json.encode(args), **named},
+    )
+
+
+def run(execution, delivery):
+    execution.admit(delivery)
+    return execution.run(delivery)
+
+
+def fields_of(outcome):
+    return dict(zip(outcome.fields[::2], outcome.fields[1::2], strict=True))
+
+
+def test_a_value_becomes_a_success_that_expires():
+    outcome = run(execution(lambda x, y: x + y, result_expires=60), message(1, 2))
+
+    assert outcome.state == b"SUCCESS"
+    assert fields_of(outcome)[b"result"] == b"3"
+    assert float(fields_of(outcome)[b"runtime"]) >= 0
+    assert outcome.expires == b"60000"
+    assert (outcome.reason, outcome.release) == (b"", False)
+
+
+def test_the_life_of_a_result_may_be_that_of_the_task_or_of_the_call():
+    work = execution(lambda: 1, options={"result_expires": 5})
+
+    assert run(work, message()).expires == b"5000"
+    assert run(work, message(result_expires=b"70")).expires == b"70"
+
+
+def test_annotations_turn_arguments_back():
+    def tomorrow(day: date) -> str:
+        return type(day).__name__
+
+    assert fields_of(run(execution(tomorrow), message("2024-02-29")))[b"result"] == b'"date"'
+
+
+def test_an_exception_becomes_a_failure_with_the_traceback_of_the_task_alone():
+    def fail():
+        raise ValueError("bad")
+
+    fields = fields_of(run(execution(fail), message()))
+
+    assert fields[b"error_type"] == b"ValueError"
+    assert fields[b"error"] == b"bad"
+    assert b"in fail" in fields[b"traceback"]
+    assert b"streamq/execution.py" not in fields[b"traceback"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_a_task_does_not_end_its_runner(error):
+    def leave():
+        raise error
+
+    outcome = run(execution(leave), message())
+
+    assert outcome.state == b"FAILURE"
+    assert fields_of(outcome)[b"error_type"] == type(error).__name__.encode()
+
+
+def test_deep_recursion_is_a_failure_like_any():
+    def deeper():
+        return deeper()
+
+    assert fields_of(run(execution(deeper), message()))[b"error_type"] == b"RecursionError"
+
+
+def test_a_value_that_cannot_be_written_fails_its_task():
+    fields = fields_of(run(execution(lambda: object()), message()))
+
+    assert fields[b"error_type"].endswith(b"EncodeError")
+
+
+def test_a_value_over_the_limit_fails_its_task():
+    outcome = run(execution(lambda: "x" * 2000, result_limit="1KiB"), message())
+
+    assert outcome.state == b"FAILURE"
+    assert b"over the limit" in fields_of(outcome)[b"error"]
+
+
+def test_a_result_may_have_another_encoding():
+    work = execution(lambda: [1] * 500, result_serializer="msgpack", result_compression="zlib")
+
+    fields = fields_of(run(work, message()))
+
+    assert fields[b"content_type"] == b"application/x-msgpack"
+    assert fields[b"compression"] == b"zlib"
+    assert len(fields[b"result"]) < 100
+
+
+def test_a_message_without_result_leaves_no_record():
+    outcome = run(execution(lambda: 1), message(ignore_result=b"1"))
+
+    assert (outcome.state, outcome.fields) == (b"", ())
+
+
+def test_a_failure_without_result_leaves_no_record_either():
+    def fail():
+        raise ValueError
+
+    assert run(execution(fail), message(ignore_result=b"1")).state == b""
+
+
+def test_ignore_forgets_the_message():
+    def ignore():
+        raise Ignore
+
+    outcome = run(execution(ignore), message())
+
+    assert (outcome.state, outcome.reason, outcome.release) == (b"", b"", False)
+
+
+def test_reject_buries_or_hands_back():
+    def reject(requeue):
+        raise Reject("no good", requeue=requeue)
+
+    buried = run(execution(reject), message(False))
+    returned = run(execution(reject), message(True))
+
+    assert (buried.state, buried.reason, buried.release) == (b"FAILURE", b"rejected", False)
+    assert buried.fields[-1] == b"no good"
+    assert (returned.state, returned.release) == (b"", True)
+
+
+def test_what_was_acknowledged_early_cannot_be_handed_back():
+    def reject():
+        raise Reject(requeue=True)
+
+    outcome = run(execution(reject), message(acks_late=b"0"))
+
+    assert outcome.release is False
+    assert outcome.reason == b"rejected"
+
+
+def test_an_unknown_task_is_buried():
+    delivery = message()
+    delivery.fields[b"task"] = b"tt"
+
+    outcome = run(execution(lambda: 1), delivery)
+
+    assert (outcome.state, outcome.reason) == (b"FAILURE", b"unknown task")
+    assert fields_of(outcome)[b"error_type"].endswith(b"TaskNotFound")
+    assert b"did you mean 't'?" in outcome.fields[-1]
+
+
+def test_a_message_that_names_no_task_is_buried():
+    delivery = message()
+    del delivery.fields[b"task"]
+
+    assert run(execution(lambda: 1), delivery).reason == b"no task"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"args": b"{["}, b"undecodable message"),
+        ({"args": b"\xff"}, b"undecodable message"),
+        ({"args": b'"text"'}, b"undecodable message"),
+        ({"kwargs": b"[1]"}, b"undecodable message"),
+        ({"compression": b"zlib"}, b"undecodable message"),
+        ({"compression": b"\xff"}, b"undecodable message"),
+        ({"content_type": b"\xff"}, b"undecodable message"),
+        ({"content_type": b"application/x-python-serialize"}, b"content type not accepted"),
+        ({"content_type": b"application/unheard-of"}, b"content type not accepted"),
+    ],
+)
+def test_a_message_that_cannot_be_read_is_buried_and_not_run(fields, reason):
+    ran = []
+
+    outcome = run(execution(lambda: ran.append(1)), message(**fields))
+
+    assert (outcome.state, outcome.reason) == (b"FAILURE", reason)
+    assert ran == []
+
+
+def test_arguments_that_do_not_fit_fail_the_task():
+    assert fields_of(run(execution(lambda x: x), message()))[b"error_type"] == b"TypeError"
+
+
+def test_a_message_typed_by_hand_needs_only_its_task():
+    delivery = Delivery("default:returned", b"7-0", {b"task": b"t"})
+
+    outcome = run(execution(lambda: "ran"), delivery)
+
+    assert outcome.state == b"SUCCESS"
+    assert delivery.id == b"default-7-0"
+    assert delivery.queue == "default"
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "field", "early"),
+    [
+        ({}, {}, None, False),
+        ({}, {"acks_late": False}, None, True),
+        ({"acks_late": True}, {"acks_late": False}, None, False),
+        ({"acks_late": False}, {}, None, True),
+        ({"acks_late": False}, {}, b"1", False),
+        ({}, {}, b"0", True),
+    ],
+)
+def test_when_to_acknowledge_is_said_by_call_task_and_settings(options, settings, field, early):
+    delivery = message() if field is None else message(acks_late=field)
+
+    execution(lambda: 1, options=options, **settings).admit(delivery)
+
+    assert delivery.early is early
+
+
+def test_a_bound_task_knows_its_request():
+    def ask(self):
+        request = self.request
+        assert isinstance(self, Running)
+        assert streamq.current_task() is self
+        return [
+            *(request.id, request.task, request.queue, request.hostname, request.routing_key),
+            *(request.deliveries, request.redelivered, request.root_id, request.headers),
+        ]
+
+    delivery = message(headers=b'{"k":1}', crashes=b"2", root_id=b"ROOT")
+    outcome = run(execution(ask, options={"bind": True}), delivery)
+
+    assert msgspec.json.decode(fields_of(outcome)[b"result"]) == [
+        *("ID", "t", "mail", "here", "mail"),
+        *(3, True, "ROOT", {"k": 1}),
+    ]
+
+
+def test_any_task_can_ask_for_the_running_one_and_nobody_else():
+    assert (
+        fields_of(run(execution(lambda: streamq.current_task().request.id), message()))[b"result"]
+        == b'"ID"'
+    )
+    assert streamq.current_task() is None
+
+
+def test_a_task_tells_where_it_stands():
+    told = []
+
+    run(
+        execution(lambda: streamq.current_task().update_state("HALF", {"n": 1}), told=told),
+        message(),
+    )
+
+    ((request, state, meta),) = told
+    assert (request.id, state, meta) == ("ID", "HALF", {"n": 1})
+
+
+@pytest.mark.parametrize("crashes", [b"", b"x", b"-1"])
+def test_a_strange_count_of_crashes_counts_as_none(crashes):
+    assert message(crashes=crashes).crashes == 0
+
+
+def test_odd_bytes_in_a_message_do_not_break_its_run():
+    delivery = message(headers=b"\xff", root_id=b"\xff")
+    work = execution(lambda: streamq.current_task().request.headers)
+
+    assert fields_of(run(work, delivery))[b"result"] == b"{}"
+
+
+def test_a_task_that_replaces_the_recursion_limit_does_not_matter():
+    before = sys.getrecursionlimit()
+    try:
+        assert (
+            run(execution(lambda: sys.setrecursionlimit(before + 1)), message()).state == b"SUCCESS"
+        )
+    finally:
+        sys.setrecursionlimit(before)

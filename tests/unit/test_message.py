@@ -1,0 +1,89 @@
+"""Ids, and the arguments that the publish script gets."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from streamq.message import Envelope, header_arguments, new_id, new_ids, own_id
+from streamq.routing import check_name
+
+
+def test_ids_are_short_fit_into_keys_and_sort_by_time(monkeypatch):
+    monkeypatch.setattr("streamq.message.time.time_ns", lambda: 1_700_000_000_000_000_000)
+    early = new_id()
+    monkeypatch.setattr("streamq.message.time.time_ns", lambda: 1_700_000_000_001_000_000)
+    late = new_id()
+
+    assert len(early) == len(late) == 26
+    assert early < late
+    assert early[:11] == f"{1_700_000_000_000:011x}"
+    assert check_name(early, "id") == early
+
+
+def test_ids_of_one_moment_differ():
+    with ThreadPoolExecutor(4) as pool:
+        ids = list(pool.map(lambda _: new_id(), range(20_000)))
+
+    assert len(set(ids)) == 20_000
+
+
+def test_many_ids_at_once_are_like_those_made_one_by_one():
+    ids = new_ids(5000)
+
+    assert len(set(ids)) == 5000
+    assert {len(id) for id in ids} == {26}
+    assert all(set(id) <= set("0123456789abcdef") for id in ids)
+    assert new_ids(0) == []
+
+
+def test_a_message_typed_by_hand_is_named_after_its_entry():
+    assert own_id("default", "1-0") == "default-1-0"
+
+
+def test_the_arguments_of_the_script_are_in_order():
+    envelope = Envelope(task="t", exchange="ex", routing_key="k", extra=("shadow", "nice"))
+
+    assert envelope.publication("ID", b"[1]", b"{}", given=False) == (
+        *("ex", "k", "ID", 0, "1", ""),
+        *(0,),
+        *(4, "task", "t", "args", b"[1]", "kwargs", b"{}", "shadow", "nice"),
+    )
+
+
+def test_a_chosen_id_is_remembered_for_the_window():
+    envelope = Envelope(
+        task="t", exchange="", routing_key="q", dedup_window=1.5, keep=False, priority="3"
+    )
+
+    given = envelope.publication("ID", b"[]", b"{}", given=True)
+    made = envelope.publication("ID", b"[]", b"{}", given=False)
+
+    assert given[:6] == ("", "q", "ID", 1500, "0", "3")
+    assert made[3] == 0
+
+
+def test_headers_travel_as_tagged_text():
+    envelope = Envelope(task="t", exchange="ex", routing_key="", headers={"a": 1, "b": "x"})
+
+    assert envelope.publication("ID", b"[]", b"{}", given=False)[6:11] == (
+        2,
+        "a",
+        "i:1",
+        "b",
+        "s:x",
+    )
+    assert header_arguments(None) == header_arguments({}) == (0,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "short"),
+    [
+        ({}, True),
+        ({"keep": False}, True),
+        ({"exchange": "ex"}, False),
+        ({"priority": "3"}, False),
+        ({"headers": {"a": 1}}, False),
+    ],
+)
+def test_the_short_way_is_for_a_queue_by_name_without_priority_or_headers(changes, short):
+    assert Envelope(**({"task": "t", "exchange": "", "routing_key": "q"} | changes)).short is short

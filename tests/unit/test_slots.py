@@ -1,0 +1,90 @@
+"""What runs, in memory that outlives the process that wrote it."""
+
+import os
+
+import pytest
+
+from streamq.runner.slots import Board, workplace
+
+
+@pytest.fixture
+def board(tmp_path):
+    return Board(tmp_path / "slots", 3, 2)
+
+
+def test_nothing_runs_at_first(board):
+    for runner in range(3):
+        assert board.of(runner).running() == []
+        assert board.of(runner).ran == 0
+        assert not board.of(runner).left
+
+
+def test_what_starts_is_seen_until_it_is_cleared(board):
+    slots = board.of(1)
+
+    slots.start(0, 7, b"1700000000000-3")
+    slots.start(1, 2, b"5-0")
+
+    assert [(each.stream, each.entry) for each in slots.running()] == [
+        (7, b"1700000000000-3"),
+        (2, b"5-0"),
+    ]
+    assert all(0 <= each.since < 5 for each in slots.running())
+    slots.clear(0)
+    assert [each.entry for each in slots.running()] == [b"5-0"]
+
+
+def test_a_runner_does_not_touch_the_slots_of_another(board):
+    board.of(1).start(0, 1, b"1-1")
+    board.of(1).start(1, 1, b"1-2")
+    board.of(1).ran = 9
+
+    assert board.of(0).running() == board.of(2).running() == []
+    assert (board.of(0).ran, board.of(2).ran) == (0, 0)
+
+
+def test_leaving_keeps_the_count(board):
+    slots = board.of(2)
+    slots.ran = 2**40
+
+    slots.leave()
+
+    assert slots.left
+    assert slots.ran == 2**40
+
+
+def test_a_new_runner_begins_afresh(board):
+    slots = board.of(0)
+    slots.start(0, 1, b"1-1")
+    slots.ran = 3
+    slots.leave()
+
+    slots.reset()
+
+    assert (slots.running(), slots.ran, slots.left) == ([], 0, False)
+
+
+def test_the_longest_entry_id_fits(board):
+    longest = f"{2**64 - 1}-{2**64 - 1}"[:38].encode()
+    board.of(0).start(0, 65535, longest)
+
+    assert board.of(0).running()[0].entry == longest
+
+
+def test_another_opening_of_the_file_sees_what_a_dead_process_wrote(board):
+    pid = os.fork()
+    if not pid:
+        Board(board.path, 3, 2).of(1).start(1, 4, b"9-9")
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+    (running,) = board.of(1).running()
+    assert (running.stream, running.entry) == (4, b"9-9")
+
+
+def test_the_workplace_is_private():
+    folder = workplace()
+    try:
+        assert folder.stat().st_mode & 0o777 == 0o700
+    finally:
+        folder.rmdir()
