@@ -147,6 +147,10 @@ class Solo:
         """Run one message and put its outcome on the desk."""
         desk = self.desk
         self.slots.start(0, self.numbers[delivery.stream], delivery.entry)
+        if self.slots.taken_away() and not delivery.early:
+            self.slots.notice()
+            desk.lose_unstarted()
+            return
         desk.running.add(delivery)
         self.watch.began(delivery)
         outcome = desk.execution.run(delivery)

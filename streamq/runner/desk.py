@@ -210,6 +210,12 @@ class Desk:
                 self.broken = True
                 raise reply
 
+    def lose_unstarted(self) -> None:
+        """Drop what has not been started: the supervisor has given it back."""
+        with self.lock:
+            self.unstarted.clear()
+            self.broken = True  # what it did not give back is found again
+
     # What Redis gave us and we do not have
 
     def repair_if_mine(self) -> None:

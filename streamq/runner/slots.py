@@ -16,8 +16,10 @@ from pathlib import Path
 #: When the task started (monotonic ns, 0 for none), the number of its stream, its entry id.
 SLOT = struct.Struct("<QH38s")
 SIZE = 48
-#: Per runner, before its slots: whether it has left in good order, and how many tasks it ran.
-HEAD = struct.Struct("<QQ")
+#: Per runner, before its slots: whether it has left in good order, how many tasks it ran,
+#: and whether its supervisor has handed back what it had not started.
+HEAD = struct.Struct("<QQQ")
+TAKEN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Slots:
 
     def leave(self) -> None:
         """Say that the runner ends in good order."""
-        HEAD.pack_into(self.memory, self.offset, 1, self.ran)
+        struct.pack_into("<Q", self.memory, self.offset, 1)
 
     @property
     def left(self) -> bool:
@@ -63,6 +65,18 @@ class Slots:
     @ran.setter
     def ran(self, number: int) -> None:
         struct.pack_into("<Q", self.memory, self.offset + 8, number)
+
+    def take_away(self) -> None:
+        """Leave a mark: what the runner has not started is not its own any more."""
+        self.memory[self.offset + TAKEN] = 1
+
+    def taken_away(self) -> bool:
+        """Whether the mark is there.  It is looked for after a start has been written down."""
+        return self.memory[self.offset + TAKEN] != 0
+
+    def notice(self) -> None:
+        """Remove the mark."""
+        self.memory[self.offset + TAKEN] = 0
 
     def running(self) -> list[Occupied]:
         """What runs."""

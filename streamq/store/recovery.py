@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from streamq.store.client import Client
-from streamq.store.keys import Keys
+from streamq.store.keys import GROUP, Keys
 from streamq.store.scripts import load
 
 RECOVER = load("recover")
 RENEW = load("renew")
+RELEASE = load("release")
 
 #: Messages that one call moves: a script during which Redis serves nobody else.
 BUDGET = 100
@@ -67,6 +68,17 @@ class Recovery:
             found.buried += buried
             if not left:
                 return found
+
+    def held_after(self, consumer: str, stream: str, entry: bytes) -> list[bytes]:
+        """The entries of a stream that a consumer holds and read after this one."""
+        key, start = self.keys.queue(stream), b"(" + entry
+        pending = self.client.ask("XPENDING", key, GROUP, start, "+", BUDGET, consumer)
+        return [held[0] for held in pending]
+
+    def release(self, consumer: str, stream: str, entries: Sequence[bytes]) -> int:
+        """Hand back messages of a consumer that has not started them; return how many."""
+        pairs = [part for entry in entries for part in (stream, entry)]
+        return int(self.client.call(RELEASE, self.keys.root, consumer, *pairs))
 
     def renew(
         self, node: str, lease: float, consumers: Sequence[str], about: dict[str, object]

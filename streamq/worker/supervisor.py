@@ -22,11 +22,14 @@ from streamq.store.recovery import Case, Recovered, Recovery
 from streamq.worker.assignment import Assignment
 from streamq.worker.children import Child, Death, Nursery
 from streamq.worker.presence import Presence
+from streamq.worker.relief import Relief
 
 logger = logging.getLogger("streamq.worker")
 
 #: Seconds between tries to reach Redis while something is due.
 RETRY = 1.0
+#: Seconds between looks at what the runners are running: memory, not Redis.
+LOOK = 0.5
 #: Seconds within which two signals are one request.
 SAME_REQUEST = 0.05
 
@@ -54,6 +57,7 @@ class Supervisor:
         self.burst = first.burst
         self.board = Board(Path(first.folder) / "slots", first.runners, first.concurrency)
         self.streams = recovery.streams
+        self.relief = Relief(recovery, recovery.streams)
         self.due: dict[int, float] = {}
         self.cases: list[Case] = []
         self.stops = 0
@@ -131,7 +135,7 @@ class Supervisor:
         if self.deadline not in (None, float("inf")):
             moments.append(self.deadline or now)
         seconds = max(0.0, min(moments) - now)
-        if select.select([self.bell], [], [], min(seconds, self.lease))[0]:
+        if select.select([self.bell], [], [], min(seconds, LOOK))[0]:
             with contextlib.suppress(BlockingIOError):
                 os.read(self.bell, 4096)
 
@@ -148,6 +152,7 @@ class Supervisor:
         """Renew leases when it is time, and recover what is still to be recovered."""
         try:
             self.recover_cases()
+            self.relief.look(list(self.nursery.children.values()))
             if time.monotonic() >= self.renewal:
                 self.renew()
         except (BrokerUnavailable, Refused) as error:

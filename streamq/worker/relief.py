@@ -1,0 +1,88 @@
+"""Handing back what waits behind a task that lets nothing else run in its process.
+
+A runner looks after its own desk while a task runs, in a thread.  C code that keeps the
+interpreter's lock stops that thread too; then the supervisor does it: it stops the process
+for a moment, hands back what has not been started, leaves a mark, and lets it go on.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from streamq.runner.slots import Occupied
+from streamq.store.recovery import Recovery
+from streamq.worker.children import Child
+
+logger = logging.getLogger("streamq.worker")
+
+#: Seconds that a task runs before the supervisor looks behind it; the runner's own thread
+#: needs a hundredth of that.
+LONG = 1.0
+#: Seconds to wait for a process to stop.
+STOPPED_WITHIN = 0.5
+
+
+class Relief:
+    """Looks behind tasks that run long, once for each."""
+
+    def __init__(self, recovery: Recovery, streams: Sequence[str]) -> None:
+        self.recovery = recovery
+        self.streams = streams
+        self.seen: dict[int, bytes] = {}
+
+    def look(self, children: Iterable[Child]) -> None:
+        """Relieve the runners whose task has been running for long.  Asks Redis once a task."""
+        pids = {child.pid for child in children}
+        self.seen = {pid: entry for pid, entry in self.seen.items() if pid in pids}
+        for child in children:
+            running = child.slots.running()
+            if len(running) == 1 and running[0].since > LONG:
+                task = running[0]
+                if self.seen.get(child.pid) != task.entry:
+                    self.seen[child.pid] = task.entry
+                    if self.behind(child, task):
+                        self.relieve(child, task)
+
+    def behind(self, child: Child, task: Occupied) -> list[bytes]:
+        """What the runner holds of the same stream and has read after the running message.
+
+        A runner works in the order in which it read.
+        """
+        stream = self.streams[task.stream]
+        return self.recovery.held_after(child.consumer, stream, task.entry)
+
+    def relieve(self, child: Child, task: Occupied) -> None:
+        """Hand back what waits behind this task, while the process stands still."""
+        child.signal(signal.SIGSTOP)
+        try:
+            if not stands_still(child.pid):
+                return
+            now = child.slots.running()
+            if [each.entry for each in now] != [task.entry]:
+                return
+            stream = self.streams[task.stream]
+            waiting = self.behind(child, task)
+            child.slots.take_away()
+            count = self.recovery.release(child.consumer, stream, waiting)
+            logger.info(
+                "%d messages handed back: the task before them lets nothing else run in %d",
+                *(count, child.pid),
+            )
+        finally:
+            child.signal(signal.SIGCONT)
+
+
+def stands_still(pid: int) -> bool:
+    """Wait until a process has stopped; False if that cannot be seen."""
+    deadline = time.monotonic() + STOPPED_WITHIN
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        if state == "T":
+            return True
+        time.sleep(0.001)
+    return False

@@ -1,0 +1,129 @@
+"""Nothing hoards: a slow task keeps nobody waiting."""
+
+import time
+
+TASKS = """
+@app.task(bind=True)
+def quick(self, number=0):
+    note(f"quick {number} {os.getpid()}")
+    return self.request.deliveries
+
+@app.task
+def slow(seconds=2.0):
+    note(f"slow begins {os.getpid()}")
+    time.sleep(seconds)
+    note(f"slow ends {os.getpid()}")
+    return "slow"
+
+@app.task
+def big(size):
+    return "x" * size
+"""
+
+
+def test_a_slow_task_keeps_no_other_waiting_and_hides_no_result(site):
+    site.write(TASKS)
+    signature = site.app.signature
+    site.app.declare([])
+    calls = [signature("tasks.quick", (number,)) for number in range(400)]
+    calls.insert(150, signature("tasks.slow"))
+    results = site.app.enqueue_many(calls)
+    slow = results.pop(150)
+
+    site.worker("-c", 2)
+    site.until(lambda: any("slow begins" in line for line in site.notes()))
+    began = time.monotonic()
+    deliveries = [each.get(timeout=10) for each in results]
+    took = time.monotonic() - began
+
+    assert "slow ends" not in " ".join(site.notes())
+    assert took < 1.0
+    assert deliveries == [1] * 400
+    assert slow.state == "STARTED"
+    assert slow.record()["worker"]
+    assert slow.get(timeout=10) == "slow"
+    site.at_rest()
+
+
+def test_what_one_busy_runner_handed_back_runs_when_another_is_free(site):
+    site.write(TASKS)
+    site.worker("-c", 2)
+    for result in site.send_many("quick", 300):
+        result.get(timeout=10)
+
+    slow = [site.send("slow", 1.0), *site.send_many("quick", 50)]
+
+    began = time.monotonic()
+    assert [each.get(timeout=10) for each in slow[1:]] == [1] * 50
+    assert time.monotonic() - began < 0.8
+    assert slow[0].get(timeout=10) == "slow"
+    site.at_rest()
+
+
+def test_with_one_runner_the_rest_waits_in_the_queue_not_in_the_runner(site):
+    site.write(TASKS)
+    signature = site.app.signature
+    site.app.declare([])
+    calls = [signature("tasks.quick", (number,)) for number in range(120)]
+    calls.insert(60, signature("tasks.slow", (1.5,)))
+    results = site.app.enqueue_many(calls)
+    slow = results.pop(60)
+
+    site.worker("-c", 1)
+    site.until(lambda: slow.state == "STARTED")
+    site.until(lambda: site.pending() == 1, "only the slow task is in hand", seconds=1.0)
+    ready = [each.ready() for each in results]
+
+    assert ready == [True] * 60 + [False] * 60
+    assert [each.get(timeout=10) for each in results] == [1] * 120
+    site.at_rest()
+
+
+def test_large_results_are_all_there_at_once(site):
+    site.write(TASKS)
+    site.worker("-c", 1)
+    for result in site.send_many("quick", 200):
+        result.get(timeout=10)
+
+    results = [site.send("big", 700_000) for _ in range(12)]
+
+    began = time.monotonic()
+    assert [len(each.get(timeout=10)) for each in results] == [700_000] * 12
+    assert time.monotonic() - began < 2.0
+
+
+HOG = """
+import ctypes
+
+@app.task
+def hog(seconds):
+    note("hog begins")
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # keeps the interpreter's lock
+    note("hog ends")
+"""
+
+
+def test_a_task_that_keeps_the_interpreter_to_itself_keeps_no_other_waiting(site):
+    """Its runner cannot hand anything back meanwhile; the supervisor does it."""
+    site.write(TASKS + HOG)
+    site.app.declare([])
+    calls = [site.app.signature("tasks.quick", (number,)) for number in range(400)]
+    calls.insert(300, site.app.signature("tasks.hog", (3.0,)))
+    results = site.app.enqueue_many(calls)
+    hog = results.pop(300)
+    site.worker("-c", 1)
+    site.until(lambda: "hog begins" in site.notes())
+    behind = [each for each in results if each.state == "QUEUED"]
+    held = site.app.store.client.ask("XPENDING", site.app.store.keys.queue("default"), "workers")
+
+    site.worker("-c", 1, "-n", "other")
+    for each in behind[-20:]:
+        each.get(timeout=10)
+
+    assert held[0] > 1, "the runner held messages behind the task"
+    site.until(lambda: all(each.state == "SUCCESS" for each in behind[-50:]))
+    assert "hog ends" not in site.notes()
+    assert hog.get(timeout=10) is None
+    quick = [line.split()[1] for line in site.notes() if line.startswith("quick")]
+    assert sorted(quick, key=int) == [str(number) for number in range(400)]
+    site.at_rest()
