@@ -75,6 +75,11 @@ local function requeue(stream, entry, fields)
   moved = moved + 1
 end
 
+-- A hand-typed message may say anything.
+local function number_in(fields, name, otherwise)
+  return tonumber(field(fields, name) or '') or otherwise
+end
+
 local function move(stream, entry)
   local fields = fields_of(stream, entry)
   if not fields then
@@ -84,9 +89,9 @@ local function move(stream, entry)
   if not (charge and running[stream .. ' ' .. entry]) then
     return requeue(stream, entry, fields)
   end
-  local crashes = tonumber(field(fields, 'crashes') or 0) + 1
+  local crashes = number_in(fields, 'crashes', 0) + 1
   set_field(fields, 'crashes', tostring(crashes))
-  if crashes < tonumber(field(fields, 'max_deliveries') or crashes_allowed) then
+  if crashes < number_in(fields, 'max_deliveries', crashes_allowed) then
     return requeue(stream, entry, fields)
   end
   local queue, id = queue_of(stream), id_of(stream, entry, fields)

@@ -38,6 +38,14 @@ local function count_copy(id, expires_ms)
   end
 end
 
+-- A task ends without a word: its record stays as it is, for a while.
+local function leave(id, expires_ms)
+  redis.call('PEXPIRE', key_of('task', id), expires_ms)
+  if string.find(id, '@', 1, true) then
+    count_copy(id, expires_ms)
+  end
+end
+
 -- Write the end of a task: a final state and further fields, as names and values.
 -- False, and nothing written, if the task has ended already.
 local function finish(id, state, expires_ms, ...)

@@ -1,0 +1,96 @@
+"""One consumer with a lease, and a queue to take messages from."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+
+#: How many dead letters a queue keeps here, and for how many milliseconds.
+BOUNDS = (3, 60_000)
+HOUR = 3_600_000
+ROOT = "{streamq}"
+
+
+class Desk:
+    """What a consumer named `me` does, straight at Redis."""
+
+    def __init__(self, redis: Any, scripts: Run, name: str = "me") -> None:
+        self.redis, self.scripts, self.name = redis, scripts, name
+        self.number = 0
+
+    def add(self, id: str = "", stream: str = "mail", **fields: str) -> str:
+        """Add a message with a waiting task's record; return its entry."""
+        named = {"id": id} if id else {}
+        if id and "ignore_result" not in fields:
+            self.redis.hset(f"{ROOT}:task:{id}", "state", "QUEUED")
+        return str(
+            self.redis.xadd(f"{ROOT}:queue:{stream}", {**named, "task": "tasks.send", **fields})
+        )
+
+    def read(self, stream: str = "mail") -> list[str]:
+        """Take whatever waits; return the entries."""
+        found = self.redis.xreadgroup("workers", self.name, {f"{ROOT}:queue:{stream}": ">"})
+        return [entry for _, entries in found for entry, _ in entries]
+
+    def take(self, id: str = "", stream: str = "mail", **fields: str) -> str:
+        """Add a message and read it."""
+        entry = self.add(id, stream, **fields)
+        assert self.read(stream) == [entry]
+        return entry
+
+    def settle(self, *groups: Any, number: int | None = None) -> Any:
+        """Call settle.lua for these groups; each call has the next number."""
+        self.number += 1
+        argv = [part for group in groups for part in group]
+        return self.scripts("settle", self.name, number or self.number, *BOUNDS, *argv)
+
+    def start(self, entry: str, stream: str = "mail") -> Any:
+        """Acknowledge a message before it runs."""
+        return self.settle(("start", stream, 1, entry))
+
+    def recover(self, *running: str, name: str = "me", **options: Any) -> list[int]:
+        """Call recover.lua; ``running`` are entries of `mail`."""
+        told = {"reason": "it died", "charge": 1, "crashes": 3, "budget": 100, **options}
+        pairs = [part for entry in running for part in ("mail", entry)]
+        argv = [name, told["reason"], told["charge"], told["crashes"], HOUR, *BOUNDS]
+        streams = told.get("streams", ("mail:returned", "mail"))
+        return list(self.scripts("recover", *argv, told["budget"], len(running), *pairs, *streams))
+
+    def record(self, id: str) -> dict[str, str]:
+        return dict(self.redis.hgetall(f"{ROOT}:task:{id}"))
+
+    def letter(self, id: str, queue: str = "mail") -> dict[str, str]:
+        return dict(self.redis.hgetall(f"{ROOT}:dead:{queue}:{id}"))
+
+    def letters(self, queue: str = "mail") -> list[str]:
+        return list(self.redis.zrange(f"{ROOT}:dead:{queue}", 0, -1))
+
+    def waiting(self, stream: str = "mail:returned") -> list[dict[str, str]]:
+        """The fields of every entry of a stream."""
+        return [fields for _, fields in self.redis.xrange(f"{ROOT}:queue:{stream}")]
+
+    def pending(self, stream: str = "mail") -> int:
+        return int(self.redis.xpending(f"{ROOT}:queue:{stream}", "workers")["pending"])
+
+
+def ended(entry: str, id: str, *, ack: str = "late", stream: str = "mail", **told: Any) -> tuple:
+    """One outcome as settle.lua takes it."""
+    state, expires = told.pop("state", "SUCCESS"), told.pop("expires", HOUR)
+    reason = told.pop("reason", "")
+    pairs = [part for pair in told.items() for part in pair]
+    return (ack, stream, 1, entry, id, state, expires, reason, len(told), *pairs)
+
+
+@pytest.fixture
+def outcome() -> Run:
+    return ended
+
+
+@pytest.fixture
+def desk(redis: Any, scripts: Run) -> Desk:
+    """The consumer `me`, with a lease and the queue `mail`."""
+    scripts("declare_queue", "mail", "{}")
+    scripts("register", 15_000, "me")
+    return Desk(redis, scripts)

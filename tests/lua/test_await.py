@@ -1,0 +1,72 @@
+"""Asking how a task ended, forgetting it, and telling where it stands."""
+
+import pytest
+
+
+def pairs(flat):
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def test_the_record_of_a_task_that_has_ended_is_the_answer(desk, scripts):
+    desk.redis.hset("{streamq}:task:a", mapping={"state": "SUCCESS", "result": "5"})
+
+    assert pairs(scripts("await", "a", "one")) == {"state": "SUCCESS", "result": "5"}
+    assert "waiters" not in desk.record("a")
+
+
+def test_who_asks_about_a_waiting_task_is_noted_once(desk, scripts):
+    desk.add("a")
+
+    answers = [scripts("await", "a", name) for name in ("one", "two", "one")]
+
+    assert answers == [["state", "QUEUED"]] * 3
+    assert desk.record("a")["waiters"] == "one two"
+    assert desk.redis.pttl("{streamq}:task:a") == -1
+
+
+def test_a_wish_for_an_unknown_task_expires(desk, scripts):
+    assert scripts("await", "a", "one") == []
+
+    assert desk.record("a") == {"waiters": "one"}
+    assert 0 < desk.redis.pttl("{streamq}:task:a") <= 60_000
+
+
+def test_the_copies_of_a_message_are_an_answer(desk, scripts):
+    desk.redis.hset("{streamq}:task:a", mapping={"state": "QUEUED", "copies": "mail:post"})
+
+    assert pairs(scripts("await", "a", "one"))["copies"] == "mail:post"
+
+
+def test_forgetting_ends_the_waits(desk, scripts):
+    desk.add("a")
+    scripts("await", "a", "one")
+
+    assert scripts("forget", "a") == 1
+    assert scripts("forget", "a") == 0
+
+    ((_, news),) = desk.redis.xrange("{streamq}:reply:one")
+    assert news == {"id": "a"}
+    assert desk.record("a") == {}
+
+
+def test_progress_is_written_with_what_there_is_to_know(desk, scripts):
+    desk.add("a")
+
+    assert scripts("progress", "a", "PROGRESS", "{}", "msgpack") == 1
+    assert desk.record("a")["meta_content_type"] == "msgpack"
+    assert scripts("progress", "a", "HALF", "[]", "") == 1
+
+    assert desk.record("a") == {"state": "HALF", "meta": "[]"}
+
+
+@pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED"])
+def test_progress_does_not_reopen_what_has_ended(desk, scripts, state):
+    desk.redis.hset("{streamq}:task:a", "state", state)
+
+    assert scripts("progress", "a", "PROGRESS", "{}", "") == 0
+    assert desk.record("a") == {"state": state}
+
+
+def test_progress_of_a_task_without_a_record_writes_nothing(desk, scripts):
+    assert scripts("progress", "a", "PROGRESS", "{}", "") == 0
+    assert desk.record("a") == {}

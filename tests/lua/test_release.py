@@ -1,0 +1,61 @@
+"""Handing back, straight at Redis."""
+
+import pytest
+from redis.exceptions import ResponseError
+
+
+def test_messages_go_to_the_front_in_their_order(desk, scripts):
+    entries = [desk.take(id) for id in "abc"]
+
+    pairs = [part for entry in entries for part in ("mail", entry)]
+    assert scripts("release", "me", *pairs) == 3
+
+    assert [fields["id"] for fields in desk.waiting()] == ["a", "b", "c"]
+    assert "crashes" not in desk.waiting()[0]
+    assert (desk.pending(), desk.waiting("mail")) == (0, [])
+
+
+def test_of_a_priority_level_they_go_to_the_front_of_the_queue(desk, scripts):
+    desk.redis.xgroup_create("{streamq}:queue:mail:p9", "workers", "0", mkstream=True)
+    entry = desk.take("a", "mail:p9")
+
+    scripts("release", "me", "mail:p9", entry)
+
+    assert [fields["id"] for fields in desk.waiting()] == ["a"]
+
+
+def test_only_what_the_consumer_holds_is_handed_back(desk, scripts):
+    mine = desk.take("a")
+    waiting = desk.add("b")
+    scripts("register", 1000, "other")
+
+    assert scripts("release", "other", "mail", mine, "mail", waiting, "mail", "1-1") == 0
+
+    assert desk.waiting() == []
+    assert desk.pending() == 1
+
+
+def test_handing_back_twice_makes_no_second_copy(desk, scripts):
+    entry = desk.take("a")
+
+    assert scripts("release", "me", "mail", entry) == 1
+    assert scripts("release", "me", "mail", entry) == 0
+    assert len(desk.waiting()) == 1
+
+
+def test_a_task_that_had_started_waits_again(desk, scripts):
+    entry = desk.take("a")
+    scripts("start", "me", "a")
+
+    scripts("release", "me", "mail", entry)
+
+    assert desk.record("a") == {"state": "QUEUED"}
+
+
+def test_a_consumer_without_a_lease_hands_nothing_back(desk, scripts):
+    entry = desk.take("a")
+    desk.redis.zrem("{streamq}:leases", "me")
+
+    with pytest.raises(ResponseError, match=r"^FENCED me"):
+        scripts("release", "me", "mail", entry)
+    assert desk.pending() == 1

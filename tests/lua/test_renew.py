@@ -1,0 +1,44 @@
+"""Leases: taken, renewed, and lost for good."""
+
+import time
+
+
+def test_a_lease_ends_by_the_servers_clock(desk, scripts):
+    now = scripts("register", 15_000, "a", "b")
+
+    assert abs(now - time.time() * 1000) < 5000
+    deadlines = dict(desk.redis.zrange("{streamq}:leases", 0, -1, withscores=True))
+    assert (deadlines["a"], deadlines["b"]) == (now + 15_000, now + 15_000)
+
+
+def test_renewing_moves_the_deadline(desk, scripts):
+    desk.redis.zadd("{streamq}:leases", {"me": 5})
+
+    assert scripts("renew", "node", 15_000, 1, "me", "pid", "7") == []
+
+    assert desk.redis.zscore("{streamq}:leases", "me") > 15_000
+
+
+def test_a_lost_lease_is_not_given_back_but_told(desk, scripts):
+    assert scripts("renew", "node", 15_000, 2, "me", "gone", "pid", "7") == ["gone"]
+
+    assert desk.redis.zscore("{streamq}:leases", "gone") is None
+
+
+def test_the_worker_is_described_until_it_is_silent_for_long(desk, scripts):
+    scripts("renew", "node", 10_000, 0, "pid", "7", "runner:1", "idle")
+    scripts("renew", "node", 10_000, 0, "pid", "7", "runner:2", "idle")
+
+    described = desk.redis.hgetall("{streamq}:worker:node")
+    assert described.pop("seen").isdigit()
+    assert described == {"pid": "7", "runner:2": "idle"}
+    assert 10_000 < desk.redis.pttl("{streamq}:worker:node") <= 30_000
+    assert desk.redis.zrange("{streamq}:workers", 0, -1) == ["node"]
+
+
+def test_workers_that_fell_silent_are_no_longer_listed(desk, scripts):
+    desk.redis.zadd("{streamq}:workers", {"old": 5})
+
+    scripts("renew", "node", 10_000, 0, "pid", "7")
+
+    assert desk.redis.zrange("{streamq}:workers", 0, -1) == ["node"]
