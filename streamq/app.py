@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
-from streamq import bundled
 from streamq.bulk import Bulk
+from streamq.bundled import ensure
 from streamq.codec import encode_json
 from streamq.config import Config
 from streamq.context import Running
@@ -135,7 +135,7 @@ class App:
     @cached_property
     def url(self) -> str:
         """The URL of Redis: of the configuration, or of the bundled server."""
-        return self.conf.url or bundled.ensure().url
+        return self.conf.url or ensure().url
 
     def close(self) -> None:
         """Close the app's connections; they open again when they are needed."""

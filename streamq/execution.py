@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
-from streamq import codec
+from streamq.codec import decode_json, encode_json, find_serializer
 from streamq.config import Config
 from streamq.context import Request, Running, current
 from streamq.errors import (
@@ -171,8 +171,8 @@ class Execution:
         """Decode args and kwargs; DecodeError if they are not a list and a mapping."""
         raw_args, raw_kwargs = fields.get(b"args", b"[]"), fields.get(b"kwargs", b"{}")
         if b"content_type" not in fields and b"compression" not in fields and self.json_accepted:
-            args = codec.decode_json(raw_args)
-            kwargs = {} if raw_kwargs == b"{}" else codec.decode_json(raw_kwargs)
+            args = decode_json(raw_args)
+            kwargs = {} if raw_kwargs == b"{}" else decode_json(raw_kwargs)
         else:
             content = as_text(fields.get(b"content_type"), "content_type")
             compression = as_text(fields.get(b"compression"), "compression")
@@ -204,7 +204,7 @@ class Execution:
             return Outcome(delivery, b"SUCCESS", (b"runtime", runtime), expires=manner.expires)
         try:
             if self.plain:
-                data = codec.encode_json(value)
+                data = encode_json(value)
                 if len(data) > self.results.limit:
                     data = self.results.write(value, "json", None, "the result")
             else:
@@ -264,7 +264,7 @@ class Execution:
         """What the record says of how its result was written; nothing for plain JSON."""
         found: list[bytes] = []
         if self.serializer != "json":
-            content = codec.find_serializer(self.serializer).content_type
+            content = find_serializer(self.serializer).content_type
             found += [b"content_type", content.encode()]
         if self.compression is not None:
             found += [b"compression", self.compression.encode()]
@@ -298,7 +298,7 @@ def request_of(delivery: Delivery, args: Any, kwargs: dict[str, Any], hostname: 
         return fields[name].decode(errors="replace") if name in fields else None
 
     try:
-        headers = codec.decode_json(fields.get("headers", b"{}"))
+        headers = decode_json(fields.get("headers", b"{}"))
     except DecodeError:
         headers = {}
     return Request(

@@ -9,7 +9,7 @@ import traceback as tracebacks
 from collections.abc import Mapping
 from typing import Any
 
-from streamq import codec
+from streamq.codec import decode_json, encode_json
 from streamq.errors import EncodeError, StreamqError, TaskError
 
 #: What is kept of a message and of a traceback, in characters.
@@ -36,7 +36,7 @@ def describe(error: BaseException, *, skip: int = 0) -> dict[str, bytes]:
         "traceback": trace_of(error, trace).encode(errors="backslashreplace"),
     }
     try:
-        arguments = codec.encode_json(list(error.args))
+        arguments = encode_json(list(error.args))
     except EncodeError:
         return fields
     if len(arguments) <= LONGEST_MESSAGE:
@@ -96,7 +96,7 @@ def revived(name: str, message: str, arguments: bytes | None) -> Exception | Non
         return None
     maker = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     try:
-        values = codec.decode_json(arguments) if arguments is not None else [message]
+        values = decode_json(arguments) if arguments is not None else [message]
         error = maker.__new__(cls, *values)
         error.args = tuple(values)
     except Exception:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from streamq import codec
+from streamq.codec import allowed, decode, decode_json, encode
 from streamq.compression import compress, decompress
 from streamq.errors import DecodeError, EncodeError
 
@@ -24,7 +24,7 @@ class Payloads:
 
     def write(self, value: Any, serializer: str, compression: str | None, what: str) -> bytes:
         """Encode a value; raise EncodeError if it does not fit."""
-        data = codec.encode(value, serializer)
+        data = encode(value, serializer)
         if compression is not None:
             data = compress(data, compression)
         if len(data) > self.limit:
@@ -44,14 +44,14 @@ class Payloads:
         Raises DecodeError for bytes that are not what they claim.
         """
         if content_type is not None:
-            codec.allowed(content_type, self.accept)
+            allowed(content_type, self.accept)
         elif "json" not in self.accept:
-            codec.allowed("json", self.accept)
+            allowed("json", self.accept)
         if compression is not None:
             data = decompress(data, compression, self.decompressed_limit, self.ratio)
         if content_type is None:
-            return codec.decode_json(data)
-        return codec.decode(data, content_type)
+            return decode_json(data)
+        return decode(data, content_type)
 
 
 def as_text(data: bytes | None, what: str) -> str | None:

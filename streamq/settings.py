@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streamq import units
+import streamq.units as units
 from streamq.celery_names import explain_foreign
 from streamq.errors import ConfigError
 from streamq.routing import check_name

@@ -29,9 +29,7 @@ WORTH_SAYING = 0.03
 class Watch:
     """A thread that looks at the desk every few milliseconds while tasks run."""
 
-    def __init__(
-        self, desk: Desk, *, fenced: Callable[[], None], slow: Callable[[], None]
-    ) -> None:
+    def __init__(self, desk: Desk, *, fenced: Callable[[], None], slow: Callable[[], None]) -> None:
         self.desk = desk
         self.fenced = fenced
         self.slow = slow
