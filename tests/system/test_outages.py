@@ -1,0 +1,242 @@
+"""Redis goes away, forgets or hangs up: producers and workers go on by themselves."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+
+import pytest
+
+TASKS = """
+@app.task
+def work(number):
+    note(number)
+    return number
+"""
+
+#: Enqueues numbers until the file `enough` is there, noting each id that was accepted.
+PRODUCER = """
+    import os, time
+    from tasks import HERE, work
+
+    accepted = open(HERE / "accepted", "a", buffering=1)
+    number = 0
+    while not (HERE / "enough").exists():
+        result = work.enqueue(number)
+        accepted.write(f"{result.id} {number}\\n")
+        number += 1
+        time.sleep(0.001)
+    print(number)
+"""
+
+
+class Load:
+    """A producer in a process of its own, and workers."""
+
+    def __init__(self, site, flags=("-c", 2)):
+        site.write(TASKS)
+        self.site = site
+        self.workers = [site.worker(*flags)]
+        self.producer = site.python(PRODUCER)
+        self.flows()
+
+    def accepted(self):
+        path = self.site.folder / "accepted"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.split() for line in lines if line.count(" ") == 1]
+
+    def flows(self):
+        """Wait until new tasks are accepted and run."""
+        accepted, ran = len(self.accepted()), len(self.site.notes())
+        self.site.until(lambda: len(self.accepted()) > accepted + 20, "tasks are accepted")
+        self.site.until(lambda: len(self.site.notes()) > ran + 20, "tasks run")
+
+    def end(self):
+        """Stop producing; every task that was accepted must have run and have its result."""
+        (self.site.folder / "enough").touch()
+        out, err = self.producer.communicate(timeout=60)
+        accepted = self.accepted()
+        assert (int(out), err.decode()) == (len(accepted), "")
+        self.site.drained()
+        ran = set(self.site.notes())
+        assert [number for _, number in accepted if number not in ran] == []
+        states = [
+            self.site.redis.hmget(f"{{streamq}}:task:{id}", "state", "result") for id, _ in accepted
+        ]
+        assert [
+            state
+            for state, (_, number) in zip(states, accepted, strict=True)
+            if state != ["SUCCESS", number]
+        ] == []
+        self.site.at_rest()
+        assert [worker.stop() for worker in self.workers] == [0] * len(self.workers)
+
+
+PREFORK, GEVENT = ("-c", 2), ("-P", "gevent", "--processes", 2, "-c", 20)
+POOLS = [
+    pytest.param(PREFORK, id="prefork"),
+    pytest.param(GEVENT, id="gevent", marks=pytest.mark.slow),
+]
+BOTH_POOLS = [pytest.param(PREFORK, id="prefork"), pytest.param(GEVENT, id="gevent")]
+
+
+@pytest.fixture(params=POOLS)
+def load(request, site):
+    return Load(site, request.param)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_restart_of_the_server_loses_nothing(load, server, number):
+    if number == signal.SIGKILL:
+        server.write_through()
+    for _ in range(2):
+        server.restart(number, down=0.2)
+        load.flows()
+
+    load.end()
+
+
+def test_a_server_that_forgets_its_scripts_is_given_them_again(load, server):
+    for _ in range(20):
+        server.client.script_flush()
+        time.sleep(0.02)
+    load.flows()
+
+    load.end()
+
+
+@pytest.mark.parametrize("load", BOTH_POOLS, indirect=True)
+def test_killed_connections_are_made_again(load, server):
+    for _ in range(15):
+        server.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        time.sleep(0.1)
+    load.flows()
+
+    load.end()
+
+
+@pytest.mark.parametrize("flags", BOTH_POOLS)
+def test_connections_killed_under_early_tasks_make_none_run_twice(site, server, flags):
+    site.write(TASKS)
+    site.worker(*flags)
+    results = site.send_many("work", 1500, acks_late=False)
+
+    while site.held():
+        server.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        time.sleep(0.1)
+
+    site.drained()
+    assert Counter(site.states(results)) == {("SUCCESS", None): 1500}
+    assert max(Counter(site.notes()).values()) == 1
+    site.at_rest()
+
+
+def test_a_worker_serves_a_server_that_lost_everything(load, server):
+    for _ in range(3):
+        server.client.flushall()
+        load.flows()
+
+    (load.site.folder / "enough").touch()
+    load.producer.communicate(timeout=60)
+    assert load.site.send("work", 1_000_000).get(timeout=20) == 1_000_000
+    assert [worker.stop() for worker in load.workers] == [0]
+
+
+@pytest.mark.parametrize("flags", POOLS)
+def test_an_idle_worker_serves_a_server_that_lost_everything(site, server, flags):
+    site.write(TASKS)
+    site.worker(*flags)
+    assert site.send("work", 1).get(timeout=10) == 1
+
+    server.client.flushall()
+
+    assert [site.send("work", number).get(timeout=20) for number in range(20)] == list(range(20))
+    site.drained()
+
+
+@pytest.mark.parametrize("flags", POOLS)
+def test_a_message_that_a_dead_connection_took_is_found_again(site, server, flags):
+    site.write(TASKS)
+    site.env["STREAMQ_LEASE"] = "1s"
+    site.worker(*flags[:-1], 1)
+    until_idle = site.send("work", 0)
+    assert until_idle.get(timeout=10) == 0
+    consumer = server.client.zrange("{streamq}:leases", 0, 0)[0]
+    stream = "{streamq}:queue:default"
+    lost = 0
+    while not lost:
+        result = site.send("work", 7)
+        lost = len(server.client.xreadgroup("workers", consumer, {stream: ">"}, count=1) or [])
+
+    assert result.get(timeout=25) == 7
+    site.at_rest()
+
+
+MIXED = """
+news = Exchange("news", type="fanout")
+app.queues = [Queue("left", news, max_priority=3), Queue("right", news), Queue("default")]
+
+@app.task(bind=True)
+def work(self, number):
+    note(f"{self.request.queue}:{number}")
+    time.sleep(0.002 * (number % 5))
+    return number
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("flags", BOTH_POOLS)
+@pytest.mark.parametrize("acks_late", [True, False], ids=["late", "early"])
+def test_everything_at_once_loses_nothing(site, server, flags, acks_late):
+    site.write(MIXED)
+    server.write_through()
+    worker = site.worker(*flags)
+    chance = random.Random(7)
+    options = {"acks_late": acks_late, "max_deliveries": 1000}
+    results, killed = [], 0
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        results += site.send_many("work", 50, exchange="news", **options)
+        results += site.send_many("work", 50, priority=5, **options)
+        match chance.randrange(6):
+            case 0:
+                server.restart(chance.choice([signal.SIGTERM, signal.SIGKILL]))
+            case 1:
+                server.client.script_flush()
+            case 2:
+                server.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            case _:
+                if runners := worker.runners():
+                    os.kill(chance.choice(runners), signal.SIGKILL)
+                    killed += 1
+        time.sleep(chance.uniform(0, 0.3))
+    site.drained(120)
+
+    tasks = [each for result in results for each in result.copies.values() or [result]]
+    states = Counter(site.states(tasks))
+    lost = states.pop(("FAILURE", "streamq.errors.WorkerLost"), 0)
+    assert set(states) == {("SUCCESS", None)}
+    assert lost + states[("SUCCESS", None)] == len(tasks)
+    at_a_time = 1 if flags == PREFORK else 20
+    assert lost <= (0 if acks_late else killed * (at_a_time + 5))
+    runs = Counter(site.notes())
+    if not acks_late:
+        assert sum(runs.values()) <= len(tasks)
+    else:
+        assert sum(runs.values()) >= len(tasks)
+    site.at_rest()
+    assert worker.stop() == 0
+
+
+def test_a_worker_stops_although_the_server_is_gone(site, server):
+    site.write(TASKS)
+    site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "1s"
+    site.env["STREAMQ_LEASE"] = "1s"
+    worker = site.worker("-c", 2)
+    server.stop(signal.SIGKILL)
+
+    worker.signal()
+
+    assert worker.wait(20) == 0
