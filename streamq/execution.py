@@ -16,7 +16,6 @@ from streamq.errors import (
     ConfigError,
     ContentDisallowed,
     DecodeError,
-    EncodeError,
     Ignore,
     Reject,
     StreamqError,
@@ -159,7 +158,7 @@ class Execution:
                 value = task.function(running, *args, **kwargs)
             else:
                 value = task.function(*args, **kwargs)
-        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        except BaseException as error:  # also sys.exit(): it is the task that fails, not we
             return self.raised(delivery, error, perf_counter() - began)
         finally:
             current.reset(token)
@@ -209,7 +208,7 @@ class Execution:
                     data = self.results.write(value, "json", None, "the result")
             else:
                 data = self.results.write(value, self.serializer, self.compression, "the result")
-        except EncodeError as error:
+        except Exception as error:  # a class of the task's may raise whatever it likes
             return self.raised(delivery, error, seconds)
         return Outcome(
             delivery,
@@ -223,15 +222,17 @@ class Execution:
         manner = delivery.manner
         assert manner is not None
         expires = self.life(delivery, manner)
-        if isinstance(error, Ignore):
+        if issubclass(type(error), Ignore):
             return Outcome(delivery, b"", (), expires=expires if delivery.keep else b"0")
-        if isinstance(error, Reject) and error.requeue and not delivery.early:
+        rejected = issubclass(type(error), Reject)
+        if rejected and getattr(error, "requeue", False) and not delivery.early:
             return Outcome(delivery, b"", (), release=True)
-        fields = flat(describe(error, skip=1), runtime=b"%.6f" % seconds)
-        reason = b"rejected" if isinstance(error, Reject) else b""
+        about = describe(error, skip=1)
+        fields = flat(about, runtime=b"%.6f" % seconds)
+        reason = b"rejected" if rejected else b""
         state = b"FAILURE" if delivery.keep else b""
-        if reason:
-            fields = (*fields, b"reason", str(error).encode() or b"rejected")
+        if rejected:
+            fields = (*fields, b"reason", about["error"] or b"rejected")
         return Outcome(delivery, state, fields, expires=expires, reason=reason)
 
     def unknown(self, delivery: Delivery) -> Outcome:

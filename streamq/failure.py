@@ -26,7 +26,18 @@ class RemoteTraceback(StreamqError):
 
 
 def describe(error: BaseException, *, skip: int = 0) -> dict[str, bytes]:
-    """Write an exception as fields of a record; ``skip`` frames of our own are left out."""
+    """Write an exception as fields of a record; ``skip`` frames of our own are left out.
+
+    Never raises, whatever the class of the exception does.
+    """
+    try:
+        return described(error, skip)
+    except Exception as failed:
+        kind = type(error).__name__
+        return simple(kind, f"<{kind}; describing it raised {type(failed).__name__}>")
+
+
+def described(error: BaseException, skip: int) -> dict[str, bytes]:
     trace = error.__traceback__
     for _ in range(skip):
         trace = trace.tb_next if trace is not None and trace.tb_next else trace

@@ -83,6 +83,11 @@ class Task(Generic[P, R]):
         sender: Sender,
         options: Mapping[str, Any],
     ) -> None:
+        if inspect.iscoroutinefunction(function):
+            raise ConfigError(
+                f"not in this version: the task {name} is an async function",
+                advice=["call asyncio.run(…) inside a plain function"],
+            )
         update_wrapper(self, function)
         self.function = function
         self.name = name

