@@ -70,3 +70,14 @@ def test_an_unknown_queue_takes_the_long_way(push, redis, keys):
 def test_without_keep_there_is_no_record(push, redis, keys):
     push(1, keep=0)
     assert redis.exists(keys.task("a1")) == 0
+
+
+def test_what_was_not_taken_leaves_the_lane_as_it_was(push, redis, keys):
+    push(1)
+    before = redis.get(keys.lane("lane"))
+    assert push(2, queue="nowhere") == ""
+    assert redis.get(keys.lane("lane")) == before
+    with pytest.raises(ResponseError, match="STALE"):
+        push(0, id="late")
+    assert redis.get(keys.lane("lane")) == before
+    assert push(2, id="a2") == "mail"
