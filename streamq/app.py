@@ -142,6 +142,11 @@ class App:
         if "store" in vars(self):
             self.store.close()
 
+    async def aclose(self) -> None:
+        """Close what the app opened in the running event loop."""
+        if "store" in vars(self):
+            await self.store.asyncio.aclose()
+
     def declare(self, exchanges: Sequence[Exchange] = ()) -> None:
         """Declare this app's queues, exchanges and bindings in Redis."""
         self.store.topology.declare(self.declared, exchanges)

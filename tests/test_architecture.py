@@ -26,8 +26,9 @@ LAYERS: Mapping[str, str] = {
         "options context failure payload settings config"
     ),
     "redis": (
-        "store store.keys store.scripts store.lending store.connection store.client store.publisher "
-        "store.topology store.waiting store.aio store.results store.recovery store.store store.*"
+        "store store.keys store.scripts store.lending store.connection store.client "
+        "store.publisher store.topology store.waiting store.aio store.results "
+        "store.recovery store.store store.*"
     ),
     "server": "bundled bundled.*",
     "tasks": "result tasks registry plans execution bulk local",

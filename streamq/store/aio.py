@@ -35,6 +35,9 @@ from streamq.units import mask_url
 
 AWAIT = load("await")
 
+#: Connections of one event loop: its lanes, the reader of its replies, and some to ask with.
+CONNECTIONS = LANES + 2
+
 #: Seconds before Redis is asked again after it was lost.
 PAUSE = 0.2
 #: Earlier than any monotonic time.
@@ -64,7 +67,8 @@ class AsyncStore:
         if self.loop is loop:
             return
         self.loop = loop
-        self.redis = redis.asyncio.Redis.from_url(
+        # A pool that lets callers wait: any number of tasks may send and wait at once.
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
             self.url,
             protocol=2,
             decode_responses=False,
@@ -72,8 +76,10 @@ class AsyncStore:
             socket_timeout=None,
             socket_connect_timeout=ANSWER_TIMEOUT,
             client_name="streamq:asyncio",
-            max_connections=LANES + 2,
+            max_connections=CONNECTIONS,
+            timeout=None,
         )
+        self.redis = redis.asyncio.Redis.from_pool(pool)
         # Replies are taken as they came: redis-py's own shapes differ by command and version.
         self.redis.response_callbacks.clear()
         self.lanes: asyncio.Queue[Lane] = asyncio.Queue()
@@ -84,6 +90,12 @@ class AsyncStore:
         #: Who waits for a task, and since when; NEVER if its record was seen.
         self.waiting: dict[str, dict[asyncio.Future[Record], float]] = {}
         self.reader: asyncio.Task[None] | None = None
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop; the next use opens new ones."""
+        if self.loop is asyncio.get_running_loop():
+            self.loop = None
+            await self.redis.aclose()
 
     async def ask(self, *command: Any, timeout: float = ANSWER_TIMEOUT) -> Any:
         """Send one command and return its raw reply, with errors in our words."""

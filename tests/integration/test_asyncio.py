@@ -22,7 +22,7 @@ def run(app, main):
         try:
             return await main
         finally:
-            await app.store.asyncio.redis.aclose()
+            await app.aclose()
 
     return asyncio.run(tidy())
 
