@@ -72,5 +72,7 @@ def runtime(outcome: Outcome) -> str:
     for place in range(0, len(fields), 2):
         if fields[place] == b"runtime":
             seconds = float(fields[place + 1])
+            if seconds < 0.001:
+                return f"{seconds * 1e6:.0f} µs"
             return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
     return "no time"

@@ -1,5 +1,6 @@
 """What a worker tells about itself: who it is, what it reads, what it is busy with."""
 
+import logging
 import os
 import platform
 import socket
@@ -11,6 +12,8 @@ import streamq
 from streamq.store.client import Client
 from streamq.store.keys import Keys
 from streamq.worker.children import Child
+
+logger = logging.getLogger("streamq.worker")
 
 #: Running tasks that are named; the rest are counted.
 MOST_NAMED = 20
@@ -28,6 +31,41 @@ def node_name(pattern: str, host: str | None = None) -> str:
         rest = rest[2:] if sign in signs else rest[1:]
     found = found if "@" in found else f"{found}@{full}"
     return found.replace(":", "-").replace("{", "(").replace("}", ")")
+
+
+def own_name(node: str, client: Client, keys: Keys, *, given: bool) -> str:
+    """The name of this worker: another one if a living worker has it already.
+
+    A name that somebody chose (``given``) is kept; then both are seen as one, and the log
+    says so.
+    """
+    name, _, host = node.partition("@")
+    for number in range(1, 1000):
+        candidate = node if number == 1 else f"{name}-{number}@{host}"
+        described = client.ask("HMGET", keys.worker(candidate), "host", "pid")
+        if not lives(*described):
+            return candidate
+        if given:
+            logger.warning(
+                "another worker is named %s; its state and ours replace each other", node
+            )
+            return node
+    return node
+
+
+def lives(host: bytes | None, pid: bytes | None) -> bool:
+    """Whether the worker that described itself so may still be running."""
+    if host is None or pid is None:
+        return False
+    if host.decode(errors="replace") != socket.gethostname():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from streamq.worker.assignment import Assignment
 from streamq.worker.banner import banner
 from streamq.worker.children import Nursery
 from streamq.worker.logs import set_up_logging
-from streamq.worker.presence import Presence, node_name
+from streamq.worker.presence import Presence, node_name, own_name
 from streamq.worker.runner import work
 from streamq.worker.supervisor import Supervisor
 
@@ -47,7 +47,8 @@ def start_worker(
     set_up_logging(conf.log_level, conf.log_format)
     app.import_tasks()
     sources = declare(app, chosen_queues(app, exclude))
-    node = node_name(conf.worker_name)
+    given = conf.origin("worker_name") != "default"
+    node = own_name(node_name(conf.worker_name), app.store.client, app.store.keys, given=given)
     folder = workplace()
     try:
         print(banner(found, node, sources), file=sys.stderr, flush=True)
