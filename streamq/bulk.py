@@ -70,8 +70,8 @@ class Bulk:
                         self.land(lane)
                     if chunk is None:
                         return self.results
-                    self.publisher.begin(lane, chunk.publications)
                     self.flying = chunk
+                    self.publisher.begin(lane, chunk.publications)
         except Exception as error:  # also what the caller's generator raises
             raise self.stopped(error) from error
 

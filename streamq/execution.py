@@ -30,6 +30,9 @@ from streamq.tasks import Task
 #: What pickle carries has its types already; annotations have nothing to turn back.
 PICKLED = b"application/x-python-serialize"
 
+#: Digits of the milliseconds that a record may be kept: more, and Redis refuses.
+LONGEST_LIFE = 15
+
 #: Called with the request, a state and what to know about it.
 Tell = Callable[[Request, str, Any], None]
 
@@ -47,7 +50,7 @@ class Delivery:
         self.id = id if id is not None else own_id(self.queue, entry.decode()).encode()
         self.manner: Manner | None = None
         self.early = False
-        self.keep = b"ignore_result" not in fields
+        self.keep = fields.get(b"ignore_result") != b"1"
 
     @property
     def queue(self) -> str:
@@ -259,7 +262,8 @@ class Execution:
     def life(self, delivery: Delivery, manner: Manner) -> bytes:
         """Milliseconds that the record is kept."""
         asked = delivery.fields.get(b"result_expires")
-        return asked if asked is not None and asked.isdigit() else manner.expires
+        fits = asked is not None and asked.isdigit() and len(asked) <= LONGEST_LIFE
+        return asked if asked is not None and fits else manner.expires
 
     def result_encoding(self) -> tuple[bytes, ...]:
         """What the record says of how its result was written; nothing for plain JSON."""

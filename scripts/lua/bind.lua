@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Bind a queue or an exchange to an exchange.
 --
 -- KEYS  root of the namespace

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Declare an exchange.  Its type can never change; its alternate is the newest one declared.
 --
 -- KEYS  root of the namespace

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Declare a queue, with a consumer group on each of its streams.  The newest settings count.
 --
 -- KEYS  root of the namespace

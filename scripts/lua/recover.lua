@@ -86,6 +86,14 @@ local function move(stream, entry)
     take(stream, entry)
     return
   end
+  if too_large(fields) then
+    local queue, id = queue_of(stream), id_of(stream, entry, fields)
+    bury(queue, id, fields, 'too many fields', consumer, reason, limits)
+    fail(id, fields, queue)
+    take(stream, entry)
+    buried = buried + 1
+    return
+  end
   if not (charge and running[stream .. ' ' .. entry]) then
     return requeue(stream, entry, fields)
   end

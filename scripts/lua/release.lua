@@ -20,7 +20,7 @@ for at = 2, #ARGV, 2 do
   local stream, entry = ARGV[at], ARGV[at + 1]
   local fields = fields_of(stream, entry)
   local pending = redis.call('XPENDING', key_of('queue', stream), 'workers', entry, entry, 1, consumer)
-  if fields and pending[1] then
+  if fields and pending[1] and not too_large(fields) then
     give_back(stream, entry, fields)
     released = released + 1
   end

@@ -5,6 +5,7 @@ standard library was patched before this module was imported.
 """
 
 from collections.abc import Callable
+from socket import SHUT_RDWR
 from time import perf_counter
 
 import gevent
@@ -98,8 +99,12 @@ class Greenlets:
         """
         self.stopping = True
         self.room.set()
-        if self.reader is not None and self.idle:
-            self.reader.kill(block=False)
+        socket = self.reading.connection.socket
+        if self.idle and socket is not None:
+            socket.shutdown(SHUT_RDWR)
+
+    def skip_turn(self) -> None:
+        """Nothing to skip: a process with many greenlets always reads by itself."""
 
     def run(self) -> None:
         """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
@@ -141,7 +146,12 @@ class Greenlets:
             except (BrokerUnavailable, Refused) as error:
                 self.idle, self.desk.broken = False, True
                 self.reading.connection.drop()
-                gevent.sleep(self.pauses.next(error))
+                if not self.told_to_stop():
+                    gevent.sleep(self.pauses.next(error))
+
+    def told_to_stop(self) -> bool:
+        """Whether ``stop`` was called meanwhile: it breaks the connection of the reader."""
+        return self.stopping
 
     def wanted(self) -> int:
         """How many messages can be started now, or as tasks end within ``AHEAD``."""

@@ -60,6 +60,10 @@ class Solo:
             os.write(self.rope, b".")
         self.turns.interrupt()
 
+    def skip_turn(self) -> None:
+        """Read without waiting for the turn, once.  For signal handlers."""
+        self.turns.skip()
+
     def run(self) -> None:
         """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
         self.persist(self.desk.open)

@@ -76,6 +76,15 @@ class Desk:
         """Settle what has finished, and read, in one round trip."""
         with self.lock:
             self.repair_if_mine()
+            self.settle(read)
+
+    def settle(self, read: tuple[Any, ...] | None = None) -> None:
+        """The same without looking for what may have been lost.
+
+        For the one who looks after the desk: while a message is on its way from *unstarted*
+        to *running*, only who carries it may compare what we hold with what Redis says.
+        """
+        with self.lock:
             settlement = self.next_settlement()
             commands = [self.consumer.settle_command(settlement)] if settlement else []
             if read is not None:
@@ -88,7 +97,7 @@ class Desk:
             if settlement is not None:
                 self.settled(settlement, replies.pop())
             if self.finished and read is None:
-                self.exchange()
+                self.settle()
 
     def block(self, seconds: float) -> None:
         """Settle, and send a read that waits for one message; ``arrived`` must follow."""

@@ -7,6 +7,7 @@ it costs a runner less than a microsecond and survives any death of it.
 
 import mmap
 import os
+import shutil
 import struct
 import tempfile
 import time
@@ -20,6 +21,9 @@ SIZE = 48
 #: and whether its supervisor has handed back what it had not started.
 HEAD = struct.Struct("<QQQ")
 TAKEN = 16
+
+#: How the folders of workers are named, before the pid.
+FOLDER = "streamq-worker-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,5 +117,12 @@ class Board:
 
 
 def workplace() -> Path:
-    """A folder for the files that the processes of one worker share."""
-    return Path(tempfile.mkdtemp(prefix="streamq-worker-"))
+    """A folder for the files that the processes of one worker share.
+
+    Its name holds our pid: what a worker that was killed left behind is removed here.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
+        owner = folder.name.removeprefix(FOLDER).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))

@@ -22,6 +22,7 @@ class Turns:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self.waiting = False
         self.mine = False
+        self.skipped = False
 
     def take_at_once(self) -> bool:
         """Take the turn if nobody has it."""
@@ -32,7 +33,10 @@ class Turns:
         return self.mine
 
     def take(self) -> bool:
-        """Wait for the turn and keep it until ``pass_on``; False if a signal ended the wait."""
+        """Wait for the turn and keep it until ``pass_on``; False if a signal ended the wait.
+
+        True, without the turn, after ``skip``.
+        """
         try:
             self.waiting = True
             fcntl.lockf(self.descriptor, fcntl.LOCK_EX)
@@ -40,7 +44,8 @@ class Turns:
         except Interrupted:
             self.waiting = False
             fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
-            return False
+            skipped, self.skipped = self.skipped, False
+            return skipped
         self.mine = True
         return True
 
@@ -49,6 +54,12 @@ class Turns:
         if self.mine:
             self.mine = False
             fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
+
+    def skip(self) -> None:
+        """Go on without the turn, once: its holder may be unable to pass it on."""
+        if self.waiting:
+            self.skipped = True
+        self.interrupt()
 
     def interrupt(self) -> None:
         """End the wait, if there is one.  For signal handlers."""

@@ -97,7 +97,7 @@ class Watch:
         self.slow()
         desk = self.desk
         if desk.finished or desk.unanswered is not None:
-            desk.exchange()
+            desk.settle()
         if desk.unstarted:
             count = desk.hand_back()
             logger.debug("%d messages handed back: the task before them takes long", count)

@@ -179,7 +179,7 @@ class AsyncStore:
                     await self.recheck()
                     checked = time.monotonic()
                 self.deliver(await self.ask(*read, self.last, timeout=LONGEST_BLOCK + BLOCK_MARGIN))
-            except BrokerUnavailable:
+            except (BrokerUnavailable, Refused):
                 await asyncio.sleep(PAUSE)
                 checked = NEVER
 

@@ -7,7 +7,7 @@ done.  Publishing and settling have connections of their own.
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from streamq.store.connection import Connection, Disconnected
+from streamq.store.connection import ANSWER_TIMEOUT, Connection, Disconnected
 from streamq.store.lending import Lending
 from streamq.store.scripts import Script
 
@@ -20,9 +20,11 @@ MOST = 4
 class Client:
     """A few connections; each is lent to one caller at a time."""
 
-    def __init__(self, url: str, *, name: str, most: int = MOST) -> None:
+    def __init__(
+        self, url: str, *, name: str, most: int = MOST, patience: float = ANSWER_TIMEOUT
+    ) -> None:
         self.url = url
-        self.connections = Lending(lambda: Connection(url, name=name), most)
+        self.connections = Lending(lambda: Connection(url, name=name, patience=patience), most)
 
     def run(self, act: Callable[[Connection], T]) -> T:
         """Do something on a connection; once more on a new one if an idle one was dead."""
@@ -30,8 +32,8 @@ class Client:
         was_open = connection.socket is not None
         try:
             return act(connection)
-        except Disconnected:
-            if not was_open:
+        except Disconnected as error:
+            if error.timed_out or not was_open:
                 raise
             return act(connection)
         finally:

@@ -58,6 +58,7 @@ class Disconnected(BrokerUnavailable):
     """The connection broke; ``sent`` says whether a command may have been executed."""
 
     sent = False
+    timed_out = False
 
 
 class Passing(BrokerUnavailable):
@@ -75,16 +76,21 @@ class Refused(StreamqError):
 class Connection:
     """A dedicated connection.  It has one user at a time, and is not shared with a child."""
 
-    def __init__(self, url: str, *, name: str = "streamq") -> None:
+    def __init__(
+        self, url: str, *, name: str = "streamq", patience: float = ANSWER_TIMEOUT
+    ) -> None:
         self.url = url
         self.name = name
+        self.patience = patience
+        #: Replies that were asked for and not read.
+        self.unread = 0
         self.socket: socket.socket | None = None
         self.reader: Any = None
         self.pid = 0
         self.timeout: float | None = None
         self.link: Any = None
 
-    def ask(self, *command: Any, timeout: float = ANSWER_TIMEOUT) -> Any:
+    def ask(self, *command: Any, timeout: float | None = None) -> Any:
         """Send one command and return its raw RESP2 reply."""
         self.send([command])
         return self.read(timeout)
@@ -118,20 +124,27 @@ class Connection:
 
     def send(self, commands: Iterable[tuple[Any, ...]]) -> None:
         """Write commands in one packet.  Their replies must be read, in order."""
-        packed = b"".join([hiredis.pack_command(command) for command in commands])
+        packed = [hiredis.pack_command(command) for command in commands]
+        if self.unread:  # whoever was interrupted left a reply that would answer us
+            self.drop()
         if self.socket is None or self.pid != os.getpid():
             self.connect()
         assert self.socket is not None
         try:
-            self.socket.sendall(packed)
+            self.unread = len(packed)
+            self.socket.sendall(b"".join(packed))
         except BaseException as error:
             self.interrupted(error)
 
-    def read(self, timeout: float = ANSWER_TIMEOUT, *, raising: bool = True) -> Any:
-        """Return the next reply; raise its error, or return it if not ``raising``."""
+    def read(self, timeout: float | None = None, *, raising: bool = True) -> Any:
+        """Return the next reply; raise its error, or return it if not ``raising``.
+
+        Waits for ``timeout`` seconds, else as long as the connection's ``patience``.
+        """
         reply = self.reader.gets() if self.reader else False
         if reply is False:
-            reply = self.receive(timeout)
+            reply = self.receive(self.patience if timeout is None else timeout)
+        self.unread -= 1
         if isinstance(reply, hiredis.ReplyError):
             error = meaning(str(reply))
             if raising:
@@ -218,11 +231,13 @@ class Connection:
             ],
         )
         lost.sent = sent
+        lost.timed_out = isinstance(error, TimeoutError)
         return lost
 
     def drop(self) -> None:
         """Close the connection; the next command opens a new one."""
         opened, self.socket, self.reader, self.link = self.socket, None, None, None
+        self.unread = 0
         if opened is not None:
             opened.close()
 

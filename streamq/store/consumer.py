@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from streamq.execution import Delivery, Outcome
-from streamq.store.connection import Connection, Refused
+from streamq.store.connection import Connection, Disconnected, Refused
 from streamq.store.keys import GROUP, Keys
 from streamq.store.scripts import Script, load
 
@@ -172,6 +172,9 @@ class Consumer:
         replies = [self.connection.read(timeout, raising=False) for _ in commands]
         for place, reply in enumerate(replies):
             if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
+                if last is not None:
+                    # Its answer would stand before ours: begin again on a new connection.
+                    raise Disconnected("Redis has forgotten the scripts")
                 script = SCRIPTS[commands[place][1]]
                 self.connection.ask("SCRIPT", "LOAD", script.text)
                 self.connection.send([commands[place]])

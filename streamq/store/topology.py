@@ -116,10 +116,12 @@ class Topology:
         Raises ConfigError if a worker of another protocol version works in this namespace.
         """
         key = self.keys.script(PUBLISH.name)
-        there = self.client.ask("HGET", key, "protocol")
-        if there is not None and there.decode() != PROTOCOL:
+        protocol, sha = self.client.ask("HMGET", key, "protocol", "sha")
+        if sha is not None and sha.decode() == PUBLISH.sha:
+            return
+        if protocol is not None and protocol.decode() != PROTOCOL:
             raise ConfigError(
-                f"this namespace is used with protocol {there.decode()}, this streamq speaks "
+                f"this namespace is used with protocol {protocol.decode()}, this streamq speaks "
                 f"{PROTOCOL}",
                 known={"key": key},
                 advice=["use the same version everywhere, or another namespace"],

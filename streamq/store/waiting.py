@@ -97,6 +97,7 @@ class Waits:
         self.reply = f"{self.pid}-{secrets.token_hex(6)}"
         self.last: bytes | str = "0"
         self.waiting: dict[str, list[Wait]] = {}
+        self.sleepers: set[Wait] = set()
         self.table = threading.Lock()
         self.lead = threading.Lock()
         self.connection = Connection(self.client.url, name="streamq:waiting")
@@ -150,16 +151,19 @@ class Waits:
                     self.listen(min(remaining, LONGEST_BLOCK))
                 finally:
                     self.lead.release()
+                    if wait.answers:
+                        self.hand_over()
             else:
-                wait.sleep(min(remaining, LONGEST_SLEEP))
+                self.sleepers.add(wait)
+                if self.lead.locked():  # else nobody would wake us
+                    wait.sleep(min(remaining, LONGEST_SLEEP))
+                self.sleepers.discard(wait)
         return wait.answers.popleft()
 
     def hand_over(self) -> None:
-        """Wake one of the other waits, so that somebody leads."""
-        with self.table:
-            for waits in self.waiting.values():
-                waits[0].wake()
-                return
+        """Wake one of those who sleep, so that somebody leads."""
+        for sleeper in list(self.sleepers)[:1]:
+            sleeper.wake()
 
     def listen(self, seconds: float) -> None:
         """Read the reply stream once, for everybody; or look at all records again."""

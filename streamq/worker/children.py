@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from streamq.runner.slots import Slots
 from streamq.worker.assignment import Assignment
@@ -27,6 +28,11 @@ class Child:
     slots: Slots
     process: subprocess.Popen[bytes] | None = None
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def sequential(self) -> bool:
+        """Whether it runs one task at a time: a forked runner does."""
+        return self.process is None
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; a process that is gone already is none of our concern."""
@@ -89,19 +95,22 @@ class Nursery:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            os._exit(self.in_child(assignment))
+            self.in_child(assignment)
         return Child(assignment.number, pid, assignment.consumer(pid), slots)
 
-    def in_child(self, assignment: Assignment) -> int:
-        """Never come back from here to the supervisor's code."""
+    def in_child(self, assignment: Assignment) -> NoReturn:
+        """Be a runner, and never come back from here to the supervisor's code."""
+        code = 1
         try:
-            return self.run_forked(assignment)
+            code = self.run_forked(assignment)
         except BaseException:
-            sys.excepthook(*sys.exc_info())
-            return 1
+            with contextlib.suppress(Exception):
+                sys.excepthook(*sys.exc_info())
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):  # a task may have closed it
+                    stream.flush()
+            os._exit(code)
 
     def execute(self, assignment: Assignment, slots: Slots) -> Child:
         """Start a runner as a program of its own."""

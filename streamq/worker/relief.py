@@ -8,7 +8,7 @@ for a moment, hands back what has not been started, leaves a mark, and lets it g
 import logging
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from streamq.runner.slots import Occupied
@@ -32,18 +32,19 @@ class Relief:
         self.streams = streams
         self.seen: dict[int, bytes] = {}
 
-    def look(self, children: Iterable[Child]) -> None:
+    def look(self, children: Sequence[Child]) -> None:
         """Relieve the runners whose task has been running for long.  Asks Redis once a task."""
         pids = {child.pid for child in children}
         self.seen = {pid: entry for pid, entry in self.seen.items() if pid in pids}
         for child in children:
             running = child.slots.running()
-            if len(running) == 1 and running[0].since > LONG:
+            if child.sequential and running and running[0].since > LONG:
                 task = running[0]
                 if self.seen.get(child.pid) != task.entry:
-                    self.seen[child.pid] = task.entry
+                    wake_one(children)
                     if self.behind(child, task):
                         self.relieve(child, task)
+                    self.seen[child.pid] = task.entry
 
     def behind(self, child: Child, task: Occupied) -> list[bytes]:
         """What the runner holds of the same stream and has read after the running message.
@@ -72,6 +73,14 @@ class Relief:
             )
         finally:
             child.signal(signal.SIGCONT)
+
+
+def wake_one(children: Sequence[Child]) -> None:
+    """Tell one idle runner not to wait for its turn: who has it may be unable to pass it on."""
+    for child in children:
+        if child.sequential and not child.slots.running():
+            child.signal(signal.SIGURG)
+            return
 
 
 def stands_still(pid: int) -> bool:

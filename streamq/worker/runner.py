@@ -58,6 +58,7 @@ def listen(pool: Any) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, lambda *_: pool.stop())
     signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGURG, lambda *_: pool.skip_turn())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 

@@ -15,6 +15,7 @@ from streamq.finding import Found
 from streamq.routing import Queue
 from streamq.runner.intake import Intake, Source
 from streamq.runner.slots import workplace
+from streamq.store.client import Client
 from streamq.store.recovery import Recovery
 from streamq.worker.assignment import Assignment
 from streamq.worker.banner import banner
@@ -25,6 +26,9 @@ from streamq.worker.runner import work
 from streamq.worker.supervisor import Supervisor
 
 logger = logging.getLogger("streamq.worker")
+
+#: Seconds that a supervisor waits for an answer: signals and dead runners wait with it.
+PATIENCE = 2.0
 
 
 def start_worker(
@@ -118,8 +122,9 @@ def assemble(
         )
         for number in range(runners)
     ]
+    client = Client(app.url, name="streamq:supervisor", patience=PATIENCE)
     recovery = Recovery(
-        app.store.client,
+        client,
         app.store.keys,
         streams=Intake(sources).streams,
         max_deliveries=conf.max_deliveries,
@@ -131,7 +136,7 @@ def assemble(
         pool=conf.pool,
         concurrency=runners * assignments[0].concurrency,
         queues=[source.queue for source in sources],
-        client=app.store.client,
+        client=client,
         keys=app.store.keys,
     )
     return Supervisor(

@@ -145,16 +145,21 @@ class Supervisor:
         for number in [number for number, moment in self.due.items() if moment <= now]:
             del self.due[number]
             assignment = replace_token(self.assignments[number])
-            child = self.nursery.start(assignment, self.board.of(number))
+            try:
+                child = self.nursery.start(assignment, self.board.of(number))
+            except OSError as error:  # no more processes or memory, for now
+                logger.error("a runner cannot be started, and is tried again: %s", error)
+                self.due[number] = now + RETRY
+                continue
             logger.debug("runner %d started", child.pid)
 
     def duties(self) -> None:
         """Renew leases when it is time, and recover what is still to be recovered."""
         try:
-            self.recover_cases()
-            self.relief.look(list(self.nursery.children.values()))
             if time.monotonic() >= self.renewal:
                 self.renew()
+            self.recover_cases()
+            self.relief.look(list(self.nursery.children.values()))
         except (BrokerUnavailable, Refused) as error:
             if self.away_since is None:
                 self.away_since = time.monotonic()
@@ -198,11 +203,16 @@ class Supervisor:
 
     def recover_cases(self) -> None:
         """Recover what dead runners held; what fails stays for the next try."""
+        refused: list[Case] = []
         while self.cases:
             case = self.cases[0]
-            found = self.recovery.recover(case)
+            try:
+                self.report(case, self.recovery.recover(case))
+            except Refused as error:
+                logger.error("recovering %s failed, and is tried again: %s", case.consumer, error)
+                refused.append(case)
             self.cases.pop(0)
-            self.report(case, found)
+        self.cases = refused
 
     def report(self, case: Case, found: Recovered) -> None:
         """Say what a death has cost."""
@@ -224,7 +234,7 @@ class Supervisor:
                 return
             except (BrokerUnavailable, Refused):
                 time.sleep(RETRY)
-        logger.warning("Redis is away; what the runners held is recovered when it is back")
+        logger.warning("Redis is away: what the runners held stays with them")
 
 
 def replace_token(assignment: Assignment) -> Assignment:

@@ -9,7 +9,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from streamq.errors import BrokerFull, BrokerUnavailable, PublishUnknown
+from streamq import Queue
+from streamq.errors import BrokerFull, BrokerUnavailable, PublishUnknown, Unroutable
+from streamq.store.connection import Connection
 from streamq.store.publisher import Attempt, Disconnected, Passing
 
 
@@ -286,3 +288,24 @@ def test_once_it_may_have_been_sent_the_outcome_is_unknown():
 def test_what_trying_again_cannot_help_is_raised_at_once():
     with pytest.raises(BrokerFull):
         Attempt(100, proven=True, now=0).pause(BrokerFull("full"), 0)
+
+
+def test_a_publish_that_was_interrupted_answers_no_other(app, monkeypatch):
+    """Ctrl-C between sending and reading leaves a reply that belongs to nobody."""
+    app.store.topology.declare([Queue("mail")])
+    send = app.signature("tasks.send", queue="mail")
+    app.enqueue(send)
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_, **__):
+        raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "read", interrupt)
+        with pytest.raises(Interrupted):
+            app.enqueue(send)
+
+    with pytest.raises(Unroutable):
+        app.enqueue(app.signature("tasks.send", exchange="nowhere", routing_key="x"))

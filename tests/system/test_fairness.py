@@ -127,3 +127,18 @@ def test_a_task_that_keeps_the_interpreter_to_itself_keeps_no_other_waiting(site
     quick = [line.split()[1] for line in site.notes() if line.startswith("quick")]
     assert sorted(quick, key=int) == [str(number) for number in range(400)]
     site.at_rest()
+
+
+def test_a_runner_that_cannot_pass_its_turn_on_does_not_keep_the_others_from_reading(site):
+    site.write(TASKS + HOG)
+    site.worker("-c", 2)
+    for number in range(20):
+        site.send("quick", number).get(timeout=10)
+    hog = site.send("hog", 6.0)
+    site.until(lambda: "hog begins" in site.notes())
+
+    assert site.send("quick", 99).get(timeout=4) == 1
+
+    assert "hog ends" not in site.notes()
+    assert hog.get(timeout=10) is None
+    site.at_rest()

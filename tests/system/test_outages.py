@@ -240,3 +240,24 @@ def test_a_worker_stops_although_the_server_is_gone(site, server):
     worker.signal()
 
     assert worker.wait(20) == 0
+
+
+def test_scripts_forgotten_between_quick_tasks_cost_no_runner(site):
+    """A runner that waits for its next message settles and reads in one packet."""
+    site.write(TRICKLE)
+    site.worker("-c", 1)
+    pids = {site.send("pid").get(timeout=10) for _ in range(30)}
+
+    for _ in range(5):
+        site.redis.script_flush()
+        pids |= {site.send("pid").get(timeout=2) for _ in range(5)}
+
+    assert len(pids) == 1
+    site.at_rest()
+
+
+TRICKLE = """
+@app.task
+def pid():
+    return os.getpid()
+"""

@@ -39,7 +39,9 @@ local function bury(queue, id, fields, reason, worker, error, limits)
   end
   set_field(fields, 'id', id)
   local key = letter_key(queue, letter)
-  redis.call('HSET', key, unpack(fields))
+  for at = 1, #fields, 1000 do
+    redis.call('HSET', key, unpack(fields, at, math.min(at + 999, #fields)))
+  end
   redis.call(
     'HSET', key, 'dead_reason', reason, 'dead_error', error, 'dead_worker', worker, 'dead_at', now
   )

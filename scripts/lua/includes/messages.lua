@@ -35,6 +35,11 @@ local function id_of(stream, entry, fields)
   return field(fields, 'id') or (queue_of(stream) .. '-' .. entry)
 end
 
+-- More fields than a script can pass on: nobody but a hand types such a message.
+local function too_large(fields)
+  return #fields > 7800
+end
+
 -- Acknowledge and delete.  True if the entry was still to be acknowledged: a message
 -- changes hands only as a new entry, so whoever acknowledges it is its owner.
 local function take(stream, entry)
