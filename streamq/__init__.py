@@ -38,6 +38,9 @@ HOMES = {
 }
 HOME_OF = {name: home for home, names in HOMES.items() for name in names.split()}
 
+#: Names of a later version.
+LATER = frozenset({"MaxRetries", "NotConfirmed", "Retry", "chain", "chord", "crontab", "group"})
+
 __all__ = [
     "App",
     "Binding",
@@ -128,6 +131,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name from its home."""
     home = HOME_OF.get(name)
     if home is None:
+        if name in LATER:
+            raise AttributeError(f"not in this version: {name}")
         raise AttributeError(f"module 'streamq' has no attribute {name!r}")
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value

@@ -82,6 +82,10 @@ class Bulk:
         self.taken = chunk.signatures
         for signature in islice(self.rest, CHUNK):
             chunk.signatures.append(signature)
+            if not isinstance(signature, Signature):
+                raise TypeError(
+                    f"enqueue_many takes signatures such as task.s(…), not {signature!r}"
+                )
             envelope = office.envelope(signature)
             args, kwargs = office.encoded(signature, envelope)
             given = signature.options.get("task_id")

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from streamq.errors import ConfigError, DecodeError, SoftTimeLimitExceeded
 
-#: Bytes that any message may grow to: short and repetitive is common, and harmless.
-ALWAYS = 64 * 1024
+#: Bytes that any message may grow to: as many as one may have that is not compressed.
+ALWAYS = 1 << 20
 
 
 def compress(data: bytes, name: str) -> bytes:
@@ -28,13 +28,13 @@ def compress(data: bytes, name: str) -> bytes:
 def decompress(data: bytes, name: str, limit: int, ratio: float) -> bytes:
     """What ``compress`` was given, if it is at most ``limit`` bytes.
 
-    More than ``ratio`` times the compressed size is refused as well, beyond 64 KiB.  Whatever
+    More than ``ratio`` times the compressed size is refused as well, beyond 1 MiB.  Whatever
     is wrong with ``data``, or with a name that the sender chose, is a ``DecodeError``.
     """
     if name not in METHODS:
         raise DecodeError(unknown(name), known=THERE_IS, advice=suggest(name))
     stream = METHODS[name].stream()
-    most = min(limit, max(ALWAYS, int(ratio * len(data))))
+    most = largest(len(data), limit, ratio)
     try:
         # One more than may be: enough to tell that there is more, and to see the end.
         content: bytes = stream.decompress(data, most + 1)
@@ -53,6 +53,11 @@ def decompress(data: bytes, name: str, limit: int, ratio: float) -> bytes:
     if stream.unused_data:
         raise broken(data, name, f"{len(stream.unused_data)} bytes follow its end")
     return content
+
+
+def largest(compressed: int, limit: int, ratio: float) -> int:
+    """How many bytes may come out of so many compressed ones."""
+    return min(limit, max(ALWAYS, int(ratio * compressed)))
 
 
 class Stream(Protocol):

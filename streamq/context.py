@@ -31,6 +31,14 @@ class Request:
     timelimit: tuple[float | None, float | None] = (None, None)
 
 
+class NotYet(ConfigError, AttributeError):
+    """A name that the contract has and a later version brings."""
+
+
+#: What a running task will offer.
+LATER = frozenset({"retry", "replace", "revoke"})
+
+
 class Running:
     """The running task: its ``request``, and how it tells where it stands.
 
@@ -46,6 +54,11 @@ class Running:
     def name(self) -> str:
         """The task's name."""
         return self.request.task
+
+    def __getattr__(self, name: str) -> Any:
+        if name in LATER:
+            raise NotYet(f"not in this version: {name}")
+        raise AttributeError(f"the running task has no {name!r}")
 
     def update_state(self, state: str = "PROGRESS", meta: Any = None) -> None:
         """Name a state of the task's own and what to know about it; ``Result.info`` shows it.

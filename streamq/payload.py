@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamq.codec import allowed, decode, decode_json, encode
-from streamq.compression import compress, decompress
+from streamq.compression import compress, decompress, largest
 from streamq.errors import DecodeError, EncodeError
 
 
@@ -26,7 +26,16 @@ class Payloads:
         """Encode a value; raise EncodeError if it does not fit."""
         data = encode(value, serializer)
         if compression is not None:
-            data = compress(data, compression)
+            size, data = len(data), compress(data, compression)
+            if size > largest(len(data), self.decompressed_limit, self.ratio):
+                raise EncodeError(
+                    f"{what} of {size:,} bytes would not be decompressed again",
+                    known={
+                        "limits": f"{self.decompressed_limit:,} bytes, {self.ratio:g} times "
+                        f"the compressed {len(data):,}"
+                    },
+                    advice=["send less at once, or a reference instead of the data"],
+                )
         if len(data) > self.limit:
             raise self.too_large(len(data), what)
         return data

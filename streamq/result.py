@@ -113,6 +113,7 @@ class Result(Generic[R]):
 
     def forget(self) -> None:
         """Remove the record; whoever waits for it stops waiting."""
+        self.final = None
         ids = [copy.id for copy in self.copies.values()]
         self.results.forget([self.id, *ids])
 
@@ -240,6 +241,12 @@ class Result(Generic[R]):
         if self.ignored:
             return []
         return list(self.copies.values()) if len(self.queues) > 1 else [self]
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            "a Result cannot be pickled: it holds connections\n  → send result.id, and use "
+            "app.result(id) there"
+        )
 
     def __repr__(self) -> str:
         return f"<result {self.id}>"

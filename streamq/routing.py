@@ -135,6 +135,12 @@ class Queue:
                 raise ConfigError(
                     f"queue {self.name!r}: {limit} must be 1 to {most}, not {value!r}"
                 )
+        for binding in self.bindings:
+            if not isinstance(binding, Binding):
+                raise ConfigError(
+                    f"queue {self.name!r}: a binding must be a Binding, not {binding!r}",
+                    advice=['Binding(exchange, "orders.#")'],
+                )
         if self.routing_key is not None and self.exchange is None:
             raise ConfigError(
                 f"queue {self.name!r} has a routing_key but no exchange",

@@ -175,6 +175,10 @@ class Task(Generic[P, R]):
             shown = f"{self.name}{self.signature}"
             raise TypeError(f"{error}; checked against {shown} before sending") from None
 
+    def __reduce__(self) -> str:
+        """Pickled by reference, as functions are."""
+        return self.function.__qualname__
+
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 

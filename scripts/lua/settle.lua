@@ -85,7 +85,7 @@ local function settle(early, stream, key, at)
     if state ~= '' then
       finish(id, state, tonumber(ARGV[at + 3]), 'worker', consumer, unpack(ARGV, from, to))
     elseif ARGV[at + 3] ~= '0' then
-      leave(id, tonumber(ARGV[at + 3]))
+      leave(id, tonumber(ARGV[at + 3]), consumer)
     end
   end
   answer[#answer + 1] = mine

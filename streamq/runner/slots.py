@@ -21,6 +21,8 @@ SIZE = 48
 #: and whether its supervisor has handed back what it had not started.
 HEAD = struct.Struct("<QQQ")
 TAKEN = 16
+#: How a runner says that it ends by itself.  An exit code would not do: tasks exit too.
+LEFT, FENCED = 1, 2
 
 #: How the folders of workers are named, before the pid.
 FOLDER = "streamq-worker-"
@@ -52,14 +54,23 @@ class Slots:
         """Say that nothing runs in this slot."""
         self.memory[self.first + slot * SIZE : self.first + slot * SIZE + 8] = b"\0" * 8
 
-    def leave(self) -> None:
-        """Say that the runner ends in good order."""
-        struct.pack_into("<Q", self.memory, self.offset, 1)
+    def leave(self, *, fenced: bool = False) -> None:
+        """Say that the runner ends by itself: in good order, or because it was fenced."""
+        struct.pack_into("<Q", self.memory, self.offset, FENCED if fenced else LEFT)
 
     @property
     def left(self) -> bool:
         """Whether the runner ended in good order."""
-        return bool(HEAD.unpack_from(self.memory, self.offset)[0])
+        return self.farewell == LEFT
+
+    @property
+    def fenced(self) -> bool:
+        """Whether the runner ended because it had been declared dead."""
+        return self.farewell == FENCED
+
+    @property
+    def farewell(self) -> int:
+        return int(HEAD.unpack_from(self.memory, self.offset)[0])
 
     @property
     def ran(self) -> int:

@@ -90,6 +90,9 @@ class Recovery:
         )
         return [consumer.decode() for consumer in reply]
 
-    def sign_off(self, node: str) -> None:
-        """Remove what the worker said about itself."""
+    def sign_off(self, node: str, pid: int) -> None:
+        """Remove what the worker said about itself, unless another one has its name now."""
+        owner = self.client.ask("HGET", self.keys.worker(node), "pid")
+        if owner is not None and owner.decode() != str(pid):
+            return
         self.client.ask_all([("ZREM", self.keys.workers, node), ("DEL", self.keys.worker(node))])

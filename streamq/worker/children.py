@@ -12,7 +12,6 @@ from typing import NoReturn
 
 from streamq.runner.slots import Slots
 from streamq.worker.assignment import Assignment
-from streamq.worker.runner import DONE, FENCED
 
 #: Seconds to wait before the next start of a runner that dies before finishing anything.
 BACKOFF = (0.0, 1.0, 2.0, 5.0)
@@ -50,12 +49,12 @@ class Death:
     @property
     def orderly(self) -> bool:
         """Whether it ended because it was told to, or had nothing more to do."""
-        return os.waitstatus_to_exitcode(self.status) == DONE and self.child.slots.left
+        return self.status == 0 and self.child.slots.left
 
     @property
     def fenced(self) -> bool:
         """Whether it ended because it had been declared dead."""
-        return os.waitstatus_to_exitcode(self.status) == FENCED
+        return self.status == 0 and self.child.slots.fenced
 
     @property
     def reason(self) -> str:

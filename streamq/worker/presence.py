@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import streamq
+from streamq.errors import ConfigError
 from streamq.store.client import Client
 from streamq.store.keys import Keys
 from streamq.worker.children import Child
@@ -22,6 +23,13 @@ MOST_NAMED = 20
 def node_name(pattern: str, host: str | None = None) -> str:
     """Expand ``%h`` (host name), ``%n`` (its first part) and ``%d`` (its domain)."""
     full = host or socket.gethostname()
+    if any(char in ":{}" or char < " " for char in pattern):
+        raise ConfigError(
+            f"a worker cannot be named {pattern!r}",
+            known={
+                "allowed": "text without : { } and control characters; %h %n %d stand for the host"
+            },
+        )
     name, _, domain = full.partition(".")
     signs = {"%h": full, "%n": name, "%d": domain, "%%": "%"}
     found, rest = "", pattern
@@ -30,7 +38,7 @@ def node_name(pattern: str, host: str | None = None) -> str:
         found += signs.get(sign, rest[0])
         rest = rest[2:] if sign in signs else rest[1:]
     found = found if "@" in found else f"{found}@{full}"
-    return found.replace(":", "-").replace("{", "(").replace("}", ")")
+    return found
 
 
 def own_name(node: str, client: Client, keys: Keys, *, given: bool) -> str:

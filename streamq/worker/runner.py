@@ -24,9 +24,6 @@ from streamq.worker.assignment import Assignment
 
 logger = logging.getLogger("streamq.worker")
 
-#: Exit codes by which a runner tells its supervisor how it ended.
-DONE, FENCED = 0, 3
-
 PR_SET_PDEATHSIG = 1
 
 
@@ -40,9 +37,10 @@ def work(app: App, assignment: Assignment) -> int:
         pool.run()
     except Fenced:
         logger.warning("runner %d was declared dead meanwhile; another takes over", os.getpid())
-        return FENCED
+        runner.slots.leave(fenced=True)
+        return 0
     runner.slots.leave()
-    return DONE
+    return 0
 
 
 def die_with(supervisor: int) -> None:

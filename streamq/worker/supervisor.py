@@ -230,7 +230,8 @@ class Supervisor:
         while time.monotonic() < end:
             try:
                 self.recover_cases()
-                self.recovery.sign_off(self.presence.node)
+                self.recovery.sign_off(self.presence.node, os.getpid())
+                logger.info("stopped")
                 return
             except (BrokerUnavailable, Refused):
                 time.sleep(RETRY)

@@ -19,7 +19,6 @@ HOST = socket.gethostname()
         ("w@%d", "w@shop.example"),
         ("100%%@%n", "100%@web"),
         ("plain", "plain@web.shop.example"),
-        ("a:b@%n", "a-b@web"),
     ],
 )
 def test_signs_in_a_name_are_expanded(pattern, name):

@@ -98,7 +98,9 @@ def test_a_record_that_is_left_as_it_is_expires(desk, outcome):
 
     desk.settle(outcome(entry, "a", state="", expires=1000))
 
-    assert desk.record("a") == {"state": "QUEUED"}
+    record = desk.record("a")
+    assert (record["state"], record["worker"]) == ("QUEUED", "me")
+    assert "result" not in record
     assert 0 < desk.redis.pttl("{streamq}:task:a") <= 1000
 
 

@@ -267,3 +267,14 @@ def test_a_killed_leader_does_not_keep_the_others_from_work(site):
 
     assert all(each.get(timeout=10) for each in results)
     assert len(worker.runners()) == 2
+
+
+@pytest.mark.parametrize("code", [0, 1, 3])
+def test_whatever_code_a_task_exits_with_it_is_a_crash_of_its_runner(site, code):
+    site.write(f"\n@app.task\ndef leave():\n    os._exit({code})\n")
+    site.worker("-c", 1)
+
+    with pytest.raises(WorkerLost):
+        site.send("leave").get(timeout=15)
+
+    assert site.app.store.client.ask("ZCARD", site.app.store.keys.dead("default")) == 1

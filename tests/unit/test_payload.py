@@ -1,5 +1,7 @@
 """Values on their way: bounded when written, looked at only if accepted when read."""
 
+import zlib
+
 import pytest
 
 from streamq.errors import ContentDisallowed, DecodeError, EncodeError
@@ -56,10 +58,22 @@ def test_plain_json_is_not_accepted_either_where_it_is_not_named():
 
 
 def test_a_bomb_is_not_unpacked():
-    bomb = payloads(limit=10**7).write("x" * 10_000, "json", "zlib", "it")
+    bomb = zlib.compress(b'"' + b"x" * 10_000_000 + b'"')
 
     with pytest.raises(DecodeError):
         payloads().read(bomb, None, "zlib")
+
+
+def test_what_nobody_would_unpack_is_not_sent():
+    with pytest.raises(EncodeError, match="would not be decompressed"):
+        payloads(limit=10**7).write("x" * 10_000_000, "json", "zlib", "it")
+
+
+def test_repetitive_text_below_the_limits_travels():
+    generous = payloads(limit=10**7, decompressed_limit=10**7)
+    text = "ab" * 200_000
+
+    assert generous.read(generous.write(text, "json", "zlib", "it"), None, "zlib") == text
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,13 @@ local function count_copy(id, expires_ms)
   end
 end
 
--- A task ends without a word: its record stays as it is, for a while.
-local function leave(id, expires_ms)
-  redis.call('PEXPIRE', key_of('task', id), expires_ms)
+-- A task ends without a word: its record keeps its state, for a while, and says who ran it.
+local function leave(id, expires_ms, worker)
+  local record = key_of('task', id)
+  if redis.call('EXISTS', record) == 1 then
+    redis.call('HSET', record, 'worker', worker, 'finished', now)
+    redis.call('PEXPIRE', record, expires_ms)
+  end
   if string.find(id, '@', 1, true) then
     count_copy(id, expires_ms)
   end
