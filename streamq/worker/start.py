@@ -55,8 +55,9 @@ def start_worker(
     node = own_name(node_name(conf.worker_name), app.store.client, app.store.keys, given=given)
     folder = workplace()
     try:
-        print(banner(found, node, sources), file=sys.stderr, flush=True)
         supervisor = assemble(found, dict(flags), node, sources, folder, burst=burst)
+        supervisor.announce()
+        print(banner(found, node, sources), file=sys.stderr, flush=True)
         return supervisor.run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -84,6 +84,11 @@ class Supervisor:
         self.finish()
         return 0
 
+    def announce(self) -> None:
+        """Show the worker in Redis before anybody is told that it is there."""
+        self.renew()
+        self.renewal = 0.0
+
     # Signals
 
     def listen(self) -> None:
