@@ -201,11 +201,11 @@ class App:
         args, kwargs = self.encoded(signature, envelope)
         given = signature.options.get("task_id")
         id = given or new_id()
-        publication = envelope.publication(id, args, kwargs, given=given is not None)
         answer = None
         if envelope.short and given is None:
-            answer = self.store.publisher.push(publication)
+            answer = self.store.publisher.push(envelope, (id, args, kwargs))
         if answer is None:
+            publication = envelope.publication(id, args, kwargs, given=given is not None)
             answer = self.publish([publication], [signature])[0]
         return self.result_of(id, envelope, signature, answer)
 

@@ -1,14 +1,13 @@
 """Many calls in few round trips: while the server takes one chunk, the next is prepared."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
 from streamq.errors import PartlyPublished
 from streamq.message import Envelope, Publication, new_ids
 from streamq.result import Result
-from streamq.store.publisher import Lane, Publisher, Refusal
+from streamq.store.publisher import Lane, Load, Publisher, Refusal, full, plain
 from streamq.tasks import Signature
 
 #: Messages, and bytes, that one call of the publish script carries at most.
@@ -36,14 +35,45 @@ class Office(Protocol):
         """The Result of an accepted call."""
 
 
-@dataclass(slots=True)
 class Chunk:
     """Calls that are published together: all of them, or none."""
 
-    signatures: list[Signature] = field(default_factory=list)
-    envelopes: list[Envelope] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    publications: list[Publication] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.signatures: list[Signature] = []
+        self.envelopes: list[Envelope] = []
+        #: Id, args and kwargs of each message, one after the other.
+        self.messages: list[Any] = []
+        self.size = 0
+        self.given = False
+
+    @property
+    def ids(self) -> list[str]:
+        return self.messages[::3]
+
+    def add(self, envelope: Envelope, id: str, args: bytes, kwargs: bytes) -> None:
+        """Take one more call."""
+        self.envelopes.append(envelope)
+        self.messages += (id, args, kwargs)
+        self.size += len(args) + len(kwargs)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all messages are plain and of one envelope, as the short way takes them."""
+        first = self.envelopes[0]
+        same = self.envelopes.count(first) == len(self.envelopes)
+        return first.short and same and not self.given
+
+    def publications(self) -> list[Publication]:
+        """The messages for the long way."""
+        parts = iter(self.messages)
+        return [
+            envelope.publication(
+                id, args, kwargs, given=signature.options.get("task_id") is not None
+            )
+            for envelope, signature, id, args, kwargs in zip(
+                self.envelopes, self.signatures, parts, parts, parts, strict=True
+            )
+        ]
 
 
 class Bulk:
@@ -58,6 +88,7 @@ class Bulk:
         self.results: list[Result[Any]] = []
         self.taken: list[Signature] = []
         self.flying: Chunk | None = None
+        self.declined = 0
 
     def send(self) -> list[Result[Any]]:
         """Publish everything.  Raises PartlyPublished when that is not possible."""
@@ -66,18 +97,23 @@ class Bulk:
                 while True:
                     try:
                         chunk = self.prepare()
-                    finally:  # whatever happened, the answer on its way must be read
-                        self.land(lane)
-                    if chunk is None:
-                        return self.results
-                    self.flying = chunk
-                    self.publisher.begin(lane, chunk.publications)
+                    except BaseException:  # whatever happened, the answer must be read
+                        self.note(*self.land(lane))
+                        raise
+                    landed, answers = self.land(lane)
+                    try:
+                        if chunk is None:
+                            return self.results
+                        self.flying = chunk
+                        self.publisher.begin(lane, self.load(chunk))
+                    finally:  # while the server is at work
+                        self.note(landed, answers)
         except Exception as error:  # also what the caller's generator raises
             raise self.stopped(error) from error
 
     def prepare(self) -> Chunk | None:
         """Encode the next calls; None when there are no more."""
-        chunk, size = Chunk(), 0
+        chunk = Chunk()
         office, fresh = self.office, new_ids(CHUNK)
         self.taken = chunk.signatures
         for signature in islice(self.rest, CHUNK):
@@ -89,29 +125,41 @@ class Bulk:
             envelope = office.envelope(signature)
             args, kwargs = office.encoded(signature, envelope)
             given = signature.options.get("task_id")
-            id = given or fresh.pop()
-            chunk.envelopes.append(envelope)
-            chunk.ids.append(id)
-            chunk.publications.append(
-                envelope.publication(id, args, kwargs, given=given is not None)
-            )
-            size += len(args) + len(kwargs)
-            if size >= CHUNK_BYTES:
+            chunk.given |= given is not None
+            chunk.add(envelope, given or fresh.pop(), args, kwargs)
+            if chunk.size >= CHUNK_BYTES:
                 break
-        return chunk if chunk.ids else None
+        return chunk if chunk.envelopes else None
 
-    def land(self, lane: Lane) -> None:
+    def load(self, chunk: Chunk) -> Load:
+        """What is sent for a chunk: the short way, where that is one and was not declined twice."""
+        if chunk.uniform and self.declined < 2:
+            return plain(chunk.envelopes[0], chunk.messages)
+        return full(chunk.publications())
+
+    def land(self, lane: Lane) -> tuple[Chunk, list[str]]:
         """Wait for the answer to the chunk that is on its way."""
         chunk = self.flying
         if chunk is None:
-            return
+            return Chunk(), []
         try:
-            answers = self.publisher.end(lane, chunk.publications)
+            answer = self.publisher.end(lane)
         except Refusal as refused:
             if not refused.leads_nowhere:
                 raise refused.error() from None
-            answers = self.office.publish(chunk.publications, chunk.signatures)
+            answer = None
+        if isinstance(answer, list):
+            answers = [queues.decode() for queues in answer]
+        elif answer:
+            answers = [answer.decode()] * len(chunk.envelopes)
+        else:
+            self.declined += answer is not None
+            answers = self.office.publish(chunk.publications(), chunk.signatures)
         self.flying = None
+        return chunk, answers
+
+    def note(self, chunk: Chunk, answers: list[str]) -> None:
+        """Make the results of calls that were accepted."""
         self.results += map(
             self.office.result_of, chunk.ids, chunk.envelopes, chunk.signatures, answers
         )

@@ -76,6 +76,8 @@ class Envelope:
             *("task", task, "args"),
         )
         self.extra = extra
+        #: What the messages of one call of ``push.lua`` share.
+        self.shared = (routing_key, int(keep), task, len(extra) // 2, *extra)
 
     def publication(self, id: str, args: bytes, kwargs: bytes, *, given: bool) -> Publication:
         """The arguments of ``publish.lua`` for one message.

@@ -1,12 +1,13 @@
 #!lua
--- Publish one plain message to a queue by its name: the short way of `publish`.
+-- Publish plain messages of one task to one queue by its name: the short way of `publish`.
 --
 -- What `publish` does for any message costs twice the time of what most need: no exchange,
 -- no headers, no priority, an id that is new, and a queue without limits.
 --
 -- KEYS  root of the namespace
--- ARGV  lane, number, queue, id, keep, task, then names and values for the stream, as for
---       `publish`
+-- ARGV  lane, number, queue, keep, task
+--       count, then as many names and values that all of the messages have
+--       then for each message: id, args, kwargs
 --
 -- Answers the queue, or '' if this is not the way for it: nothing is written then.
 -- Refuses with
@@ -14,7 +15,7 @@
 
 local LANE_MEMORY_MS = 600000 -- a reply is asked for again within seconds, or never
 
-local root, lane, number, queue, id = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local root, lane, number, queue, task = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local place, answer = root .. ':lane:' .. lane, number .. '\n' .. queue
 
 -- Remember the answer and look at the one before in one step: most calls are not repeated.
@@ -43,11 +44,20 @@ if redis.call('HGET', root .. ':queues', queue) ~= '{}' then
   return ''
 end
 
-local entry = redis.call('XADD', root .. ':queue:' .. queue, '*', 'id', id, 'task', unpack(ARGV, 6))
-if ARGV[5] == '1' then
-  redis.call(
-    'HSET', root .. ':task:' .. id, 'state', 'QUEUED', 'task', ARGV[6], 'queue', queue,
-    'enqueued', string.match(entry, '^%d+')
+local stream, keep, now = root .. ':queue:' .. queue, ARGV[4] == '1', nil
+local last = 6 + 2 * tonumber(ARGV[6])
+for at = last + 1, #ARGV, 3 do
+  local id = ARGV[at]
+  local entry = redis.call(
+    'XADD', stream, '*', 'id', id, 'task', task, 'args', ARGV[at + 1], 'kwargs', ARGV[at + 2],
+    unpack(ARGV, 7, last)
   )
+  if keep then
+    now = now or string.match(entry, '^%d+')
+    redis.call(
+      'HSET', root .. ':task:' .. id, 'state', 'QUEUED', 'task', task, 'queue', queue,
+      'enqueued', now
+    )
+  end
 end
 return queue

@@ -6,7 +6,7 @@ answer was lost is recognised, at no cost per message.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from streamq.errors import BrokerUnavailable, ConfigError, PublishUnknown, QueueFull, Unroutable
-from streamq.message import Publication
+from streamq.message import Envelope, Publication
 from streamq.store.connection import Connection, Disconnected, Passing, Refused
 from streamq.store.keys import Keys
 from streamq.store.lending import Lending
@@ -39,7 +39,22 @@ class Lane:
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     number: int = 0
     proven: bool = False
+    script: Script = PUBLISH
     argv: tuple[Any, ...] = ()
+
+
+#: What one call of a script is to publish: the script, and what follows lane and number.
+Load = tuple[Script, Iterable[Any]]
+
+
+def plain(envelope: Envelope, messages: Sequence[str | bytes]) -> Load:
+    """Messages for the short way: id, args and kwargs of each, one after the other."""
+    return PUSH, (*envelope.shared, *messages)
+
+
+def full(publications: Iterable[Publication]) -> Load:
+    """Messages for the long way, which is good for all."""
+    return PUBLISH, chain.from_iterable(publications)
 
 
 class Attempt:
@@ -135,36 +150,35 @@ class Publisher:
 
         Raises Refusal, and BrokerUnavailable or PublishUnknown when Redis stays away.
         """
-        lane = self.lanes.borrow()
-        try:
-            self.begin(lane, publications)
-            return self.end(lane, publications)
-        finally:
-            self.lanes.give_back(lane)
+        answers = self.deliver(full(publications))
+        return [queues.decode() for queues in answers]
 
-    def push(self, publication: Publication) -> str | None:
-        """Publish one plain message the short way; None if that is not the way for it."""
+    def push(self, envelope: Envelope, messages: Sequence[str | bytes]) -> str | None:
+        """Publish plain messages the short way; None if that is not the way for them."""
+        answer: bytes = self.deliver(plain(envelope, messages))
+        return answer.decode() if answer else None
+
+    def deliver(self, load: Load) -> Any:
+        """Publish on the next lane that is free, and return the script's answer."""
         lane = self.lanes.borrow()
         try:
             lane.number += 1
-            _, queue, id, _, keep, _, _, _, _, task, *fields = publication
-            argv = (lane.name, lane.number, queue, id, keep, task, *fields)
-            answer = self.insist(lane, PUSH, argv)
-            return answer.decode() if answer else None
+            script, arguments = load
+            return self.insist(lane, script, (lane.name, lane.number, *arguments))
         finally:
             self.lanes.give_back(lane)
 
-    def begin(self, lane: Lane, publications: list[Publication]) -> None:
+    def begin(self, lane: Lane, load: Load) -> None:
         """Send a publish without waiting for its answer; ``end`` must follow."""
         lane.number += 1
-        lane.argv = (lane.name, lane.number, *chain.from_iterable(publications))
+        script, arguments = load
+        lane.script, lane.argv = script, (lane.name, lane.number, *arguments)
         with suppress(BrokerUnavailable):
-            lane.connection.send([PUBLISH.command(self.root, *lane.argv)])
+            lane.connection.send([script.command(self.root, *lane.argv)])
 
-    def end(self, lane: Lane, publications: list[Publication]) -> list[str]:
+    def end(self, lane: Lane) -> Any:
         """Wait for the answer to what ``begin`` sent; send it again while there is none."""
-        answers = self.insist(lane, PUBLISH, lane.argv, sent=True)
-        return [queues.decode() for queues in answers]
+        return self.insist(lane, lane.script, lane.argv, sent=True)
 
     def insist(
         self, lane: Lane, script: Script, argv: tuple[Any, ...], *, sent: bool = False

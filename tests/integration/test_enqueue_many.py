@@ -39,6 +39,17 @@ def test_few_round_trips_are_made(app, add, redis):
     assert calls(redis, "evalsha") - before <= 6
 
 
+def test_a_queue_with_limits_is_asked_the_short_way_twice_at_most(app, add, redis, streams):
+    app.queues = [Queue("jobs", max_priority=3)]
+    app.declare()
+    before = calls(redis, "evalsha")
+
+    app.enqueue_many(add.s(i) for i in range(5 * CHUNK))
+
+    assert streams(app) == {"jobs": 5 * CHUNK}
+    assert calls(redis, "evalsha") - before <= 5 + 2 + 2  # scripts that had to be loaded
+
+
 def test_nothing_is_sent_for_nothing(app, add, redis):
     assert app.enqueue_many([]) == []
     assert app.enqueue_many(iter(())) == []

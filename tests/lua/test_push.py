@@ -4,6 +4,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 PLAIN = ("tasks.send", "args", "[1]", "kwargs", "{}")
+VALUES = ("[1]", "{}")
 
 
 @pytest.fixture
@@ -11,7 +12,7 @@ def push(scripts):
     scripts("declare_queue", "mail", "{}")
 
     def push(number, queue="mail", id="a1", keep=1):
-        return scripts("push", "lane", number, queue, id, keep, *PLAIN)
+        return scripts("push", "lane", number, queue, keep, "tasks.send", 0, id, *VALUES)
 
     return push
 
@@ -32,6 +33,21 @@ def test_it_writes_what_publish_writes(push, scripts, redis, keys):
     assert scripts("publish", "lane", 1, *message) == ["mail"]
     assert short == written(redis, keys)
     assert len(short[0]) == 1
+
+
+def test_many_messages_share_what_they_have_in_common(scripts, redis, keys):
+    scripts("declare_queue", "mail", "{}")
+    common = ("mail", 1, "tasks.send", 1, "acks_late", "0")
+    assert scripts("push", "lane", 1, *common, "a1", "[1]", "{}", "a2", "[2]", "{}") == "mail"
+
+    short = [written(redis, keys, id) for id in ("a1", "a2")]
+    redis.flushall()
+    scripts("declare_queue", "mail", "{}")
+    head = (0, 1, "", 0, 4, "task", "tasks.send", "args")
+    one = ("", "mail", "a1", *head, "[1]", "kwargs", "{}", "acks_late", "0")
+    two = ("", "mail", "a2", *head, "[2]", "kwargs", "{}", "acks_late", "0")
+    assert scripts("publish", "lane", 1, *one, *two) == ["mail", "mail"]
+    assert short == [written(redis, keys, id) for id in ("a1", "a2")]
 
 
 def test_a_call_sent_again_writes_nothing(push, redis, keys):
