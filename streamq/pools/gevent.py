@@ -27,12 +27,14 @@ BLOCK = 5.0
 GATHER = 0.002
 #: Messages read at once.
 AT_ONCE = 100
-#: Seconds of work that is read ahead: as long as a read takes in a busy process.
-AHEAD = 0.02
+#: Seconds of work that is read ahead, as long as a read takes in a busy process; and how many
+#: messages at most.
+AHEAD, MOST_AHEAD = 0.02, 100
 #: Seconds that a task runs before its record says STARTED.
 WORTH_SAYING = 0.25
-#: Seconds for which a message that was read ahead may wait for a greenlet.
-HOLD = 0.02
+#: Seconds without the end of a task after which what was read ahead goes back.  Tasks of one
+#: length end in waves; less, and each wave would begin with nothing in hand.
+HOLD = 0.05
 
 
 class Speed:
@@ -41,10 +43,6 @@ class Speed:
     WINDOW = 0.5
 
     def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Expect nothing to end soon."""
         self.rate = 0.0
         self.since, self.ran = perf_counter(), -1
 
@@ -89,6 +87,9 @@ class Greenlets:
         self.idle = False
         self.early = False
         self.ran = 0
+        #: What ``ran`` was when nothing had ended for a while; nothing is read ahead until it
+        #: changes.
+        self.calm = -1
         self.speed = Speed()
         self.group = max(1, min(AT_ONCE, concurrency // 10))
 
@@ -156,8 +157,10 @@ class Greenlets:
     def wanted(self) -> int:
         """How many messages can be started now, or as tasks end within ``AHEAD``."""
         self.speed.look(self.ran)
-        ahead = 0 if self.early else min(AT_ONCE, int(self.speed.rate * AHEAD))
-        return len(self.free) + ahead - len(self.desk.unstarted)
+        room = len(self.free) - len(self.desk.unstarted)
+        if self.early or self.ran == self.calm:
+            return room
+        return room + min(MOST_AHEAD, int(self.speed.rate * AHEAD))
 
     def bide(self) -> None:
         """Wait for room.  What was read ahead and does not get its turn soon goes back."""
@@ -165,7 +168,7 @@ class Greenlets:
         if self.room.wait(HOLD if self.desk.unstarted else None):
             gevent.sleep(GATHER)
         elif self.desk.unstarted:
-            self.speed.forget()
+            self.calm = self.ran
             self.persist(self.hand_all_back)
 
     def read(self) -> bool:
