@@ -15,7 +15,7 @@
 -- @include endings
 -- @include messages
 
-local queue, limit, expires_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local queue, limit, expires = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 
 -- The newest entry that a worker has read.
 local function last_read(key)
@@ -36,7 +36,7 @@ for _, key in ipairs(streams_of(queue)) do
   for _, message in ipairs(waiting) do
     redis.call('XDEL', key, message[1])
     if field(message[2], 'ignore_result') ~= '1' then
-      finish(id_of(stream, message[1], message[2]), 'REVOKED', expires_ms, 'reason', 'purged')
+      finish(id_of(stream, message[1], message[2]), 'REVOKED', expires, 'reason', 'purged')
     end
     removed = removed + 1
   end

@@ -28,7 +28,7 @@
 -- @include dead
 
 local consumer, reason, charge = ARGV[1], ARGV[2], ARGV[3] == '1'
-local crashes_allowed, expires_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
+local crashes_allowed, expires = tonumber(ARGV[4]), ARGV[5]
 local limits = { most = tonumber(ARGV[6]), life_ms = tonumber(ARGV[7]) }
 local budget, running_count = tonumber(ARGV[8]), tonumber(ARGV[9])
 
@@ -48,7 +48,7 @@ local function fail(id, fields, queue)
     return false
   end
   return finish(
-    id, 'FAILURE', expires_ms, 'worker', consumer,
+    id, 'FAILURE', expires, 'worker', consumer,
     'error_type', 'streamq.errors.WorkerLost', 'error', reason, 'queue', queue
   )
 end

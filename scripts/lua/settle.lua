@@ -10,13 +10,16 @@
 --
 -- KEYS  root of the namespace
 -- ARGV  consumer, number             whose how-manieth settlement this is
+--       messages                     how many it is about
 --       most, life                   how many dead letters a queue keeps, and how long (ms)
 --       then for each stream that messages came from:
 --       ack                          late: to be acknowledged now; early: it was before its
 --                                    run; start: it is to run next
 --       stream                       such as default, default:p9, default:returned
 --       count, then for each message:
---       entry                        all there is for one to start; else also
+--       entry
+--       for one to start, its mark   JSON of {stream, fields}, where fields are names and
+--                                    values, the id among them; for others
 --       id
 --       state                        SUCCESS, FAILURE …, or '' to leave the record as it is
 --       expires                      life of the record in milliseconds, 0 for ever
@@ -37,17 +40,21 @@
 local MEMORY_MS = 600000 -- a lost answer is asked for again within seconds, or never
 
 local consumer, number = ARGV[1], ARGV[2]
-local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }
+local limits = { most = tonumber(ARGV[4]), life_ms = tonumber(ARGV[5]) }
 
-local memory = redis.call('GET', key_of('settled', consumer))
-if memory then
-  local last, answer = string.match(memory, '^(%d+) (.*)$')
+if not redis.call('ZRANK', key_of('leases'), consumer) then
+  return redis.error_reply('FENCED ' .. consumer)
+end
+
+-- The answer is foreseen, so that one command remembers it and gives what was remembered.
+local place, foreseen = key_of('settled', consumer), string.rep('1', tonumber(ARGV[3]))
+local before = redis.call('SET', place, number .. ' ' .. foreseen, 'PX', MEMORY_MS, 'GET')
+if before then
+  local last, answer = string.match(before, '^(%d+) (.*)$')
   if last == number then
+    redis.call('SET', place, before, 'PX', MEMORY_MS)
     return answer
   end
-end
-if not redis.call('ZSCORE', key_of('leases'), consumer) then
-  return redis.error_reply('FENCED ' .. consumer)
 end
 
 local marks = key_of('started', consumer)
@@ -83,28 +90,25 @@ local function settle(early, stream, key, at)
       bury(queue_of(stream), id, letter, reason, consumer, ARGV[to], limits)
     end
     if state ~= '' then
-      finish(id, state, tonumber(ARGV[at + 3]), 'worker', consumer, unpack(ARGV, from, to))
+      finish(id, state, ARGV[at + 3], 'worker', consumer, unpack(ARGV, from, to))
     elseif ARGV[at + 3] ~= '0' then
-      leave(id, tonumber(ARGV[at + 3]), consumer)
+      leave(id, ARGV[at + 3], consumer)
     end
   end
   answer[#answer + 1] = mine
   return mine == 1, to + 1
 end
 
-local function start(stream, key, entry)
-  local fields = fields_of(stream, entry)
-  local mine = fields and redis.call('XACK', key, 'workers', entry) or 0
+local function start(stream, key, entry, mark)
+  local mine = redis.call('XACK', key, 'workers', entry)
   if mine == 1 then
-    set_field(fields, 'id', id_of(stream, entry, fields))
-    local mark = cjson.encode({ stream = stream, fields = fields })
     redis.call('HSET', marks, mark_of(stream, entry), mark)
   end
   answer[#answer + 1] = mine
   return mine == 1
 end
 
-local at = 5
+local at = 6
 while at <= #ARGV do
   local ack, stream, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local key, done, mine, entry = key_of('queue', stream), {}, nil, nil
@@ -112,7 +116,7 @@ while at <= #ARGV do
   for _ = 1, count do
     entry = ARGV[at]
     if ack == 'start' then
-      mine, at = start(stream, key, entry), at + 1
+      mine, at = start(stream, key, entry, ARGV[at + 1]), at + 2
     else
       mine, at = settle(ack == 'early', stream, key, at)
     end
@@ -126,5 +130,7 @@ while at <= #ARGV do
 end
 
 local text = table.concat(answer)
-redis.call('SET', key_of('settled', consumer), number .. ' ' .. text, 'PX', MEMORY_MS)
+if text ~= foreseen then
+  redis.call('SET', place, number .. ' ' .. text, 'PX', MEMORY_MS)
+end
 return text

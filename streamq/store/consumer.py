@@ -6,6 +6,8 @@ Makes commands and understands answers; when they are sent is decided elsewhere.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from streamq.execution import Delivery, Outcome
 from streamq.store.connection import Connection, Disconnected, Refused
 from streamq.store.keys import GROUP, Keys
@@ -62,6 +64,12 @@ class Settlement:
     def outcomes(self) -> list[Outcome]:
         """What has ended, in the order in which it is answered."""
         return [outcome for _, outcomes in self.groups for outcome in outcomes]
+
+    @property
+    def size(self) -> int:
+        """How many messages it is about."""
+        starting = len(self.start.deliveries) if self.start is not None else 0
+        return sum(len(outcomes) for _, outcomes in self.groups) + starting
 
 
 class Consumer:
@@ -125,7 +133,8 @@ class Consumer:
 
     def settle_command(self, settlement: Settlement) -> tuple[Any, ...]:
         """The call of ``settle.lua``."""
-        argv: list[Any] = [self.name, settlement.number, *self.dead]
+        starts = settlement.start.deliveries if settlement.start is not None else ()
+        argv: list[Any] = [self.name, settlement.number, settlement.size, *self.dead]
         for (early, stream), outcomes in settlement.groups:
             argv += ("early" if early else "late", stream, len(outcomes))
             for outcome in outcomes:
@@ -139,8 +148,8 @@ class Consumer:
                     len(fields) // 2,
                 )
                 argv += fields
-        for delivery in settlement.start.deliveries if settlement.start is not None else ():
-            argv += ("start", delivery.stream, 1, delivery.entry)
+        for delivery in starts:
+            argv += ("start", delivery.stream, 1, delivery.entry, mark_of(delivery))
         return SETTLE.command(self.keys.root, *argv)
 
     # Starting and handing back
@@ -194,6 +203,18 @@ def is_shown(delivery: Delivery) -> bool:
         return False
     asked = delivery.fields.get(b"track_started")
     return delivery.manner.track_started if asked is None else asked == b"1"
+
+
+def mark_of(delivery: Delivery) -> bytes:
+    """What is kept of a message that leaves its queue before it runs.
+
+    JSON in which every byte stands for itself, as Lua's cjson reads and writes it.
+    """
+    fields = [part.decode("latin-1") for pair in delivery.fields.items() for part in pair]
+    if b"id" not in delivery.fields:
+        fields += ["id", delivery.id.decode("latin-1")]
+    mark = {"stream": delivery.stream.encode().decode("latin-1"), "fields": fields}
+    return msgspec.json.encode(mark).decode().encode("latin-1")
 
 
 def by_origin(outcomes: list[Outcome]) -> list[tuple[tuple[bool, str], list[Outcome]]]:

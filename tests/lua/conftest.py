@@ -1,5 +1,6 @@
 """One consumer with a lease, and a queue to take messages from."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -44,11 +45,16 @@ class Desk:
         """Call settle.lua for these groups; each call has the next number."""
         self.number += 1
         argv = [part for group in groups for part in group]
-        return self.scripts("settle", self.name, number or self.number, *BOUNDS, *argv)
+        given = (self.name, number or self.number, sum(group[2] for group in groups), *BOUNDS)
+        return self.scripts("settle", *given, *argv)
 
     def start(self, entry: str, stream: str = "mail") -> Any:
         """Acknowledge a message before it runs."""
-        return self.settle(("start", stream, 1, entry))
+        found = self.redis.xrange(f"{ROOT}:queue:{stream}", entry, entry)
+        pairs = found[0][1].items() if found else ()
+        fields = [part for pair in pairs for part in pair]
+        mark = json.dumps({"stream": stream, "fields": fields})
+        return self.settle(("start", stream, 1, entry, mark))
 
     def recover(self, *running: str, name: str = "me", **options: Any) -> list[int]:
         """Call recover.lua; ``running`` are entries of `mail`."""

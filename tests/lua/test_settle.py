@@ -1,8 +1,11 @@
 """Settling, straight at Redis: all of it or nothing, once, and by the living only."""
 
 import pytest
+from redis import Redis
 from redis.exceptions import ResponseError
 
+from streamq.execution import Delivery
+from streamq.store.consumer import mark_of
 from streamq.store.scripts import Script, load
 
 
@@ -46,6 +49,15 @@ def test_a_call_sent_again_gets_the_same_answer_and_writes_nothing(desk, outcome
     assert desk.record("a") == {}
 
 
+def test_an_answer_that_was_not_foreseen_is_remembered_as_it_was(desk, outcome):
+    one, two = desk.take("a"), desk.take("b")
+    desk.redis.xack("{streamq}:queue:mail", "workers", one)
+    both = outcome(one, "a"), outcome(two, "b")
+
+    assert desk.settle(*both, number=7) == desk.settle(*both, number=7) == "01"
+    assert desk.settle(outcome(two, "b"), number=8) == "0"
+
+
 def test_a_consumer_without_a_lease_settles_nothing(desk, outcome):
     entry = desk.take("a")
     desk.redis.zrem("{streamq}:leases", "me")
@@ -61,13 +73,13 @@ def test_without_the_question_for_the_lease_the_dead_would_settle(desk, outcome)
     entry = desk.take("a")
     desk.redis.zrem("{streamq}:leases", "me")
     text = load("settle").text
-    guard = "if not redis.call('ZSCORE', key_of('leases'), consumer) then"
+    guard = "if not redis.call('ZRANK', key_of('leases'), consumer) then"
     assert text.count(guard) == 1
     script = Script("settle", text.replace(guard, "if false then"))
     desk.redis.script_load(script.text)
 
     desk.redis.execute_command(
-        *script.command("{streamq}", "me", 1, 3, 60_000, *outcome(entry, "a"))
+        *script.command("{streamq}", "me", 1, 1, 3, 60_000, *outcome(entry, "a"))
     )
 
     assert desk.record("a")["state"] == "SUCCESS"
@@ -191,7 +203,8 @@ def test_entries_of_two_queues_with_one_id_are_started_apart(desk, outcome):
         desk.redis.xadd(f"{{streamq}}:queue:{stream}", fields, id="5-0")
         desk.read(stream)
 
-    assert desk.settle(("start", "mail", 1, "5-0"), ("start", "mail:returned", 1, "5-0")) == "11"
+    starts = [("start", stream, 1, "5-0", "{}") for stream in ("mail", "mail:returned")]
+    assert desk.settle(*starts) == "11"
     ends = [
         outcome("5-0", "mail", ack="early"),
         outcome("5-0", "mail:returned", ack="early", stream="mail:returned"),
@@ -207,6 +220,24 @@ def test_an_early_message_that_is_rejected_is_buried_whole(desk, outcome):
     desk.settle(outcome(entry, "a", **told))
 
     assert (desk.letter("a")["args"], desk.letter("a")["dead_reason"]) == ("\x00\x01 é", "rejected")
+
+
+def test_a_mark_keeps_bytes_of_every_kind(redis, server_url, scripts, outcome):
+    scripts("declare_queue", "mail", "{}")
+    scripts("register", 15_000, "me")
+    raw = Redis.from_url(server_url)
+    sent = {b"task": b"t", b"args": bytes(range(256)), "é".encode(): b'"\\'}
+    entry = raw.xadd("{streamq}:queue:mail", sent)
+    raw.xreadgroup("workers", "me", {"{streamq}:queue:mail": ">"})
+
+    delivery = Delivery("mail", entry, sent)
+    scripts("settle", "me", 1, 1, 3, 60_000, "start", "mail", 1, entry, mark_of(delivery))
+    told = {"ack": "early", "state": "", "reason": "rejected", "error": "no"}
+    scripts("settle", "me", 2, 1, 3, 60_000, *outcome(entry, delivery.id, **told))
+
+    letter = raw.hgetall(f"{{streamq}}:dead:mail:mail-{entry.decode()}")
+    assert {name: letter[name] for name in sent} == sent
+    assert letter[b"id"] == delivery.id
 
 
 @pytest.mark.parametrize("state", ["SUCCESS", ""], ids=["ended", "left as it is"])

@@ -43,10 +43,10 @@ local function bury(queue, id, fields, reason, worker, error, limits)
     redis.call('HSET', key, unpack(fields, at, math.min(at + 999, #fields)))
   end
   redis.call(
-    'HSET', key, 'dead_reason', reason, 'dead_error', error, 'dead_worker', worker, 'dead_at', now
+    'HSET', key, 'dead_reason', reason, 'dead_error', error, 'dead_worker', worker, 'dead_at', moment
   )
   redis.call('PEXPIRE', key, limits.life_ms)
-  redis.call('ZADD', key_of('dead', queue), now, letter)
+  redis.call('ZADD', key_of('dead', queue), moment, letter)
   redis.call('PEXPIRE', key_of('dead', queue), limits.life_ms)
   trim_dead(queue, limits.most, limits.life_ms)
 end

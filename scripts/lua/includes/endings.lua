@@ -1,6 +1,7 @@
 -- How a task ends: its record is written once, and those who wait for it are told.
 
 local now = clock()
+local moment = string.format('%.0f', now) -- as text: Redis is slow to make one of a number
 
 local FINAL = { SUCCESS = true, FAILURE = true, REVOKED = true }
 
@@ -26,48 +27,49 @@ local function tell_waiters(waiters, id, ...)
 end
 
 -- The record of a message that went to several queues lives until its last copy has ended.
-local function count_copy(id, expires_ms)
+local function count_copy(id, expires)
   local base = key_of('task', string.match(id, '^(.*)@') or '')
   local copies = redis.call('HGET', base, 'copies')
   if not copies then
     return
   end
   local _, colons = string.gsub(copies, ':', ':')
-  if redis.call('HINCRBY', base, 'ended', 1) > colons and expires_ms > 0 then
-    redis.call('PEXPIRE', base, expires_ms)
+  if redis.call('HINCRBY', base, 'ended', 1) > colons and tonumber(expires) > 0 then
+    redis.call('PEXPIRE', base, expires)
   end
 end
 
 -- A task ends without a word: its record keeps its state, for a while, and says who ran it.
-local function leave(id, expires_ms, worker)
+local function leave(id, expires, worker)
   local record = key_of('task', id)
   if redis.call('EXISTS', record) == 1 then
-    redis.call('HSET', record, 'worker', worker, 'finished', now)
-    redis.call('PEXPIRE', record, expires_ms)
+    redis.call('HSET', record, 'worker', worker, 'finished', moment)
+    redis.call('PEXPIRE', record, expires)
   end
   if string.find(id, '@', 1, true) then
-    count_copy(id, expires_ms)
+    count_copy(id, expires)
   end
 end
 
 -- Write the end of a task: a final state and further fields, as names and values.
--- False, and nothing written, if the task has ended already.
-local function finish(id, state, expires_ms, ...)
+-- `expires` is the text of the milliseconds it is kept, '0' for ever.  False, and nothing
+-- written, if the task has ended already.
+local function finish(id, state, expires, ...)
   local record = key_of('task', id)
   local before = redis.call('HMGET', record, 'state', 'waiters')
   if FINAL[before[1]] then
     return false
   end
-  redis.call('HSET', record, 'state', state, 'finished', now, ...)
-  if expires_ms > 0 then
-    redis.call('PEXPIRE', record, expires_ms)
+  redis.call('HSET', record, 'state', state, 'finished', moment, ...)
+  if tonumber(expires) > 0 then
+    redis.call('PEXPIRE', record, expires)
   end
   if before[2] then
     redis.call('HDEL', record, 'waiters')
     tell_waiters(before[2], id, 'state', state, ...)
   end
   if string.find(id, '@', 1, true) then
-    count_copy(id, expires_ms)
+    count_copy(id, expires)
   end
   return true
 end
