@@ -282,7 +282,7 @@ class Greenlets:
             shown = [each for each in young if each in self.desk.running]
             try:
                 for start in range(0, len(shown), 100):
-                    self.desk.say_started(shown[start : start + 100])
+                    self.desk.show_started(shown[start : start + 100])
             except (BrokerUnavailable, Refused, Fenced):
                 continue  # reading and settling meet the same fault, and deal with it
 

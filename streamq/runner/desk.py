@@ -189,10 +189,10 @@ class Desk:
         while start.mine is None:
             self.exchange()
 
-    def say_started(self, deliveries: Sequence[Delivery]) -> None:
+    def show_started(self, deliveries: Sequence[Delivery]) -> None:
         """Show in their records that these messages are running, if they still are."""
         with self.lock:
-            command = self.consumer.start_command(self.running.intersection(deliveries))
+            command = self.consumer.show_started_command(self.running.intersection(deliveries))
             if command is not None:
                 self.talk([command])
 

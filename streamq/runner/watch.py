@@ -103,4 +103,4 @@ class Watch:
             logger.debug("%d messages handed back: the task before them takes long", count)
         if ran > WORTH_SAYING and not self.told:
             self.told = True
-            desk.say_started([task])
+            desk.show_started([task])

@@ -14,7 +14,7 @@ from streamq.store.keys import GROUP, Keys
 from streamq.store.scripts import Script, load
 
 SETTLE = load("settle")
-START = load("start")
+SHOW_STARTED = load("show_started")
 RELEASE = load("release")
 REGISTER = load("register")
 
@@ -154,10 +154,10 @@ class Consumer:
 
     # Starting and handing back
 
-    def start_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...] | None:
-        """The call of ``start.lua``; None if none of these is to be shown."""
+    def show_started_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...] | None:
+        """The call of ``show_started.lua``; None if none of these is to be shown."""
         ids = [delivery.id for delivery in deliveries if is_shown(delivery)]
-        return START.command(self.keys.root, self.name, *ids) if ids else None
+        return SHOW_STARTED.command(self.keys.root, self.name, *ids) if ids else None
 
     def release_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...]:
         """The call of ``release.lua``."""
@@ -194,7 +194,7 @@ class Consumer:
         return replies
 
 
-SCRIPTS: dict[Any, Script] = {script.sha: script for script in (SETTLE, START, RELEASE)}
+SCRIPTS: dict[Any, Script] = {script.sha: script for script in (SETTLE, SHOW_STARTED, RELEASE)}
 
 
 def is_shown(delivery: Delivery) -> bool:

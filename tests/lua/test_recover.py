@@ -29,7 +29,7 @@ def test_a_message_without_an_id_keeps_the_name_it_had(desk):
 
 def test_what_was_running_is_charged_and_waits_again(desk, scripts):
     entry = desk.take("a")
-    scripts("start", "me", "a")
+    scripts("show_started", "me", "a")
 
     assert desk.recover(entry) == [1, 0, 0, 0]
 

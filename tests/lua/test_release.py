@@ -45,7 +45,7 @@ def test_handing_back_twice_makes_no_second_copy(desk, scripts):
 
 def test_a_task_that_had_started_waits_again(desk, scripts):
     entry = desk.take("a")
-    scripts("start", "me", "a")
+    scripts("show_started", "me", "a")
 
     scripts("release", "me", "mail", entry)
 
