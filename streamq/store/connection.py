@@ -6,6 +6,7 @@ connection is dropped, and whoever asked decides, knowing that the outcome is un
 """
 
 import os
+import re
 import socket
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -54,6 +55,10 @@ CODES = {
 }
 
 
+#: What Redis refuses in the name of a client.
+UNPRINTABLE = re.compile(r"[^!-~]")
+
+
 class Disconnected(BrokerUnavailable):
     """The connection broke; ``sent`` says whether a command may have been executed."""
 
@@ -80,7 +85,7 @@ class Connection:
         self, url: str, *, name: str = "streamq", patience: float = ANSWER_TIMEOUT
     ) -> None:
         self.url = url
-        self.name = name
+        self.name = UNPRINTABLE.sub("?", name)
         self.patience = patience
         #: Replies that were asked for and not read.
         self.unread = 0

@@ -38,6 +38,14 @@ def test_the_server_knows_the_connection_by_name(connection, clients):
     assert len(clients("streamq:test")) == 1
 
 
+def test_a_name_that_redis_would_refuse_is_made_fit(server_url, clients):
+    connection = Connection(server_url, name="streamq:wörk er")
+    connection.ask("PING")
+
+    assert len(clients("streamq:w?rk?er")) == 1
+    connection.drop()
+
+
 def test_several_commands_go_in_one_packet_and_answer_in_order(connection):
     connection.send([("SET", "k", 1), ("INCR", "k"), ("LPUSH", "k", 1), ("GET", "k")])
 
