@@ -9,7 +9,7 @@ from typing import Any
 
 from streamq.errors import ConfigError, TaskNotFound
 from streamq.tasks import Task
-from streamq.units import nearest
+from streamq.units import count, nearest
 
 
 class Registry(Mapping[str, Task[..., Any]]):
@@ -40,9 +40,10 @@ class Registry(Mapping[str, Task[..., Any]]):
         """Say that a task is not here, and which may have been meant."""
         hint = nearest(name, list(self.tasks))
         modules = sorted({task.function.__module__ for task in self.tasks.values()})
+        registered = f"{count(len(self.tasks), 'task')} from {', '.join(modules) or 'nowhere'}"
         return TaskNotFound(
             f"no task named {name!r}",
-            known={"registered": f"{len(self.tasks)} tasks from {', '.join(modules) or 'nowhere'}"},
+            known={"registered": registered},
             advice=[f"did you mean {hint!r}?"]
             if hint
             else ["import the module that defines it: -I MODULE, or include=[…]"],

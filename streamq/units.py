@@ -192,3 +192,8 @@ def _size(value: object) -> int | None:
     number, unit = found.groups()
     exact = Decimal(number) * SIZES[(unit or "").upper()]
     return math.floor(exact) if exact <= LARGEST else None
+
+
+def count(number: int, noun: str) -> str:
+    """``1 message``, ``1 204 messages``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", " ")

@@ -109,11 +109,6 @@ def confirm(what: str, *, yes: bool) -> None:
     click.confirm(f"{what}. Go on?", abort=True, err=True)
 
 
-def count(number: int, noun: str) -> str:
-    """``1 message``, ``1 204 messages``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", " ")
-
-
 def moment(seconds: float | None) -> str:
     """A time since the epoch, as clocks here show it."""
     if seconds is None:

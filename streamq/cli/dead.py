@@ -12,7 +12,6 @@ from streamq.cli.common import (
     app_if_any,
     as_json,
     confirm,
-    count,
     inspector_of,
     moment,
     not_there,
@@ -21,6 +20,7 @@ from streamq.cli.common import (
 )
 from streamq.cli.tables import show_facts, show_table
 from streamq.store.letters import DeadLetters
+from streamq.units import count
 
 everything = click.option("--all", "all_of_them", is_flag=True, help="Every one of the queue.")
 

@@ -13,7 +13,6 @@ from streamq.cli.common import (
     app_if_any,
     as_json,
     confirm,
-    count,
     inspector_of,
     not_there,
     pairs_of,
@@ -23,6 +22,7 @@ from streamq.cli.common import (
 from streamq.cli.tables import show_facts, show_table
 from streamq.routing import EXCHANGE_TYPES, HEADER_MATCHES, Binding, Exchange
 from streamq.store.inspector import Bound, ExchangeState, Inspector, arguments_in
+from streamq.units import count
 
 #: What ``explain_route.lua`` says of each step.
 STEP = ("exchange", "type", "why", "to", "key", "headers")

@@ -12,7 +12,6 @@ from streamq.cli.common import (
     app_if_any,
     as_json,
     confirm,
-    count,
     inspector_of,
     not_there,
     print_json,
@@ -22,6 +21,7 @@ from streamq.cli.common import (
 from streamq.cli.tables import show_facts, show_table
 from streamq.errors import StreamqError
 from streamq.store.inspector import Inspector, QueueState, Waiting
+from streamq.units import count
 
 
 @click.group(cls=Group, later=("pause", "resume"))

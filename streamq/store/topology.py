@@ -12,6 +12,7 @@ from streamq.store.client import Client
 from streamq.store.connection import Refused
 from streamq.store.keys import Keys
 from streamq.store.scripts import Script, load, refusal
+from streamq.units import count
 
 DECLARE_EXCHANGE = load("declare_exchange")
 DECLARE_QUEUE = load("declare_queue")
@@ -160,7 +161,7 @@ def refused(text: str) -> ConfigError:
             return ConfigError(f"there is no queue {name!r}", advice=["declare it first"])
         case ["NOTEMPTY", name, held]:
             return ConfigError(
-                f"queue {name!r} holds {held} messages",
+                f"queue {name!r} holds {count(int(held), 'message')}",
                 advice=[f"streamq queues purge {name}, or wait until they have run"],
             )
         case ["DEFAULTEXCHANGE"] | ["ERR", "DEFAULTEXCHANGE"]:  # Redis wants two words

@@ -142,7 +142,7 @@ def test_a_deleted_queue_takes_its_bindings_along(topology, send):
 def test_a_queue_that_holds_messages_is_not_just_deleted(app, topology, streams):
     app.enqueue(app.signature("any.task", queue="demo"))
 
-    with pytest.raises(ConfigError, match="queue 'demo' holds 1 messages"):
+    with pytest.raises(ConfigError, match="queue 'demo' holds 1 message"):
         topology.delete_queue("demo")
 
     assert streams(app) == {"demo": 1}

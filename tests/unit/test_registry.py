@@ -59,7 +59,7 @@ def test_a_missing_task_names_the_nearest_and_what_there_is():
         _ = filled("shop.tasks.add")["shop.tasks.ad"]
 
     assert "no task named 'shop.tasks.ad'" in str(missing.value)
-    assert "1 tasks from" in str(missing.value)
+    assert "1 task from" in str(missing.value)
     assert "did you mean 'shop.tasks.add'?" in str(missing.value)
 
 
