@@ -58,6 +58,11 @@ class Delivery:
         return self.stream.partition(":")[0]
 
     @property
+    def size(self) -> int:
+        """Bytes of the values that it carries."""
+        return sum(map(len, self.fields.values()))
+
+    @property
     def crashes(self) -> int:
         """How many runners died while they ran this message."""
         found = self.fields.get(b"crashes", b"0")
@@ -263,7 +268,7 @@ class Execution:
         """Milliseconds that the record is kept."""
         asked = delivery.fields.get(b"result_expires")
         fits = asked is not None and asked.isdigit() and len(asked) <= LONGEST_LIFE
-        return asked if asked is not None and fits else manner.expires
+        return b"%d" % int(asked) if asked is not None and fits else manner.expires
 
     def result_encoding(self) -> tuple[bytes, ...]:
         """What the record says of how its result was written; nothing for plain JSON."""

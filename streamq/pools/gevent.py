@@ -5,6 +5,7 @@ standard library was patched before this module was imported.
 """
 
 from collections.abc import Callable
+from functools import partial
 from socket import SHUT_RDWR
 from time import perf_counter
 
@@ -18,7 +19,7 @@ from streamq.runner.limits import Limits
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
 from streamq.store.connection import BLOCK_MARGIN, Refused
-from streamq.store.consumer import Consumer, Fenced
+from streamq.store.consumer import MOST_BYTES, Consumer, Fenced
 
 #: Seconds that a read blocks.
 BLOCK = 5.0
@@ -32,8 +33,10 @@ AT_ONCE = 100
 AHEAD, MOST_AHEAD = 0.02, 100
 #: Seconds that a task runs before its record says STARTED.
 WORTH_SAYING = 0.25
-#: Seconds without the end of a task after which what was read ahead goes back.  Tasks of one
-#: length end in waves; less, and each wave would begin with nothing in hand.
+#: Seconds after which a backlog is read for whatever room there is, however little.
+LULL = 0.01
+#: Seconds after which what was read ahead and not started goes back.  Tasks of one length end in
+#: waves; with less, each wave would begin with nothing in hand.
 HOLD = 0.05
 
 
@@ -87,9 +90,9 @@ class Greenlets:
         self.idle = False
         self.early = False
         self.ran = 0
-        #: What ``ran`` was when nothing had ended for a while; nothing is read ahead until it
-        #: changes.
+        #: What ``ran`` was when messages went back; nothing is read ahead until it changes.
         self.calm = -1
+        self.asked = self.came = 0.0
         self.speed = Speed()
         self.group = max(1, min(AT_ONCE, concurrency // 10))
 
@@ -129,12 +132,16 @@ class Greenlets:
     # Reading
 
     def read_on(self) -> None:
-        """Read whenever there is room, or soon will be."""
+        """Read whenever there is room, or soon will be.
+
+        While there is a backlog, or something is in hand, room is gathered for ``LULL``.
+        """
         backlog = False
         while not self.stopping and not self.limits.reached(self.ran):
-            if self.wanted() < (self.group if backlog else 1):
-                self.bide()
-                backlog = backlog and self.wanted() > 0
+            wanted, due = self.wanted(), self.asked + LULL
+            at_once = wanted >= self.group if backlog else not self.desk.unstarted
+            if wanted < 1 or (not at_once and perf_counter() < due):
+                self.bide(due if wanted > 0 else None)
                 continue
             try:
                 backlog = self.read()
@@ -162,57 +169,75 @@ class Greenlets:
             return room
         return room + min(MOST_AHEAD, int(self.speed.rate * AHEAD))
 
-    def bide(self) -> None:
-        """Wait for room.  What was read ahead and does not get its turn soon goes back."""
+    def bide(self, due: float | None) -> None:
+        """Wait for room, at most until ``due``.
+
+        What was read ahead goes back when its time is up.
+        """
+        ends = [due] if due is not None else []
+        if self.desk.unstarted:
+            ends.append(self.came + HOLD)
         self.room.clear()
-        if self.room.wait(HOLD if self.desk.unstarted else None):
+        if self.room.wait(max(0.0, min(ends) - perf_counter()) if ends else None):
             gevent.sleep(GATHER)
-        elif self.desk.unstarted:
+        if self.desk.unstarted and perf_counter() > self.came + HOLD:
             self.calm = self.ran
             self.persist(self.hand_all_back)
 
     def read(self) -> bool:
         """Read once and start what came; tell whether more may be waiting."""
+        self.asked = perf_counter()
         self.desk.repair()
-        before = len(self.desk.unstarted)
-        count = min(self.wanted(), AT_ONCE)
+        count, found = min(self.wanted(), AT_ONCE), 0
         for streams in self.desk.intake.groups(count):
-            wanted = count + before - len(self.desk.unstarted)
-            if wanted > 0:
-                self.ask(self.reading.read_command(streams, wanted), BLOCK)
+            if found < count:
+                found += self.ask(self.reading.read_command(streams, count - found), BLOCK)
         if not self.desk.unstarted and not self.burst and not self.stopping:
             command = self.reading.read_command(self.desk.intake.streams, 1, block=BLOCK)
             self.idle = True
-            self.ask(command, BLOCK + BLOCK_MARGIN)
+            found += self.ask(command, BLOCK + BLOCK_MARGIN)
             self.idle = False
         elif not self.desk.unstarted:
-            gevent.sleep(0.01)
-        return not self.stopping and self.start_all()
+            gevent.sleep(LULL)
+        if found:
+            self.came = perf_counter()
+        if not self.stopping:
+            self.start_all()
+        return found > 0
 
-    def ask(self, command: tuple[object, ...], timeout: float) -> None:
+    def ask(self, command: tuple[object, ...], timeout: float) -> int:
         connection = self.reading.connection
         connection.send([command])
-        self.desk.take(connection.read(timeout, raising=False))
+        return self.desk.take(connection.read(timeout, raising=False))
 
-    def start_all(self) -> bool:
-        """Start what is on the desk, as far as there is room; tell whether anything came."""
+    def start_all(self) -> None:
+        """Start what is on the desk, as far as there is room."""
         unstarted = self.desk.unstarted
         chosen: list[Delivery] = []
-        came = bool(unstarted)
         while unstarted and len(chosen) < len(self.free):
             chosen.append(unstarted.popleft())
         early = [delivery for delivery in chosen if delivery.early]
         self.early = bool(early)
-        if early:
-            start = self.desk.begin(early)
-            self.persist(lambda: self.desk.complete(start))
-            mine = set(map(id, start.mine or ()))
-            chosen = [each for each in chosen if not each.early or id(each) in mine]
+        mine = self.acknowledged(early)
         for delivery in chosen:
+            if delivery.early and id(delivery) not in mine:
+                continue
             slot = self.free.pop()
             self.occupy(slot, delivery)
             gevent.spawn_raw(self.work, slot, delivery)
-        return came
+
+    def acknowledged(self, early: list[Delivery]) -> set[int]:
+        """Acknowledge messages before they run; return which of them are still ours to run."""
+        mine: set[int] = set()
+        while early:
+            size, part = 0, []
+            while early and size < MOST_BYTES:
+                size += early[-1].size
+                part.append(early.pop())
+            start = self.desk.begin(part)
+            self.persist(partial(self.desk.complete, start))
+            mine.update(map(id, start.mine or ()))
+        return mine
 
     # Running
 

@@ -133,17 +133,19 @@ class Desk:
                 self.consumer.connection.drop()
             raise
 
-    def take(self, reply: Any) -> None:
-        """Put what was read on the desk."""
+    def take(self, reply: Any) -> int:
+        """Put what was read on the desk; return how much that was."""
         if isinstance(reply, Refused) and reply.code == "NOGROUP":
             logger.warning("a queue is gone from Redis; it is declared again")
             self.open()
-            return
+            return 0
         if isinstance(reply, Exception):
             raise reply
-        for delivery in self.consumer.deliveries(reply):
+        deliveries = self.consumer.deliveries(reply)
+        for delivery in deliveries:
             self.execution.admit(delivery)
             self.unstarted.append(delivery)
+        return len(deliveries)
 
     def next_settlement(self) -> Settlement | None:
         """What is to be settled now: first of all what got no answer."""

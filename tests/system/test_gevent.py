@@ -22,6 +22,11 @@ def nap(number, seconds=0.1):
     return [os.getpid(), most]
 
 @app.task
+def blink(number):
+    time.sleep(0.02)
+    return number
+
+@app.task
 def where():
     return app.__class__.__name__
 
@@ -133,6 +138,40 @@ def test_what_a_killed_process_ran_is_recovered(site, acks_late):
     assert failed == (set() if acks_late else lost)
     begun = Counter(int(line.split()[1]) for line in site.notes())
     assert begun == Counter({n: 2 if acks_late and n in lost else 1 for n in range(60)})
+    site.at_rest()
+
+
+def test_no_greenlet_is_idle_beside_a_backlog(site):
+    """Room is gathered before a backlog is read; what is gathered in vain is used all the same."""
+    site.write(TASKS)
+    start(site, 1, 100)
+    held = site.send_many("hold", 95)
+    site.until(lambda: len(site.notes()) == 95)
+
+    quick = site.send_many("blink", 10)
+
+    assert [each.get(timeout=5) for each in quick] == list(range(10))
+    (site.folder / "go").touch()
+    assert [each.get(timeout=10) for each in held] == list(range(95))
+    site.at_rest()
+
+
+def test_what_was_read_ahead_goes_to_whoever_is_idle(site):
+    """Quick tasks teach a process to read ahead; then slow ones keep what it has read."""
+    site.write(TASKS)
+    start(site, 1, 50)
+    for each in site.send_many("blink", 5000):
+        each.get(timeout=20)
+    held = site.send_many("hold", 70)
+    site.until(lambda: len(site.notes()) == 50)
+
+    other = site.worker("-P", "gevent", "-c", 50, "-n", "other")
+
+    site.until(lambda: len(site.notes()) == 70, "the other worker runs what the first cannot")
+    at = Counter(int(line.split()[2]) for line in site.notes())
+    assert at[other.runners()[0]] == 20
+    (site.folder / "go").touch()
+    assert [each.get(timeout=10) for each in held] == list(range(70))
     site.at_rest()
 
 
