@@ -48,10 +48,14 @@ local stream, keep, now = root .. ':queue:' .. queue, ARGV[4] == '1', nil
 local last = 6 + 2 * tonumber(ARGV[6])
 for at = last + 1, #ARGV, 3 do
   local id = ARGV[at]
-  local entry = redis.call(
+  local entry = redis.pcall(
     'XADD', stream, '*', 'id', id, 'task', task, 'args', ARGV[at + 1], 'kwargs', ARGV[at + 2],
     unpack(ARGV, 7, last)
   )
+  if type(entry) == 'table' then -- the first one was refused, or none is
+    put_back()
+    return entry
+  end
   if keep then
     now = now or string.match(entry, '^%d+')
     redis.call(

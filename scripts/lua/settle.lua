@@ -10,7 +10,6 @@
 --
 -- KEYS  root of the namespace
 -- ARGV  consumer, number             whose how-manieth settlement this is
---       messages                     how many it is about
 --       most, life                   how many dead letters a queue keeps, and how long (ms)
 --       then for each stream that messages came from:
 --       ack                          late: to be acknowledged now; early: it was before its
@@ -40,21 +39,17 @@
 local MEMORY_MS = 600000 -- a lost answer is asked for again within seconds, or never
 
 local consumer, number = ARGV[1], ARGV[2]
-local limits = { most = tonumber(ARGV[4]), life_ms = tonumber(ARGV[5]) }
+local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }
 
-if not redis.call('ZRANK', key_of('leases'), consumer) then
-  return redis.error_reply('FENCED ' .. consumer)
-end
-
--- The answer is foreseen, so that one command remembers it and gives what was remembered.
-local place, foreseen = key_of('settled', consumer), string.rep('1', tonumber(ARGV[3]))
-local before = redis.call('SET', place, number .. ' ' .. foreseen, 'PX', MEMORY_MS, 'GET')
-if before then
-  local last, answer = string.match(before, '^(%d+) (.*)$')
+local memory = redis.call('GET', key_of('settled', consumer))
+if memory then
+  local last, answer = string.match(memory, '^(%d+) (.*)$')
   if last == number then
-    redis.call('SET', place, before, 'PX', MEMORY_MS)
     return answer
   end
+end
+if not redis.call('ZRANK', key_of('leases'), consumer) then
+  return redis.error_reply('FENCED ' .. consumer)
 end
 
 local marks = key_of('started', consumer)
@@ -91,7 +86,7 @@ local function settle(early, stream, key, at)
     end
     if state ~= '' then
       finish(id, state, ARGV[at + 3], 'worker', consumer, unpack(ARGV, from, to))
-    elseif ARGV[at + 3] ~= '0' then
+    elseif tonumber(ARGV[at + 3]) > 0 then
       leave(id, ARGV[at + 3], consumer)
     end
   end
@@ -108,7 +103,7 @@ local function start(stream, key, entry, mark)
   return mine == 1
 end
 
-local at = 6
+local at = 5
 while at <= #ARGV do
   local ack, stream, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local key, done, mine, entry = key_of('queue', stream), {}, nil, nil
@@ -129,8 +124,7 @@ while at <= #ARGV do
   end
 end
 
+-- Last, so that a call that failed half-way is not taken for one that was answered.
 local text = table.concat(answer)
-if text ~= foreseen then
-  redis.call('SET', place, number .. ' ' .. text, 'PX', MEMORY_MS)
-end
+redis.call('SET', key_of('settled', consumer), number .. ' ' .. text, 'PX', MEMORY_MS)
 return text

@@ -65,12 +65,6 @@ class Settlement:
         """What has ended, in the order in which it is answered."""
         return [outcome for _, outcomes in self.groups for outcome in outcomes]
 
-    @property
-    def size(self) -> int:
-        """How many messages it is about."""
-        starting = len(self.start.deliveries) if self.start is not None else 0
-        return sum(len(outcomes) for _, outcomes in self.groups) + starting
-
 
 class Consumer:
     """One consumer of the group of each queue it reads."""
@@ -134,7 +128,7 @@ class Consumer:
     def settle_command(self, settlement: Settlement) -> tuple[Any, ...]:
         """The call of ``settle.lua``."""
         starts = settlement.start.deliveries if settlement.start is not None else ()
-        argv: list[Any] = [self.name, settlement.number, settlement.size, *self.dead]
+        argv: list[Any] = [self.name, settlement.number, *self.dead]
         for (early, stream), outcomes in settlement.groups:
             argv += ("early" if early else "late", stream, len(outcomes))
             for outcome in outcomes:

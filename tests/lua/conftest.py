@@ -45,8 +45,7 @@ class Desk:
         """Call settle.lua for these groups; each call has the next number."""
         self.number += 1
         argv = [part for group in groups for part in group]
-        given = (self.name, number or self.number, sum(group[2] for group in groups), *BOUNDS)
-        return self.scripts("settle", *given, *argv)
+        return self.scripts("settle", self.name, number or self.number, *BOUNDS, *argv)
 
     def start(self, entry: str, stream: str = "mail") -> Any:
         """Acknowledge a message before it runs."""

@@ -71,6 +71,17 @@ def test_both_ways_share_the_memory_of_a_lane(push, scripts, redis, keys):
     assert redis.xlen(keys.queue("mail")) == 1
 
 
+def test_a_call_that_redis_refused_is_not_remembered(push, redis, keys):
+    redis.set(keys.queue("mail"), "not a stream")
+    for _ in range(2):
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            push(1)
+    redis.delete(keys.queue("mail"))
+
+    assert push(1) == "mail"
+    assert redis.xlen(keys.queue("mail")) == 1
+
+
 @pytest.mark.parametrize("settings", ['{"max_length":5}', '{"max_priority":3}'])
 def test_a_queue_with_limits_takes_the_long_way(push, scripts, redis, keys, settings):
     scripts("declare_queue", "mail", settings)

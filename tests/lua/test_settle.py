@@ -49,13 +49,25 @@ def test_a_call_sent_again_gets_the_same_answer_and_writes_nothing(desk, outcome
     assert desk.record("a") == {}
 
 
-def test_an_answer_that_was_not_foreseen_is_remembered_as_it_was(desk, outcome):
+def test_an_answer_is_remembered_as_it_was(desk, outcome):
     one, two = desk.take("a"), desk.take("b")
     desk.redis.xack("{streamq}:queue:mail", "workers", one)
     both = outcome(one, "a"), outcome(two, "b")
 
     assert desk.settle(*both, number=7) == desk.settle(*both, number=7) == "01"
     assert desk.settle(outcome(two, "b"), number=8) == "0"
+
+
+def test_a_call_that_failed_half_way_is_not_taken_for_one_that_was_answered(desk, outcome):
+    entries = [desk.take(id) for id in "abc"]
+    groups = [outcome(entry, id) for entry, id in zip(entries, "abc", strict=True)]
+    desk.redis.set("{streamq}:task:b", "not a record")
+
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        desk.settle(*groups, number=7)
+
+    assert desk.settle(*groups, number=7) == "001"
+    assert desk.record("c")["state"] == "SUCCESS"
 
 
 def test_a_consumer_without_a_lease_settles_nothing(desk, outcome):
@@ -79,7 +91,7 @@ def test_without_the_question_for_the_lease_the_dead_would_settle(desk, outcome)
     desk.redis.script_load(script.text)
 
     desk.redis.execute_command(
-        *script.command("{streamq}", "me", 1, 1, 3, 60_000, *outcome(entry, "a"))
+        *script.command("{streamq}", "me", 1, 3, 60_000, *outcome(entry, "a"))
     )
 
     assert desk.record("a")["state"] == "SUCCESS"
@@ -231,9 +243,9 @@ def test_a_mark_keeps_bytes_of_every_kind(redis, server_url, scripts, outcome):
     raw.xreadgroup("workers", "me", {"{streamq}:queue:mail": ">"})
 
     delivery = Delivery("mail", entry, sent)
-    scripts("settle", "me", 1, 1, 3, 60_000, "start", "mail", 1, entry, mark_of(delivery))
+    scripts("settle", "me", 1, 3, 60_000, "start", "mail", 1, entry, mark_of(delivery))
     told = {"ack": "early", "state": "", "reason": "rejected", "error": "no"}
-    scripts("settle", "me", 2, 1, 3, 60_000, *outcome(entry, delivery.id, **told))
+    scripts("settle", "me", 2, 3, 60_000, *outcome(entry, delivery.id, **told))
 
     letter = raw.hgetall(f"{{streamq}}:dead:mail:mail-{entry.decode()}")
     assert {name: letter[name] for name in sent} == sent

@@ -630,7 +630,7 @@ def bury(redis: Any, keys: Keys, scripts: Any, *ids: str) -> None:
         redis.xadd(keys.queue("mail"), fields)
         ((_, ((entry, _),)),) = redis.xreadgroup("workers", "w:1:x", {keys.queue("mail"): ">"})
         outcome = (entry, id, "FAILURE", 60000, "unknown task", 1, "error", "no such task")
-        assert scripts("settle", "w:1:x", number, 1, 100, 60000, "late", "mail", 1, *outcome) == "1"
+        assert scripts("settle", "w:1:x", number, 100, 60000, "late", "mail", 1, *outcome) == "1"
 
 
 def test_config_shows_every_value_with_its_origin(shell, tmp_path):
