@@ -18,7 +18,7 @@ from streamq.plans import Plans
 from streamq.registry import Registry, import_modules, import_related, task_name
 from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
-from streamq.store.publisher import Refusal
+from streamq.store.publisher import Lane, Refusal
 from streamq.store.results import Results
 from streamq.store.store import Store
 from streamq.tasks import Call, Signature, Task
@@ -203,7 +203,7 @@ class App:
         id = given or new_id()
         answer = None
         if envelope.short and given is None:
-            answer = self.store.publisher.push(envelope, (id, args, kwargs))
+            answer = self.push(envelope, (id, args, kwargs))
         if answer is None:
             publication = envelope.publication(id, args, kwargs, given=given is not None)
             answer = self.publish([publication], [signature])[0]
@@ -253,17 +253,30 @@ class App:
             raise self.payloads.too_large(len(encoded) + len(named), "the arguments")
         return encoded, named
 
-    def publish(
-        self, publications: list[Publication], signatures: Sequence[Signature]
-    ) -> list[str]:
-        """Publish all or none; declare this app's topology again if they lead nowhere."""
+    def push(self, envelope: Envelope, message: tuple[str, bytes, bytes]) -> str | None:
+        """Publish one plain message the short way; None if that is not the way for it."""
         try:
-            return self.store.publisher.publish(publications)
+            return self.store.publisher.push(envelope, message)
+        except Refusal as refused:
+            raise refused.error() from None
+
+    def publish(
+        self,
+        publications: list[Publication],
+        signatures: Sequence[Signature],
+        lane: Lane | None = None,
+    ) -> list[str]:
+        """Publish all or none; declare this app's topology again if they lead nowhere.
+
+        On ``lane``, if the caller has one, else on the next that is free.
+        """
+        try:
+            return self.store.publisher.publish(publications, lane)
         except Refusal as refused:
             if not self.mend(refused, signatures):
                 raise refused.error() from None
         try:
-            return self.store.publisher.publish(publications)
+            return self.store.publisher.publish(publications, lane)
         except Refusal as refused:
             raise refused.error() from None
 

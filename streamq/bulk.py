@@ -1,6 +1,7 @@
 """Many calls in few round trips: while the server takes one chunk, the next is prepared."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Protocol
 
@@ -25,9 +26,9 @@ class Office(Protocol):
         """The call's arguments, checked and encoded."""
 
     def publish(
-        self, publications: list[Publication], signatures: Sequence[Signature]
+        self, publications: list[Publication], signatures: Sequence[Signature], lane: Lane
     ) -> list[str]:
-        """Publish, declaring what is missing."""
+        """Publish on this lane, declaring what is missing."""
 
     def result_of(
         self, id: str, envelope: Envelope, signature: Signature, answer: str
@@ -154,7 +155,7 @@ class Bulk:
             answers = [answer.decode()] * len(chunk.envelopes)
         else:
             self.declined += answer is not None
-            answers = self.office.publish(chunk.publications(), chunk.signatures)
+            answers = self.office.publish(chunk.publications(), chunk.signatures, lane)
         self.flying = None
         return chunk, answers
 
@@ -167,7 +168,9 @@ class Bulk:
     def stopped(self, error: Exception) -> PartlyPublished:
         """Say what was accepted and what was not sent."""
         flying = self.flying.signatures if self.flying is not None else []
-        left = [*flying, *(self.taken if self.taken is not flying else []), *self.rest]
+        left = [*flying, *(self.taken if self.taken is not flying else [])]
+        with suppress(Exception):  # what the caller's generator raises now comes too late
+            left += self.rest
         reason = str(error).partition("\n")[0]
         stop = PartlyPublished(
             f"{len(self.results):,} messages were accepted, {len(left):,} were not sent: {reason}",

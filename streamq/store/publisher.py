@@ -145,28 +145,33 @@ class Publisher:
         for lane in self.lanes.clear():
             lane.connection.drop()
 
-    def publish(self, publications: list[Publication]) -> list[str]:
+    def publish(self, publications: list[Publication], lane: Lane | None = None) -> list[str]:
         """Publish all or none; return for each the queues it went to, joined by ``:``.
+
+        On ``lane``, if the caller has one: who waited for another could wait for ever.
 
         Raises Refusal, and BrokerUnavailable or PublishUnknown when Redis stays away.
         """
-        answers = self.deliver(full(publications))
+        if lane is None:
+            with self.lanes.lent() as lent:
+                return self.publish(publications, lent)
+        answers = self.deliver(lane, full(publications))
         return [queues.decode() for queues in answers]
 
     def push(self, envelope: Envelope, messages: Sequence[str | bytes]) -> str | None:
         """Publish plain messages the short way; None if that is not the way for them."""
-        answer: bytes = self.deliver(plain(envelope, messages))
-        return answer.decode() if answer else None
-
-    def deliver(self, load: Load) -> Any:
-        """Publish on the next lane that is free, and return the script's answer."""
         lane = self.lanes.borrow()
         try:
-            lane.number += 1
-            script, arguments = load
-            return self.insist(lane, script, (lane.name, lane.number, *arguments))
+            answer: bytes = self.deliver(lane, plain(envelope, messages))
         finally:
             self.lanes.give_back(lane)
+        return answer.decode() if answer else None
+
+    def deliver(self, lane: Lane, load: Load) -> Any:
+        """Publish, and return the script's answer."""
+        lane.number += 1
+        script, arguments = load
+        return self.insist(lane, script, (lane.name, lane.number, *arguments))
 
     def begin(self, lane: Lane, load: Load) -> None:
         """Send a publish without waiting for its answer; ``end`` must follow."""

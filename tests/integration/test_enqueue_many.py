@@ -1,10 +1,13 @@
 """Many calls in few round trips: each chunk all or nothing, and what is known half-way."""
 
+import threading
+
 import pytest
 
 from streamq import Exchange, PartlyPublished, Queue, Result
 from streamq.bulk import CHUNK
 from streamq.errors import ConfigError, EncodeError, QueueFull, Unroutable
+from streamq.store.publisher import LANES
 
 
 @pytest.fixture
@@ -48,6 +51,27 @@ def test_a_queue_with_limits_is_asked_the_short_way_twice_at_most(app, add, redi
 
     assert streams(app) == {"jobs": 5 * CHUNK}
     assert calls(redis, "evalsha") - before <= 5 + 2 + 2  # scripts that had to be loaded
+
+
+@pytest.mark.parametrize("options", [{"max_length": 1_000_000}, None], ids=["limits", "missing"])
+def test_as_many_threads_as_there_are_lanes_do_not_wait_for_each_other(app, add, streams, options):
+    if options:
+        app.queues = [Queue("jobs", **options)]
+        app.declare()
+    ready = threading.Barrier(2 * LANES)
+
+    def send():
+        ready.wait()
+        app.enqueue_many(add.options(queue="jobs").s(i) for i in range(10))
+
+    threads = [threading.Thread(target=send, daemon=True) for _ in range(2 * LANES)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert not any(thread.is_alive() for thread in threads)
+    assert streams(app) == {"jobs": 20 * LANES}
 
 
 def test_nothing_is_sent_for_nothing(app, add, redis):
@@ -161,6 +185,21 @@ def test_a_generator_that_fails_half_way_loses_nothing(app, add, streams):
         (i,) for i in range(CHUNK, CHUNK + 10)
     ]
     assert streams(app) == {"default": CHUNK}
+
+
+def test_a_generator_that_fails_after_a_stop_hides_nothing(app, add):
+    app.queues = [Queue("small", max_length=CHUNK)]
+    app.declare()
+
+    def failing():
+        yield from (add.s(i) for i in range(3 * CHUNK + 1))
+        raise OSError("the file ended")
+
+    with pytest.raises(PartlyPublished, match="full") as stopped:
+        app.enqueue_many(failing())
+
+    assert len(stopped.value.accepted) == CHUNK
+    assert len(stopped.value.remaining) == 2 * CHUNK + 1
 
 
 def test_sending_what_remains_completes_the_work(app, add, drain):
