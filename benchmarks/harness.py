@@ -183,6 +183,14 @@ class Stage:
         info = self.redis.info("cpu")
         return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
 
+    def wait_for_rewrite(self) -> None:
+        """Wait until the server has rewritten the append-only file that it outgrew, if it has."""
+        until(
+            lambda: not self.redis.info("persistence")["aof_rewrite_in_progress"],
+            "the server to rewrite its append-only file",
+            timeout=120,
+        )
+
     def drain(
         self,
         total: int,
