@@ -36,7 +36,7 @@ format: $(VENV)/.dev-ready ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev-ready ## measure streamq beside its peers: about an hour and a half
+bench: $(VENV)/.dev-ready ## measure streamq beside its peers: about an hour
 	$(BIN)/python -m benchmarks --rivals
 
 build: $(VENV)/.dev-ready ## make the sdist, and the wheel from it
