@@ -38,22 +38,36 @@ def main() -> int:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else sysconfig.get_path("stdlib")).resolve()
     os.chdir(HERE)  # tasks.py is found here, and so is the project's server
     try:
-        if app.conf.url is None:
-            server = bundled.ensure(grace=1)  # it ends a second after its last user
-            say(f"server   {server.banner}")
-        names = enqueue(folder)
-        subprocess.run([*STREAMQ, "queues", "ls"], check=True)
-        with worker():
-            reports, failures, seconds = collect(names)
+        with server():
+            names = enqueue(folder)
+            subprocess.run([*STREAMQ, "queues", "ls"], check=True)
+            with worker():
+                reports, failures, seconds = collect(names)
+            summary(reports, failures, seconds)
+            next_steps(begun_in, reports, failures)
     except KeyboardInterrupt:
         say("stopped; what was not begun was taken out of the queues")
         return 130
     except StreamqError as error:
         print(error, file=sys.stderr)
         return 1
-    summary(reports, failures, seconds)
-    next_steps(begun_in, reports, failures)
     return 0
+
+
+@contextmanager
+def server() -> Iterator[None]:
+    """The project's own server, unless a URL names one; ended if we started it."""
+    if app.conf.url is not None:
+        yield
+        return
+    ours = bundled.find() is None
+    try:
+        running = bundled.ensure(grace=1)  # it ends a second after its last user
+        say(f"server   {running.banner}")
+        yield
+    finally:
+        if ours:
+            bundled.leave(patience=5)
 
 
 def enqueue(folder: Path) -> dict[Result[Report], str]:

@@ -6,6 +6,7 @@ wants it and ended when the last has gone.  For development: one user, one machi
     ensure()    use it, starting it if need be; this process counts as a user from then on
     find()      look whether it runs
     start()     use it, and let it outlive its users
+    leave()     use it no more, and see it end if nobody else does
     stop()      end it; the data stays
 """
 
@@ -35,7 +36,7 @@ from streamq.bundled.keeper import main
 main(*sys.argv[1:])
 """
 
-#: The locks by which this process, and its forked children, are users; never given back.
+#: The locks by which this process, and its forked children, are users.
 _held: dict[Path, int] = {}
 
 
@@ -93,6 +94,23 @@ def start(start_dir: Path | None = None, *, program: Path | None = None) -> Serv
     server = ensure(start_dir, program=program)
     place(start_dir).pin.touch()
     return replace(server, pinned=True)
+
+
+def leave(start_dir: Path | None = None, *, patience: float) -> bool:
+    """Use the server of this project no more, and wait at most ``patience`` seconds for its end.
+
+    False if it lives on: others use it, or its grace is longer than that.
+    """
+    home = place(start_dir)
+    held = _held.pop(home.folder, None)
+    if held is not None:
+        os.close(held)
+    deadline = time.monotonic() + patience
+    while _is_occupied(home):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(locks.PAUSE)
+    return True
 
 
 def stop(start_dir: Path | None = None) -> bool:

@@ -42,7 +42,10 @@ print(server.pid, flush=True)
 #: … until its input ends.
 USE = ENSURE + "sys.stdin.read()"
 
-#: The same, but a forked child goes on using it when the process has ended.
+#: The same, and then it sees the server end, if nobody else uses it.
+USE_AND_LEAVE = USE + "\nprint(int(bundled.leave(Path(sys.argv[1]), patience=2)), flush=True)"
+
+#: The same as the first, but a forked child goes on using it when the process has ended.
 USE_AND_FORK = (
     ENSURE
     + """
@@ -341,6 +344,17 @@ def test_a_terminated_keeper_ends_its_server_first(project):
 
 
 # --- beginning and end ---------------------------------------------------------------------
+
+
+def test_who_leaves_sees_the_end_of_the_server_unless_others_use_it(project):
+    first, second = project.user(code=USE_AND_LEAVE), project.user(code=USE_AND_LEAVE)
+    assert first.server() == second.server()
+
+    for user, ended in ((first, 0), (second, 1)):
+        user.process.stdin.close()
+        assert user.number() == ended
+
+    assert bundled.find(project.folder) is None
 
 
 def test_the_server_outlives_its_last_user_by_the_grace(project):

@@ -106,7 +106,7 @@ def test_the_demo_reports_every_file_and_ends_what_it_started(demo, tmp_path):
     assert "2 failed" in said
     assert re.search(r"broken\.py +SyntaxError", said), said
     assert re.search(r"old\.py +SyntaxError", said), said
-    wait_until(lambda: not running_in(demo), seconds=15)
+    assert not running_in(demo)
 
     # The commands that it proposes work, on the data that it left.
     proposed = [
@@ -134,7 +134,7 @@ def test_nothing_is_left_running_when_the_demo_is_interrupted(demo, number):
     else:
         assert process.returncode == 130, said
         assert "Traceback" not in said
-        wait_until(lambda: not running_in(demo), seconds=15)
+        assert not running_in(demo)
     wait_until(lambda: not running_in(demo), seconds=100)
 
 
