@@ -43,7 +43,7 @@ print(server.pid, flush=True)
 USE = ENSURE + "sys.stdin.read()"
 
 #: The same, and then it sees the server end, if nobody else uses it.
-USE_AND_LEAVE = USE + "\nprint(int(bundled.leave(Path(sys.argv[1]), patience=2)), flush=True)"
+USE_AND_LEAVE = USE + "\nprint(int(bundled.leave(Path(sys.argv[1]), patience=5)), flush=True)"
 
 #: The same as the first, but a forked child goes on using it when the process has ended.
 USE_AND_FORK = (
