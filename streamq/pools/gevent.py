@@ -4,7 +4,8 @@ One greenlet reads and one settles, however many run: two connections a process.
 standard library was patched before this module was imported.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
 from socket import SHUT_RDWR
 from time import perf_counter
@@ -216,28 +217,24 @@ class Greenlets:
         chosen: list[Delivery] = []
         while unstarted and len(chosen) < len(self.free):
             chosen.append(unstarted.popleft())
-        early = [delivery for delivery in chosen if delivery.early]
+        early = deque(delivery for delivery in chosen if delivery.early)
         self.early = bool(early)
-        mine = self.acknowledged(early)
-        for delivery in chosen:
-            if delivery.early and id(delivery) not in mine:
-                continue
-            slot = self.free.pop()
-            self.occupy(slot, delivery)
-            gevent.spawn_raw(self.work, slot, delivery)
-
-    def acknowledged(self, early: list[Delivery]) -> set[int]:
-        """Acknowledge messages before they run; return which of them are still ours to run."""
-        mine: set[int] = set()
+        self.start_each(delivery for delivery in chosen if not delivery.early)
         while early:
             size, part = 0, []
             while early and size < MOST_BYTES:
-                size += early[-1].size
-                part.append(early.pop())
+                size += early[0].size
+                part.append(early.popleft())
             start = self.desk.begin(part)
             self.persist(partial(self.desk.complete, start))
-            mine.update(map(id, start.mine or ()))
-        return mine
+            self.start_each(start.mine or ())
+
+    def start_each(self, deliveries: Iterable[Delivery]) -> None:
+        """Run each of these in a greenlet of its own."""
+        for delivery in deliveries:
+            slot = self.free.pop()
+            self.occupy(slot, delivery)
+            gevent.spawn_raw(self.work, slot, delivery)
 
     # Running
 
