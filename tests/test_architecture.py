@@ -44,7 +44,6 @@ LAYERS: Mapping[str, str] = {
 #: Who may load a module late, and what: by design, and nowhere else.
 LATE = {
     "streamq": {"streamq.*"},  # public names, when they are first used
-    "worker.runner": {"streamq.pools.gevent"},  # needs a patched process
     "cli.*": {"streamq.*", "rich.*"},  # one command loads its own part only
 }
 #: Who may load a module by its name as text.
@@ -335,10 +334,10 @@ def test_a_late_import_is_seen(source):
 
 
 def test_a_late_import_is_allowed_where_it_is_granted():
-    source = "def f():\n    from streamq.pools.gevent import Greenlets"
+    source = "def f():\n    from streamq.store.inspector import Inspector"
 
-    assert judge(source, "streamq.worker.runner", pools__gevent="") == ""
-    assert "inside a function" in judge(source, "streamq.worker.start", pools__gevent="")
+    assert judge(source, "streamq.cli.queues", store__inspector="") == ""
+    assert "inside a function" in judge(source, "streamq.worker.start", store__inspector="")
 
 
 def test_an_import_for_types_alone_is_seen():

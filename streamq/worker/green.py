@@ -8,9 +8,10 @@ monkey.patch_all()
 import sys
 
 from streamq.finding import find_app
+from streamq.pools.gevent import Greenlets
 from streamq.worker.assignment import Assignment
 from streamq.worker.logs import set_up_logging
-from streamq.worker.runner import work
+from streamq.worker.runner import Runner, work
 
 
 def main() -> int:
@@ -21,7 +22,19 @@ def main() -> int:
     set_up_logging(app.conf.log_level, app.conf.log_format)
     app.url = assignment.url
     app.import_tasks()
-    return work(app, assignment)
+    return work(app, assignment, many_at_a_time)
+
+
+def many_at_a_time(runner: Runner) -> Greenlets:
+    """The pool of this process."""
+    return Greenlets(
+        runner.desk(repairs_itself=False),
+        runner.consumer("reader"),
+        runner.slots,
+        runner.limits,
+        concurrency=runner.assignment.concurrency,
+        burst=runner.assignment.burst,
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ logger = logging.getLogger("streamq.worker")
 PR_SET_PDEATHSIG = 1
 
 
-def work(app: App, assignment: Assignment) -> int:
-    """Be this runner.  Returns the exit code."""
+def work(app: App, assignment: Assignment, pool_of: "Callable[[Runner], Any]") -> int:
+    """Be this runner, with the pool that ``pool_of`` makes.  Returns the exit code."""
     die_with(assignment.supervisor)
     runner = Runner(app, assignment)
-    pool = runner.pool()
+    pool = pool_of(runner)
     listen(pool)
     try:
         pool.run()
@@ -60,6 +61,12 @@ def listen(pool: Any) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def one_by_one(runner: "Runner") -> Solo:
+    """The pool of a forked runner: one task at a time."""
+    desk = runner.desk(repairs_itself=True)
+    return Solo(desk, runner.slots, runner.turns, runner.limits, burst=runner.assignment.burst)
+
+
 class Runner:
     """Puts the parts of one runner together."""
 
@@ -73,26 +80,6 @@ class Runner:
         self.intake = Intake([Source(name, levels) for name, levels in assignment.sources])
         self.limits = Limits(
             conf.max_tasks_per_child, conf.max_memory_per_child, conf.shutdown_timeout
-        )
-
-    def pool(self) -> Any:
-        """The pool that was asked for."""
-        if self.assignment.pool == "gevent":
-            return self.greenlets()
-        desk = self.desk(repairs_itself=True)
-        return Solo(desk, self.slots, self.turns, self.limits, burst=self.assignment.burst)
-
-    def greenlets(self) -> Any:
-        """The gevent pool; its module can only be imported in a patched process."""
-        from streamq.pools.gevent import Greenlets  # noqa: PLC0415
-
-        return Greenlets(
-            self.desk(repairs_itself=False),
-            self.consumer("reader"),
-            self.slots,
-            self.limits,
-            concurrency=self.assignment.concurrency,
-            burst=self.assignment.burst,
         )
 
     def desk(self, *, repairs_itself: bool) -> Desk:

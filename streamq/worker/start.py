@@ -22,7 +22,7 @@ from streamq.worker.banner import banner
 from streamq.worker.children import Nursery
 from streamq.worker.logs import set_up_logging
 from streamq.worker.presence import Presence, node_name, own_name
-from streamq.worker.runner import work
+from streamq.worker.runner import one_by_one, work
 from streamq.worker.supervisor import Supervisor
 
 logger = logging.getLogger("streamq.worker")
@@ -142,7 +142,7 @@ def assemble(
     )
     return Supervisor(
         assignments,
-        Nursery(lambda assignment: work(app, assignment)),
+        Nursery(lambda assignment: work(app, assignment, one_by_one)),
         recovery,
         presence,
         lease=conf.lease,

@@ -10,7 +10,7 @@ import pytest
 
 from streamq import App, Queue
 from streamq.worker.assignment import Assignment
-from streamq.worker.runner import Runner
+from streamq.worker.runner import Runner, one_by_one
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def pool_of(app, folder, *, burst):
         folder=str(folder),
         runners=1,
     )
-    return Runner(app, assignment).pool()
+    return one_by_one(Runner(app, assignment))
 
 
 @pytest.fixture
