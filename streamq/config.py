@@ -82,6 +82,14 @@ class Config:
     task_eager_propagates: bool
     acks_late: bool
     max_deliveries: int
+    task_time_limit: float
+    task_soft_time_limit: float
+    max_retries: int | None
+    default_retry_delay: float
+    retry_backoff_max: float
+    retry_jitter: bool
+    unknown_task_patience: float
+    revoke_expires: float
     ignore_result: bool
     track_started: bool
     result_expires: float

@@ -1,10 +1,11 @@
 """The task that is running here, as its own code sees it."""
 
+import sys
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamq.errors import ConfigError
+from streamq.errors import UNCHANGED, ConfigError, Retry
 from streamq.states import State
 
 
@@ -36,7 +37,9 @@ class NotYet(ConfigError, AttributeError):
 
 
 #: What a running task will offer.
-LATER = frozenset({"retry", "replace", "revoke"})
+LATER = frozenset({"replace", "revoke"})
+#: What a retry may change of its message, beside its arguments.
+CHANGEABLE = frozenset({"queue", "priority", "expires", "time_limit", "soft_time_limit"})
 
 
 class Running:
@@ -45,6 +48,10 @@ class Running:
     The first argument of a task declared with ``bind=True``; ``streamq.current_task()``
     gives it to any.
     """
+
+    #: Whether a worker runs the task: only then can it be tried again.
+    in_worker = False
+    retrying: Retry | None = None
 
     def __init__(self, request: Request, tell: Any = None) -> None:
         self.request = request
@@ -73,6 +80,55 @@ class Running:
             )
         if self.tell is not None:
             self.tell(self.request, state, meta)
+
+    def retry(
+        self,
+        *,
+        exc: BaseException | None = None,
+        countdown: Any = None,
+        eta: Any = None,
+        max_retries: int | None = UNCHANGED,
+        args: Any = None,
+        kwargs: Any = None,
+        throw: bool = True,
+        **options: Any,
+    ) -> Retry:
+        """Try the task again: with the same id, headers, priority and expiry.
+
+        ``countdown`` is seconds, a timedelta or text, ``eta`` a moment; with neither, the
+        task's ``default_retry_delay`` counts.  ``exc`` says why, and is raised when the
+        task may not be tried again; else ``MaxRetriesExceeded`` is.  ``args`` and ``kwargs``
+        replace the arguments, ``queue``, ``priority``, ``expires`` and the time limits may be
+        given too.
+
+        Raises Retry, which ends this run; with ``throw=False`` returns it, and the task is
+        tried again when it has returned.  Where no worker runs the task, raises ``exc`` or
+        what is being handled.
+        """
+        unknown = options.keys() - CHANGEABLE
+        if unknown:
+            raise ConfigError(
+                f"retry cannot change {', '.join(sorted(unknown))}",
+                known={"it can": ", ".join(("args", "kwargs", *sorted(CHANGEABLE)))},
+            )
+        handled = sys.exception()
+        if not self.in_worker:
+            raise exc or handled or Retry("this task is not run by a worker")
+        directive = Retry(
+            "",
+            exc=exc or handled,
+            countdown=countdown,
+            eta=eta,
+            max_retries=max_retries,
+            args=args,
+            kwargs=kwargs,
+            **options,
+        )
+        directive.final = exc
+        if throw:
+            raise directive
+        self.retrying = directive
+        return directive
 
 
 current: ContextVar[Running | None] = ContextVar("streamq_current_task", default=None)

@@ -20,11 +20,15 @@
     ├── PartlyPublished                         enqueue_many stopped half-way
     └── SoftTimeLimitExceeded                   raised inside a task at its soft limit
 
-``Ignore`` and ``Reject`` are not errors but a task's way to say how its message ends.
+``Ignore``, ``Reject`` and ``Retry`` are not errors but a task's way to say how its message
+goes on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+#: Says that nothing was said, where None means something.
+UNCHANGED: Any = object()
 
 
 class StreamqError(Exception):
@@ -159,3 +163,43 @@ class Reject(Exception):
     def __init__(self, reason: str = "", *, requeue: bool = False) -> None:
         super().__init__(reason)
         self.requeue = requeue
+
+
+class Retry(Exception):
+    """Raised by a task: try it again, in a while.
+
+    ``countdown`` is in seconds, ``eta`` a moment; with neither, the task's own pause counts.
+    ``exc`` says why.  ``max_retries`` replaces the task's own bound for this decision.
+    ``changes`` are options of the message that the next try will have.
+    """
+
+    def __init__(
+        self,
+        reason: str = "",
+        *,
+        exc: BaseException | None = None,
+        countdown: Any = None,
+        eta: Any = None,
+        max_retries: int | None = UNCHANGED,
+        **changes: Any,
+    ) -> None:
+        super().__init__(reason)
+        self.exc = exc
+        self.countdown = countdown
+        self.eta = eta
+        self.max_retries = max_retries
+        #: What is raised when the task may not be tried again; None for MaxRetriesExceeded.
+        self.final = exc
+        self.changes = {name: value for name, value in changes.items() if value is not None}
+
+
+class Stopped(BaseException):
+    """Raised inside a task that is to end now.  Nobody should catch it."""
+
+
+class Terminated(Stopped):
+    """The task was revoked while it ran."""
+
+
+class Overdue(Stopped):
+    """The task has passed its hard time limit, in a process that has others to run."""

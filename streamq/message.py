@@ -8,7 +8,9 @@ hand runs.
 import os
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from streamq.routing import canonical
 
@@ -56,6 +58,8 @@ class Envelope:
         keep: bool = True,
         headers: Mapping[str, Any] | None = None,
         dedup_window: float = 0.0,
+        due: str = "",
+        expires: str = "",
         serializer: str = "json",
         compression: str | None = None,
         extra: tuple[str | bytes, ...] = (),
@@ -67,12 +71,12 @@ class Envelope:
         self.serializer = serializer
         self.compression = compression
         self.plain = (serializer, compression) == ("json", None)
-        self.short = not (exchange or priority or headers)
+        self.short = not (exchange or priority or headers or due or expires)
         #: What stands in every publication: before the id, after the window, after kwargs.
         self.address = (exchange, routing_key)
         count = 3 + len(extra) // 2
         self.middle = (
-            *("1" if keep else "0", priority, *header_arguments(headers), count),
+            *("1" if keep else "0", priority, due, expires, *header_arguments(headers), count),
             *("task", task, "args"),
         )
         self.extra = extra
@@ -87,6 +91,17 @@ class Envelope:
         """
         window = self.window if given else 0
         return (*self.address, id, window, *self.middle, args, "kwargs", kwargs, *self.extra)
+
+
+def from_now(seconds: float) -> str:
+    """A moment so many seconds from now, by the server's clock, as the script takes it."""
+    return f"+{round(seconds * 1000)}"
+
+
+def at_moment(moment: datetime, zone: str) -> str:
+    """A moment as the script takes it; a naive one is in this time zone."""
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=ZoneInfo(zone))
+    return str(max(0, round(aware.timestamp() * 1000)))
 
 
 def header_arguments(headers: Mapping[str, Any] | None) -> tuple[str | int, ...]:

@@ -5,9 +5,11 @@ configuration.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from streamq.errors import ConfigError
+from streamq.retries import class_names
 from streamq.routing import check_name
 from streamq.units import nearest, seconds
 
@@ -50,6 +52,54 @@ def count(value: Any, name: str) -> int:
     return value
 
 
+def times(value: Any, name: str) -> int | None:
+    if value is not None and (type(value) is not int or value < 0):
+        raise ConfigError(
+            f"option {name} must be a whole number from 0, or None for ever, not {value!r}"
+        )
+    return value
+
+
+def backoff(value: Any, name: str) -> float:
+    return float(value) if isinstance(value, bool) else seconds(value, name)
+
+
+def exceptions(value: Any, name: str) -> frozenset[str]:
+    classes = value if isinstance(value, tuple | list | set | frozenset) else (value,)
+    if not all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in classes):
+        raise ConfigError(f"option {name} must be exception classes, not {value!r}")
+    return class_names(classes)
+
+
+def countdown(value: Any, name: str) -> float:
+    if isinstance(value, int | float | timedelta) and not isinstance(value, bool):
+        value = value.total_seconds() if isinstance(value, timedelta) else value
+        value = max(0.0, value)  # what was due before is due now
+    return seconds(value, name)
+
+
+def moment(value: Any, name: str) -> datetime:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = repr(value)
+    if not isinstance(value, datetime):
+        raise ConfigError(
+            f"option {name} must be a moment: a datetime, not {value}",
+            advice=["for a time from now there is countdown="],
+        )
+    return value
+
+
+def expiry(value: Any, name: str) -> float | datetime:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and value[:4].isdigit() and value[4:5] == "-":
+        return moment(value, name)
+    return countdown(value, name)
+
+
 #: Every option of this version, and what checks its value.
 CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "name": named,
@@ -66,28 +116,30 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "result_expires": seconds,
     "track_started": flag,
     "max_deliveries": count,
+    "max_retries": times,
+    "default_retry_delay": seconds,
+    "autoretry_for": exceptions,
+    "dont_autoretry_for": exceptions,
+    "retry_backoff": backoff,
+    "retry_backoff_max": seconds,
+    "retry_jitter": flag,
+    "throws": exceptions,
+    "time_limit": seconds,
+    "soft_time_limit": seconds,
+    "countdown": countdown,
+    "eta": moment,
+    "expires": expiry,
     "task_id": named,
     "shadow": text,
     "typing": flag,
 }
+#: Options for which None is a value of its own, not the same as not given.
+NONE_MEANS_SOMETHING = frozenset({"max_retries"})
 
 #: Options that the contract names and a later version brings.
 LATER = frozenset(
     [
-        "max_retries",
-        "default_retry_delay",
-        "autoretry_for",
-        "dont_autoretry_for",
-        "retry_backoff",
-        "retry_backoff_max",
-        "retry_jitter",
-        "time_limit",
-        "soft_time_limit",
-        "expires",
-        "countdown",
-        "eta",
         "confirm",
-        "throws",
         "rate_limit",
         "link",
         "link_error",
@@ -95,8 +147,8 @@ LATER = frozenset(
 )
 
 #: What only makes sense where the task is defined, and only where it is called.
-OF_THE_TASK = frozenset({"name", "bind", "typing"})
-OF_THE_CALL = frozenset({"task_id"})
+OF_THE_TASK = frozenset({"name", "bind", "typing", "throws"})
+OF_THE_CALL = frozenset({"task_id", "countdown", "eta"})
 
 ROUTE = ("queue", "exchange", "routing_key")
 
@@ -112,14 +164,27 @@ def checked(options: Mapping[str, Any], *, decorator: bool = False) -> dict[str,
         check = CHECKS.get(name)
         if check is None or name in (OF_THE_CALL if decorator else OF_THE_TASK):
             raise unknown(name, decorator)
-        if value is not None:
+        if value is not None or name in NONE_MEANS_SOMETHING:
             found[name] = check(value, name)
     if "queue" in found and "exchange" in found:
         raise ConfigError(
             f"queue={found['queue']!r} and exchange={found['exchange']!r} exclude each other",
             advice=["name the queue, or the exchange and a routing_key"],
         )
+    if "countdown" in found and "eta" in found:
+        raise ConfigError("countdown and eta exclude each other: both say when the task is due")
+    check_limits(found)
     return found
+
+
+def check_limits(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a task would be killed before it is warned."""
+    hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+    if hard and soft and soft >= hard:
+        raise ConfigError(
+            f"soft_time_limit={soft:g} must be less than time_limit={hard:g}",
+            advice=["the soft limit raises inside the task, the hard one ends its process"],
+        )
 
 
 def unknown(name: str, decorator: bool) -> ConfigError:

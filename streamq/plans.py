@@ -6,16 +6,19 @@ sending the same call again costs no decision.
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from streamq.codec import find_serializer
 from streamq.config import Config
-from streamq.message import Envelope
-from streamq.options import checked, merged
+from streamq.message import Envelope, at_moment, from_now
+from streamq.options import check_limits, checked, merged
 from streamq.routing import Queue
 from streamq.tasks import Signature
+
+NOTHING: Mapping[str, Any] = {}
 
 
 def effective(signature: Signature, conf: Config) -> dict[str, Any]:
@@ -63,9 +66,17 @@ def destination(
 
 
 def envelope(
-    task: str, options: Mapping[str, Any], queues: Sequence[Queue], conf: Config
+    task: str,
+    options: Mapping[str, Any],
+    queues: Sequence[Queue],
+    conf: Config,
+    asked: Mapping[str, Any] = NOTHING,
 ) -> Envelope:
-    """Make the envelope of a call of this task with these effective options."""
+    """Make the envelope of a call of this task with these effective options.
+
+    ``asked`` are those that the decorator does not say: a worker knows that one.
+    """
+    check_limits(options)
     exchange, key = destination(options, queues, conf)
     serializer = options.get("serializer", conf.task_serializer)
     compression = options.get("compression", conf.task_compression)
@@ -88,6 +99,9 @@ def envelope(
     for name, write in CARRIED.items():
         if name in options:
             extra += [name, write(options[name])]
+    for name, write in CARRIED_WHEN_ASKED.items():
+        if name in asked:
+            extra += [name, write(asked[name])]
     return Envelope(
         task=task,
         exchange=exchange,
@@ -96,23 +110,59 @@ def envelope(
         keep=keep,
         headers=headers,
         dedup_window=conf.dedup_window,
+        due=due_of(options, conf),
+        expires=expiry_of(options, conf),
         serializer=serializer,
         compression=compression,
         extra=tuple(extra),
     )
 
 
+def due_of(options: Mapping[str, Any], conf: Config) -> str:
+    """When a call is due, as the script takes it."""
+    if "eta" in options:
+        return at_moment(options["eta"], conf.timezone)
+    countdown = options.get("countdown", 0.0)
+    return from_now(countdown) if countdown > 0 else ""
+
+
+def expiry_of(options: Mapping[str, Any], conf: Config) -> str:
+    """When a call expires, as the script takes it."""
+    expires = options.get("expires")
+    if expires is None:
+        return ""
+    if isinstance(expires, datetime):
+        return at_moment(expires, conf.timezone)
+    return from_now(expires)
+
+
 def truth(value: bool) -> str:
     return "1" if value else "0"
+
+
+def in_millis(seconds: float) -> str:
+    return str(round(seconds * 1000))
 
 
 #: Options that travel with the message, for the worker to act on, and how they are written.
 CARRIED: Mapping[str, Callable[[Any], str]] = {
     "acks_late": truth,
     "track_started": truth,
-    "result_expires": lambda seconds: str(int(seconds * 1000)),
+    "result_expires": in_millis,
     "max_deliveries": str,
     "shadow": str,
+}
+#: The same for options that the worker finds at the task, unless the call says otherwise.
+CARRIED_WHEN_ASKED: Mapping[str, Callable[[Any], str]] = {
+    "max_retries": lambda times: "none" if times is None else str(times),
+    "default_retry_delay": in_millis,
+    "autoretry_for": lambda names: " ".join(sorted(names)),
+    "dont_autoretry_for": lambda names: " ".join(sorted(names)),
+    "retry_backoff": in_millis,
+    "retry_backoff_max": in_millis,
+    "retry_jitter": truth,
+    "time_limit": in_millis,
+    "soft_time_limit": in_millis,
 }
 
 
@@ -137,7 +187,7 @@ class Plans:
         if self.conf.changes != self.changes:
             self.forget()
         options = signature.options
-        if self.conf.task_routes is not None:
+        if self.conf.task_routes is not None or "eta" in options:
             return self.fresh(signature)
         try:
             key = (signature.name, *options.items()) if options else signature.name
@@ -152,4 +202,5 @@ class Plans:
 
     def fresh(self, signature: Signature) -> Envelope:
         options = effective(signature, self.conf)
-        return envelope(signature.name, options, self.queues(), self.conf)
+        asked = merged(signature.options, route_of(signature, self.conf.task_routes))
+        return envelope(signature.name, options, self.queues(), self.conf, asked)

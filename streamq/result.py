@@ -12,8 +12,12 @@ from streamq.payload import Payloads
 from streamq.states import FINAL, State, combined
 from streamq.store.results import Results
 from streamq.store.waiting import Record, is_final
+from streamq.units import nearest
 
 R = TypeVar("R")
+
+#: The signals with which a running task may be ended.
+ENDING = ("SIGTERM", "SIGKILL", "SIGINT", "SIGQUIT", "SIGABRT", "SIGUSR1", "SIGUSR2", "SIGHUP")
 
 FOREVER = 10 * 365 * 86400.0
 
@@ -79,12 +83,17 @@ class Result(Generic[R]):
 
     @property
     def info(self) -> Any:
-        """The value, the exception, or what the running task told with ``update_state``."""
+        """The value, the exception, or what the running task told with ``update_state``.
+
+        For a task that is to be tried again (RETRY), the exception that is the reason.
+        """
         record = self.record()
         state = record.get("state", b"").decode()
         if state == State.SUCCESS:
             return self.value(record)
         if state in FINAL:
+            return self.error(record)
+        if state == State.RETRY:
             return self.error(record)
         if "meta" in record:
             content = record.get("meta_content_type")
@@ -232,9 +241,17 @@ class Result(Generic[R]):
             return Revoked(f"task {self.id} was revoked{f': {reason}' if reason else ''}")
         return rebuild(record)
 
-    def revoke(self, *, terminate: bool = False) -> None:
-        """Refused: this version cannot revoke."""
-        raise ConfigError("not in this version: revoke")
+    def revoke(self, *, terminate: bool = False, signal: str = "SIGTERM") -> None:
+        """See to it that the task does not start any more, on any worker.
+
+        A task that waits ends as REVOKED at once.  One that runs goes on, and is not tried
+        again; with ``terminate`` it is stopped: ``SIGTERM`` raises inside it, any other signal
+        goes to the process that runs it, if that runs nothing else.  Raises ConfigError for
+        a signal that does not exist.
+        """
+        name = signal_name(signal) if terminate else ""
+        ids = [copy.id for copy in self.copies.values()]
+        self.results.revoke(ids or [self.id], name)
 
     def parts(self) -> "list[Result[R]]":
         """The results that must be there for this one to be complete: its copies, or itself."""
@@ -256,6 +273,20 @@ class Result(Generic[R]):
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+def signal_name(given: str) -> str:
+    """The name of a signal that may end a task, such as SIGTERM for "term"."""
+    name = str(given).upper()
+    name = name if name.startswith("SIG") else f"SIG{name}"
+    if name not in ENDING:
+        near = nearest(name, ENDING)
+        raise ConfigError(
+            f"no task is ended by the signal {given!r}",
+            known={"signals": ", ".join(ENDING)},
+            advice=[f"did you mean {near!r}?"] if near else (),
+        )
+    return name
 
 
 def refuse_inside_task(allowed: bool) -> None:

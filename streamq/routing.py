@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from streamq.errors import ConfigError
-from streamq.units import nearest
+from streamq.units import nearest, seconds
 
 EXCHANGE_TYPES = ("direct", "topic", "fanout", "headers")
 HEADER_MATCHES = ("all", "any", "all-with-x", "any-with-x")
@@ -111,7 +111,9 @@ class Queue:
     """Where messages wait for a worker: a Redis stream, and what is bound to it.
 
     ``max_priority`` (1–9) opens priority levels, ``max_length`` bounds the queue,
-    ``message_ttl`` is in seconds.
+    ``message_ttl`` is how long a message may wait in it, in seconds, a timedelta or text.
+    What would become a dead letter goes to ``dead_letter_exchange`` instead, with
+    ``dead_letter_routing_key`` or else the key it came with.
     """
 
     name: str
@@ -120,15 +122,20 @@ class Queue:
     bindings: Sequence[Binding] = ()
     max_priority: int | None = None
     max_length: int | None = None
-    message_ttl: float | None = None
-    dead_letter_exchange: str | None = None
+    message_ttl: Any = None
+    dead_letter_exchange: "Exchange | str | None" = None
     dead_letter_routing_key: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name, "queue name")
-        for later in ("message_ttl", "dead_letter_exchange", "dead_letter_routing_key"):
-            if getattr(self, later) is not None:
-                raise ConfigError(f"queue {self.name!r}: not in this version: {later}")
+        if self.message_ttl is not None:
+            seconds(self.message_ttl, f"queue {self.name!r}: message_ttl")
+        if self.dead_letter_exchange is not None:
+            check_name(self.afterlife, "dead-letter exchange")
+        elif self.dead_letter_routing_key is not None:
+            raise ConfigError(
+                f"queue {self.name!r} has a dead_letter_routing_key but no dead_letter_exchange"
+            )
         for limit, most in (("max_priority", 9), ("max_length", 2**53)):
             value = getattr(self, limit)
             if value is not None and not (type(value) is int and 1 <= value <= most):
@@ -161,7 +168,19 @@ class Queue:
             found["max_priority"] = self.max_priority
         if self.max_length is not None:
             found["max_length"] = self.max_length
+        if self.message_ttl is not None:
+            found["message_ttl"] = round(seconds(self.message_ttl, "message_ttl") * 1000)
+        if self.dead_letter_exchange is not None:
+            found["dead_letter_exchange"] = self.afterlife
+        if self.dead_letter_routing_key is not None:
+            found["dead_letter_routing_key"] = self.dead_letter_routing_key
         return found
+
+    @property
+    def afterlife(self) -> str:
+        """The name of the dead-letter exchange."""
+        exchange = self.dead_letter_exchange
+        return exchange.name if isinstance(exchange, Exchange) else exchange or ""
 
 
 def exchanges_of(queues: Sequence[Queue]) -> list[Exchange]:
@@ -178,4 +197,6 @@ def exchanges_of(queues: Sequence[Queue]) -> list[Exchange]:
     for queue in queues:
         for binding in queue.every_binding():
             visit(binding)
+        if isinstance(queue.dead_letter_exchange, Exchange):
+            visit(Binding(queue.dead_letter_exchange))
     return list(found.values())

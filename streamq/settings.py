@@ -23,12 +23,6 @@ LATER_POOLS = frozenset({"threads", "asyncio"})
 #: Settings of a later version; refused, so that nobody relies on them in vain.
 LATER = frozenset(
     (
-        "task_time_limit",
-        "task_soft_time_limit",
-        "max_retries",
-        "default_retry_delay",
-        "retry_backoff_max",
-        "retry_jitter",
         "confirm",
         "autoscale",
         "beat_schedule",
@@ -82,6 +76,11 @@ def size(least: str, most: str | None = None) -> Kind:
         return size
 
     return Kind("bytes", read)
+
+
+def limit() -> Kind:
+    """A time limit: seconds, or 0 for none."""
+    return Kind("seconds, 0 for none", units.seconds)
 
 
 def whole(unit: str, *, least: int = 1, most: int = units.LARGEST) -> Kind:
@@ -216,6 +215,24 @@ TABLE = (
             aliases=("task_acks_late",)),
     Setting("max_deliveries", whole("crashes"), 3,
             "Crashes of its worker after which a message becomes a dead letter."),
+    Setting("task_time_limit", limit(), "1h",
+            "How long a task may run before its process is ended.", flag="--time-limit"),
+    Setting("task_soft_time_limit", limit(), 0,
+            "How long a task may run before SoftTimeLimitExceeded is raised inside it.",
+            flag="--soft-time-limit"),
+    Setting("max_retries", optional(whole("retries", least=0)), 3,
+            "How often a task is tried again; none means for ever."),
+    Setting("default_retry_delay", duration("0s"), "3m",
+            "The pause before a task is tried again, if nothing else is asked for."),
+    Setting("retry_backoff_max", duration(), "10m",
+            "The longest pause of a task whose pauses grow (retry_backoff)."),
+    Setting("retry_jitter", TRUTH, True,
+            "Whether growing pauses are chosen by chance between 0 and their length."),
+    Setting("unknown_task_patience", duration("0s"), "25s",
+            "How long a message of a task that a worker does not know is offered to others "
+            "before it becomes a dead letter."),
+    Setting("revoke_expires", duration(), "30d",
+            "How long a revocation is kept for a message that no worker has met."),
     # results
     Setting("ignore_result", TRUTH, False, "Store no result.", aliases=("task_ignore_result",)),
     Setting("track_started", TRUTH, True,

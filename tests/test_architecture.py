@@ -23,18 +23,18 @@ LAYERS: Mapping[str, str] = {
     "facts": "errors states celery_names cpus",
     "words": (
         "units strict_json culprit codec compression annotations extras routing message "
-        "options context failure payload settings config"
+        "failure retries options context payload settings config"
     ),
     "redis": (
         "store store.keys store.scripts store.lending store.connection store.client "
         "store.publisher store.topology store.waiting store.aio store.results "
-        "store.recovery store.store store.*"
+        "store.store store.*"
     ),
     "server": "bundled bundled.*",
-    "tasks": "result tasks registry plans execution bulk local",
+    "tasks": "result tasks registry plans delivery endings execution bulk local",
     "app": "app api finding",
     "package": "streamq",
-    "consumer": "store.consumer",
+    "consumer": "store.consumer store.recovery",
     "runner": "runner runner.*",
     "pools": "pools pools.*",
     "worker": "worker worker.*",
@@ -61,7 +61,10 @@ WALLS = {
         "only those who wait or work know threads",
     ),
     "asyncio": ("store.aio pools.* worker.*", "producers for asyncio speak through store/aio"),
-    "gevent": ("pools.gevent worker.green", "only a process started for gevent may load it"),
+    "gevent": (
+        "pools.gevent pools.clocks worker.green",
+        "only a process started for gevent may load it",
+    ),
     "click": ("cli.*", "only the command line talks to a terminal"),
     "rich": ("cli.* worker.*", "only what is shown to people is drawn"),
     "os.environ os.getenv os.putenv": (

@@ -32,6 +32,7 @@ if
   not (is_json and type(wanted) == 'table')
   or not whole(wanted.max_priority, 0, 9)
   or not whole(wanted.max_length, 0, 2 ^ 53)
+  or not whole(wanted.message_ttl, 0, 2 ^ 53)
 then
   return refusal('BADSETTINGS', name)
 end

@@ -10,6 +10,9 @@
 --       window                     milliseconds in which the same id is accepted once, or 0
 --       keep                       1: write a record of the task; 0: do not
 --       priority                   0–9, or ''
+--       due                        when it is to run: '' now, +MS in so many milliseconds,
+--                                  MS at a moment, in milliseconds since 1970
+--       expires                    when it is not to start any more: '', +MS or MS likewise
 --       count, then as many header names and values; values are canonical text
 --                                  (i:1  f:1.0  s:text  b:true  v:)
 --       count, then as many names and values for the stream; the first name is `task`
@@ -27,6 +30,7 @@
 -- @include streams
 -- @include clock
 -- @include route
+-- @include later
 
 local LANE_MEMORY_MS = 600000 -- a reply is asked for again within seconds, or never
 local MOST_PAIRS = 3900 -- two values each, and `unpack` ends near 8000
@@ -59,15 +63,30 @@ local function block(at)
   end
 end
 
+local now_ms = clock()
+local now = string.format('%.0f', now_ms) -- as text: made once, not by every HSET
+
+-- A moment out of ARGV, in milliseconds; false for none, nil for what is none.
+local function moment_of(text)
+  if text == '' then
+    return false
+  end
+  local from_now, digits = string.match(text or '', '^(%+?)(%d+)$')
+  if digits and #digits < 16 then
+    return tonumber(digits) + (from_now == '+' and now_ms or 0)
+  end
+end
+
 -- The message that begins at a position of ARGV, and the position after it.
 -- Fields stay in ARGV: XADD takes them from there.
 local function message_at(at)
-  local headers, headers_end = block(at + 6)
+  local headers, headers_end = block(at + 8)
   if not headers then
     return nil, 'bad-header-count'
   end
   local fields, last = block(headers_end + 1)
   local id, window, priority = ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 5]
+  local due, expires = moment_of(ARGV[at + 6]), moment_of(ARGV[at + 7])
   if not fields then
     return nil, 'bad-field-count'
   elseif fields < 1 or ARGV[headers_end + 2] ~= 'task' then
@@ -78,6 +97,10 @@ local function message_at(at)
     return nil, 'window-without-id'
   elseif priority ~= '' and not string.find(priority, '^[0-9]$') then
     return nil, 'bad-priority'
+  elseif due == nil or expires == nil then
+    return nil, 'bad-moment'
+  elseif due and id == '' then
+    return nil, 'due-without-id'
   end
   return {
     at = at,
@@ -85,8 +108,11 @@ local function message_at(at)
     window = window,
     keep = ARGV[at + 4] == '1',
     priority = tonumber(priority) or 0,
+    due = due,
+    expires = expires,
     headers_to = headers_end,
     to = last,
+    later = nil,
     answer = false,
     same_as = false,
     destination = false,
@@ -129,16 +155,17 @@ local function queue_named(name)
     local settings = redis.call('HGET', key_of('queues'), name)
     queue = {
       name = name,
-      stream = key_of('queue', name),
-      declared = settings ~= false,
+        declared = settings ~= false,
       max_priority = nil,
       max_length = nil,
+      message_ttl = nil,
       length = 0,
     }
     if settings and settings ~= '{}' then
       settings = cjson.decode(settings)
       queue.max_priority = tonumber(settings.max_priority)
       queue.max_length = tonumber(settings.max_length)
+      queue.message_ttl = tonumber(settings.message_ttl)
     end
     if queue.max_length then
       for _, stream in ipairs(streams_of(name)) do
@@ -154,7 +181,7 @@ end
 local function place_of(message)
   local at = message.at
   local place = ARGV[at] .. '\n' .. #ARGV[at + 1] .. '\n' .. ARGV[at + 1]
-  for i = at + 7, message.headers_to do
+  for i = at + 9, message.headers_to do
     place = place .. '\n' .. #ARGV[i] .. '\n' .. ARGV[i]
   end
   return place
@@ -168,7 +195,7 @@ local function look_up(message)
     local queue = queue_named(key)
     return { queues = queue.declared and { queue } or {}, answer = queue.name }
   end
-  local names = route(exchange, key, { unpack(ARGV, at + 7, message.headers_to) })
+  local names = route(exchange, key, { unpack(ARGV, at + 9, message.headers_to) })
   local queues = {}
   for i, name in ipairs(names or {}) do
     queues[i] = queue_named(name)
@@ -182,7 +209,7 @@ local last_exchange, last_key, last_destination
 -- The queues of a message and their names joined: {queues, answer}.  Nil for no exchange.
 local function destination_of(message)
   local at = message.at
-  local bare = message.headers_to < at + 7
+  local bare = message.headers_to < at + 9
   if bare and ARGV[at] == last_exchange and ARGV[at + 1] == last_key then
     return last_destination
   end
@@ -221,8 +248,6 @@ local function find_room(messages)
   end
 end
 
-local now = string.format('%.0f', clock()) -- as text: made once, not by every HSET
-
 -- A record that has a state stays as it is: it belongs to an earlier run of this id.
 -- One without a state was left by a waiter, and expires; from now on it is a task's.
 local function record(message, id, place, where)
@@ -232,22 +257,58 @@ local function record(message, id, place, where)
     return
   end
   local task = ARGV[message.headers_to + 3]
-  redis.call('HSET', key, 'state', 'QUEUED', 'task', task, place, where, 'enqueued', now)
+  if message.later then
+    redis.call(
+      'HSET', key, 'state', 'SCHEDULED', 'task', task, place, where, 'enqueued', now,
+      'eta', message.later
+    )
+  else
+    redis.call('HSET', key, 'state', 'QUEUED', 'task', task, place, where, 'enqueued', now)
+  end
   if chosen then
     redis.call('PERSIST', key)
   end
 end
 
-local function append(message, queue, id)
-  local stream = queue.stream
-  if queue.max_priority and message.priority > 0 then
-    stream = level_key(queue.name, math.min(message.priority, queue.max_priority))
+-- The moment when a message expires in this queue, as text; nil if it never does.
+local function expiry(message, queue)
+  local moment = message.expires
+  if queue.message_ttl then
+    local patience = (message.later and message.due or now_ms) + queue.message_ttl
+    moment = math.min(moment or patience, patience)
   end
-  if id == '' then
-    local entry = redis.call('XADD', stream, '*', unpack(ARGV, message.headers_to + 2, message.to))
-    id = queue.name .. '-' .. entry
+  return moment and string.format('%.0f', moment)
+end
+
+-- The short name of the stream that a message goes to.
+local function place_in(message, queue)
+  if queue.max_priority and message.priority > 0 then
+    return queue.name .. ':p' .. math.min(message.priority, queue.max_priority)
+  end
+  return queue.name
+end
+
+local function append(message, queue, id)
+  local place, expires = place_in(message, queue), expiry(message, queue)
+  local from, to = message.headers_to + 2, message.to
+  if message.later then
+    local fields = { unpack(ARGV, from, to) }
+    fields[#fields + 1], fields[#fields + 2] = 'eta', message.later
+    if expires then
+      fields[#fields + 1], fields[#fields + 2] = 'expires', expires
+    end
+    keep_for_later(place, id, fields, message.later)
+  elseif expires then
+    local given = id ~= '' and { 'id', id, 'expires', expires } or { 'expires', expires }
+    for i = from, to do
+      given[#given + 1] = ARGV[i]
+    end
+    local entry = redis.call('XADD', key_of('queue', place), '*', unpack(given))
+    id = id ~= '' and id or queue.name .. '-' .. entry
+  elseif id == '' then
+    id = queue.name .. '-' .. redis.call('XADD', key_of('queue', place), '*', unpack(ARGV, from, to))
   else
-    redis.call('XADD', stream, '*', 'id', id, unpack(ARGV, message.headers_to + 2, message.to))
+    redis.call('XADD', key_of('queue', place), '*', 'id', id, unpack(ARGV, from, to))
   end
   if message.keep then
     record(message, id, 'queue', queue.name)
@@ -257,6 +318,9 @@ end
 -- Returns the answer: the queues that have the message.
 local function write(message)
   local queues, answer = message.destination.queues, message.destination.answer
+  if message.due and message.due > now_ms then
+    message.later = string.format('%.0f', message.due)
+  end
   if #queues == 1 then
     append(message, queues[1], message.id)
   else

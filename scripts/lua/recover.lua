@@ -2,44 +2,68 @@
 -- Recover what a consumer held: it settles nothing any more, and others run its messages.
 --
 -- The consumer leaves the lease table first, so that it is fenced from here on.  A message
--- that was running is charged with a crash; one charged too often goes to the dead letters.
--- What was acknowledged early cannot run again: its task fails as WorkerLost.
+-- that was running is charged with a crash.  If it ran alone and has crashed too often, it
+-- goes to the dead letters.  If others ran beside it, each of them is only suspected: who is
+-- suspected too often goes to the suspects, to run once more alone; only a crash there
+-- condemns.  What was acknowledged early cannot run again: its task fails as WorkerLost.
 --
 -- Bounded: whoever is answered that more is left calls again.  The consumer is deleted from
 -- its groups when it holds nothing.
 --
 -- KEYS  root of the namespace
 -- ARGV  consumer
+--       claim                        '' if its own supervisor speaks; for others the deadline
+--                                    that the lease table had for it ('none' for none)
+--       expected, tolerance          the server's time that the caller expects, '' for none:
+--                                    if the clock differs by more, nothing is done
 --       reason                       what happened to it, for records and dead letters
---       charge                       1: the running messages crashed; 0: they were stopped
+--       charge                       alone: what was running crashed, and nothing ran beside
+--                                    it; suspects: one of those crashed; none: they were
+--                                    stopped
 --       crashes                      how many crashes a message may have, unless it says so
 --       expires, most, life          of records (ms), and the bounds of the dead letters
 --       budget                       how many messages to move in this call
---       count, then stream and entry of each message that was running
---       then the streams that it read
+--       count, then stream and entry of each message that was running; '*' if that is not
+--       known: everything it held may have been
 --
--- Answers {moved, lost, buried, left}: handed back, failed as WorkerLost, dead-lettered,
--- and 1 if there is more to do.
+-- Answers {moved, lost, buried, isolated, left}: handed back, failed as WorkerLost,
+-- dead-lettered, to be run alone, and 1 if there is more to do, 0 if not, -1 if the consumer
+-- lives or the clock has jumped: then nothing was done.
 --
 -- @include keys
 -- @include clock
 -- @include endings
+-- @include streams
 -- @include messages
 -- @include dead
+-- @include dead_letter
 
-local consumer, reason, charge = ARGV[1], ARGV[2], ARGV[3] == '1'
-local crashes_allowed, expires = tonumber(ARGV[4]), ARGV[5]
-local limits = { most = tonumber(ARGV[6]), life_ms = tonumber(ARGV[7]) }
-local budget, running_count = tonumber(ARGV[8]), tonumber(ARGV[9])
+local consumer, claim = ARGV[1], ARGV[2]
+local expected, tolerance = tonumber(ARGV[3]), tonumber(ARGV[4])
+local reason, charge = ARGV[5], ARGV[6]
+local crashes_allowed, expires = tonumber(ARGV[7]), ARGV[8]
+local limits = { most = tonumber(ARGV[9]), life_ms = tonumber(ARGV[10]) }
+local budget, known = tonumber(ARGV[11]), ARGV[12] ~= '*'
 
-local running, at = {}, 10
-for _ = 1, running_count do
+if expected and math.abs(now - expected) > tolerance then
+  return { 0, 0, 0, 0, -1 }
+end
+if claim ~= '' then
+  local deadline = redis.call('ZSCORE', key_of('leases'), consumer)
+  if deadline and deadline ~= claim then
+    return { 0, 0, 0, 0, -1 }
+  end
+end
+
+local running, at = {}, 13
+for _ = 1, known and tonumber(ARGV[12]) or 0 do
   running[ARGV[at] .. ' ' .. ARGV[at + 1]] = true
   at = at + 2
 end
-local streams = { unpack(ARGV, at) }
 
-local moved, lost, buried = 0, 0, 0
+local moved, lost, buried, isolated = 0, 0, 0, 0
+local marks = key_of('started', consumer)
+local alone = redis.call('HGET', marks, 'alone') -- what it ran with nothing beside it
 
 redis.call('ZREM', key_of('leases'), consumer)
 
@@ -53,31 +77,52 @@ local function fail(id, fields, queue)
   )
 end
 
+local function condemn(stream, entry, fields, why)
+  local queue, id = queue_of(stream), id_of(stream, entry, fields)
+  dead_letter(queue, id, fields, why, consumer, reason, limits, true)
+  fail(id, fields, queue)
+  take(stream, entry)
+  buried = buried + 1
+end
+
 -- Tasks that were acknowledged before they ran.
 local function report_lost()
-  local marks = redis.call('HGETALL', key_of('started', consumer))
-  for i = 1, #marks, 2 do
-    local mark = cjson.decode(marks[i + 1])
-    local queue, id = queue_of(mark.stream), field(mark.fields, 'id')
-    if field(mark.fields, 'ignore_result') == '1' then
-      bury(queue, id, mark.fields, 'worker lost', consumer, reason, limits)
-      buried = buried + 1
-    else
-      fail(id, mark.fields, queue)
-      lost = lost + 1
+  local flat = redis.call('HGETALL', marks)
+  for i = 1, #flat, 2 do
+    if flat[i] ~= 'alone' then
+      local mark = cjson.decode(flat[i + 1])
+      local queue, id = queue_of(mark.stream), field(mark.fields, 'id')
+      if field(mark.fields, 'ignore_result') == '1' then
+        dead_letter(queue, id, mark.fields, 'worker lost', consumer, reason, limits, true)
+        buried = buried + 1
+      else
+        fail(id, mark.fields, queue)
+        lost = lost + 1
+      end
     end
   end
-  redis.call('DEL', key_of('started', consumer))
+  redis.call('DEL', marks)
+  if alone then -- until everything has been moved
+    redis.call('HSET', marks, 'alone', alone)
+  end
 end
 
-local function requeue(stream, entry, fields)
-  give_back(stream, entry, fields)
-  moved = moved + 1
+-- To those that are run alone, by a runner that does nothing else.
+local function isolate(stream, entry, fields)
+  local queue, id = queue_of(stream), id_of(stream, entry, fields)
+  local key = key_of('queue', queue .. ':suspects')
+  set_field(fields, 'id', id)
+  redis.pcall('XGROUP', 'CREATE', key, 'workers', '0', 'MKSTREAM')
+  redis.call('XADD', key, '*', unpack(fields))
+  take(stream, entry)
+  show_waiting(id)
+  redis.call('SADD', key_of('suspects'), queue)
+  redis.call('PUBLISH', key_of('bell'), 'suspects ' .. queue)
+  isolated = isolated + 1
 end
 
--- A hand-typed message may say anything.
-local function number_in(fields, name, otherwise)
-  return tonumber(field(fields, name) or '') or otherwise
+local function was_running(place)
+  return place == alone or not known or running[place]
 end
 
 local function move(stream, entry)
@@ -85,45 +130,50 @@ local function move(stream, entry)
   if not fields then
     take(stream, entry)
     return
+  elseif too_large(fields) then
+    return condemn(stream, entry, fields, 'too many fields')
   end
-  if too_large(fields) then
-    local queue, id = queue_of(stream), id_of(stream, entry, fields)
-    bury(queue, id, fields, 'too many fields', consumer, reason, limits)
-    fail(id, fields, queue)
+  local id, place = id_of(stream, entry, fields), stream .. ' ' .. entry
+  local charged = charge ~= 'none' and was_running(place)
+  local certain = charged and (charge == 'alone' or place == alone)
+  local crashes = number_in(fields, 'crashes', 0) + (charged and 1 or 0)
+  if charged then
+    set_field(fields, 'crashes', tostring(crashes))
+  end
+  if redis.call('HGET', key_of('task', id), 'revoked') then
     take(stream, entry)
-    buried = buried + 1
-    return
+    finish(id, 'REVOKED', expires, 'worker', consumer, 'reason', 'revoked')
+    moved = moved + 1
+  elseif crashes < number_in(fields, 'max_deliveries', crashes_allowed) then
+    give_back(stream, entry, fields)
+    moved = moved + 1
+  elseif certain then
+    condemn(stream, entry, fields, 'crashed ' .. crashes .. ' times')
+  elseif charged then
+    isolate(stream, entry, fields)
+  else
+    give_back(stream, entry, fields)
+    moved = moved + 1
   end
-  if not (charge and running[stream .. ' ' .. entry]) then
-    return requeue(stream, entry, fields)
-  end
-  local crashes = number_in(fields, 'crashes', 0) + 1
-  set_field(fields, 'crashes', tostring(crashes))
-  if crashes < number_in(fields, 'max_deliveries', crashes_allowed) then
-    return requeue(stream, entry, fields)
-  end
-  local queue, id = queue_of(stream), id_of(stream, entry, fields)
-  bury(queue, id, fields, 'crashed ' .. crashes .. ' times', consumer, reason, limits)
-  fail(id, fields, queue)
-  take(stream, entry)
-  buried = buried + 1
 end
 
 report_lost()
 
-for _, stream in ipairs(streams) do
-  local key = key_of('queue', stream)
-  local pending = redis.pcall('XPENDING', key, 'workers', '-', '+', budget + 1, consumer)
-  if not pending.err then
-    for i = 1, math.min(#pending, budget) do
-      move(stream, pending[i][1])
+local prefix = #root + #':queue:' + 1
+for _, queue in ipairs(redis.call('HKEYS', key_of('queues'))) do
+  for _, key in ipairs(streams_of(queue)) do
+    local pending = redis.pcall('XPENDING', key, 'workers', '-', '+', budget + 1, consumer)
+    if not pending.err then
+      for i = 1, math.min(#pending, budget) do
+        move(string.sub(key, prefix), pending[i][1])
+      end
+      if #pending > budget then
+        return { moved, lost, buried, isolated, 1 }
+      end
+      budget = budget - #pending
+      redis.call('XGROUP', 'DELCONSUMER', key, 'workers', consumer)
     end
-    if #pending > budget then
-      return { moved, lost, buried, 1 }
-    end
-    budget = budget - #pending
-    redis.call('XGROUP', 'DELCONSUMER', key, 'workers', consumer)
   end
 end
-redis.call('DEL', key_of('settled', consumer))
-return { moved, lost, buried, 0 }
+redis.call('DEL', marks, key_of('settled', consumer))
+return { moved, lost, buried, isolated, 0 }

@@ -1,12 +1,15 @@
 #!lua flags=allow-oom
--- Renew the leases of a worker's consumers, and say what the worker is doing.
+-- Renew the leases of a worker's consumers, say what the worker is doing, and hear what it
+-- should know.
 --
 -- KEYS  root of the namespace
 -- ARGV  node, lease in milliseconds
 --       count, then as many consumers
 --       then names and values that describe the worker
 --
--- Answers the consumers that have no lease any more: they are fenced.
+-- Answers {server's time, moment of the next message for later or '', the consumers that
+-- have no lease any more (they are fenced), what is to be terminated as SIGNAL ID, the
+-- queues that hold suspects}.
 --
 -- @include keys
 -- @include clock
@@ -28,4 +31,21 @@ redis.call('HSET', key_of('worker', node), 'seen', now, unpack(ARGV, last + 1))
 redis.call('PEXPIRE', key_of('worker', node), 3 * lease_ms)
 redis.call('ZADD', key_of('workers'), now + 3 * lease_ms, node)
 redis.call('ZREMRANGEBYSCORE', key_of('workers'), '-inf', now)
-return fenced
+redis.call('ZREMRANGEBYSCORE', key_of('terminating'), '-inf', now)
+
+local suspects = redis.call('SMEMBERS', key_of('suspects'))
+for i = #suspects, 1, -1 do
+  if redis.call('XLEN', key_of('queue', suspects[i] .. ':suspects')) == 0 then
+    redis.call('SREM', key_of('suspects'), suspects[i])
+    table.remove(suspects, i)
+  end
+end
+
+local first = redis.call('ZRANGE', key_of('scheduled'), 0, 0, 'WITHSCORES')
+return {
+  now,
+  first[2] or '',
+  fenced,
+  redis.call('ZRANGE', key_of('terminating'), 0, -1),
+  suspects,
+}

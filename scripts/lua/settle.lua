@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Settle messages whose tasks have ended: acknowledge, delete, keep what came of them.
--- In the same call, acknowledge messages that are to be acknowledged before they run.
+-- Settle messages whose tasks have ended, with whatever follows: a message that is tried
+-- again, one that goes to the dead letters, one that expired.
 --
--- Such an early message leaves its queue here; a mark keeps it in sight until it is
--- settled, so that the death of its runner is reported.
+-- All of it or nothing: acknowledging, deleting, the result and what follows are one act.
+-- What follows never fails its settlement: it ignores limits, and becomes a dead letter if
+-- it leads nowhere.
 --
 -- A consumer that was declared dead settles nothing.  A call that is repeated after its
 -- answer was lost gets the answer that it got.
@@ -11,23 +12,22 @@
 -- KEYS  root of the namespace
 -- ARGV  consumer, number             whose how-manieth settlement this is
 --       most, life                   how many dead letters a queue keeps, and how long (ms)
---       then for each stream that messages came from:
---       ack                          late: to be acknowledged now; early: it was before its
---                                    run; start: it is to run next
+--       then for each message:
+--       ack                          late: to be acknowledged now; early: it was before
 --       stream                       such as default, default:p9, default:returned
---       count, then for each message:
---       entry
---       for one to start, its mark   JSON of {stream, fields}, where fields are names and
---                                    values, the id among them; for others
---       id
---       state                        SUCCESS, FAILURE …, or '' to leave the record as it is
+--       entry, id
+--       state                        SUCCESS, FAILURE, REVOKED, RETRY …, or '' to leave the
+--                                    record as it is
 --       expires                      life of the record in milliseconds, 0 for ever
---       reason                       why it goes to the dead letters, or ''
---       count of names and values, then as many for the record; where there is a reason,
---       the last value says what went wrong
+--       count of names and values, then as many for the record
+--       count of words, then what follows, if anything:
+--         bury REASON ERROR          to the dead-letter exchange, else to the dead letters
+--         expire REASON ERROR        to the dead-letter exchange, if there is one
+--         later DUE QUEUE NAME VALUE …   again, at this moment (+MS from now, or MS since
+--                                    1970), in this queue ('' for its own), with these fields
+--         revoked                    the revocation has been met, and is forgotten
 --
--- Answers a text of 1 (settled, or run it) and 0 (was not yours any more), one for each
--- message.
+-- Answers a text of 1 (settled) and 0 (was not yours any more), one for each message.
 -- Refuses with  FENCED consumer
 --
 -- @include keys
@@ -35,6 +35,8 @@
 -- @include endings
 -- @include messages
 -- @include dead
+-- @include dead_letter
+-- @include later
 
 local MEMORY_MS = 600000 -- a lost answer is asked for again within seconds, or never
 
@@ -43,7 +45,7 @@ local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }
 
 local memory = redis.call('GET', key_of('settled', consumer))
 if memory then
-  local last, answer = string.match(memory, '^(%d+) (.*)$')
+  local last, answer = string.match(memory, '^(%S+) (.*)$')
   if last == number then
     return answer
   end
@@ -54,74 +56,108 @@ end
 
 local marks = key_of('started', consumer)
 
--- Entries of different streams may have the same id: one script added them.
-local function mark_of(stream, entry)
-  return stream .. ' ' .. entry
-end
-
--- The fields of a message that is to be buried, while they can still be read.
+-- The fields of a message, while they can still be read.
 local function last_look(early, stream, entry)
   if not early then
     return fields_of(stream, entry)
   end
-  local mark = redis.call('HGET', marks, mark_of(stream, entry))
+  local mark = redis.call('HGET', marks, stream .. ' ' .. entry)
   return mark and cjson.decode(mark).fields
 end
 
-local answer = {}
-
-local function settle(early, stream, key, at)
-  local entry, id, state, reason = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 4]
-  local letter = reason ~= '' and last_look(early, stream, entry)
-  local mine
-  if early then
-    mine = redis.call('HDEL', marks, mark_of(stream, entry))
-  else
-    mine = redis.call('XACK', key, 'workers', entry)
+-- A task that is to run again says why; it has not ended, so nobody is told.
+-- False if it has ended meanwhile: it was revoked.
+local function postpone(id, state, ...)
+  local record = key_of('task', id)
+  local before, revoked = unpack(redis.call('HMGET', record, 'state', 'revoked'))
+  if FINAL[before] or revoked then
+    return false
   end
-  local from, to = at + 6, at + 5 + 2 * tonumber(ARGV[at + 5])
-  if mine == 1 then
-    if letter then
-      bury(queue_of(stream), id, letter, reason, consumer, ARGV[to], limits)
-    end
-    if state ~= '' then
-      finish(id, state, ARGV[at + 3], 'worker', consumer, unpack(ARGV, from, to))
-    elseif tonumber(ARGV[at + 3]) > 0 then
-      leave(id, ARGV[at + 3], consumer)
-    end
+  if state ~= '' and before then
+    redis.call('HSET', record, 'state', state, 'worker', consumer, ...)
+    redis.call('HDEL', record, 'started', 'meta', 'meta_content_type')
+    redis.call('PERSIST', record)
+  elseif before then
+    show_waiting(id)
   end
-  answer[#answer + 1] = mine
-  return mine == 1, to + 1
+  return true
 end
 
-local function start(stream, key, entry, mark)
-  local mine = redis.call('XACK', key, 'workers', entry)
-  if mine == 1 then
-    redis.call('HSET', marks, mark_of(stream, entry), mark)
-  end
-  answer[#answer + 1] = mine
-  return mine == 1
+-- A moment: +MS from now, or MS since 1970.
+local function moment_of(text)
+  return string.sub(text, 1, 1) == '+' and now + tonumber(string.sub(text, 2)) or tonumber(text)
 end
 
-local at = 5
+local function again(stream, id, fields, words)
+  local due, queue = moment_of(words[2]), words[3] ~= '' and words[3] or queue_of(stream)
+  set_field(fields, 'id', id)
+  for i = 4, #words, 2 do
+    local value = words[i + 1]
+    if words[i] == 'expires' then
+      value = string.format('%.0f', moment_of(value))
+    end
+    set_field(fields, words[i], value)
+  end
+  local home = home_of(queue, fields)
+  if due <= now and words[3] == '' then
+    redis.call('XADD', key_of('queue', home), '*', unpack(fields))
+    return
+  end
+  local eta = string.format('%.0f', due)
+  set_field(fields, 'eta', eta)
+  keep_for_later(home, id, fields, eta)
+  if redis.call('EXISTS', key_of('task', id)) == 1 then
+    redis.call('HSET', key_of('task', id), 'eta', eta, 'queue', queue)
+  end
+end
+
+local function follow(early, stream, id, state, expires, record, fields, words)
+  local verb = words[1]
+  if verb == 'later' then
+    if not postpone(id, state, unpack(record)) then
+      finish(id, 'REVOKED', expires, 'worker', consumer, 'reason', 'revoked')
+    elseif fields then
+      again(stream, id, fields, words)
+    end
+    return
+  end
+  if fields and (verb == 'bury' or verb == 'expire') then
+    local kept = verb == 'bury'
+    dead_letter(queue_of(stream), id, fields, words[2], consumer, words[3], limits, kept)
+  end
+  if state ~= '' then
+    finish(id, state, expires, 'worker', consumer, unpack(record))
+  elseif tonumber(expires) > 0 then
+    leave(id, expires, consumer)
+  end
+  if verb == 'revoked' then
+    redis.call('ZREM', key_of('revoked'), id)
+  end
+end
+
+-- So many values of ARGV, from a position on that holds their count; and the next position.
+local function taken(at, each)
+  local last = at + each * tonumber(ARGV[at])
+  return { unpack(ARGV, at + 1, last) }, last + 1
+end
+
+local answer, at = {}, 5
 while at <= #ARGV do
-  local ack, stream, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local key, done, mine, entry = key_of('queue', stream), {}, nil, nil
-  at = at + 3
-  for _ = 1, count do
-    entry = ARGV[at]
-    if ack == 'start' then
-      mine, at = start(stream, key, entry, ARGV[at + 1]), at + 2
-    else
-      mine, at = settle(ack == 'early', stream, key, at)
-    end
-    if mine and ack ~= 'early' then
-      done[#done + 1] = entry
-    end
+  local early, stream, entry, id = ARGV[at] == 'early', ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local state, expires = ARGV[at + 4], ARGV[at + 5]
+  local record, words
+  record, at = taken(at + 6, 2)
+  words, at = taken(at, 1)
+  local fields, mine = words[1] and last_look(early, stream, entry), nil
+  if early then
+    mine = redis.call('HDEL', marks, stream .. ' ' .. entry) == 1
+  else
+    mine = take(stream, entry)
   end
-  if done[1] then
-    redis.call('XDEL', key, unpack(done))
+  if mine then
+    follow(early, stream, id, state, expires, record, fields, words)
   end
+  answer[#answer + 1] = mine and 1 or 0
 end
 
 -- Last, so that a call that failed half-way is not taken for one that was answered.

@@ -4,22 +4,26 @@ One greenlet reads and one settles, however many run: two connections a process.
 standard library was patched before this module was imported.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from socket import SHUT_RDWR
 from time import perf_counter
+from typing import Any
 
 import gevent
 from gevent.event import Event
 
-from streamq.errors import BrokerUnavailable
-from streamq.execution import Delivery
+from streamq.delivery import Delivery
+from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped
+from streamq.pools.clocks import Clocks
 from streamq.runner.desk import Desk, Pauses
+from streamq.runner.interrupts import STRAY
 from streamq.runner.limits import Limits
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
-from streamq.store.connection import BLOCK_MARGIN, Refused
+from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Refused
 from streamq.store.consumer import MOST_BYTES, Consumer, Fenced
 
 #: Seconds that a read blocks.
@@ -32,6 +36,8 @@ AT_ONCE = 100
 #: Seconds of work that is read ahead, as long as a read takes in a busy process; and how many
 #: messages at most.
 AHEAD, MOST_AHEAD = 0.02, 100
+#: Seconds between tries to reach Redis for a runner that wants to end.
+STEP = 0.1
 #: Seconds that a task runs before its record says STARTED.
 WORTH_SAYING = 0.25
 #: Seconds after which a backlog is read for whatever room there is, however little.
@@ -70,6 +76,7 @@ class Greenlets:
         *,
         concurrency: int,
         burst: bool,
+        alone: bool = False,
     ) -> None:
         self.desk = desk
         self.reading = reading
@@ -77,6 +84,8 @@ class Greenlets:
         self.limits = limits
         self.concurrency = concurrency
         self.burst = burst
+        #: Whether what runs here is noted in Redis first, because it may end us.
+        self.isolated = alone
         self.free = list(range(concurrency))
         self.log = TaskLog()
         self.pauses = Pauses()
@@ -95,6 +104,8 @@ class Greenlets:
         self.calm = -1
         self.asked = self.came = 0.0
         self.speed = Speed()
+        self.clocks = Clocks(concurrency, slots.asked_to_stop)
+        self.pid = os.getpid()
         self.group = max(1, min(AT_ONCE, concurrency // 10))
 
     def stop(self) -> None:
@@ -111,12 +122,20 @@ class Greenlets:
     def skip_turn(self) -> None:
         """Nothing to skip: a process with many greenlets always reads by itself."""
 
+    def soft_limit(self) -> None:
+        """Nothing to do: limits are watched by a greenlet."""
+
+    def terminate(self) -> None:
+        """Look which tasks are to be stopped.  For signal handlers."""
+        self.clocks.look_soon()
+
     def run(self) -> None:
         """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
         self.persist(self.desk.open)
         self.reader = gevent.spawn(self.read_on)
         settler = gevent.spawn(self.settle_on)
         teller = gevent.spawn(self.tell_on)
+        clock = gevent.spawn(self.clocks.watch)
         self.reader.join()
         self.stopping = True
         self.persist(self.hand_all_back)
@@ -127,6 +146,7 @@ class Greenlets:
         self.news.set()
         settler.join()
         teller.kill()
+        clock.kill()
         if self.fenced:
             raise Fenced(self.desk.consumer.name)
 
@@ -166,7 +186,7 @@ class Greenlets:
         """How many messages can be started now, or as tasks end within ``AHEAD``."""
         self.speed.look(self.ran)
         room = len(self.free) - len(self.desk.unstarted)
-        if self.early or self.ran == self.calm:
+        if self.early or self.isolated or self.ran == self.calm:
             return room
         return room + min(MOST_AHEAD, int(self.speed.rate * AHEAD))
 
@@ -208,8 +228,16 @@ class Greenlets:
 
     def ask(self, command: tuple[object, ...], timeout: float) -> int:
         connection = self.reading.connection
-        connection.send([command])
-        return self.desk.take(connection.read(timeout, raising=False))
+        connection.send([command, self.reading.any_revoked_command()])
+        reply = connection.read(timeout, raising=False)
+        count = self.desk.take(reply, connection.read(raising=False), self.talk)
+        if self.desk.finished:
+            self.news.set()
+        return count
+
+    def talk(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Send commands on the connection of the reader."""
+        return self.reading.perform(commands, ANSWER_TIMEOUT)
 
     def start_all(self) -> None:
         """Start what is on the desk, as far as there is room."""
@@ -232,6 +260,8 @@ class Greenlets:
     def start_each(self, deliveries: Iterable[Delivery]) -> None:
         """Run each of these in a greenlet of its own."""
         for delivery in deliveries:
+            if self.isolated:
+                self.persist(partial(self.desk.note_alone, delivery))
             slot = self.free.pop()
             self.occupy(slot, delivery)
             gevent.spawn_raw(self.work, slot, delivery)
@@ -242,7 +272,7 @@ class Greenlets:
         """Run messages in this slot, one after the other, while there are any."""
         try:
             while delivery is not None:
-                self.execute(delivery)
+                self.execute(slot, delivery)
                 delivery = self.next_in_hand()
                 if delivery is not None:
                     self.occupy(slot, delivery)
@@ -254,7 +284,7 @@ class Greenlets:
 
     def occupy(self, slot: int, delivery: Delivery) -> None:
         """Say that a message starts in this slot."""
-        self.slots.start(slot, self.numbers[delivery.stream], delivery.entry)
+        self.slots.start(slot, self.numbers[delivery.stream], delivery.entry, delivery.hard)
         self.desk.running.add(delivery)
         self.young.append(delivery)
 
@@ -265,11 +295,18 @@ class Greenlets:
             return None
         return unstarted.popleft()
 
-    def execute(self, delivery: Delivery) -> None:
+    def execute(self, slot: int, delivery: Delivery) -> None:
         """Run one message and put its outcome on the desk."""
         desk = self.desk
         try:
-            outcome = desk.execution.run(delivery)
+            self.clocks.began(slot, delivery)
+            try:
+                outcome = desk.execution.run(delivery)
+            except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
+                outcome = desk.execution.interrupted(delivery, error)
+            self.clocks.ended(slot)
+            if os.getpid() != self.pid:
+                os._exit(STRAY)
             if outcome.release:
                 self.persist(lambda: desk.release([delivery]))
             else:
@@ -318,9 +355,13 @@ class Greenlets:
             try:
                 act()
             except (BrokerUnavailable, Refused) as error:
-                gevent.sleep(self.pauses.next(error))
+                self.slots.away(True)
+                pause = self.pauses.next(error)
+                gevent.sleep(min(pause, STEP) if self.stopping else pause)
                 if self.stopping and self.limits.out_of_patience(self.pauses.since):
                     return
             else:
-                self.pauses.over()
+                if self.pauses.tries:
+                    self.slots.away(False)
+                    self.pauses.over()
                 return

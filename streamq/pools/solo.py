@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from time import perf_counter
 
-from streamq.errors import BrokerUnavailable
-from streamq.execution import Delivery
+from streamq.delivery import Delivery
+from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped, Terminated
 from streamq.runner.desk import Desk, Pauses
 from streamq.runner.intake import Pace
+from streamq.runner.interrupts import STRAY, warn_ourselves
 from streamq.runner.limits import Limits
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
@@ -20,6 +21,8 @@ from streamq.store.connection import Refused
 
 #: Seconds that a read blocks: a connection that died in silence is noticed by then.
 BLOCK = 5.0
+#: Seconds between tries to reach Redis for a runner that wants to end.
+STEP = 0.1
 #: Seconds that a task takes at most for its runner to keep the turn while it runs.
 QUICK = 0.001
 
@@ -35,6 +38,7 @@ class Solo:
         limits: Limits,
         *,
         burst: bool,
+        alone: bool = False,
     ) -> None:
         self.desk = desk
         self.slots = slots
@@ -44,8 +48,11 @@ class Solo:
         self.pace = Pace()
         self.log = TaskLog()
         self.pauses = Pauses()
-        self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on)
+        self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on, warn=warn_ourselves)
+        self.pid = os.getpid()
         self.stopping = False
+        #: Whether what runs here is noted in Redis first, because it may end us.
+        self.isolated = alone
         self.alone = False
         self.bell, self.rope = os.pipe()
         os.set_blocking(self.rope, False)
@@ -78,7 +85,8 @@ class Solo:
     def turn(self) -> None:
         """Settle and read; where nothing waits, wait; run what came."""
         if not self.alone:
-            self.desk.fetch(min(self.pace.count, self.limits.left(self.ran)))
+            count = 1 if self.isolated else self.pace.count
+            self.desk.fetch(min(count, self.limits.left(self.ran)))
         if self.desk.unstarted:
             self.turns.pass_on()
         elif self.burst and self.desk.empty:
@@ -97,9 +105,12 @@ class Solo:
                 return
         if self.stopping:
             return
+        self.slots.reads(True)
         self.desk.block(BLOCK)
         at_once = self.desk.consumer.connection.has_reply
-        if self.rings():
+        rung = self.rings()
+        self.slots.reads(False)
+        if rung:
             # The answer that may come is found when the consumer is retired.
             self.desk.broken = True
             self.desk.consumer.connection.drop()
@@ -150,15 +161,22 @@ class Solo:
     def execute(self, delivery: Delivery) -> None:
         """Run one message and put its outcome on the desk."""
         desk = self.desk
-        self.slots.start(0, self.numbers[delivery.stream], delivery.entry)
+        if self.isolated:
+            self.persist(lambda: desk.note_alone(delivery))
+        self.slots.start(0, self.numbers[delivery.stream], delivery.entry, delivery.hard)
         if self.slots.taken_away() and not delivery.early:
             self.slots.notice()
             desk.lose_unstarted()
             return
         desk.running.add(delivery)
         self.watch.began(delivery)
-        outcome = desk.execution.run(delivery)
+        try:
+            outcome = desk.execution.run(delivery)
+        except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
+            outcome = desk.execution.interrupted(delivery, error)
         self.watch.ended()
+        if os.getpid() != self.pid:
+            os._exit(STRAY)
         if outcome.release:
             self.persist(lambda: desk.release([delivery]))
         else:
@@ -166,11 +184,31 @@ class Solo:
         desk.running.remove(delivery)
         self.log.ended(outcome)
 
+    # Interrupting the task: for signal handlers, which run in the thread that runs it
+
+    def soft_limit(self) -> None:
+        """Raise inside the task, if it still is the one that has passed its soft limit."""
+        task = self.desk.execution.inside
+        if task is not None and task is self.watch.late:
+            raise SoftTimeLimitExceeded(f"the task has been running for {task.soft:g} s")
+
+    def terminate(self) -> None:
+        """Raise inside the task, if it still is the one that was revoked."""
+        if self.desk.execution.inside is not None and self.slots.asked_to_stop(0):
+            raise Terminated
+
     def put_in_order(self) -> None:
         """Settle what has finished and hand back what has not been started."""
         self.desk.exchange()
         while self.desk.hand_back():
             pass
+
+    def rest(self, seconds: float) -> None:
+        """Sleep; a request to stop ends it, and later ones are short."""
+        if self.stopping:
+            time.sleep(min(seconds, STEP))
+        else:
+            select.select([self.bell], [], [], seconds)
 
     def persist(self, act: Callable[[], None]) -> None:
         """Do this; if Redis is away, wait until it is back.  A stop ends the wait."""
@@ -178,9 +216,13 @@ class Solo:
             try:
                 act()
             except (BrokerUnavailable, Refused) as error:
-                time.sleep(self.pauses.next(error))
+                self.slots.reads(False)
+                self.slots.away(True)
+                self.rest(self.pauses.next(error))
                 if self.stopping and self.limits.out_of_patience(self.pauses.since):
                     return
             else:
-                self.pauses.over()
+                if self.pauses.tries:
+                    self.slots.away(False)
+                    self.pauses.over()
                 return

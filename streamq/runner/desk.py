@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from streamq.execution import Delivery, Execution, Outcome
+from streamq.delivery import Delivery, Outcome
+from streamq.execution import Execution
 from streamq.runner.intake import Intake
 from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Refused
 from streamq.store.consumer import (
@@ -26,6 +27,12 @@ from streamq.store.consumer import (
 )
 
 logger = logging.getLogger("streamq.worker")
+
+#: Sends commands in one packet and returns their replies.
+Talk = Callable[[list[tuple[Any, ...]]], list[Any]]
+
+#: Why a message is not run, by the letter that screen.lua answers.
+REASONS = {"r": b"revoked", "e": b"expired"}
 
 
 class Desk:
@@ -55,6 +62,8 @@ class Desk:
         self.lock = threading.RLock()
         self.broken = False
         self.compared = time.monotonic()
+        #: Settlements that came too late: others had the message by then.
+        self.refused = 0
 
     def open(self) -> None:
         """Take a lease and make sure that the streams are there."""
@@ -88,12 +97,13 @@ class Desk:
             settlement = self.next_settlement()
             commands = [self.consumer.settle_command(settlement)] if settlement else []
             if read is not None:
-                commands.append(read)
+                commands += (read, self.consumer.any_revoked_command())
             if not commands:
                 return
             replies = self.talk(commands)
             if read is not None:
-                self.take(replies.pop())
+                revoked = replies.pop()
+                self.take(replies.pop(), revoked)
             if settlement is not None:
                 self.settled(settlement, replies.pop())
             if self.finished and read is None:
@@ -109,15 +119,17 @@ class Desk:
                 settlement = None
             commands = [self.consumer.settle_command(settlement)] if settlement else []
             read = self.consumer.read_command(self.intake.streams, 1, block=seconds)
-            replies = self.guard(lambda: self.consumer.perform(commands, ANSWER_TIMEOUT, read))
+            last = (read, self.consumer.any_revoked_command())
+            replies = self.guard(lambda: self.consumer.perform(commands, ANSWER_TIMEOUT, last))
             if settlement is not None:
                 self.settled(settlement, replies.pop())
 
     def arrived(self, seconds: float) -> None:
         """Take the answer of ``block``."""
         with self.lock:
-            connection = self.consumer.connection
-            self.take(self.guard(lambda: connection.read(seconds + BLOCK_MARGIN, raising=False)))
+            read = self.consumer.connection.read
+            reply = self.guard(lambda: read(seconds + BLOCK_MARGIN, raising=False))
+            self.take(reply, self.guard(lambda: read(raising=False)))
 
     def talk(self, commands: list[tuple[Any, ...]]) -> Any:
         """Send commands and return their replies; remember if the connection broke."""
@@ -133,25 +145,56 @@ class Desk:
                 self.consumer.connection.drop()
             raise
 
-    def take(self, reply: Any) -> int:
-        """Put what was read on the desk; return how much that was."""
+    def take(self, reply: Any, revoked: Any, talk: Talk | None = None) -> int:
+        """Put what was read on the desk; return how much that was.
+
+        ``revoked`` is the answer to whether anything is revoked; ``talk`` sends commands on
+        the connection that was read from.
+        """
         if isinstance(reply, Refused) and reply.code == "NOGROUP":
             logger.warning("a queue is gone from Redis; it is declared again")
             self.open()
             return 0
         if isinstance(reply, Exception):
             raise reply
+        if isinstance(revoked, Exception):
+            raise revoked
         deliveries = self.consumer.deliveries(reply)
         for delivery in deliveries:
             self.execution.admit(delivery)
-            self.unstarted.append(delivery)
+        self.unstarted += self.screened(deliveries, talk or self.talk, thorough=bool(revoked))
         return len(deliveries)
+
+    def screened(self, deliveries: list[Delivery], talk: Talk, *, thorough: bool) -> list[Delivery]:
+        """Those of the messages that may run; what is revoked or has expired is finished.
+
+        Redis is asked about all if ``thorough``, else about those that may have expired.
+        """
+        doubtful = [each for each in deliveries if thorough or b"expires" in each.fields]
+        if not doubtful:
+            return deliveries
+        answer = talk([self.consumer.screen_command(doubtful)])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        unfit = {
+            delivery: REASONS[letter]
+            for delivery, letter in zip(doubtful, answer.decode(), strict=True)
+            if letter != "1"
+        }
+        for delivery, reason in unfit.items():
+            delivery.early = False  # it is still to be acknowledged
+            self.finished.append(self.execution.endings.revoked(delivery, reason))
+            id = delivery.id.decode(errors="replace")
+            logger.info("%s is not run: %s", id, reason.decode())
+        return [delivery for delivery in deliveries if delivery not in unfit]
 
     def next_settlement(self) -> Settlement | None:
         """What is to be settled now: first of all what got no answer."""
         if self.unanswered is None and (self.finished or self.starts):
-            start = self.starts.popleft() if self.starts else None
-            self.unanswered = self.consumer.settlement(self.ended(), start)
+            ended = self.ended()
+            follows = any(outcome.follow for outcome in ended)
+            start = self.starts.popleft() if self.starts and not follows else None
+            self.unanswered = self.consumer.settlement(ended, start)
         return self.unanswered
 
     def ended(self) -> list[Outcome]:
@@ -175,6 +218,7 @@ class Desk:
         if "0" in digits:
             for outcome, digit in zip(settlement.outcomes, digits, strict=False):
                 if digit == "0":
+                    self.refused += 1
                     id = outcome.delivery.id.decode(errors="replace")
                     logger.warning("%s was taken back while it ran; its result is dropped", id)
 
@@ -197,6 +241,13 @@ class Desk:
             command = self.consumer.show_started_command(self.running.intersection(deliveries))
             if command is not None:
                 self.talk([command])
+
+    def note_alone(self, delivery: Delivery) -> None:
+        """Note in Redis that this message runs with nothing beside it."""
+        with self.lock:
+            reply = self.talk([self.consumer.alone_command(delivery)])[0]
+            if isinstance(reply, Exception):
+                raise reply
 
     def hand_back(self) -> int:
         """Give back whatever has not been started; return how much that was."""
@@ -262,10 +313,10 @@ class Desk:
     def reclaim(self, pending: list[Delivery]) -> None:
         """Put on the desk what is ours and not there."""
         held = {(each.stream, each.entry) for each in self.in_hand()}
-        for delivery in pending:
-            if (delivery.stream, delivery.entry) not in held:
-                self.execution.admit(delivery)
-                self.unstarted.append(delivery)
+        found = [each for each in pending if (each.stream, each.entry) not in held]
+        for delivery in found:
+            self.execution.admit(delivery)
+        self.unstarted += self.screened(found, self.talk, thorough=True)
 
     def in_hand(self) -> list[Delivery]:
         """Every message that this runner knows it holds."""

@@ -29,14 +29,20 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One queue: its streams in the order in which they are served."""
+    """One queue: its streams in the order in which they are served.
+
+    ``alone`` means only the suspects of the queue, which are run with nothing beside them.
+    """
 
     queue: str
     levels: int = 0
+    alone: bool = False
 
     @property
     def streams(self) -> tuple[str, ...]:
         """What was handed back, then the priority levels, then the queue itself."""
+        if self.alone:
+            return (f"{self.queue}:suspects",)
         levels = [f"{self.queue}:p{level}" for level in range(self.levels, 0, -1)]
         return (f"{self.queue}:returned", *levels, self.queue)
 

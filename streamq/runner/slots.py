@@ -5,6 +5,7 @@ in between, to tell what the worker is busy with.  No Redis and no pipe is invol
 it costs a runner less than a microsecond and survives any death of it.
 """
 
+import math
 import mmap
 import os
 import shutil
@@ -14,13 +15,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-#: When the task started (monotonic ns, 0 for none), the number of its stream, its entry id.
-SLOT = struct.Struct("<QH38s")
-SIZE = 48
+#: When the task started (monotonic ns, 0 for none), its hard time limit (ms, 0 for none), the
+#: number of its stream, its entry id.
+SLOT = struct.Struct("<QQH38s")
+SIZE = 64
+#: In each slot, behind that: the start of the task that is to be stopped, if one is.
+STOP = 56
 #: Per runner, before its slots: whether it has left in good order, how many tasks it ran,
-#: and whether its supervisor has handed back what it had not started.
-HEAD = struct.Struct("<QQQ")
-TAKEN = 16
+#: whether its supervisor has handed back what it had not started, since when it waits for a
+#: message in a read that ends by itself, and since when it cannot reach Redis (monotonic ns).
+HEAD = struct.Struct("<QQQQQ")
+TAKEN, READS, AWAY = 16, 24, 32
 #: How a runner says that it ends by itself.  An exit code would not do: tasks exit too.
 LEFT, FENCED = 1, 2
 
@@ -35,6 +40,14 @@ class Occupied:
     stream: int
     entry: bytes
     since: float
+    limit: float = 0.0
+    slot: int = 0
+    started: int = 0
+
+    @property
+    def overdue(self) -> float:
+        """Seconds since its hard limit; negative before."""
+        return self.since - self.limit if self.limit else -math.inf
 
 
 class Slots:
@@ -46,13 +59,48 @@ class Slots:
         self.first = offset + HEAD.size
         self.count = count
 
-    def start(self, slot: int, stream: int, entry: bytes) -> None:
-        """Say that a task starts."""
-        SLOT.pack_into(self.memory, self.first + slot * SIZE, time.monotonic_ns(), stream, entry)
+    def start(self, slot: int, stream: int, entry: bytes, hard: float = 0.0) -> None:
+        """Say that a task starts, and for how many seconds it may run."""
+        at, now = self.first + slot * SIZE, time.monotonic_ns()
+        SLOT.pack_into(self.memory, at, now, int(hard * 1000), stream, entry)
 
     def clear(self, slot: int) -> None:
         """Say that nothing runs in this slot."""
         self.memory[self.first + slot * SIZE : self.first + slot * SIZE + 8] = b"\0" * 8
+
+    def reads(self, on: bool) -> None:
+        """Say that the runner waits for a message, or does not any more."""
+        now = time.monotonic_ns() if on else 0
+        struct.pack_into("<Q", self.memory, self.offset + READS, now)
+
+    @property
+    def reading(self) -> float:
+        """Seconds that the runner has been waiting for a message; 0 if it is not."""
+        return self.elapsed(READS)
+
+    def away(self, on: bool) -> None:
+        """Say that the runner cannot reach Redis, or can again."""
+        if not on or not self.cut_off:
+            now = time.monotonic_ns() if on else 0
+            struct.pack_into("<Q", self.memory, self.offset + AWAY, now)
+
+    @property
+    def cut_off(self) -> float:
+        """Seconds that the runner has been unable to reach Redis; 0 if it is not."""
+        return self.elapsed(AWAY)
+
+    def elapsed(self, at: int) -> float:
+        (since,) = struct.unpack_from("<Q", self.memory, self.offset + at)
+        return (time.monotonic_ns() - since) / 1e9 if since else 0.0
+
+    def ask_to_stop(self, slot: int, started: int) -> None:
+        """Leave a mark: the task that started then in this slot is to be stopped."""
+        struct.pack_into("<Q", self.memory, self.first + slot * SIZE + STOP, started)
+
+    def asked_to_stop(self, slot: int) -> bool:
+        """Whether the task that runs in this slot is to be stopped."""
+        at = self.first + slot * SIZE
+        return self.memory[at : at + 8] == self.memory[at + STOP : at + STOP + 8] != bytes(8)
 
     def leave(self, *, fenced: bool = False) -> None:
         """Say that the runner ends by itself: in good order, or because it was fenced."""
@@ -97,9 +145,11 @@ class Slots:
         """What runs."""
         now, found = time.monotonic_ns(), []
         for slot in range(self.count):
-            since, stream, entry = SLOT.unpack_from(self.memory, self.first + slot * SIZE)
+            at = self.first + slot * SIZE
+            since, limit, stream, entry = SLOT.unpack_from(self.memory, at)
             if since:
-                found.append(Occupied(stream, entry.rstrip(b"\0"), (now - since) / 1e9))
+                seconds, name = (now - since) / 1e9, entry.rstrip(b"\0")
+                found.append(Occupied(stream, name, seconds, limit / 1000, slot, since))
         return found
 
     def reset(self) -> None:

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from streamq.execution import Outcome
+from streamq.delivery import EXPIRE, LATER, REVOKED, Outcome
 
 logger = logging.getLogger("streamq.worker")
 
@@ -22,7 +22,7 @@ class TaskLog:
 
     def ended(self, outcome: Outcome) -> None:
         """Say how a task ended, unless too much is being said already."""
-        if outcome.state == b"FAILURE" or outcome.reason or outcome.release:
+        if outcome.state == b"FAILURE" or outcome.follow or outcome.release:
             self.failed(outcome)
         elif self.enabled and self.room():
             logger.info("%s ok in %s", title(outcome), runtime(outcome))
@@ -49,7 +49,17 @@ class TaskLog:
         fields = dict(zip(outcome.fields[::2], outcome.fields[1::2], strict=True))
         error = fields.get(b"error", b"").decode(errors="replace")
         kind = fields.get(b"error_type", b"").decode(errors="replace")
-        if outcome.release:
+        words = outcome.follow
+        if words and words[0] == LATER:
+            pause = "" if outcome.pause is None else f" in {outcome.pause:g} s"
+            if words[3] == b"refusals":
+                logger.warning("%s: no such task here; offered again%s", title(outcome), pause)
+            else:
+                logger.info("%s again%s: %s: %s", title(outcome), pause, kind, error)
+        elif words and words[0] in (EXPIRE, REVOKED):
+            why = fields.get(b"reason", b"").decode(errors="replace")
+            logger.info("%s revoked: %s", title(outcome), why)
+        elif outcome.release:
             logger.warning("%s rejected; it goes back to its queue", title(outcome))
         elif outcome.reason:
             why = outcome.reason.decode(errors="replace")

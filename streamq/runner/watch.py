@@ -2,7 +2,8 @@
 
 The runner's own thread settles between batches.  When one task takes longer than its
 share, this thread settles what has finished before it and hands back what would wait
-behind it, so that a slow task keeps nothing waiting; and it shows that the task runs.
+behind it, so that a slow task keeps nothing waiting; it shows that the task runs, and
+notices when it has passed its soft time limit.
 """
 
 import logging
@@ -10,8 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from streamq.delivery import Delivery
 from streamq.errors import BrokerUnavailable
-from streamq.execution import Delivery
 from streamq.runner.desk import Desk
 from streamq.runner.intake import SHARE
 from streamq.store.consumer import Fenced
@@ -29,11 +30,21 @@ WORTH_SAYING = 0.03
 class Watch:
     """A thread that looks at the desk every few milliseconds while tasks run."""
 
-    def __init__(self, desk: Desk, *, fenced: Callable[[], None], slow: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        fenced: Callable[[], None],
+        slow: Callable[[], None],
+        warn: Callable[[], None],
+    ) -> None:
         self.desk = desk
         self.fenced = fenced
         self.slow = slow
+        self.warn = warn
         self.task: Delivery | None = None
+        #: The task that has passed its soft limit.
+        self.late: Delivery | None = None
         self.since = 0.0
         self.told = False
         self.asleep = False
@@ -94,6 +105,9 @@ class Watch:
         task, ran = self.task, time.monotonic() - self.since
         if task is None or ran < SHARE or self.stopping:
             return
+        if task.soft and ran >= task.soft and self.late is not task:
+            self.late = task
+            self.warn()
         self.slow()
         desk = self.desk
         if desk.finished or desk.unanswered is not None:

@@ -4,16 +4,19 @@ Makes commands and understands answers; when they are sent is decided elsewhere.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 
-from streamq.execution import Delivery, Outcome
+from streamq.delivery import Delivery, Outcome
 from streamq.store.connection import Connection, Disconnected, Refused
 from streamq.store.keys import GROUP, Keys
 from streamq.store.scripts import Script, load
 
 SETTLE = load("settle")
+COMPLETE = load("complete")
+SCREEN = load("screen")
 SHOW_STARTED = load("show_started")
 RELEASE = load("release")
 REGISTER = load("register")
@@ -47,23 +50,18 @@ class Start:
 class Settlement:
     """One numbered call: what has ended, and what is acknowledged before it starts.
 
-    It is sent again unchanged until it is answered.
+    It is sent again unchanged until it is answered.  Where something follows a message, the
+    call takes the long way, and starts nothing.
     """
 
-    def __init__(
-        self,
-        number: int,
-        groups: list[tuple[tuple[bool, str], list[Outcome]]],
-        start: Start | None,
-    ) -> None:
+    def __init__(self, number: int | str, outcomes: list[Outcome], start: Start | None) -> None:
         self.number = number
-        self.groups = groups
         self.start = start
-
-    @property
-    def outcomes(self) -> list[Outcome]:
-        """What has ended, in the order in which it is answered."""
-        return [outcome for _, outcomes in self.groups for outcome in outcomes]
+        self.follows = any(outcome.follow for outcome in outcomes)
+        assert start is None or not self.follows
+        self.groups = {} if self.follows else by_origin(outcomes)
+        #: What has ended, in the order in which it is answered.
+        self.outcomes = outcomes if self.follows else list(chain(*self.groups.values()))
 
 
 class Consumer:
@@ -123,28 +121,25 @@ class Consumer:
     def settlement(self, outcomes: list[Outcome], start: Start | None) -> Settlement:
         """Give a call its number."""
         self.number += 1
-        return Settlement(self.number, by_origin(outcomes), start)
+        return Settlement(self.number, outcomes, start)
 
     def settle_command(self, settlement: Settlement) -> tuple[Any, ...]:
-        """The call of ``settle.lua``."""
+        """The call of ``settle.lua``, or of ``complete.lua`` where nothing follows."""
+        if settlement.follows:
+            argv = settle_arguments(self.name, settlement, self.dead)
+            return SETTLE.command(self.keys.root, *argv)
         starts = settlement.start.deliveries if settlement.start is not None else ()
-        argv: list[Any] = [self.name, settlement.number, *self.dead]
-        for (early, stream), outcomes in settlement.groups:
+        argv = [self.name, settlement.number]
+        for (early, stream), outcomes in settlement.groups.items():
             argv += ("early" if early else "late", stream, len(outcomes))
             for outcome in outcomes:
-                fields = outcome.fields
-                argv += (
-                    outcome.delivery.entry,
-                    outcome.delivery.id,
-                    outcome.state,
-                    outcome.expires,
-                    outcome.reason,
-                    len(fields) // 2,
-                )
+                delivery, fields = outcome.delivery, outcome.fields
+                argv += (delivery.entry, delivery.id, outcome.state, outcome.expires)
+                argv.append(len(fields) // 2)
                 argv += fields
         for delivery in starts:
             argv += ("start", delivery.stream, 1, delivery.entry, mark_of(delivery))
-        return SETTLE.command(self.keys.root, *argv)
+        return COMPLETE.command(self.keys.root, *argv)
 
     # Starting and handing back
 
@@ -152,6 +147,20 @@ class Consumer:
         """The call of ``show_started.lua``; None if none of these is to be shown."""
         ids = [delivery.id for delivery in deliveries if is_shown(delivery)]
         return SHOW_STARTED.command(self.keys.root, self.name, *ids) if ids else None
+
+    def alone_command(self, delivery: Delivery) -> tuple[Any, ...]:
+        """Note that this message runs with nothing beside it."""
+        place = f"{delivery.stream} {delivery.entry.decode()}"
+        return ("HSET", self.keys.started(self.name), "alone", place)
+
+    def screen_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...]:
+        """The call of ``screen.lua``."""
+        told = [part for each in deliveries for part in (each.id, each.fields.get(b"expires", ""))]
+        return SCREEN.command(self.keys.root, *told)
+
+    def any_revoked_command(self) -> tuple[Any, ...]:
+        """Ask whether anything is revoked; sent behind each read."""
+        return ("EXISTS", self.keys.revoked)
 
     def release_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...]:
         """The call of ``release.lua``."""
@@ -164,18 +173,18 @@ class Consumer:
         self,
         commands: list[tuple[Any, ...]],
         timeout: float,
-        last: tuple[Any, ...] | None = None,
+        last: Sequence[tuple[Any, ...]] = (),
     ) -> list[Any]:
         """Send commands in one packet; return their replies, errors in their places.
 
         Scripts that the server has forgotten are loaded, and their calls repeated.  The
-        reply of ``last``, which may block, is left to be read.
+        replies of ``last``, which may block, are left to be read.
         """
-        self.connection.send(commands if last is None else [*commands, last])
+        self.connection.send([*commands, *last])
         replies = [self.connection.read(timeout, raising=False) for _ in commands]
         for place, reply in enumerate(replies):
             if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
-                if last is not None:
+                if last:
                     # Its answer would stand before ours: begin again on a new connection.
                     raise Disconnected("Redis has forgotten the scripts")
                 script = SCRIPTS[commands[place][1]]
@@ -188,7 +197,21 @@ class Consumer:
         return replies
 
 
-SCRIPTS: dict[Any, Script] = {script.sha: script for script in (SETTLE, SHOW_STARTED, RELEASE)}
+SCRIPTS: dict[Any, Script] = {
+    script.sha: script for script in (SETTLE, COMPLETE, SCREEN, SHOW_STARTED, RELEASE)
+}
+
+
+def settle_arguments(consumer: str, settlement: Settlement, dead: tuple[int, int]) -> list[Any]:
+    """What ``settle.lua`` is given, in the name of a consumer."""
+    argv: list[Any] = [consumer, settlement.number, *dead]
+    for outcome in settlement.outcomes:
+        delivery = outcome.delivery
+        argv += ("early" if delivery.early else "late", delivery.stream, delivery.entry)
+        argv += (delivery.id, outcome.state, outcome.expires)
+        argv += (len(outcome.fields) // 2, *outcome.fields)
+        argv += (len(outcome.follow), *outcome.follow)
+    return argv
 
 
 def is_shown(delivery: Delivery) -> bool:
@@ -211,10 +234,17 @@ def mark_of(delivery: Delivery) -> bytes:
     return msgspec.json.encode(mark).decode().encode("latin-1")
 
 
-def by_origin(outcomes: list[Outcome]) -> list[tuple[tuple[bool, str], list[Outcome]]]:
+def fields_of_mark(mark: bytes) -> dict[bytes, bytes]:
+    """The fields of a message, out of its mark."""
+    flat = msgspec.json.decode(mark.decode("latin-1").encode())["fields"]
+    parts = [part.encode("latin-1") for part in flat]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def by_origin(outcomes: list[Outcome]) -> dict[tuple[bool, str], list[Outcome]]:
     """Group outcomes by how they are acknowledged and the stream they came from."""
     groups: dict[tuple[bool, str], list[Outcome]] = {}
     for outcome in outcomes:
         delivery = outcome.delivery
         groups.setdefault((delivery.early, delivery.stream), []).append(outcome)
-    return list(groups.items())
+    return groups

@@ -55,10 +55,14 @@ class Keys:
         """Stream of what was handed back or recovered: it goes first."""
         return f"{self.root}:queue:{name}:returned"
 
+    def suspected(self, name: str) -> str:
+        """Stream of what crashed too often beside others, and is to be run alone."""
+        return f"{self.root}:queue:{name}:suspects"
+
     def streams(self, name: str, highest: int = HIGHEST_LEVEL) -> list[str]:
         """Every stream of a queue, in the order in which they are served."""
-        levels = range(highest, -1, -1)
-        return [self.returned(name), *(self.queue(name, level) for level in levels)]
+        levels = [self.queue(name, level) for level in range(highest, -1, -1)]
+        return [self.suspected(name), self.returned(name), *levels]
 
     def task(self, id: str) -> str:
         """Hash: state, result, times and worker of one task."""
@@ -72,6 +76,20 @@ class Keys:
         """Text: the last number a producer published under, and the answer it got."""
         return f"{self.root}:lane:{lane}"
 
+    @property
+    def scheduled(self) -> str:
+        """Sorted set: messages for later, by the moment when they are due."""
+        return f"{self.root}:scheduled"
+
+    def later(self, name: str) -> str:
+        """Hash: one message for later, and ``scheduled_for``, the stream it goes to."""
+        return f"{self.root}:scheduled:{name}"
+
+    @property
+    def revoked(self) -> str:
+        """Sorted set: tasks that are revoked and whose message has not been met."""
+        return f"{self.root}:revoked"
+
     def dead(self, name: str) -> str:
         """The dead letters of a queue."""
         return f"{self.root}:dead:{name}"
@@ -81,6 +99,21 @@ class Keys:
         return f"{self.root}:dead:{name}:{id}"
 
     # Workers and waiters
+
+    @property
+    def bell(self) -> str:
+        """Channel: what supervisors should know at once."""
+        return f"{self.root}:bell"
+
+    @property
+    def terminating(self) -> str:
+        """Sorted set: ``SIGNAL ID`` of running tasks that are to be stopped."""
+        return f"{self.root}:terminating"
+
+    @property
+    def suspects(self) -> str:
+        """Set: queues with messages that are to be run alone."""
+        return f"{self.root}:suspects"
 
     @property
     def leases(self) -> str:

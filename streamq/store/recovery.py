@@ -1,18 +1,27 @@
-"""Recovering what a dead consumer held, and keeping the living ones alive."""
+"""What supervisors say to Redis: leases, recovering the dead, messages that are due."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from streamq.delivery import Delivery, Outcome
 from streamq.store.client import Client
+from streamq.store.consumer import Settlement, fields_of_mark, settle_arguments
 from streamq.store.keys import GROUP, Keys
-from streamq.store.scripts import load
+from streamq.store.scripts import Script, load
 
 RECOVER = load("recover")
 RENEW = load("renew")
 RELEASE = load("release")
+SURVEY = load("survey")
+PROMOTE = load("promote")
+SETTLE = load("settle")
 
 #: Messages that one call moves: a script during which Redis serves nobody else.
 BUDGET = 100
+
+#: Where a message is: the short name of its stream, and its entry.
+Place = tuple[str, bytes]
 
 
 @dataclass(slots=True)
@@ -22,52 +31,146 @@ class Recovered:
     moved: int = 0
     lost: int = 0
     buried: int = 0
+    isolated: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A consumer that is dead: what happened to it, and what it was running."""
+    """A consumer that is dead: what happened to it, and what it was running.
+
+    ``charge`` is alone, suspects or none, as recover.lua says.  ``running`` None means that
+    nobody knows.  Strangers say which ``deadline`` they saw, and the server's time that they
+    ``expect`` (seconds).
+    """
 
     consumer: str
     reason: str
-    charge: bool
-    running: Sequence[tuple[str, bytes]] = field(default_factory=list)
+    charge: str
+    running: Sequence[Place] | None = field(default_factory=list)
+    deadline: str = ""
+    expect: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a supervisor hears when it renews its leases; times are seconds of the server."""
+
+    now: float
+    due: float | None
+    fenced: list[str]
+    terminating: list[tuple[str, str]]
+    suspects: set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """The lease table: consumers with their deadlines as text, and those that have none."""
+
+    now: float
+    deadlines: dict[str, str]
+    orphans: list[str]
 
 
 class Recovery:
-    """What a supervisor does for the consumers of its worker."""
+    """What a supervisor does for the consumers of its worker, and of workers that died."""
 
     def __init__(
         self,
         client: Client,
         keys: Keys,
         *,
-        streams: Sequence[str],
+        lease: float,
         max_deliveries: int,
         result_expires: float,
         dead: tuple[int, int],
     ) -> None:
         self.client = client
         self.keys = keys
-        self.streams = list(streams)
-        self.bounds = (max_deliveries, int(result_expires * 1000), *dead, BUDGET)
+        self.lease = lease
+        self.dead = dead
+        self.expires = int(result_expires * 1000)
+        self.bounds = (max_deliveries, self.expires, *dead, BUDGET)
 
-    def recover(self, case: Case) -> Recovered:
-        """Fence the consumer and move everything it held; in bounded steps."""
+    def call(self, script: Script, *argv: Any) -> Any:
+        return self.client.call(script, self.keys.root, *argv)
+
+    # Leases
+
+    def renew(self, node: str, consumers: Sequence[str], about: dict[str, object]) -> News:
+        """Renew leases and say what the worker does; hear what it should know."""
+        described = [part for name, value in about.items() for part in (name, str(value))]
+        lease = int(self.lease * 1000)
+        now, due, fenced, terminating, suspects = self.call(
+            RENEW, node, lease, len(consumers), *consumers, *described
+        )
+        asked = [text.decode(errors="replace").partition(" ") for text in terminating]
+        return News(
+            now=now / 1000,
+            due=int(due) / 1000 if due else None,
+            fenced=[consumer.decode() for consumer in fenced],
+            terminating=[(name, id) for name, _, id in asked],
+            suspects={queue.decode() for queue in suspects},
+        )
+
+    def survey(self) -> Leases:
+        """Read the lease table; and the groups, if nobody has done so for a third of a lease."""
+        now, flat, orphans = self.call(SURVEY, max(1, int(self.lease * 1000 / 3)))
+        texts = [part.decode() for part in flat]
+        deadlines = dict(zip(texts[::2], texts[1::2], strict=True))
+        return Leases(now / 1000, deadlines, [name.decode() for name in orphans])
+
+    def sign_off(self, node: str, pid: int) -> None:
+        """Remove what the worker said about itself, unless another one has its name now."""
+        owner = self.client.ask("HGET", self.keys.worker(node), "pid")
+        if owner is not None and owner.decode() != str(pid):
+            return
+        self.client.ask_all([("ZREM", self.keys.workers, node), ("DEL", self.keys.worker(node))])
+
+    # The dead
+
+    def recover(self, case: Case) -> Recovered | None:
+        """Fence the consumer and move everything it held; in bounded steps.
+
+        None if it lives after all, or the server's clock has jumped.
+        """
         found = Recovered()
-        running = [part for pair in case.running for part in pair]
+        running = [part for place in case.running or () for part in place]
+        count = "*" if case.running is None else len(case.running)
+        expect = "" if case.expect is None else int(case.expect * 1000)
+        told = (case.consumer, case.deadline, expect, int(self.lease * 1000 / 3))
         while True:
-            moved, lost, buried, left = self.client.call(
-                RECOVER,
-                self.keys.root,
-                *(case.consumer, case.reason, "1" if case.charge else "0", *self.bounds),
-                *(len(case.running), *running, *self.streams),
+            moved, lost, buried, isolated, left = self.call(
+                RECOVER, *told, case.reason, case.charge, *self.bounds, count, *running
             )
+            if left < 0:
+                return None
             found.moved += moved
             found.lost += lost
             found.buried += buried
+            found.isolated += isolated
             if not left:
                 return found
+            told = (case.consumer, case.deadline, "", 0)
+
+    def settle(self, consumer: str, outcomes: list[Outcome]) -> None:
+        """Settle in the name of a runner that was stopped, before its lease ends.
+
+        Numbered by a word: sent again, it changes nothing.
+        """
+        settlement = Settlement("verdict", outcomes, None)
+        self.call(SETTLE, *settle_arguments(consumer, settlement, self.dead))
+
+    def deliveries(self, consumer: str, places: Sequence[Place]) -> list[Delivery | None]:
+        """The messages that a consumer has in these places; None where it is gone."""
+        commands: list[tuple[Any, ...]] = []
+        for stream, entry in places:
+            commands.append(("XRANGE", self.keys.queue(stream), entry, entry))
+            commands.append(("HGET", self.keys.started(consumer), f"{stream} {entry.decode()}"))
+        replies = iter(self.client.ask_all(commands))
+        return [
+            delivery_of(stream, entry, found, mark)
+            for (stream, entry), found, mark in zip(places, replies, replies, strict=True)
+        ]
 
     def held_after(self, consumer: str, stream: str, entry: bytes) -> list[bytes]:
         """The entries of a stream that a consumer holds and read after this one."""
@@ -78,21 +181,26 @@ class Recovery:
     def release(self, consumer: str, stream: str, entries: Sequence[bytes]) -> int:
         """Hand back messages of a consumer that has not started them; return how many."""
         pairs = [part for entry in entries for part in (stream, entry)]
-        return int(self.client.call(RELEASE, self.keys.root, consumer, *pairs))
+        return int(self.call(RELEASE, consumer, *pairs))
 
-    def renew(
-        self, node: str, lease: float, consumers: Sequence[str], about: dict[str, object]
-    ) -> list[str]:
-        """Renew leases and say what the worker does; return the consumers that are fenced."""
-        described = [part for name, value in about.items() for part in (name, str(value))]
-        reply = self.client.call(
-            RENEW, self.keys.root, node, int(lease * 1000), len(consumers), *consumers, *described
-        )
-        return [consumer.decode() for consumer in reply]
+    # Later
 
-    def sign_off(self, node: str, pid: int) -> None:
-        """Remove what the worker said about itself, unless another one has its name now."""
-        owner = self.client.ask("HGET", self.keys.worker(node), "pid")
-        if owner is not None and owner.decode() != str(pid):
-            return
-        self.client.ask_all([("ZREM", self.keys.workers, node), ("DEL", self.keys.worker(node))])
+    def promote(self) -> tuple[int, float | None, float]:
+        """Move some of the messages that are due into their queues.
+
+        Returns how many, the moment of the next one and the time, in the server's seconds.
+        """
+        moved, due, now = self.call(PROMOTE, BUDGET, self.expires, *self.dead)
+        return int(moved), int(due) / 1000 if due else None, now / 1000
+
+
+def delivery_of(stream: str, entry: bytes, found: Any, mark: bytes | None) -> Delivery | None:
+    """The message of an entry, or of the mark that an early one has left."""
+    if mark is not None:
+        delivery = Delivery(stream, entry, fields_of_mark(mark))
+        delivery.early = True
+        return delivery
+    if not found:
+        return None
+    flat = found[0][1]
+    return Delivery(stream, entry, dict(zip(flat[::2], flat[1::2], strict=True)))

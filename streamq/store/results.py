@@ -1,5 +1,7 @@
 """Results: what the record of a task says, and waiting for it to say the end."""
 
+from collections.abc import Callable
+
 from streamq.store.aio import AsyncStore
 from streamq.store.client import Client
 from streamq.store.keys import Keys
@@ -7,13 +9,25 @@ from streamq.store.scripts import load
 from streamq.store.waiting import Record, Waits, as_record
 
 FORGET = load("forget")
+REVOKE = load("revoke")
 PROGRESS = load("progress")
+
+#: Milliseconds for which supervisors look for a task that is to be stopped.
+TERM_MS = 60_000
 
 
 class Results:
     """Reads records, waits for them, forgets them."""
 
-    def __init__(self, client: Client, keys: Keys, asyncio: AsyncStore) -> None:
+    def __init__(
+        self,
+        client: Client,
+        keys: Keys,
+        asyncio: AsyncStore,
+        lives: Callable[[], tuple[float, float]],
+    ) -> None:
+        #: How long a record and a revocation are kept, in seconds.
+        self.lives = lives
         self.client = client
         self.keys = keys
         self.asyncio = asyncio
@@ -27,6 +41,12 @@ class Results:
         """The records of several tasks in one round trip."""
         commands = [("HGETALL", self.keys.task(id)) for id in ids]
         return [as_record(reply) for reply in self.client.ask_all(commands)]
+
+    def revoke(self, ids: list[str], signal: str) -> None:
+        """Keep tasks from starting; with a ``signal``, stop those that run."""
+        life = (int(self.lives()[0] * 1000), int(self.lives()[1] * 1000))
+        for id in ids:
+            self.client.call(REVOKE, self.keys.root, id, *life, signal, TERM_MS)
 
     def forget(self, ids: list[str]) -> None:
         """Remove records, and end the waits for them."""

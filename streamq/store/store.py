@@ -19,7 +19,12 @@ class Store:
         self.publisher = Publisher(url, self.keys, timeout=lambda: conf.publish_timeout)
         self.topology = Topology(self.client, self.keys)
         self.asyncio = AsyncStore(url, self.keys, timeout=lambda: conf.publish_timeout)
-        self.results = Results(self.client, self.keys, self.asyncio)
+        self.results = Results(
+            self.client,
+            self.keys,
+            self.asyncio,
+            lives=lambda: (conf.result_expires, conf.revoke_expires),
+        )
 
     def close(self) -> None:
         """Close the connections that nobody uses; the next use opens new ones."""

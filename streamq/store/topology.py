@@ -25,7 +25,7 @@ PUBLISH = load("publish")
 
 #: Names of keys and fields, and the arguments of the publish script: what must be the same
 #: for all that work in one namespace.
-PROTOCOL = "1"
+PROTOCOL = "2"
 
 logger = logging.getLogger("streamq.topology")
 

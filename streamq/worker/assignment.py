@@ -4,6 +4,8 @@ from typing import Self
 
 import msgspec
 
+from streamq.runner.intake import Intake, Source
+
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """One runner's work.  ``sources`` are queues with their number of priority levels."""
@@ -18,9 +20,23 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     burst: bool
     folder: str
+    #: How many runners, and slots for tasks in each, the shared memory has.
     runners: int
+    slots: int
     app: str | None = None
+    #: Whether it runs suspects: one at a time, with nothing beside it.
+    alone: bool = False
     flags: dict[str, object] = {}
+
+    @property
+    def intake(self) -> Intake:
+        """The order in which it looks through its queues."""
+        return Intake([Source(name, levels, self.alone) for name, levels in self.sources])
+
+    @property
+    def streams(self) -> list[str]:
+        """The streams that it reads, by the numbers that its slots have for them."""
+        return self.intake.streams
 
     def consumer(self, pid: int) -> str:
         """The name of this runner's consumer; never used twice."""

@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from streamq.runner.slots import Slots
 from streamq.worker.assignment import Assignment
 
+#: Seconds to wait for a process to stop.
+STOPPED_WITHIN = 0.5
 #: Seconds to wait before the next start of a runner that dies before finishing anything.
 BACKOFF = (0.0, 1.0, 2.0, 5.0)
 
@@ -25,7 +28,13 @@ class Child:
     pid: int
     consumer: str
     slots: Slots
+    streams: list[str]
     process: subprocess.Popen[bytes] | None = None
+    #: The tasks for which we have ended it, and how each of them ends.
+    verdicts: list[Any] = field(default_factory=list)
+    #: Whether we have ended it; and whether it has been seen in the lease table.
+    ended: bool = False
+    leased: bool = False
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -33,7 +42,7 @@ class Child:
         """Whether it runs one task at a time: a forked runner does."""
         return self.process is None
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         """Send a signal; a process that is gone already is none of our concern."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
@@ -45,6 +54,8 @@ class Death:
 
     child: Child
     status: int
+    #: The most memory that it had resident, in bytes.
+    memory: int = 0
 
     @property
     def orderly(self) -> bool:
@@ -60,14 +71,18 @@ class Death:
     def reason(self) -> str:
         """What happened to it, in words."""
         code = os.waitstatus_to_exitcode(self.status)
+        peak = f"; its memory had reached {self.memory / 2**20:.0f} MiB" if self.memory else ""
         if code >= 0:
-            return f"runner {self.child.pid} exited with code {code} while it ran the task"
+            return f"runner {self.child.pid} exited with code {code} while it ran the task{peak}"
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        hint = "; out of memory?" if code == -signal.SIGKILL else ""
-        return f"runner {self.child.pid} was killed by {name} ({-code}) while it ran the task{hint}"
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return (
+            f"runner {self.child.pid} was killed by {name} ({-code}) while it ran the task"
+            f"{peak}{hint}"
+        )
 
 
 class Nursery:
@@ -95,12 +110,14 @@ class Nursery:
         pid = os.fork()
         if pid == 0:
             self.in_child(assignment)
-        return Child(assignment.number, pid, assignment.consumer(pid), slots)
+        consumer = assignment.consumer(pid)
+        return Child(assignment.number, pid, consumer, slots, assignment.streams)
 
     def in_child(self, assignment: Assignment) -> NoReturn:
         """Be a runner, and never come back from here to the supervisor's code."""
         code = 1
         try:
+            os.setpgid(0, 0)  # what tasks start in it ends with it
             code = self.run_forked(assignment)
         except BaseException:
             with contextlib.suppress(Exception):
@@ -116,20 +133,26 @@ class Nursery:
         process = subprocess.Popen(
             [sys.executable, "-m", "streamq.worker.green", assignment.to_text()],
             stdin=subprocess.DEVNULL,
+            process_group=0,
         )
         consumer = assignment.consumer(process.pid)
-        return Child(assignment.number, process.pid, consumer, slots, process)
+        streams = assignment.streams
+        return Child(assignment.number, process.pid, consumer, slots, streams, process)
 
     def reap(self) -> list[Death]:
         """The runners that have ended since the last look."""
         deaths = []
         for pid, child in list(self.children.items()):
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                if child.process is not None:
-                    child.process.returncode = os.waitstatus_to_exitcode(status)
-                del self.children[pid]
-                deaths.append(Death(child, status))
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                continue
+            # While it is not waited for, nobody else has its number.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            if child.process is not None:
+                child.process.returncode = os.waitstatus_to_exitcode(status)
+            del self.children[pid]
+            deaths.append(Death(child, status, usage.ru_maxrss * 1024))
         return deaths
 
     def patience(self, death: Death) -> float:
@@ -146,3 +169,17 @@ class Nursery:
         """Send a signal to every runner."""
         for child in self.children.values():
             child.signal(number)
+
+
+def stands_still(pid: int) -> bool:
+    """Wait until a process has stopped; False if that cannot be seen."""
+    deadline = time.monotonic() + STOPPED_WITHIN
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        if state in "TZX":
+            return state == "T"
+        time.sleep(0.001)
+    return False

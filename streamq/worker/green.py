@@ -34,6 +34,7 @@ def many_at_a_time(runner: Runner) -> Greenlets:
         runner.limits,
         concurrency=runner.assignment.concurrency,
         burst=runner.assignment.burst,
+        alone=runner.assignment.alone,
     )
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import streamq
@@ -89,7 +89,7 @@ class Presence:
     started: int = field(default_factory=lambda: int(time.time() * 1000))
     done: int = 0
 
-    def about(self, children: Sequence[Child], streams: Sequence[str]) -> dict[str, object]:
+    def about(self, children: Sequence[Child], counts: Mapping[str, object]) -> dict[str, object]:
         """The fields that Redis keeps, for as long as the worker renews them."""
         described: dict[str, object] = {
             "pid": os.getpid(),
@@ -100,18 +100,19 @@ class Presence:
             "started": self.started,
             "streamq": streamq.__version__,
             "python": platform.python_version(),
+            **counts,
         }
         for child in children:
-            described[f"runner:{child.pid}"] = self.busy_with(child, streams)
+            described[f"runner:{child.pid}"] = self.busy_with(child)
         return described
 
-    def busy_with(self, child: Child, streams: Sequence[str]) -> str:
+    def busy_with(self, child: Child) -> str:
         """What a runner is running and for how long, or ``idle``."""
         running = sorted(child.slots.running(), key=lambda each: -each.since)
         if not running:
             return "idle"
         commands = [
-            ("XRANGE", self.keys.queue(streams[each.stream]), each.entry, each.entry)
+            ("XRANGE", self.keys.queue(child.streams[each.stream]), each.entry, each.entry)
             for each in running[:MOST_NAMED]
         ]
         named = []

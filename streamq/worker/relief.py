@@ -7,29 +7,24 @@ for a moment, hands back what has not been started, leaves a mark, and lets it g
 
 import logging
 import signal
-import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from streamq.runner.slots import Occupied
 from streamq.store.recovery import Recovery
-from streamq.worker.children import Child
+from streamq.worker.children import Child, stands_still
 
 logger = logging.getLogger("streamq.worker")
 
 #: Seconds that a task runs before the supervisor looks behind it; the runner's own thread
 #: needs a hundredth of that.
 LONG = 1.0
-#: Seconds to wait for a process to stop.
-STOPPED_WITHIN = 0.5
 
 
 class Relief:
     """Looks behind tasks that run long, once for each."""
 
-    def __init__(self, recovery: Recovery, streams: Sequence[str]) -> None:
+    def __init__(self, recovery: Recovery) -> None:
         self.recovery = recovery
-        self.streams = streams
         self.seen: dict[int, bytes] = {}
 
     def look(self, children: Sequence[Child]) -> None:
@@ -51,7 +46,7 @@ class Relief:
 
         A runner works in the order in which it read.
         """
-        stream = self.streams[task.stream]
+        stream = child.streams[task.stream]
         return self.recovery.held_after(child.consumer, stream, task.entry)
 
     def relieve(self, child: Child, task: Occupied) -> None:
@@ -63,7 +58,7 @@ class Relief:
             now = child.slots.running()
             if [each.entry for each in now] != [task.entry]:
                 return
-            stream = self.streams[task.stream]
+            stream = child.streams[task.stream]
             waiting = self.behind(child, task)
             child.slots.take_away()
             count = self.recovery.release(child.consumer, stream, waiting)
@@ -81,17 +76,3 @@ def wake_one(children: Sequence[Child]) -> None:
         if child.sequential and not child.slots.running():
             child.signal(signal.SIGURG)
             return
-
-
-def stands_still(pid: int) -> bool:
-    """Wait until a process has stopped; False if that cannot be seen."""
-    deadline = time.monotonic() + STOPPED_WITHIN
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return False
-        if state == "T":
-            return True
-        time.sleep(0.001)
-    return False

@@ -11,11 +11,12 @@ from typing import Any
 
 from streamq.app import App
 from streamq.context import Request
-from streamq.execution import Execution, millis
+from streamq.delivery import millis
+from streamq.execution import Execution
 from streamq.pools.solo import Solo
 from streamq.routing import Queue
+from streamq.runner import interrupts
 from streamq.runner.desk import Desk
-from streamq.runner.intake import Intake, Source
 from streamq.runner.limits import Limits
 from streamq.runner.slots import Board
 from streamq.runner.turns import Turns
@@ -26,6 +27,9 @@ from streamq.worker.assignment import Assignment
 logger = logging.getLogger("streamq.worker")
 
 PR_SET_PDEATHSIG = 1
+#: How much of ``shutdown_timeout`` a runner that stops spends at most on trying to reach
+#: Redis: then it still ends by itself.
+LAST_TRIES = 0.8
 
 
 def work(app: App, assignment: Assignment, pool_of: "Callable[[Runner], Any]") -> int:
@@ -58,13 +62,22 @@ def listen(pool: Any) -> None:
     signal.signal(signal.SIGTERM, lambda *_: pool.stop())
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGURG, lambda *_: pool.skip_turn())
+    signal.signal(interrupts.LATE, lambda *_: pool.soft_limit())
+    signal.signal(interrupts.STOP, lambda *_: pool.terminate())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def one_by_one(runner: "Runner") -> Solo:
     """The pool of a forked runner: one task at a time."""
     desk = runner.desk(repairs_itself=True)
-    return Solo(desk, runner.slots, runner.turns, runner.limits, burst=runner.assignment.burst)
+    return Solo(
+        desk,
+        runner.slots,
+        runner.turns,
+        runner.limits,
+        burst=runner.assignment.burst,
+        alone=runner.assignment.alone,
+    )
 
 
 class Runner:
@@ -74,12 +87,14 @@ class Runner:
         self.app = app
         self.assignment = assignment
         folder, conf = Path(assignment.folder), app.conf
-        board = Board(folder / "slots", assignment.runners, assignment.concurrency)
+        board = Board(folder / "slots", assignment.runners, assignment.slots)
         self.slots = board.of(assignment.number)
         self.turns = Turns(folder / "turn")
-        self.intake = Intake([Source(name, levels) for name, levels in assignment.sources])
+        self.intake = assignment.intake
         self.limits = Limits(
-            conf.max_tasks_per_child, conf.max_memory_per_child, conf.shutdown_timeout
+            conf.max_tasks_per_child,
+            conf.max_memory_per_child,
+            LAST_TRIES * conf.shutdown_timeout,
         )
 
     def desk(self, *, repairs_itself: bool) -> Desk:

@@ -7,14 +7,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from streamq.app import App
+from streamq.delivery import millis
 from streamq.errors import ConfigError
-from streamq.execution import millis
+from streamq.execution import Execution
 from streamq.extras import require
 from streamq.finding import Found
 from streamq.routing import Queue
-from streamq.runner.intake import Intake, Source
+from streamq.runner.intake import Source
 from streamq.runner.slots import workplace
+from streamq.store.bell import Bell
 from streamq.store.client import Client
 from streamq.store.recovery import Recovery
 from streamq.worker.assignment import Assignment
@@ -22,13 +26,17 @@ from streamq.worker.banner import banner
 from streamq.worker.children import Nursery
 from streamq.worker.logs import set_up_logging
 from streamq.worker.presence import Presence, node_name, own_name
+from streamq.worker.relief import Relief
 from streamq.worker.runner import one_by_one, work
-from streamq.worker.supervisor import Supervisor
+from streamq.worker.supervisor import Duties, Supervisor
+from streamq.worker.timetable import Timetable
+from streamq.worker.verdicts import Verdicts
+from streamq.worker.vigil import Vigil
 
 logger = logging.getLogger("streamq.worker")
 
 #: Seconds that a supervisor waits for an answer: signals and dead runners wait with it.
-PATIENCE = 2.0
+PATIENCE, LEAST_PATIENCE = 2.0, 0.5
 
 
 def start_worker(
@@ -105,46 +113,64 @@ def assemble(
     app, conf = found.app, found.app.conf
     prefork, gevent = conf.pool == "prefork", conf.pool == "gevent"
     runners = conf.concurrency if prefork else conf.processes if gevent else 1
-    assignments = [
-        Assignment(
-            number=number,
-            node=node,
-            token="",
-            supervisor=os.getpid(),
-            url=app.url,
-            sources=[(source.queue, source.levels) for source in sources],
-            pool=conf.pool,
-            concurrency=conf.concurrency if gevent else 1,
-            burst=burst,
-            folder=str(folder),
-            runners=runners,
-            app=found.spec,
-            flags=flags,
-        )
-        for number in range(runners)
-    ]
-    client = Client(app.url, name="streamq:supervisor", patience=PATIENCE)
+    first = Assignment(
+        number=0,
+        node=node,
+        token="",
+        supervisor=os.getpid(),
+        url=app.url,
+        sources=[(source.queue, source.levels) for source in sources],
+        pool=conf.pool,
+        concurrency=conf.concurrency if gevent else 1,
+        burst=burst,
+        folder=str(folder),
+        runners=runners + 1,
+        slots=conf.concurrency if gevent else 1,
+        app=found.spec,
+        flags=flags,
+    )
+    change = msgspec.structs.replace
+    return Supervisor(
+        [change(first, number=number) for number in range(runners)],
+        change(first, number=runners, alone=True, concurrency=1, burst=True),
+        Nursery(lambda assignment: work(app, assignment, one_by_one)),
+        duties(app, node, sources, runners * first.concurrency),
+        lease=conf.lease,
+        shutdown_timeout=conf.shutdown_timeout,
+    )
+
+
+def duties(app: App, node: str, sources: Sequence[Source], concurrency: int) -> Duties:
+    """What the supervisor looks after."""
+    conf, keys, name = app.conf, app.store.keys, "streamq:supervisor"
+    patience = min(PATIENCE, max(LEAST_PATIENCE, conf.lease / 3))
+    client = Client(app.url, name=name, patience=patience)
     recovery = Recovery(
         client,
-        app.store.keys,
-        streams=Intake(sources).streams,
+        keys,
+        lease=conf.lease,
         max_deliveries=conf.max_deliveries,
         result_expires=conf.result_expires,
         dead=(conf.dead_max_length, int(millis(conf.dead_expires))),
     )
-    presence = Presence(
-        node=node,
-        pool=conf.pool,
-        concurrency=runners * assignments[0].concurrency,
-        queues=[source.queue for source in sources],
-        client=client,
-        keys=app.store.keys,
+    execution = Execution(app.tasks, app.payloads, conf, hostname=node, tell=say_nothing)
+    return Duties(
+        recovery=recovery,
+        presence=Presence(
+            node=node,
+            pool=conf.pool,
+            concurrency=concurrency,
+            queues=[source.queue for source in sources],
+            client=client,
+            keys=keys,
+        ),
+        bell=Bell(app.url, keys.bell, name=name, patience=patience),
+        vigil=Vigil(recovery, lease=conf.lease),
+        timetable=Timetable(recovery),
+        verdicts=Verdicts(recovery, execution),
+        relief=Relief(recovery),
     )
-    return Supervisor(
-        assignments,
-        Nursery(lambda assignment: work(app, assignment, one_by_one)),
-        recovery,
-        presence,
-        lease=conf.lease,
-        shutdown_timeout=conf.shutdown_timeout,
-    )
+
+
+def say_nothing(*said: object) -> None:
+    """A supervisor runs no task that could tell anything."""

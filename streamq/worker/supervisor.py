@@ -3,35 +3,54 @@
 It never runs a task, so that no user code can keep it from renewing leases.
 """
 
-import contextlib
 import logging
 import os
-import select
 import signal
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 
 from streamq.errors import BrokerUnavailable
 from streamq.runner.slots import Board
+from streamq.store.bell import Bell
 from streamq.store.connection import Refused
-from streamq.store.recovery import Case, Recovered, Recovery
+from streamq.store.recovery import Recovery
 from streamq.worker.assignment import Assignment
-from streamq.worker.children import Child, Death, Nursery
+from streamq.worker.children import Child, Nursery
+from streamq.worker.deaths import Deaths
+from streamq.worker.identity import new_token
 from streamq.worker.presence import Presence
 from streamq.worker.relief import Relief
+from streamq.worker.stops import Stops
+from streamq.worker.timetable import Timetable
+from streamq.worker.verdicts import Verdicts
+from streamq.worker.vigil import Vigil
 
 logger = logging.getLogger("streamq.worker")
 
-#: Seconds between tries to reach Redis while something is due.
+#: Seconds between tries to reach Redis while something is due; less where leases are short.
 RETRY = 1.0
 #: Seconds between looks at what the runners are running: memory, not Redis.
-LOOK = 0.5
-#: Seconds within which two signals are one request.
-SAME_REQUEST = 0.05
+LOOK = 0.2
+#: Seconds that a worker which ends tries to reach Redis at least.
+LAST_TRIES = 2.0
+
+
+@dataclass(slots=True)
+class Duties:
+    """What a supervisor looks after, each part knowing its own business."""
+
+    recovery: Recovery
+    presence: Presence
+    bell: Bell
+    vigil: Vigil
+    timetable: Timetable
+    verdicts: Verdicts
+    relief: Relief
 
 
 class Supervisor:
@@ -40,116 +59,112 @@ class Supervisor:
     def __init__(
         self,
         assignments: Sequence[Assignment],
+        isolation: Assignment,
         nursery: Nursery,
-        recovery: Recovery,
-        presence: Presence,
+        duties: Duties,
         *,
         lease: float,
         shutdown_timeout: float,
     ) -> None:
-        self.assignments = {assignment.number: assignment for assignment in assignments}
+        self.assignments = {each.number: each for each in [*assignments, isolation]}
+        self.isolation = isolation
         self.nursery = nursery
-        self.recovery = recovery
-        self.presence = presence
+        self.duties = duties
         self.lease = lease
+        self.retry = min(RETRY, lease / 3)
         self.shutdown_timeout = shutdown_timeout
-        first = assignments[0]
-        self.burst = first.burst
-        self.board = Board(Path(first.folder) / "slots", first.runners, first.concurrency)
-        self.streams = recovery.streams
-        self.relief = Relief(recovery, recovery.streams)
-        self.due: dict[int, float] = {}
-        self.cases: list[Case] = []
-        self.stops = 0
+        self.burst = assignments[0].burst
+        folder = Path(isolation.folder)
+        self.board = Board(folder / "slots", isolation.runners, isolation.slots)
+        self.deaths = Deaths(duties.recovery, duties.verdicts)
+        self.due = {each.number: 0.0 for each in assignments}
+        self.stops = Stops()
         self.deadline: float | None = None
-        self.asked = 0.0
+        self.killed = False
         self.renewal = 0.0
-        self.away_since: float | None = None
-        self.bell, self.rope = os.pipe()
+        self.again = 0.0
+        self.away = False
 
     def run(self) -> int:
         """Work until stopped, or until a burst is over.  Returns the exit code."""
-        self.listen()
-        now = time.monotonic()
-        self.due = dict.fromkeys(self.assignments, now)
+        self.stops.listen()
         while True:
             self.start_due()
-            self.duties()
+            self.do_duties()
             if not self.nursery.children and not self.due:
                 break
+            if self.stops.count > 2:
+                logger.warning("leaving at once; what was running is taken over by others")
+                self.nursery.signal_all(signal.SIGKILL)
+                return 1
             self.sleep()
             for death in self.nursery.reap():
-                self.mourn(death)
+                self.deaths.mourn(death, stopped=self.killed)
+                self.replace(death.child, self.nursery.patience(death), ended=death.orderly)
             self.heed_stops()
         self.finish()
-        return 0
+        if self.stops.reload and not self.stops.count:
+            self.begin_anew()
+        return 1 if self.killed else 0
 
     def announce(self) -> None:
         """Show the worker in Redis before anybody is told that it is there."""
+        self.duties.vigil.begin()
         self.renew()
         self.renewal = 0.0
 
-    # Signals
-
-    def listen(self) -> None:
-        """Let signals ring a bell that ``sleep`` hears."""
-        os.set_blocking(self.bell, False)
-        os.set_blocking(self.rope, False)
-        signal.set_wakeup_fd(self.rope, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self.ask_to_stop)
-        signal.signal(signal.SIGINT, self.ask_to_stop)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-
-    def ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        """Count requests.  Shells and ``timeout`` send one request to us and to our group."""
-        now = time.monotonic()
-        if now - self.asked > SAME_REQUEST:
-            self.stops += 1
-        self.asked = now
+    # Stopping
 
     def heed_stops(self) -> None:
         """First signal: let running tasks finish.  Second, or too late: stop them."""
-        if self.stops and self.deadline is None:
+        if (self.stops.count or self.stops.reload) and self.deadline is None:
             self.deadline = time.monotonic() + self.shutdown_timeout
             self.due.clear()
             logger.info("finishing the running tasks; once more stops them now")
-            self.nursery.signal_all(signal.SIGTERM)
-        if self.deadline is not None and self.nursery.children:
-            # Again and again: a runner that was just being born did not hear the first one.
-            self.nursery.signal_all(signal.SIGTERM)
-            late = time.monotonic() > self.deadline
-            if self.stops > 1 or late:
-                why = "they took longer than shutdown_timeout" if late else "asked twice"
-                logger.warning("stopping the running tasks: %s", why)
-                self.deadline = float("inf")
-                self.stops = 1
-                self.nursery.signal_all(signal.SIGKILL)
+        if self.deadline is None or not self.nursery.children:
+            return
+        # Again and again: a runner that was just being born did not hear the first one.
+        self.nursery.signal_all(signal.SIGTERM)
+        late = time.monotonic() > self.deadline
+        if not self.killed and (self.stops.count > 1 or late):
+            why = "they took longer than shutdown_timeout" if late else "asked twice"
+            logger.warning("stopping the running tasks: %s", why)
+            self.killed = True
+            self.nursery.signal_all(signal.SIGKILL)
 
     @property
     def stopping(self) -> bool:
         return self.deadline is not None
 
+    def begin_anew(self) -> None:
+        """Become a new worker in this process, with the code as it is on disk now."""
+        logger.info("beginning anew")
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
     # The loop
 
     def sleep(self) -> None:
-        """Wait for a signal, the end of a runner, or the next duty."""
-        now = time.monotonic()
-        moments = [self.renewal, *self.due.values()]
-        if self.cases or self.stopping:
-            moments.append(now + RETRY)
-        if self.deadline not in (None, float("inf")):
-            moments.append(self.deadline or now)
-        seconds = max(0.0, min(moments) - now)
-        if select.select([self.bell], [], [], min(seconds, LOOK))[0]:
-            with contextlib.suppress(BlockingIOError):
-                os.read(self.bell, 4096)
+        """Wait for a signal, the end of a runner, the bell, or the next duty."""
+        children = list(self.nursery.children.values())
+        now, parts = time.monotonic(), self.duties
+        moments = [now + LOOK, *self.due.values(), parts.verdicts.next_moment(children)]
+        if self.away:
+            moments.append(self.again)
+        else:
+            moments += [self.renewal, parts.timetable.moment, parts.vigil.moment]
+        if self.deadline is not None and not self.killed:
+            moments.append(self.deadline)
+        bell = [parts.bell] if parts.bell.fileno() >= 0 else []
+        self.stops.sleep(min(moments) - now, *bell)
 
     def start_due(self) -> None:
         """Start the runners whose time has come."""
         now = time.monotonic()
         for number in [number for number, moment in self.due.items() if moment <= now]:
             del self.due[number]
-            assignment = replace_token(self.assignments[number])
+            assignment = msgspec.structs.replace(self.assignments[number], token=new_token())
             try:
                 child = self.nursery.start(assignment, self.board.of(number))
             except OSError as error:  # no more processes or memory, for now
@@ -158,91 +173,97 @@ class Supervisor:
                 continue
             logger.debug("runner %d started", child.pid)
 
-    def duties(self) -> None:
-        """Renew leases when it is time, and recover what is still to be recovered."""
+    def replace(self, child: Child, patience: float, *, ended: bool) -> None:
+        """Say when a runner that has ended is replaced, if it is."""
+        alone = child.number == self.isolation.number
+        if not (self.stopping or (self.burst and ended) or (alone and ended)):
+            self.due[child.number] = time.monotonic() + patience
+
+    def do_duties(self) -> None:
+        """Do what is due; while Redis is away, try again now and then."""
+        children, parts = list(self.nursery.children.values()), self.duties
+        parts.verdicts.look(children)
+        if self.away and time.monotonic() < self.again:
+            return
         try:
             if time.monotonic() >= self.renewal:
                 self.renew()
-            self.recover_cases()
-            self.relief.look(list(self.nursery.children.values()))
+            self.deaths.recover()
+            self.hear()
+            parts.timetable.move()
+            parts.vigil.look({child.consumer for child in children})
+            parts.relief.look(children)
         except (BrokerUnavailable, Refused) as error:
-            if self.away_since is None:
-                self.away_since = time.monotonic()
+            if not self.away:
                 logger.warning("%s; trying again", str(error).partition("\n")[0])
-            self.renewal = max(self.renewal, time.monotonic() + RETRY)
+            self.away, self.again = True, time.monotonic() + self.retry
+            parts.vigil.broke()
         else:
-            self.away_since = None
+            self.away = False
+        if self.deaths.isolated:
+            self.isolate()
 
     def renew(self) -> None:
-        """Keep the runners' leases, and tell what they are doing."""
-        children = list(self.nursery.children.values())
-        self.recovery.renew(
-            self.presence.node,
-            self.lease,
-            [child.consumer for child in children],
-            self.presence.about(children, self.streams),
+        """Keep the runners' leases, tell what they are doing, and hear what is new.
+
+        The lease of a runner that cannot reach Redis itself runs out: what it holds is
+        better run by others.
+        """
+        children, parts = list(self.nursery.children.values()), self.duties
+        living = [child for child in children if child.slots.cut_off < self.lease]
+        about = parts.presence.about(children, self.deaths.counts())
+        sent = time.monotonic()
+        news = parts.recovery.renew(
+            parts.presence.node, [child.consumer for child in living], about
         )
-        self.renewal = time.monotonic() + self.lease / 3
+        now = time.monotonic()
+        parts.vigil.view.saw(news.now, sent=sent, now=now)
+        parts.timetable.learn(news.due, news.now)
+        parts.bell.listen()
+        parts.verdicts.forget()
+        for child in living:
+            if child.consumer not in news.fenced:
+                child.leased = True
+            elif child.leased:  # else it is only being born
+                self.deaths.fenced += 1
+                logger.warning("runner %d was declared dead meanwhile; it stops", child.pid)
+                child.signal(signal.SIGTERM)
+        for name, id in news.terminating:
+            parts.verdicts.terminate(name, id, children)
+        if news.suspects.intersection(parts.presence.queues):
+            self.isolate()
+        self.renewal = now + self.lease / 3
 
-    # Deaths
+    def hear(self) -> None:
+        """Heed what the bell says."""
+        parts = self.duties
+        server = parts.vigil.view.time(time.monotonic())
+        for words in parts.bell.heard():
+            match words:
+                case ["due", moment]:
+                    parts.timetable.hear(float(moment) / 1000, server)
+                case ["terminate", name, id]:
+                    parts.verdicts.terminate(name, id, list(self.nursery.children.values()))
+                case ["suspects", queue] if queue in parts.presence.queues:
+                    self.isolate()
 
-    def mourn(self, death: Death) -> None:
-        """A runner has ended: recover what it held, and replace it."""
-        child = death.child
-        stopped = self.deadline == float("inf")
-        crashed = not (death.orderly or death.fenced or stopped)
-        case = Case(
-            consumer=child.consumer,
-            reason="the worker was stopped" if stopped else death.reason,
-            charge=crashed,
-            running=self.running(child),
-        )
-        self.cases.append(case)
-        if self.stopping or (self.burst and death.orderly):
-            return
-        self.due[child.number] = time.monotonic() + self.nursery.patience(death)
-
-    def running(self, child: Child) -> list[tuple[str, bytes]]:
-        """The messages that a runner was running."""
-        return [(self.streams[each.stream], each.entry) for each in child.slots.running()]
-
-    def recover_cases(self) -> None:
-        """Recover what dead runners held; what fails stays for the next try."""
-        refused: list[Case] = []
-        while self.cases:
-            case = self.cases[0]
-            try:
-                self.report(case, self.recovery.recover(case))
-            except Refused as error:
-                logger.error("recovering %s failed, and is tried again: %s", case.consumer, error)
-                refused.append(case)
-            self.cases.pop(0)
-        self.cases = refused
-
-    def report(self, case: Case, found: Recovered) -> None:
-        """Say what a death has cost."""
-        if case.charge:
-            logger.error(
-                "%s; %d handed back, %d failed as WorkerLost, %d dead-lettered",
-                *(case.reason, found.moved, found.lost, found.buried),
-            )
-        elif found.moved or found.lost:
-            logger.info("%d messages handed back, %d lost", found.moved, found.lost)
+    def isolate(self) -> None:
+        """Run suspects alone, in a runner that does nothing else and ends with the last."""
+        self.deaths.isolated = False
+        numbers = {child.number for child in self.nursery.children.values()}
+        if self.isolation.number not in numbers and not self.stopping:
+            self.due.setdefault(self.isolation.number, time.monotonic())
 
     def finish(self) -> None:
         """Recover what is left, for a while, and sign off."""
-        end = time.monotonic() + self.lease
-        while time.monotonic() < end:
+        left = (self.deadline or 0.0) - time.monotonic()
+        end = time.monotonic() + max(LAST_TRIES, min(left, self.lease))
+        while time.monotonic() < end and self.stops.count < 3:
             try:
-                self.recover_cases()
-                self.recovery.sign_off(self.presence.node, os.getpid())
+                self.deaths.recover()
+                self.duties.recovery.sign_off(self.duties.presence.node, os.getpid())
                 logger.info("stopped")
                 return
             except (BrokerUnavailable, Refused):
-                time.sleep(RETRY)
-        logger.warning("Redis is away: what the runners held stays with them")
-
-
-def replace_token(assignment: Assignment) -> Assignment:
-    """The same work for a new runner: a consumer's name is never used again."""
-    return msgspec.structs.replace(assignment, token=os.urandom(4).hex())
+                self.stops.sleep(self.retry)
+        logger.warning("Redis is away: others take over what the runners held")

@@ -62,6 +62,7 @@ def pool_of(app, folder, *, burst):
         burst=burst,
         folder=str(folder),
         runners=1,
+        slots=1,
     )
     return one_by_one(Runner(app, assignment))
 

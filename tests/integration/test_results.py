@@ -163,7 +163,8 @@ def test_what_would_end_this_process_is_never_raised_in_it(run, error):
         run(fails(error)).get(timeout=1)
 
 
-def test_an_unknown_task_says_so(app, drain):
+def test_an_unknown_task_says_so(make_app, drain):
+    app = make_app(unknown_task_patience=0)
     result = app.enqueue("no.such.task")
     drain(app)
 
@@ -341,8 +342,3 @@ def test_a_timeout_says_where_the_task_is(app):
 def test_a_timeout_for_an_unknown_id_says_that(app):
     with pytest.raises(ResultTimeout, match="no such task is known"):
         app.result("nobody-sent-this").get(timeout=0.05)
-
-
-def test_revoking_is_for_a_later_version(app):
-    with pytest.raises(ConfigError, match="not in this version: revoke"):
-        app.enqueue("shop.add").revoke()

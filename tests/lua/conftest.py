@@ -45,6 +45,12 @@ class Desk:
         """Call settle.lua for these groups; each call has the next number."""
         self.number += 1
         argv = [part for group in groups for part in group]
+        return self.scripts("complete", self.name, number or self.number, *argv)
+
+    def settle_and_follow(self, *messages: Any, number: int | None = None) -> Any:
+        """Call settle.lua for these messages; each call has the next number."""
+        self.number += 1
+        argv = [part for message in messages for part in message]
         return self.scripts("settle", self.name, number or self.number, *BOUNDS, *argv)
 
     def start(self, entry: str, stream: str = "mail") -> Any:
@@ -57,11 +63,20 @@ class Desk:
 
     def recover(self, *running: str, name: str = "me", **options: Any) -> list[int]:
         """Call recover.lua; ``running`` are entries of `mail`."""
-        told = {"reason": "it died", "charge": 1, "crashes": 3, "budget": 100, **options}
-        pairs = [part for entry in running for part in ("mail", entry)]
-        argv = [name, told["reason"], told["charge"], told["crashes"], HOUR, *BOUNDS]
-        streams = told.get("streams", ("mail:returned", "mail"))
-        return list(self.scripts("recover", *argv, told["budget"], len(running), *pairs, *streams))
+        told = {
+            **{"reason": "it died", "charge": "alone", "crashes": 3, "budget": 100},
+            **{"deadline": "", "expect": "", "tolerance": 0, "known": True},
+            **options,
+        }
+        pairs = [part for entry in running for part in (told.get("stream", "mail"), entry)]
+        count = len(running) if told["known"] else "*"
+        return list(
+            self.scripts(
+                *("recover", name, told["deadline"], told["expect"], told["tolerance"]),
+                *(told["reason"], told["charge"], told["crashes"], HOUR, *BOUNDS),
+                *(told["budget"], count, *pairs),
+            )
+        )
 
     def record(self, id: str) -> dict[str, str]:
         return dict(self.redis.hgetall(f"{ROOT}:task:{id}"))
@@ -81,16 +96,29 @@ class Desk:
 
 
 def ended(entry: str, id: str, *, ack: str = "late", stream: str = "mail", **told: Any) -> tuple:
-    """One outcome as settle.lua takes it."""
+    """One outcome as complete.lua takes it."""
     state, expires = told.pop("state", "SUCCESS"), told.pop("expires", HOUR)
-    reason = told.pop("reason", "")
     pairs = [part for pair in told.items() for part in pair]
-    return (ack, stream, 1, entry, id, state, expires, reason, len(told), *pairs)
+    return (ack, stream, 1, entry, id, state, expires, len(told), *pairs)
+
+
+def followed(
+    entry: str, id: str, *words: Any, ack: str = "late", stream: str = "mail", **told: Any
+) -> tuple:
+    """One outcome as settle.lua takes it: ``words`` say what follows."""
+    state, expires = told.pop("state", "FAILURE"), told.pop("expires", HOUR)
+    pairs = [part for pair in told.items() for part in pair]
+    return (ack, stream, entry, id, state, expires, len(told), *pairs, len(words), *words)
 
 
 @pytest.fixture
 def outcome() -> Run:
     return ended
+
+
+@pytest.fixture
+def following() -> Run:
+    return followed
 
 
 @pytest.fixture

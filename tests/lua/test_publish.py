@@ -23,11 +23,14 @@ print(*answer if isinstance(answer, list) else [answer], sep="\\n")
 HOUR_AHEAD = "local function clock() return redis.call('TIME')[1] * 1000 + 3600000 end"
 
 
-def message(exchange="", key="mail", id="", window=0, keep=1, priority="", headers=None, **fields):
+def message(
+    exchange="", key="mail", id="", window=0, keep=1, priority="", due="", expires="",
+    headers=None, **fields,
+):  # fmt: skip
     """One message as publish.lua takes it."""
     pairs = {"task": "tasks.send", **fields}
     return [
-        *(exchange, key, id, window, keep, priority),
+        *(exchange, key, id, window, keep, priority, due, expires),
         *(len(headers or {}), *(text for pair in (headers or {}).items() for text in pair)),
         *(len(pairs), *(text for pair in pairs.items() for text in pair)),
     ]
@@ -149,8 +152,11 @@ def test_priorities_are_levels_up_to_what_the_queue_has(publish, scripts, redis,
         (message(priority=10), ["BADMESSAGE", "1", "bad-priority"]),
         (message(window=5), ["BADMESSAGE", "1", "window-without-id"]),
         (message(window=-5, id="x"), ["BADMESSAGE", "1", "bad-window"]),
+        (message(due="soon", id="x"), ["BADMESSAGE", "1", "bad-moment"]),
+        (message(expires="-5"), ["BADMESSAGE", "1", "bad-moment"]),
+        (message(due="+5"), ["BADMESSAGE", "1", "due-without-id"]),
         (
-            ["", "mail", "", 0, 1, "", 0, 1, "name", "t"],
+            ["", "mail", "", 0, 1, "", "", "", 0, 1, "name", "t"],
             ["BADMESSAGE", "1", "first-field-is-not-task"],
         ),
         (["", "mail", "", 0, 1, "", 9, "a"], ["BADMESSAGE", "1", "bad-header-count"]),

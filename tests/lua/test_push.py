@@ -29,7 +29,7 @@ def test_it_writes_what_publish_writes(push, scripts, redis, keys):
     short = written(redis, keys)
     redis.flushall()
     scripts("declare_queue", "mail", "{}")
-    message = ("", "mail", "a1", 0, 1, "", 0, 3, "task", *PLAIN)
+    message = ("", "mail", "a1", 0, 1, "", "", "", 0, 3, "task", *PLAIN)
     assert scripts("publish", "lane", 1, *message) == ["mail"]
     assert short == written(redis, keys)
     assert len(short[0]) == 1
@@ -43,7 +43,7 @@ def test_many_messages_share_what_they_have_in_common(scripts, redis, keys):
     short = [written(redis, keys, id) for id in ("a1", "a2")]
     redis.flushall()
     scripts("declare_queue", "mail", "{}")
-    head = (0, 1, "", 0, 4, "task", "tasks.send", "args")
+    head = (0, 1, "", "", "", 0, 4, "task", "tasks.send", "args")
     one = ("", "mail", "a1", *head, "[1]", "kwargs", "{}", "acks_late", "0")
     two = ("", "mail", "a2", *head, "[2]", "kwargs", "{}", "acks_late", "0")
     assert scripts("publish", "lane", 1, *one, *two) == ["mail", "mail"]
@@ -66,7 +66,7 @@ def test_a_call_that_comes_after_a_newer_one_is_refused(push, redis, keys):
 
 def test_both_ways_share_the_memory_of_a_lane(push, scripts, redis, keys):
     push(1)
-    message = ("", "mail", "a1", 0, 1, "", 0, 3, "task", *PLAIN)
+    message = ("", "mail", "a1", 0, 1, "", "", "", 0, 3, "task", *PLAIN)
     assert scripts("publish", "lane", 1, *message) == ["mail"]
     assert redis.xlen(keys.queue("mail")) == 1
 

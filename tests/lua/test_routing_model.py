@@ -135,7 +135,7 @@ class Server:
     def publish(self, exchange: str, key: str, headers: dict[str, Any]) -> set[str] | None:
         """The queues that really have the message now; nothing may stay in them."""
         flat = flattened(headers)
-        argv = [exchange, key, "", 0, 0, "", len(headers), *flat, 1, "task", "t"]
+        argv = [exchange, key, "", 0, 0, "", "", "", len(headers), *flat, 1, "task", "t"]
         answer = self.run("publish", "", "", *argv)
         queues = self.client.hkeys(f"{self.root}:queues")
         holding = {q for q in queues if self.client.xlen(f"{self.root}:queue:{q}") == 1}

@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from streamq.execution import Delivery
+from streamq.delivery import Delivery
 from streamq.store.consumer import mark_of
 from streamq.store.scripts import Script, load
 
@@ -84,15 +84,13 @@ def test_a_consumer_without_a_lease_settles_nothing(desk, outcome):
 def test_without_the_question_for_the_lease_the_dead_would_settle(desk, outcome):
     entry = desk.take("a")
     desk.redis.zrem("{streamq}:leases", "me")
-    text = load("settle").text
+    text = load("complete").text
     guard = "if not redis.call('ZRANK', key_of('leases'), consumer) then"
     assert text.count(guard) == 1
-    script = Script("settle", text.replace(guard, "if false then"))
+    script = Script("complete", text.replace(guard, "if false then"))
     desk.redis.script_load(script.text)
 
-    desk.redis.execute_command(
-        *script.command("{streamq}", "me", 1, 3, 60_000, *outcome(entry, "a"))
-    )
+    desk.redis.execute_command(*script.command("{streamq}", "me", 1, *outcome(entry, "a")))
 
     assert desk.record("a")["state"] == "SUCCESS"
 
@@ -152,11 +150,11 @@ def test_a_large_value_is_not_sent_to_those_who_wait(desk, outcome, scripts):
     assert news == {"id": "a", "state": "SUCCESS"}
 
 
-def test_what_cannot_be_run_is_buried_with_its_reason(desk, outcome):
+def test_what_cannot_be_run_is_buried_with_its_reason(desk, following):
     entry = desk.take("a", args="[1")
 
-    told = {"state": "FAILURE", "reason": "undecodable message", "error": "bad json"}
-    assert desk.settle(outcome(entry, "a", **told)) == "1"
+    words = ("bury", "undecodable message", "bad json")
+    assert desk.settle_and_follow(following(entry, "a", *words, error="bad json")) == "1"
 
     letter = desk.letter("a")
     assert letter.pop("dead_at").isdigit()
@@ -172,17 +170,17 @@ def test_what_cannot_be_run_is_buried_with_its_reason(desk, outcome):
     assert desk.redis.pttl("{streamq}:dead:mail:a") > 0
 
 
-def test_dead_letters_are_bounded_and_the_oldest_go_first(desk, outcome):
+def test_dead_letters_are_bounded_and_the_oldest_go_first(desk, following):
     for id in "abcde":
-        desk.settle(outcome(desk.take(id), id, state="FAILURE", reason="odd", error="e"))
+        desk.settle_and_follow(following(desk.take(id), id, "bury", "odd", "e"))
 
     assert desk.letters() == ["c", "d", "e"]
     assert [bool(desk.letter(id)) for id in "abcde"] == [False, False, True, True, True]
 
 
-def test_a_second_letter_of_the_same_id_has_a_place_of_its_own(desk, outcome):
+def test_a_second_letter_of_the_same_id_has_a_place_of_its_own(desk, following):
     for _ in range(2):
-        desk.settle(outcome(desk.take("a"), "a", state="FAILURE", reason="odd", error="e"))
+        desk.settle_and_follow(following(desk.take("a"), "a", "bury", "odd", "e"))
 
     assert desk.letters() == ["a", "a#2"]
     assert desk.letter("a#2")["id"] == "a"
@@ -224,17 +222,16 @@ def test_entries_of_two_queues_with_one_id_are_started_apart(desk, outcome):
     assert desk.settle(*ends) == "11"
 
 
-def test_an_early_message_that_is_rejected_is_buried_whole(desk, outcome):
+def test_an_early_message_that_is_rejected_is_buried_whole(desk, following):
     entry = desk.take("a", args="\x00\x01 é")
     desk.start(entry)
 
-    told = {"ack": "early", "state": "FAILURE", "reason": "rejected", "error": "no"}
-    desk.settle(outcome(entry, "a", **told))
+    desk.settle_and_follow(following(entry, "a", "bury", "rejected", "no", ack="early"))
 
     assert (desk.letter("a")["args"], desk.letter("a")["dead_reason"]) == ("\x00\x01 é", "rejected")
 
 
-def test_a_mark_keeps_bytes_of_every_kind(redis, server_url, scripts, outcome):
+def test_a_mark_keeps_bytes_of_every_kind(redis, server_url, scripts, following):
     scripts("declare_queue", "mail", "{}")
     scripts("register", 15_000, "me")
     raw = Redis.from_url(server_url)
@@ -243,9 +240,9 @@ def test_a_mark_keeps_bytes_of_every_kind(redis, server_url, scripts, outcome):
     raw.xreadgroup("workers", "me", {"{streamq}:queue:mail": ">"})
 
     delivery = Delivery("mail", entry, sent)
-    scripts("settle", "me", 1, 3, 60_000, "start", "mail", 1, entry, mark_of(delivery))
-    told = {"ack": "early", "state": "", "reason": "rejected", "error": "no"}
-    scripts("settle", "me", 2, 3, 60_000, *outcome(entry, delivery.id, **told))
+    scripts("complete", "me", 1, "start", "mail", 1, entry, mark_of(delivery))
+    end = following(entry, delivery.id, "bury", "rejected", "no", ack="early", state="")
+    scripts("settle", "me", 2, 3, 60_000, *end)
 
     letter = raw.hgetall(f"{{streamq}}:dead:mail:mail-{entry.decode()}")
     assert {name: letter[name] for name in sent} == sent
@@ -265,10 +262,18 @@ def test_the_record_of_all_copies_expires_with_the_last_one(desk, outcome, state
     assert desk.redis.pttl(base) > 0
 
 
-def test_settling_works_when_memory_is_full(desk, outcome):
+@pytest.mark.parametrize(
+    "words",
+    [(), ("bury", "odd", "e"), ("later", "+1000", "", "retries", "1")],
+    ids=["an end", "a dead letter", "a retry"],
+)
+def test_settling_works_when_memory_is_full(desk, outcome, following, words):
     entry = desk.take("a")
     desk.redis.config_set("maxmemory", 1)
     try:
-        assert desk.settle(outcome(entry, "a", result="5")) == "1"
+        if words:
+            assert desk.settle_and_follow(following(entry, "a", *words)) == "1"
+        else:
+            assert desk.settle(outcome(entry, "a", result="5")) == "1"
     finally:
         desk.redis.config_set("maxmemory", 0)

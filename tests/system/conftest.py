@@ -188,6 +188,7 @@ class Site:
         self.env = {
             **{name: value for name, value in os.environ.items() if "STREAMQ" not in name},
             "STREAMQ_URL": server.url,
+            "STREAMQ_UNKNOWN_TASK_PATIENCE": "500ms",
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONDONTWRITEBYTECODE": "1",
         }

@@ -115,7 +115,9 @@ def test_late_ack_runs_each_of_20_000_tasks_while_runners_are_killed(site):
 
 def test_the_check_for_at_least_once_finds_a_recovery_that_loses_messages(site):
     site.changed_package(
-        "recover.lua", "  give_back(stream, entry, fields)\n", "  take(stream, entry)\n"
+        "recover.lua",
+        "    give_back(stream, entry, fields)\n    moved = moved + 1\n  elseif certain",
+        "    take(stream, entry)\n    moved = moved + 1\n  elseif certain",
     )
     results, story, _ = run_under_fire(site, 300, every=0.1)
 
@@ -141,9 +143,10 @@ def test_early_ack_runs_none_of_10_000_tasks_twice_while_runners_are_killed(site
 
 def test_the_check_for_at_most_once_finds_an_acknowledgement_that_comes_too_late(site):
     site.changed_package(
-        "settle.lua",
-        "  local mine = redis.call('XACK', key, 'workers', entry)\n",
-        "  if true then answer[#answer + 1] = 1 return false end\n  local mine = 0\n",
+        "complete.lua",
+        "      mine = redis.call('XACK', key, 'workers', entry)\n",
+        "      mine = ack == 'start' and 1 or redis.call('XACK', key, 'workers', entry)\n"
+        "      if ack == 'start' then ack = 'early' at = at + 2 answer[#answer + 1] = 1 break end\n",
     )
     site.write(WORK)
     worker = site.worker("-c", 3)

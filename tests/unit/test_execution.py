@@ -10,8 +10,9 @@ import pytest
 import streamq
 from streamq.config import Config
 from streamq.context import Running
+from streamq.delivery import LATER, Delivery
 from streamq.errors import Ignore, Reject
-from streamq.execution import Delivery, Execution
+from streamq.execution import Execution
 from streamq.options import checked
 from streamq.payload import Payloads
 from streamq.registry import Registry
@@ -169,15 +170,25 @@ def test_what_was_acknowledged_early_cannot_be_handed_back():
     assert outcome.reason == b"rejected"
 
 
-def test_an_unknown_task_is_buried():
-    delivery = message()
-    delivery.fields[b"task"] = b"tt"
+def test_an_unknown_task_is_offered_again_and_again_before_it_is_buried():
+    know_nothing, pauses = execution(lambda: 1, unknown_task_patience=5), []
 
-    outcome = run(execution(lambda: 1), delivery)
+    for refusals in range(10):
+        outcome = run(know_nothing, message(task=b"tt", refusals=b"%d" % refusals))
+        if outcome.reason:
+            break
+        assert outcome.follow[:1] + outcome.follow[3:] == (
+            LATER,
+            b"refusals",
+            b"%d" % (refusals + 1),
+        )
+        assert outcome.state == b""
+        pauses.append(outcome.pause)
 
+    assert pauses == [0.5, 1.0, 2.0, 1.5]
     assert (outcome.state, outcome.reason) == (b"FAILURE", b"unknown task")
     assert fields_of(outcome)[b"error_type"].endswith(b"TaskNotFound")
-    assert b"did you mean 't'?" in outcome.fields[-1]
+    assert b"did you mean 't'?" in fields_of(outcome)[b"error"]
 
 
 def test_a_message_that_names_no_task_is_buried():

@@ -44,7 +44,7 @@ def test_the_arguments_of_the_script_are_in_order():
     envelope = Envelope(task="t", exchange="ex", routing_key="k", extra=("shadow", "nice"))
 
     assert envelope.publication("ID", b"[1]", b"{}", given=False) == (
-        *("ex", "k", "ID", 0, "1", ""),
+        *("ex", "k", "ID", 0, "1", "", "", ""),
         *(0,),
         *(4, "task", "t", "args", b"[1]", "kwargs", b"{}", "shadow", "nice"),
     )
@@ -65,7 +65,7 @@ def test_a_chosen_id_is_remembered_for_the_window():
 def test_headers_travel_as_tagged_text():
     envelope = Envelope(task="t", exchange="ex", routing_key="", headers={"a": 1, "b": "x"})
 
-    assert envelope.publication("ID", b"[]", b"{}", given=False)[6:11] == (
+    assert envelope.publication("ID", b"[]", b"{}", given=False)[8:13] == (
         2,
         "a",
         "i:1",

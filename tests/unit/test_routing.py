@@ -84,10 +84,33 @@ def test_a_routing_key_without_an_exchange_is_refused():
         Queue("mail", routing_key="send")
 
 
-@pytest.mark.parametrize("setting", ["message_ttl", "dead_letter_exchange"])
-def test_settings_of_a_later_version_are_refused_by_name(setting):
-    with pytest.raises(ConfigError, match=f"not in this version: {setting}"):
-        Queue("mail", **{setting: "5"})
+def test_what_becomes_of_old_and_dead_messages_is_kept_in_the_servers_units():
+    queue = Queue(
+        "mail",
+        message_ttl="1m",
+        dead_letter_exchange=Exchange("dlx", "topic"),
+        dead_letter_routing_key="dead.mail",
+    )
+
+    assert queue.settings() == {
+        "message_ttl": 60_000,
+        "dead_letter_exchange": "dlx",
+        "dead_letter_routing_key": "dead.mail",
+    }
+    assert [exchange.name for exchange in exchanges_of([queue])] == ["dlx"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"message_ttl": "soon"}, "message_ttl is not a duration"),
+        ({"dead_letter_exchange": "a:b"}, "dead-letter exchange"),
+        ({"dead_letter_routing_key": "k"}, "no dead_letter_exchange"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(settings, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Queue("mail", **settings)
 
 
 @pytest.mark.parametrize(

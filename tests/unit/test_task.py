@@ -148,10 +148,10 @@ def test_later_options_are_refused_by_name_wherever_they_are_given():
     task = task_of(add)
 
     for act in (
-        lambda: task.options(countdown=5),
-        lambda: task.apply_async((1,), countdown=5),
-        lambda: task.options(queue="a").options(countdown=5),
-        lambda: task_of(add, countdown=5),
+        lambda: task.options(rate_limit=5),
+        lambda: task.apply_async((1,), rate_limit=5),
+        lambda: task.options(queue="a").options(rate_limit=5),
+        lambda: task_of(add, rate_limit=5),
     ):
-        with pytest.raises(ConfigError, match=r"^not in this version: countdown$"):
+        with pytest.raises(ConfigError, match=r"^not in this version: rate_limit$"):
             act()

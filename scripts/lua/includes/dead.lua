@@ -2,6 +2,10 @@
 --
 -- A ZSET of ids by time, and a hash for each: the message's own fields, and those that
 -- begin with `dead_`.
+--
+-- @include keys
+-- @include endings
+-- @include messages
 
 local TRIMMED_AT_ONCE = 100
 
@@ -45,6 +49,10 @@ local function bury(queue, id, fields, reason, worker, error, limits)
   redis.call(
     'HSET', key, 'dead_reason', reason, 'dead_error', error, 'dead_worker', worker, 'dead_at', moment
   )
+  local enqueued = redis.call('HGET', key_of('task', id), 'enqueued')
+  if enqueued then
+    redis.call('HSET', key, 'dead_enqueued', enqueued)
+  end
   redis.call('PEXPIRE', key, limits.life_ms)
   redis.call('ZADD', key_of('dead', queue), moment, letter)
   redis.call('PEXPIRE', key_of('dead', queue), limits.life_ms)

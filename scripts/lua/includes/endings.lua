@@ -1,4 +1,7 @@
 -- How a task ends: its record is written once, and those who wait for it are told.
+--
+-- @include keys
+-- @include clock
 
 local now = clock()
 local moment = string.format('%.0f', now) -- as text: Redis is slow to make one of a number
@@ -56,9 +59,12 @@ end
 -- written, if the task has ended already.
 local function finish(id, state, expires, ...)
   local record = key_of('task', id)
-  local before = redis.call('HMGET', record, 'state', 'waiters')
+  local before = redis.call('HMGET', record, 'state', 'waiters', 'retries')
   if FINAL[before[1]] then
     return false
+  end
+  if before[3] then -- why it was tried again is not how it ended
+    redis.call('HDEL', record, 'error', 'error_type', 'error_args', 'traceback', 'eta')
   end
   redis.call('HSET', record, 'state', state, 'finished', moment, ...)
   if tonumber(expires) > 0 then

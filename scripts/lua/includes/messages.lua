@@ -1,4 +1,6 @@
 -- Messages in the hands of a worker: where they came from, and where else they may go.
+--
+-- @include keys
 
 -- The queue of a stream: `mail` for `mail`, `mail:p9` and `mail:returned`.
 local function queue_of(stream)
@@ -19,6 +21,11 @@ local function field(fields, name)
   end
 end
 
+-- A number in a field: a hand-typed message may say anything.
+local function number_in(fields, name, otherwise)
+  return tonumber(field(fields, name) or '') or otherwise
+end
+
 local function set_field(fields, name, value)
   for i = 1, #fields, 2 do
     if fields[i] == name then
@@ -30,6 +37,18 @@ local function set_field(fields, name, value)
   fields[#fields + 1] = value
 end
 
+-- The fields without those of these names.
+local function without(fields, names)
+  local left = {}
+  for i = 1, #fields, 2 do
+    if not names[fields[i]] then
+      left[#left + 1] = fields[i]
+      left[#left + 1] = fields[i + 1]
+    end
+  end
+  return left
+end
+
 -- The id of a message; one that was added without an id is named after its entry.
 local function id_of(stream, entry, fields)
   return field(fields, 'id') or (queue_of(stream) .. '-' .. entry)
@@ -38,6 +57,20 @@ end
 -- More fields than a script can pass on: nobody but a hand types such a message.
 local function too_large(fields)
   return #fields > 7800
+end
+
+-- The stream of a queue that a message of its priority belongs to, by its short name.
+local function home_of(queue, fields)
+  local priority = number_in(fields, 'priority', 0)
+  if priority > 0 then
+    local settings = redis.call('HGET', key_of('queues'), queue)
+    local most = settings and settings ~= '{}' and tonumber(cjson.decode(settings).max_priority)
+    local level = most and math.min(priority, most) or 0
+    if level >= 1 then
+      return queue .. ':p' .. math.floor(level)
+    end
+  end
+  return queue
 end
 
 -- Acknowledge and delete.  True if the entry was still to be acknowledged: a message
@@ -51,14 +84,28 @@ local function take(stream, entry)
   return true
 end
 
--- Put a message at the front of its queue again, as a new entry.
-local function give_back(stream, entry, fields)
-  local id = id_of(stream, entry, fields)
-  set_field(fields, 'id', id)
-  redis.call('XADD', key_of('queue', queue_of(stream) .. ':returned'), '*', unpack(fields))
-  take(stream, entry)
-  if redis.call('HGET', key_of('task', id), 'state') == 'STARTED' then
-    redis.call('HSET', key_of('task', id), 'state', 'QUEUED')
-    redis.call('HDEL', key_of('task', id), 'started', 'worker')
+-- The record of a task that has not ended says again that it waits.
+local function show_waiting(id)
+  local record = key_of('task', id)
+  local state = redis.call('HGET', record, 'state')
+  local ended = state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED'
+  if state and not ended and state ~= 'QUEUED' then
+    redis.call('HSET', record, 'state', 'QUEUED')
+    redis.call('HDEL', record, 'started', 'worker', 'meta', 'meta_content_type')
   end
+end
+
+-- Put a message at the front of its queue again, as a new entry; a suspect among the
+-- suspects.
+local function give_back(stream, entry, fields)
+  local id, queue = id_of(stream, entry, fields), queue_of(stream)
+  set_field(fields, 'id', id)
+  if string.find(stream, ':suspects', 1, true) then
+    redis.call('XADD', key_of('queue', queue .. ':suspects'), '*', unpack(fields))
+    redis.call('SADD', key_of('suspects'), queue)
+  else
+    redis.call('XADD', key_of('queue', queue .. ':returned'), '*', unpack(fields))
+  end
+  take(stream, entry)
+  show_waiting(id)
 end

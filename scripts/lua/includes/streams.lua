@@ -1,5 +1,8 @@
 -- The streams of a queue.  Level 0 of its priorities is the queue's own stream; what was
--- handed back or recovered goes first.
+-- handed back or recovered goes first; suspects of crashes are run alone, by a runner that
+-- does nothing else.
+--
+-- @include keys
 
 local function level_key(queue, level)
   return key_of('queue', level > 0 and queue .. ':p' .. level or queue)
@@ -7,7 +10,7 @@ end
 
 -- Every stream that a queue can have, in the order in which they are served.
 local function streams_of(queue)
-  local streams = { key_of('queue', queue .. ':returned') }
+  local streams = { key_of('queue', queue .. ':suspects'), key_of('queue', queue .. ':returned') }
   for level = 9, 0, -1 do
     streams[#streams + 1] = level_key(queue, level)
   end

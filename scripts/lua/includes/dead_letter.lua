@@ -1,0 +1,92 @@
+-- What becomes of a message that will not be run: its queue's dead-letter exchange gets a
+-- copy, or the dead letters keep it.
+--
+-- @include keys
+-- @include endings
+-- @include messages
+-- @include dead
+-- @include route
+
+local MOST_DEATHS = 10 -- a letter that has died so often goes in a circle
+
+-- What belongs to the life that has ended.
+local OF_THIS_LIFE = {
+  crashes = true, retries = true, expires = true, eta = true, refused_since = true, id = true,
+}
+
+-- The headers of a message as routing compares them.  JSON does not tell 1 from 1.0.
+local function headers_of(fields)
+  local decoded, headers = pcall(cjson.decode, field(fields, 'headers') or '{}')
+  local found = {}
+  for name, value in pairs(decoded and type(headers) == 'table' and headers or {}) do
+    local kind = type(value)
+    if kind == 'string' then
+      value = 's:' .. value
+    elseif kind == 'boolean' then
+      value = 'b:' .. tostring(value)
+    elseif kind == 'number' then
+      value = value % 1 == 0 and string.format('i:%.0f', value) or 'f:' .. tostring(value)
+    else
+      value = 'v:'
+    end
+    found[#found + 1] = tostring(name)
+    found[#found + 1] = value
+  end
+  return found
+end
+
+-- Where the letters of a queue go: exchange and key; nil if they stay here.
+local function afterlife_of(queue, fields)
+  local settings = redis.call('HGET', key_of('queues'), queue)
+  if not settings or settings == '{}' then
+    return nil
+  end
+  settings = cjson.decode(settings)
+  if type(settings.dead_letter_exchange) ~= 'string' then
+    return nil
+  end
+  local key = settings.dead_letter_routing_key
+  if type(key) ~= 'string' then
+    key = field(fields, 'routing_key') or queue
+  end
+  return settings.dead_letter_exchange, key
+end
+
+-- The dead-letter exchange sends a copy to each queue that wants it, as a task of its own:
+-- ID@QUEUE.  Limits of those queues do not count.  Returns the queues, joined, if any.
+local function pass_on(queue, id, fields, reason, exchange, key)
+  local deaths = number_in(fields, 'deaths', 0) + 1
+  local queues = deaths <= MOST_DEATHS and route(exchange, key, headers_of(fields)) or {}
+  for _, name in ipairs(queues) do
+    local copy = without(fields, OF_THIS_LIFE)
+    set_field(copy, 'id', id .. '@' .. name)
+    set_field(copy, 'exchange', exchange)
+    set_field(copy, 'routing_key', key)
+    set_field(copy, 'deaths', tostring(deaths))
+    set_field(copy, 'death_queue', queue)
+    set_field(copy, 'death_reason', reason)
+    redis.call('XADD', key_of('queue', home_of(name, copy)), '*', unpack(copy))
+    if field(fields, 'ignore_result') ~= '1' then
+      redis.call(
+        'HSET', key_of('task', id .. '@' .. name), 'state', 'QUEUED', 'task',
+        field(fields, 'task') or '', 'queue', name, 'enqueued', moment
+      )
+    end
+  end
+  return queues[1] and table.concat(queues, ':')
+end
+
+-- Put a message aside for good.  `kept` says whether the dead letters take it where there
+-- is no exchange for it.
+local function dead_letter(queue, id, fields, reason, worker, error, limits, kept)
+  local exchange, key = afterlife_of(queue, fields)
+  local taken = exchange and pass_on(queue, id, fields, reason, exchange, key)
+  if taken then
+    local record = key_of('task', id)
+    if redis.call('EXISTS', record) == 1 then
+      redis.call('HSET', record, 'dead_lettered_to', taken)
+    end
+  elseif kept then
+    bury(queue, id, fields, reason, worker, error, limits)
+  end
+end

@@ -1,0 +1,36 @@
+-- Messages that are for later: kept by due time until promote.lua moves them.
+--
+-- A ZSET of names by the moment when they are due (ms), and a hash for each: the message's
+-- own fields, and `scheduled_for`, the stream that it goes to then.  Not a stream, because
+-- what leaves in another order than it came would keep the memory of its neighbours.
+--
+-- @include keys
+-- @include streams
+
+-- The hash of a message that is for later.
+local function later_key(name)
+  return key_of('scheduled', name)
+end
+
+-- Keep a message until its moment.  A second one of the same id has its own place.
+-- Whoever sleeps until the first due moment is told if there is an earlier one now.
+local function keep_for_later(stream, id, fields, due)
+  local scheduled, name, twin = key_of('scheduled'), id, 1
+  while redis.call('ZSCORE', scheduled, name) do
+    twin = twin + 1
+    name = id .. '#' .. twin
+  end
+  for at = 1, #fields, 1000 do
+    redis.call('HSET', later_key(name), unpack(fields, at, math.min(at + 999, #fields)))
+  end
+  redis.call('HSET', later_key(name), 'id', id, 'scheduled_for', stream)
+  redis.call('ZADD', scheduled, due, name)
+  if redis.call('ZRANGE', scheduled, 0, 0)[1] == name then
+    redis.call('PUBLISH', key_of('bell'), 'due ' .. due)
+  end
+end
+
+local function drop_later(name)
+  redis.call('ZREM', key_of('scheduled'), name)
+  redis.call('DEL', later_key(name))
+end

@@ -1,0 +1,73 @@
+#!lua flags=allow-oom
+-- Move the messages that are due into their queues, the first due first.
+--
+-- Bounded: whoever is answered that more are due calls again.  What expired meanwhile ends
+-- as REVOKED; what leads to a queue that is gone becomes a dead letter.
+--
+-- KEYS  root of the namespace
+-- ARGV  limit, expires (of records, ms)
+--       most, life                   how many dead letters a queue keeps, and how long (ms)
+--
+-- Answers {moved, moment of the next due message or '', server's time}.
+--
+-- @include keys
+-- @include clock
+-- @include endings
+-- @include messages
+-- @include dead
+-- @include dead_letter
+-- @include later
+
+local limit, life = tonumber(ARGV[1]), ARGV[2]
+local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }
+local scheduled = key_of('scheduled')
+
+local function end_of(id, fields, state, ...)
+  if field(fields, 'ignore_result') ~= '1' then
+    finish(id, state, field(fields, 'result_expires') or life, ...)
+  end
+end
+
+-- A task that waits in its queue now; one that is tried again says so until it starts.
+local function show_queued(id)
+  local record = key_of('task', id)
+  if redis.call('HGET', record, 'state') == 'SCHEDULED' then
+    redis.call('HSET', record, 'state', 'QUEUED')
+  end
+  redis.call('HDEL', record, 'eta')
+end
+
+local function move(name)
+  local fields = redis.call('HGETALL', later_key(name))
+  drop_later(name)
+  if not fields[1] then
+    return
+  end
+  local id, stream = field(fields, 'id'), field(fields, 'scheduled_for')
+  local queue = queue_of(stream)
+  fields = without(fields, { scheduled_for = true })
+  if redis.call('HGET', key_of('task', id), 'state') == 'REVOKED' then
+    redis.call('ZREM', key_of('revoked'), id)
+    return
+  end
+  local expires = number_in(fields, 'expires', nil)
+  if expires and expires <= now then
+    dead_letter(queue, id, fields, 'expired', '', 'it expired before it was due', limits, false)
+    end_of(id, fields, 'REVOKED', 'reason', 'expired')
+  elseif redis.call('HEXISTS', key_of('queues'), queue) == 0 then
+    dead_letter(queue, id, fields, 'queue gone', '', 'its queue was deleted', limits, true)
+    end_of(id, fields, 'FAILURE', 'error_type', 'streamq.errors.Unroutable', 'error',
+      'the queue ' .. queue .. ' was deleted before the task was due')
+  else
+    redis.call('XADD', key_of('queue', stream), '*', unpack(fields))
+    show_queued(id)
+  end
+end
+
+local due = redis.call('ZRANGE', scheduled, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
+for _, name in ipairs(due) do
+  move(name)
+end
+
+local next_one = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
+return { #due, next_one[2] or '', now }

@@ -1,0 +1,50 @@
+#!lua flags=allow-oom
+-- Revoke a task: it will not start any more, on any worker, also one that is away now.
+--
+-- A task that waits ends as REVOKED at once, and its message is dropped when it is met; one
+-- that is for later leaves at once.  One that runs goes on, unless it is to be terminated:
+-- then the supervisors are told.  It is not tried again.
+--
+-- KEYS  root of the namespace
+-- ARGV  id
+--       expires                      life of its record (ms)
+--       life                         how long the revocation is kept for a message that is
+--                                    not met (ms)
+--       signal                       for terminating it, or ''
+--       term                         how long supervisors look for it (ms)
+--
+-- Answers the state that the task has now, '' if it has no record.
+--
+-- @include keys
+-- @include clock
+-- @include endings
+-- @include streams
+-- @include later
+
+local id, expires, life, signal, term = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local record = key_of('task', id)
+local state = redis.call('HGET', record, 'state')
+
+if FINAL[state] then
+  return state
+end
+
+local waits = not state or state == 'QUEUED' or state == 'RETRY' or state == 'SCHEDULED'
+
+if redis.call('ZSCORE', key_of('scheduled'), id) then
+  drop_later(id)
+elseif waits then
+  redis.call('ZREMRANGEBYSCORE', key_of('revoked'), '-inf', now)
+  redis.call('ZADD', key_of('revoked'), now + tonumber(life), id)
+end
+if state and waits then
+  finish(id, 'REVOKED', expires, 'reason', 'revoked')
+  state = 'REVOKED'
+elseif state then
+  redis.call('HSET', record, 'revoked', '1')
+end
+if signal ~= '' then
+  redis.call('ZADD', key_of('terminating'), now + tonumber(term), signal .. ' ' .. id)
+  redis.call('PUBLISH', key_of('bell'), 'terminate ' .. signal .. ' ' .. id)
+end
+return state or ''

@@ -1,0 +1,184 @@
+"""A message as a worker has it in hand, and what comes of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from streamq.codec import decode_json
+from streamq.context import Request
+from streamq.errors import DecodeError
+from streamq.message import own_id
+from streamq.retries import RetryPolicy
+from streamq.tasks import Task
+
+#: Digits of a number of milliseconds: more, and Redis refuses.
+LONGEST_LIFE = 15
+
+#: Words of an outcome for what follows its message.
+BURY, EXPIRE, LATER, REVOKED = b"bury", b"expire", b"later", b"revoked"
+
+
+class Delivery:
+    """A message as one consumer received it.
+
+    ``hard`` and ``soft`` are its time limits in seconds, 0 for none.
+    """
+
+    __slots__ = ("early", "entry", "fields", "hard", "id", "keep", "manner", "soft", "stream")
+
+    def __init__(self, stream: str, entry: bytes, fields: dict[bytes, bytes]) -> None:
+        self.stream = stream
+        self.entry = entry
+        self.fields = fields
+        id = fields.get(b"id")
+        self.id = id if id is not None else own_id(self.queue, entry.decode()).encode()
+        self.manner: Manner | None = None
+        self.early = False
+        self.hard = self.soft = 0.0
+        self.keep = fields.get(b"ignore_result") != b"1"
+
+    @property
+    def queue(self) -> str:
+        """The queue, whichever of its streams the message was read from."""
+        return self.stream.partition(":")[0]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the values that it carries."""
+        return sum(map(len, self.fields.values()))
+
+    @property
+    def crashes(self) -> int:
+        """How many runners died while they ran this message."""
+        return self.number(b"crashes") or 0
+
+    @property
+    def retries(self) -> int:
+        """How often the task was tried again."""
+        return self.number(b"retries") or 0
+
+    def number(self, name: bytes) -> int | None:
+        """A whole number that the message carries; None for anything else it may say."""
+        found = self.fields.get(name)
+        fits = found is not None and found.isdigit() and len(found) <= LONGEST_LIFE
+        return int(found) if found is not None and fits else None
+
+    def seconds(self, name: bytes) -> float | None:
+        """A duration that the message carries, which it does in milliseconds."""
+        found = self.number(name)
+        return None if found is None else found / 1000
+
+    def moment(self, name: bytes) -> datetime | None:
+        """A moment that the message carries."""
+        found = self.number(name)
+        try:
+            return None if found is None else datetime.fromtimestamp(found / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            return None
+
+
+class Outcome:
+    """How a run ended: the state of the record, its fields, and what follows the message.
+
+    ``follow`` are the words that settle.lua takes; with ``release`` the message goes back
+    to its queue as it is.
+    """
+
+    __slots__ = ("delivery", "expires", "fields", "follow", "release", "state")
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        state: bytes,
+        fields: tuple[bytes, ...],
+        *,
+        expires: bytes = b"0",
+        follow: tuple[bytes, ...] = (),
+        release: bool = False,
+    ) -> None:
+        self.delivery = delivery
+        self.state = state
+        self.fields = fields
+        self.expires = expires
+        self.follow = follow
+        self.release = release
+
+    @property
+    def reason(self) -> bytes:
+        """Why the message goes to the dead letters, if it does."""
+        return self.follow[1] if self.follow and self.follow[0] == BURY else b""
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds until the message runs again, where that was asked for in seconds."""
+        if self.follow and self.follow[0] == LATER and self.follow[1].startswith(b"+"):
+            return int(self.follow[1]) / 1000
+        return None
+
+
+@dataclass(slots=True)
+class Manner:
+    """How the messages of one task are run here, settled once."""
+
+    task: Task[..., Any]
+    early: bool
+    keep: bool
+    track_started: bool
+    expires: bytes
+    hard: float
+    soft: float
+    retry: RetryPolicy
+
+
+def request_of(delivery: Delivery, args: Any, kwargs: dict[str, Any], hostname: str) -> Request:
+    """What a task may know about its run."""
+    fields = {k.decode(errors="replace"): v for k, v in delivery.fields.items()}
+
+    def text(name: str) -> str | None:
+        return fields[name].decode(errors="replace") if name in fields else None
+
+    return Request(
+        id=delivery.id.decode(errors="replace"),
+        task=text("task") or "",
+        args=tuple(args),
+        kwargs=kwargs,
+        retries=delivery.retries,
+        deliveries=delivery.crashes + 1,
+        redelivered=delivery.crashes > 0,
+        root_id=text("root_id") or delivery.id.decode(errors="replace"),
+        parent_id=text("parent_id"),
+        queue=delivery.queue,
+        exchange=text("exchange") or "",
+        routing_key=text("routing_key") or delivery.queue,
+        headers=headers_of(delivery),
+        eta=delivery.moment(b"eta"),
+        expires=delivery.moment(b"expires"),
+        hostname=hostname,
+        timelimit=(delivery.hard or None, delivery.soft or None),
+    )
+
+
+def headers_of(delivery: Delivery) -> dict[str, Any]:
+    """The headers of a message; those of one that died before say where, and of what."""
+    try:
+        headers = decode_json(delivery.fields.get(b"headers", b"{}"))
+    except DecodeError:
+        headers = {}
+    found = dict(headers) if isinstance(headers, dict) else {}
+    if b"deaths" in delivery.fields:
+        for name in ("queue", "reason"):
+            said = delivery.fields.get(f"death_{name}".encode(), b"")
+            found[f"x-death-{name}"] = said.decode(errors="replace")
+        found["x-death-count"] = delivery.number(b"deaths") or 0
+    return found
+
+
+def millis(seconds: float) -> bytes:
+    return b"%d" % round(seconds * 1000)
+
+
+def flat(fields: Mapping[str, bytes], **more: bytes) -> tuple[bytes, ...]:
+    """Names and values in a row, as the settle script takes them."""
+    both = {**fields, **more}
+    return tuple(part for name, value in both.items() for part in (name.encode(), value))

@@ -1,0 +1,289 @@
+"""How a run ends: what its record says, and what follows its message.
+
+Decides and writes nothing: each ending is an ``Outcome`` that the settle script acts upon.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from streamq.codec import encode_json, find_serializer
+from streamq.config import Config
+from streamq.delivery import BURY, EXPIRE, LATER, REVOKED, Delivery, Outcome, flat, millis
+from streamq.errors import (
+    UNCHANGED,
+    DecodeError,
+    Ignore,
+    MaxRetriesExceeded,
+    Overdue,
+    Reject,
+    Retry,
+    StreamqError,
+    Terminated,
+    TimeLimitExceeded,
+)
+from streamq.failure import describe, message_of
+from streamq.message import at_moment, from_now
+from streamq.options import checked
+from streamq.payload import Payloads, as_text
+from streamq.registry import Registry
+from streamq.retries import RetryPolicy
+
+#: Seconds before a message of an unknown task is offered again: the first pause, and the
+#: longest.  In between each is twice the one before.
+OFFERS = (0.5, 10.0)
+
+#: Fields of a message that change how its task is tried again, and how they are read.
+RETRY_FIELDS: dict[bytes, Callable[[bytes], Any]] = {
+    b"max_retries": lambda text: None if text == b"none" else int(text),
+    b"default_retry_delay": lambda text: int(text) / 1000,
+    b"autoretry_for": lambda text: frozenset(text.decode().split()),
+    b"dont_autoretry_for": lambda text: frozenset(text.decode().split()),
+    b"retry_backoff": lambda text: int(text) / 1000,
+    b"retry_backoff_max": lambda text: int(text) / 1000,
+    b"retry_jitter": lambda text: text == b"1",
+}
+
+
+class Endings:
+    """Makes outcomes.  ``chance`` gives numbers in [0, 1) for the pauses between retries."""
+
+    def __init__(
+        self,
+        tasks: Registry,
+        payloads: Payloads,
+        conf: Config,
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.tasks = tasks
+        self.payloads = payloads
+        self.results = replace(payloads, limit=conf.result_limit)
+        self.conf = conf
+        self.chance = chance
+        self.serializer = conf.result_serializer
+        self.compression = conf.result_compression
+        self.plain = (self.serializer, self.compression) == ("json", None)
+        self.expires = millis(conf.result_expires)
+        self.encoding = self.result_encoding()
+
+    # The task returned
+
+    def returned(self, delivery: Delivery, value: Any, seconds: float) -> Outcome:
+        """The task returned."""
+        manner = delivery.manner
+        assert manner is not None
+        if not delivery.keep:
+            return Outcome(delivery, b"", ())
+        runtime = b"%.6f" % seconds
+        if not manner.keep:
+            return Outcome(delivery, b"SUCCESS", (b"runtime", runtime), expires=manner.expires)
+        try:
+            if self.plain:
+                data = encode_json(value)
+                if len(data) > self.results.limit:
+                    data = self.results.write(value, "json", None, "the result")
+            else:
+                data = self.results.write(value, self.serializer, self.compression, "the result")
+        except Exception as error:  # a class of the task's may raise whatever it likes
+            return self.raised(delivery, error, seconds)
+        return Outcome(
+            delivery,
+            b"SUCCESS",
+            (b"result", data, b"runtime", runtime, *self.encoding),
+            expires=self.life(delivery),
+        )
+
+    def result_encoding(self) -> tuple[bytes, ...]:
+        """What the record says of how its result was written; nothing for plain JSON."""
+        found: list[bytes] = []
+        if self.serializer != "json":
+            content = find_serializer(self.serializer).content_type
+            found += [b"content_type", content.encode()]
+        if self.compression is not None:
+            found += [b"compression", self.compression.encode()]
+        return tuple(found)
+
+    def life(self, delivery: Delivery) -> bytes:
+        """Milliseconds that the record is kept."""
+        asked = delivery.number(b"result_expires")
+        if asked is not None:
+            return b"%d" % asked
+        return delivery.manner.expires if delivery.manner is not None else self.expires
+
+    # The task raised
+
+    def raised(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
+        """The task raised, or its result cannot be kept."""
+        kind, expires = type(error), self.life(delivery)
+        if issubclass(kind, Ignore):
+            return Outcome(delivery, b"", (), expires=expires if delivery.keep else b"0")
+        if issubclass(kind, Terminated):
+            return self.revoked(delivery, b"terminated")
+        if issubclass(kind, Overdue):
+            return self.raised(delivery, over_limit(delivery), seconds)
+        if isinstance(error, Retry):
+            return self.tried_again(delivery, error, seconds)
+        if issubclass(kind, Reject):
+            return self.rejected(delivery, error, seconds)
+        policy = self.policy(delivery)
+        if policy.wants(error):
+            directive = Retry(exc=error, countdown=policy.pause(delivery.retries, self.chance()))
+            return self.tried_again(delivery, directive, seconds)
+        return self.failed(delivery, error, seconds)
+
+    def failed(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
+        """The task failed, and that is that."""
+        fields = flat(describe(error, skip=1), runtime=b"%.6f" % seconds)
+        state = b"FAILURE" if delivery.keep else b""
+        return Outcome(delivery, state, fields, expires=self.life(delivery))
+
+    def rejected(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
+        """The task gave its message back, or to the dead letters."""
+        if getattr(error, "requeue", False) and not delivery.early:
+            return Outcome(delivery, b"", (), release=True)
+        about = describe(error, skip=1)
+        why = about["error"] or b"rejected"
+        return Outcome(
+            delivery,
+            b"FAILURE" if delivery.keep else b"",
+            flat(about, runtime=b"%.6f" % seconds, reason=why),
+            expires=self.life(delivery),
+            follow=(BURY, b"rejected", why),
+        )
+
+    # Again
+
+    def policy(self, delivery: Delivery) -> RetryPolicy:
+        """How this message is tried again: as its task says, unless it says otherwise."""
+        assert delivery.manner is not None
+        policy, asked = delivery.manner.retry, {}
+        for name, read in RETRY_FIELDS.items():
+            if name in delivery.fields:
+                try:
+                    asked[name.decode()] = read(delivery.fields[name])
+                except (ValueError, UnicodeDecodeError):
+                    continue  # a hand-typed message may say anything
+        return policy.changed(asked)
+
+    def tried_again(self, delivery: Delivery, asked: Retry, seconds: float) -> Outcome:
+        """The task is to be tried again, if it may be."""
+        policy, retries = self.policy(delivery), delivery.retries
+        if asked.max_retries is not UNCHANGED:
+            policy = replace(policy, max_retries=asked.max_retries)
+        if not policy.allows(retries):
+            return self.failed(delivery, asked.final or self.exhausted(delivery, asked), seconds)
+        try:
+            due = self.due(asked, policy)
+            changes = self.changes(delivery, asked)
+        except StreamqError as error:  # arguments that cannot be sent, a pause that is none
+            return self.failed(delivery, error, seconds)
+        reason = describe(asked.exc, skip=1) if asked.exc is not None else describe(asked)
+        number = b"%d" % (retries + 1)
+        queue = str(asked.changes.get("queue", "")).encode()
+        return Outcome(
+            delivery,
+            b"RETRY" if delivery.keep else b"",
+            flat(reason, retries=number),
+            expires=self.life(delivery),
+            follow=(LATER, due, queue, b"retries", number, *changes),
+        )
+
+    def exhausted(self, delivery: Delivery, asked: Retry) -> MaxRetriesExceeded:
+        """Say that a task was tried as often as it may be."""
+        task = delivery.fields.get(b"task", b"").decode(errors="replace")
+        error = MaxRetriesExceeded(
+            f"{task}[{delivery.id.decode(errors='replace')}] was tried again "
+            f"{delivery.retries} times, and may not be tried once more",
+            known={"last error": message_of(asked.exc)} if asked.exc is not None else None,
+        )
+        error.__cause__ = asked.exc
+        return error
+
+    def due(self, asked: Retry, policy: RetryPolicy) -> bytes:
+        """When the next try is due, as the script takes it."""
+        if asked.eta is not None:
+            return at_moment(checked({"eta": asked.eta})["eta"], self.conf.timezone).encode()
+        pause = policy.delay
+        if asked.countdown is not None:
+            pause = checked({"countdown": asked.countdown})["countdown"]
+        return from_now(pause).encode()
+
+    def changes(self, delivery: Delivery, asked: Retry) -> tuple[bytes, ...]:
+        """The fields of the message that are different from now on, names and values."""
+        found: list[bytes] = []
+        for name in ("args", "kwargs"):
+            if name in asked.changes:
+                found += [name.encode(), self.encoded(delivery, asked.changes[name])]
+        options = checked({k: v for k, v in asked.changes.items() if k not in ("args", "kwargs")})
+        if "priority" in options:
+            found += [b"priority", b"%d" % options["priority"]]
+        for name in ("time_limit", "soft_time_limit"):
+            if name in options:
+                found += [name.encode(), millis(options[name])]
+        if "expires" in options:
+            expires, zone = options["expires"], self.conf.timezone
+            fixed = isinstance(expires, datetime)
+            moment = at_moment(expires, zone) if fixed else from_now(expires)
+            found += [b"expires", moment.encode()]
+        return tuple(found)
+
+    def encoded(self, delivery: Delivery, value: Any) -> bytes:
+        """Arguments as the message writes them."""
+        content = as_text(delivery.fields.get(b"content_type"), "content_type")
+        compression = as_text(delivery.fields.get(b"compression"), "compression")
+        return self.payloads.write(value, content or "json", compression, "the arguments")
+
+    # The task did not run, or was stopped
+
+    def unknown(self, delivery: Delivery) -> Outcome:
+        """No task has the name that the message asks for: another worker may know it.
+
+        While a new version is rolled out, old workers meet the messages of new tasks.
+        """
+        name = delivery.fields.get(b"task", b"").decode(errors="replace")
+        if not name:
+            return self.buried(delivery, DecodeError("the message names no task"), "no task")
+        refusals = delivery.number(b"refusals") or 0
+        waited = sum(offer_pause(number) for number in range(refusals))
+        if delivery.early or waited >= self.conf.unknown_task_patience:
+            return self.buried(delivery, self.tasks.missing(name), "unknown task")
+        pause = min(offer_pause(refusals), self.conf.unknown_task_patience - waited)
+        number = b"%d" % (refusals + 1)
+        due = from_now(pause).encode()
+        return Outcome(delivery, b"", (), follow=(LATER, due, b"", b"refusals", number))
+
+    def buried(self, delivery: Delivery, error: StreamqError, reason: str) -> Outcome:
+        """The message cannot be run at all: it goes to the dead letters."""
+        about = describe(error)
+        about.pop("traceback", None)
+        return Outcome(
+            delivery,
+            b"FAILURE" if delivery.keep else b"",
+            flat(about),
+            expires=self.expires,
+            follow=(BURY, reason.encode(), about["error"]),
+        )
+
+    def revoked(self, delivery: Delivery, reason: bytes) -> Outcome:
+        """The task was revoked or expired; it did not run, or was stopped."""
+        state = b"REVOKED" if delivery.keep else b""
+        follow = (EXPIRE, b"expired", b"it expired") if reason == b"expired" else (REVOKED,)
+        expires = self.life(delivery)
+        return Outcome(delivery, state, (b"reason", reason), expires=expires, follow=follow)
+
+
+def over_limit(delivery: Delivery) -> TimeLimitExceeded:
+    """Say that a task has run too long."""
+    return TimeLimitExceeded(
+        f"the task ran longer than its limit of {delivery.hard:g} s, and was stopped",
+        advice=["time_limit= of the task or the call, or task_time_limit, allows more"],
+    )
+
+
+def offer_pause(refusals: int) -> float:
+    """Seconds before a message is offered again that was refused so often."""
+    first, longest = OFFERS
+    return float(min(longest, first * 2 ** min(refusals, 10)))

@@ -1,0 +1,44 @@
+"""Who a consumer is: NODE:PID:TOKEN, never used twice.
+
+The first half of the token names the machine as it has been since it was started, and the
+process namespace on it; whoever is in the same place can see whether the process lives.
+"""
+
+import hashlib
+import os
+import socket
+from functools import cache
+from pathlib import Path
+
+#: Hexadecimal digits of a token that name the place, and those that are chance.
+PLACE, CHANCE = 10, 6
+
+
+def new_token() -> str:
+    """The last part of the name of a new consumer."""
+    return place() + os.urandom(CHANCE // 2).hex()
+
+
+@cache
+def place() -> str:
+    """This machine since its start, and the process namespace: who shares it shares pids."""
+    facts = [socket.gethostname()]
+    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        try:
+            facts.append(os.readlink(path) if "ns" in path else Path(path).read_text())
+        except OSError:
+            return "0" * PLACE  # nothing can be said of other processes here
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:PLACE]
+
+
+def died_here(consumer: str) -> bool:
+    """Whether a consumer was a process of this place, and that process is gone."""
+    *_, pid, token = ("", *consumer.rsplit(":", 2)[-2:])
+    if not pid.isdigit() or len(token) != PLACE + CHANCE or set(place()) == {"0"}:
+        return False
+    return token.startswith(place()) and not Path(f"/proc/{pid}").exists()
+
+
+def node_of(consumer: str) -> str:
+    """The worker that a consumer belongs to."""
+    return consumer.rsplit(":", 2)[0]

@@ -1,0 +1,56 @@
+"""What signals ask of a worker: end warmly, end now, leave at once, begin anew."""
+
+import contextlib
+import os
+import select
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+#: Seconds within which two signals are one request: shells and ``timeout`` send one to us
+#: and one to our group.
+SAME_REQUEST = 0.05
+
+
+class Stops:
+    """Counts the requests to stop, and rings a bell that ``sleep`` hears."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.reload = False
+        self.asked = 0.0
+        self.bell, self.rope = os.pipe()
+
+    def listen(self) -> None:
+        """Take the signals of this process."""
+        os.set_blocking(self.bell, False)
+        os.set_blocking(self.rope, False)
+        signal.set_wakeup_fd(self.rope, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.ask)
+        signal.signal(signal.SIGQUIT, self.ask_now)
+        signal.signal(signal.SIGHUP, self.ask_to_reload)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """Stop; asked again, stop now; once more, leave."""
+        now = time.monotonic()
+        if now - self.asked > SAME_REQUEST:
+            self.count += 1
+        self.asked = now
+
+    def ask_now(self, number: int, frame: FrameType | None) -> None:
+        """Stop now."""
+        self.count = max(self.count + 1, 2)
+
+    def ask_to_reload(self, number: int, frame: FrameType | None) -> None:
+        """Begin anew, with the code as it is on disk then."""
+        self.reload = True
+
+    def sleep(self, seconds: float, *others: Any) -> None:
+        """Wait for a signal, for something to read from the others, or until the time is up."""
+        watched = [self.bell, *others]
+        if self.bell in select.select(watched, [], [], max(0.0, seconds))[0]:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.bell, 4096)

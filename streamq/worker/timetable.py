@@ -1,0 +1,48 @@
+"""When the next message for later is due, and moving what is.
+
+No worker leads: each knows when the next one is due and moves what is; who comes second
+finds nothing.  While nothing is due nobody asks: a new first message rings the bell.
+"""
+
+import random
+import time
+
+from streamq.store.recovery import BUDGET, Recovery
+
+#: Seconds between two moves at least: what falls due meanwhile is moved together.
+GATHER = 0.01
+#: Calls in a row: other duties wait for them.
+IN_A_ROW = 10
+#: Seconds by which workers are spread, so that not all of them come at once.
+SPREAD = 0.01
+
+
+class Timetable:
+    """The moment, by our monotonic clock, of the next message that is due."""
+
+    def __init__(self, recovery: Recovery) -> None:
+        self.recovery = recovery
+        self.moment = float("inf")
+        self.spread = random.random() * SPREAD
+
+    def learn(self, due: float | None, server: float) -> None:
+        """What Redis said: the next is due then, and it is so late (seconds of the server)."""
+        wait = float("inf") if due is None else max(0.0, due - server)
+        self.moment = time.monotonic() + wait + self.spread
+
+    def hear(self, due: float, server: float) -> None:
+        """There is a message that is due then, perhaps before all that we know of."""
+        wait = max(0.0, due - server)
+        self.moment = min(self.moment, time.monotonic() + wait + self.spread)
+
+    def move(self) -> None:
+        """Move what is due, if anything is."""
+        if time.monotonic() < self.moment:
+            return
+        for _ in range(IN_A_ROW):
+            moved, due, server = self.recovery.promote()
+            if moved < BUDGET:
+                break
+        self.learn(due, server)
+        if moved < BUDGET:
+            self.moment = max(self.moment, time.monotonic() + GATHER)

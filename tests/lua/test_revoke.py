@@ -1,0 +1,129 @@
+"""Revoking, straight at Redis: what waits never starts, what runs is told."""
+
+import pytest
+
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def revoke(scripts):
+    def revoke(id, signal=""):
+        return scripts("revoke", id, HOUR, HOUR, signal, 1000)
+
+    return revoke
+
+
+def test_a_waiting_task_ends_at_once_and_is_not_run_when_it_is_met(desk, revoke, scripts):
+    desk.add("a")
+
+    assert revoke("a") == "REVOKED"
+
+    record = desk.record("a")
+    assert (record["state"], record["reason"]) == ("REVOKED", "revoked")
+    assert desk.redis.pttl("{streamq}:task:a") > 0
+    assert scripts("screen", "a", "", "b", "") == "r1"
+
+
+def test_those_who_wait_for_it_are_told(desk, revoke, scripts):
+    desk.add("a")
+    scripts("await", "a", "one")
+
+    revoke("a")
+
+    ((_, news),) = desk.redis.xrange("{streamq}:reply:one")
+    assert (news["id"], news["state"]) == ("a", "REVOKED")
+
+
+def test_a_revocation_that_was_met_is_forgotten(desk, revoke, following):
+    entry = desk.take("a")
+    revoke("a")
+
+    desk.settle_and_follow(following(entry, "a", "revoked", state="REVOKED"))
+
+    assert not desk.redis.exists("{streamq}:revoked")
+    assert desk.pending() == 0
+
+
+def test_a_task_for_later_leaves_at_once(desk, revoke, scripts):
+    head = ("", "mail", "a", 0, 1, "", "+60000", "", 0, 1, "task", "t")
+    scripts("publish", "", "", *head)
+
+    assert revoke("a") == "REVOKED"
+
+    assert desk.redis.keys("{streamq}:scheduled*") == []
+    assert not desk.redis.exists("{streamq}:revoked")
+
+
+def test_a_task_that_runs_goes_on_and_is_not_tried_again(desk, revoke, scripts, following):
+    entry = desk.take("a")
+    scripts("show_started", "me", "a")
+
+    assert revoke("a") == "STARTED"
+    assert desk.record("a")["state"] == "STARTED"
+    assert not desk.redis.exists("{streamq}:revoked")
+
+    again = following(entry, "a", "later", "+1000", "", "retries", "1", state="RETRY")
+    assert desk.settle_and_follow(again) == "1"
+    assert desk.record("a")["state"] == "REVOKED"
+    assert desk.redis.keys("{streamq}:scheduled*") == []
+
+
+def test_a_task_whose_runner_dies_after_it_was_revoked_is_not_run_again(desk, revoke, scripts):
+    entry = desk.take("a")
+    scripts("show_started", "me", "a")
+    revoke("a")
+
+    desk.recover(entry)
+
+    assert desk.record("a")["state"] == "REVOKED"
+    assert desk.waiting() == []
+
+
+def test_a_task_that_runs_may_keep_its_result(desk, revoke, scripts, outcome):
+    entry = desk.take("a")
+    scripts("show_started", "me", "a")
+    revoke("a")
+
+    desk.settle(outcome(entry, "a", result="5"))
+
+    assert desk.record("a")["state"] == "SUCCESS"
+
+
+def test_what_has_ended_stays_as_it_is(desk, revoke, outcome):
+    desk.settle(outcome(desk.take("a"), "a", result="5"))
+
+    assert revoke("a") == "SUCCESS"
+
+    assert desk.record("a")["result"] == "5"
+    assert not desk.redis.exists("{streamq}:revoked")
+
+
+def test_an_unknown_id_gets_no_record_but_would_not_run(revoke, redis, scripts):
+    assert revoke("nobody") == ""
+
+    assert not redis.exists("{streamq}:task:nobody")
+    assert scripts("screen", "nobody", "") == "r"
+
+
+def test_supervisors_hear_what_is_to_be_terminated_now_or_when_they_renew(
+    desk, revoke, scripts, redis, keys
+):
+    listener = redis.pubsub(ignore_subscribe_messages=True)
+    listener.subscribe(keys.bell)
+    listener.get_message(timeout=1)
+    desk.take("a")
+    scripts("show_started", "me", "a")
+
+    revoke("a", "SIGTERM")
+
+    assert listener.get_message(timeout=1)["data"] == "terminate SIGTERM a"
+    listener.close()
+    assert scripts("renew", "node", 1000, 0, "pid", "1")[3] == ["SIGTERM a"]
+
+
+def test_revocations_do_not_pile_up(redis, scripts):
+    redis.zadd("{streamq}:revoked", {"old": 5})
+
+    scripts("revoke", "new", HOUR, HOUR, "", 1000)
+
+    assert redis.zrange("{streamq}:revoked", 0, -1) == ["new"]
