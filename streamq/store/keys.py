@@ -72,6 +72,11 @@ class Keys:
         """Text: the last number a producer published under, and the answer it got."""
         return f"{self.root}:lane:{lane}"
 
+    @property
+    def graveyards(self) -> str:
+        """Set: the queues that have dead letters."""
+        return f"{self.root}:dead"
+
     def dead(self, name: str) -> str:
         """The dead letters of a queue."""
         return f"{self.root}:dead:{name}"
