@@ -1,10 +1,12 @@
 """Dead letters: run again as a new generation, deleted for good, brought from elsewhere."""
 
+import contextlib
 import json
 
 import pytest
 from redis.exceptions import ResponseError
 
+from streamq.store.scripts import load
 from tests.conftest import Scripts
 
 DEAD = "{streamq}:dead"
@@ -310,3 +312,124 @@ def test_a_letter_of_a_clock_that_is_ahead_expires_as_one_of_now(desk, moved):
 
     assert desk.redis.pttl("{streamq}:dead:mail:a") <= 60_000
     assert desk.redis.zscore("{streamq}:dead:mail", "a") <= now(desk.redis)
+
+
+# Each promise, and what happens without the line that keeps it
+
+
+@pytest.fixture
+def changed(redis):
+    """``changed("revive", line, instead)`` runs a script in which one line is another."""
+
+    def changed(name, line, instead):
+        text = load(name).text
+        assert text.count(line) == 1, f"{name}.lua has changed: {line!r}"
+        return lambda *argv: redis.eval(text.replace(line, instead), 1, "{streamq}", *argv)
+
+    return changed
+
+
+def kept_once(run, desk, moved):
+    for _ in range(2):
+        run("mail", "a")
+    return len(desk.waiting("mail")) == 1
+
+
+def only_where_declared(run, desk, moved):
+    desk.redis.hdel("{streamq}:queues", "mail")
+    with contextlib.suppress(ResponseError):
+        run("mail", "a")
+    return desk.waiting("mail") == []
+
+
+def forgets_what_was_noted(run, desk, moved):
+    run("mail", "a")
+    return {"crashes", "retries"}.isdisjoint(desk.waiting("mail")[0])
+
+
+def drops_what_has_passed(run, desk, moved):
+    desk.redis.hset("{streamq}:dead:mail:a", "expires", "1000")
+    run("mail", "a")
+    return "expires" not in desk.waiting("mail")[0]
+
+
+def clears_the_ending(run, desk, moved):
+    run("mail", "a")
+    return "error" not in desk.record("a")
+
+
+def name_of(part):
+    return part.__name__ if callable(part) else ""
+
+
+REVIVING = [
+    (kept_once, "drop_letter(queue, letter)\nreturn expired", "return expired"),
+    (only_where_declared, "if not settings then", "settings = settings or '{}'\nif false then"),
+    (forgets_what_was_noted, "elseif not NOTES[name] then", "else"),
+    (drops_what_has_passed, "math.huge) <= now then", "math.huge) < 0 then"),
+    (clears_the_ending, "redis.call('HDEL', record, unpack(ENDING))", ""),
+]
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["as it is", "broken"])
+@pytest.mark.parametrize(("promise", "line", "instead"), REVIVING, ids=name_of)
+def test_what_reviving_promises_rests_on_one_line(
+    buried, moved, changed, promise, line, instead, broken
+):
+    run = changed("revive", line, instead if broken else line)
+
+    assert promise(run, buried, moved) is not broken
+
+
+def once(run, desk, at):
+    for _ in range(2):
+        run("mail", "b", at, 9, 60_000, "id", "b", "dead_at", at)
+    return desk.letters() == ["a", "b"]
+
+
+def not_after_it_was_put_back(run, desk, at):
+    line = json.dumps({"at": at, "reason": "odd"}, separators=(",", ":"))
+    desk.redis.hset("{streamq}:task:b", "history", line)
+    run("mail", "b", at, 9, 60_000, "id", "b", "dead_at", at)
+    return desk.letters() == ["a"]
+
+
+def within_its_life(run, desk, at):
+    run("mail", "b", at - 70_000, 9, 60_000, "id", "b", "dead_at", at - 70_000)
+    return desk.letters() == ["a"]
+
+
+def within_the_length(run, desk, at):
+    run("mail", "b", at - 1000, 1, 60_000, "id", "b", "dead_at", at - 1000)
+    return desk.letters() == ["a"]
+
+
+IMPORTING = [
+    (once, "'dead_at') == ARGV[3] then", "'dead_at') == false then"),
+    (not_after_it_was_put_back, "if put_back() then", "if false then"),
+    (
+        within_its_life,
+        "if at <= now - limits.life_ms then",
+        "limits.life_ms = 90000\nif false then",
+    ),
+    (within_the_length, "if held >= limits.most then", "limits.most = 2\nif false then"),
+]
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["as it is", "broken"])
+@pytest.mark.parametrize(("promise", "line", "instead"), IMPORTING, ids=name_of)
+def test_what_importing_promises_rests_on_one_line(buried, changed, promise, line, instead, broken):
+    run = changed("import_letter", line, instead if broken else line)
+
+    assert promise(run, buried, now(buried.redis)) is not broken
+
+
+def test_without_its_bound_one_call_would_drop_any_number(desk, moved, changed):
+    at = now(desk.redis)
+    for number in range(350):
+        moved(f"a{number:03}", at + number - 1000, most=500)
+    line, instead = "math.min(excess, TRIMMED_AT_ONCE)", "excess"
+
+    changed("import_letter", line, instead)("mail", "x", at, 3, 60_000, "id", "x", "dead_at", at)
+
+    assert len(desk.letters()) == 3
