@@ -104,7 +104,7 @@ class DeadLetters:
                 return [
                     name
                     for chunk in chunks(list(found))
-                    for name in self.fitting(queue, chunk, which)
+                    for name in self.fitting(queue, self.there(queue, chunk), which)
                 ]
 
     def fitting(self, queue: str, names: Sequence[bytes], which: Which) -> list[bytes]:
@@ -114,9 +114,11 @@ class DeadLetters:
         replies = self.client.ask_all(
             [("HMGET", self.key(queue, name), "task", "dead_reason") for name in names]
         )
-        told = [[readable(value or b"") for value in reply] for reply in replies]
-        return [name for name, (task, reason) in zip(names, told, strict=True)
-                if which.fits(task, reason)]  # fmt: skip
+        return [
+            name
+            for name, (task, reason) in zip(names, replies, strict=True)
+            if which.fits(readable(task or b""), readable(reason or b""))
+        ]
 
     def there(self, queue: str, names: Sequence[bytes]) -> list[bytes]:
         """Those of some letters that are there."""

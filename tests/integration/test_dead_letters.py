@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from streamq import Queue, Reject
+from streamq import Exchange, Queue, Reject, current_task
+from streamq.errors import BrokerFull
 from streamq.letter import Which, from_line
 from streamq.store.letters import DeadLetters, Undeclared
 
@@ -132,6 +133,7 @@ def test_what_has_expired_is_not_shown(dead, bury, app, redis):
 
     assert [letter.letter for letter in dead.newest("mail", 2).letters] == ["a1", "a0"]
     assert dead.one("mail", "a2") is None
+    assert dead.names("mail") == [b"a0", b"a1"]
 
 
 def test_queues_are_counted_deleted_ones_too(dead, bury, app):
@@ -312,3 +314,47 @@ def test_letters_go_to_another_namespace_and_back_as_they_were(dead, bury, app, 
         app.store.keys.dead("mail"), 0, -1, withscores=True
     )
     assert dead.queues()["mail"] == 120
+
+
+def test_a_server_without_memory_lets_letters_go_but_takes_none(dead, bury, app, redis):
+    bury(3)
+    lines = list(dead.export("mail", [b"a0"]))
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(BrokerFull):
+            dead.revive("mail", [b"a0", b"a1"])
+        with pytest.raises(BrokerFull):
+            dead.import_letters([from_line(line) for line in lines], **BOUNDS)
+        assert dead.discard("mail", [b"a2"]) == 1
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    assert redis.xlen(app.store.keys.queue("mail")) == 0
+    assert dead.names("mail") == [b"a0", b"a1"]
+
+
+def test_a_fanned_out_message_ends_anew_with_the_copy_that_was_put_back(app, dead, drain, redis):
+    both, closed = Exchange("both", type="fanout"), [True]
+    for name in ("mail", "post"):
+        app.add_queue(Queue(name, both))
+
+    @app.task
+    def deliver() -> str:
+        if closed and current_task().request.queue == "post":
+            raise Reject("closed")
+        return "there"
+
+    app.declare()
+    result = deliver.options(exchange=both).enqueue()
+    drain(app)
+    assert result.state == "FAILURE"
+    assert redis.pttl(app.store.keys.task(result.id)) > 0
+
+    dead.revive("post", dead.names("post"))
+    assert result.state == "QUEUED"
+    assert redis.pttl(app.store.keys.task(result.id)) == -1
+    closed.clear()
+    drain(app)
+
+    assert result.get(timeout=5) == {"mail": "there", "post": "there"}
+    assert redis.pttl(app.store.keys.task(result.id)) > 0
