@@ -36,7 +36,7 @@ from streamq.cli.tables import show_facts, show_list
 from streamq.errors import StreamqError
 from streamq.letter import Letter, Which, readable, seconds_in
 from streamq.routing import Queue
-from streamq.units import count
+from streamq.units import count, grouped
 
 #: In which order a message is shown; what is not here comes last.
 ORDER = {name: at for at, name in enumerate((b"id", b"task", b"args", b"kwargs"))}
@@ -74,7 +74,7 @@ def ls(given: Given, /, queue: str | None, most: int, as_json: bool, **told: Any
     for name, page in pages.items():
         if page.older:
             more = "more to look through" if which.looks_inside else "more"
-            click.echo(f"… and {page.older} {more} in {name}: --limit", err=as_json)
+            click.echo(f"… and {grouped(page.older)} {more} in {name}: --limit", err=as_json)
 
 
 @dead.command(cls=Command)

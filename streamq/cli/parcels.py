@@ -15,13 +15,13 @@ from streamq.cli.letters import choice, chosen, letters_of
 from streamq.errors import DecodeError, StreamqError
 from streamq.letter import Parcel, Which, from_line
 from streamq.store.letters import AT_ONCE
-from streamq.units import count
+from streamq.units import count, grouped
 
 #: What becomes of a letter that is imported, in words.
 FATES = {
     "kept": "imported",
     "known": "known here already",
-    "expired": "left out: they died longer ago than dead_expires",
+    "expired": "left out: died longer ago than dead_expires",
     "crowded": "left out: dead_max_length newer ones are here",
 }
 
@@ -78,7 +78,7 @@ def import_letters(ctx: click.Context, file: IO[bytes]) -> None:
     click.echo(f"{count(fates.pop('kept'), 'dead letter')} imported")
     for fate, number in fates.items():
         if number:
-            click.echo(f"{number} {FATES[fate]}")
+            click.echo(f"{grouped(number)} {FATES[fate]}")
     if dropped:
         click.echo(f"{count(dropped, 'older letter')} dropped: dead_max_length is {most}")
     ctx.exit(FAILED if bad else 0)

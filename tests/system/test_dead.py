@@ -305,7 +305,7 @@ def test_importing_keeps_within_the_bounds(mail):
 
     assert out.splitlines() == [
         "3 dead letters imported",
-        "1 left out: they died longer ago than dead_expires",
+        "1 left out: died longer ago than dead_expires",
         "1 older letter dropped: dead_max_length is 1",
     ]
     assert letters(mail) == {"three", "four"}
