@@ -63,13 +63,16 @@ class Result(Generic[R]):
         )
 
     def record(self) -> Record:
-        """The record as Redis has it now."""
-        if self.final is None:
-            record = self.results.record(self.id)
-            if not is_final(record):
-                return record
-            self.final = record
+        """The record as Redis has it now; what cannot change any more is not read again."""
+        if self.final is None or may_begin_again(self.final):
+            return self.keep(self.results.record(self.id))
         return self.final
+
+    def keep(self, record: Record) -> Record:
+        """Remember a record that is final; one that has expired stays as it was last seen."""
+        if record:
+            self.final = record if is_final(record) else None
+        return record or self.final or {}
 
     @property
     def state(self) -> str:
@@ -138,7 +141,9 @@ class Result(Generic[R]):
         if self.ignored:
             return None  # type: ignore[return-value]
         deadline = time.monotonic() + (FOREVER if timeout is None else timeout)
-        record = self.final if self.final is not None else self.awaited(deadline, timeout)
+        record = self.record() if self.final is not None else {}
+        if not is_final(record):
+            record = self.awaited(deadline, timeout)
         if "copies" in record or len(self.queues) > 1:
             return self.get_copies(deadline, timeout)  # type: ignore[return-value]
         if record.get("state") == b"SUCCESS":
@@ -161,8 +166,10 @@ class Result(Generic[R]):
 
     async def afinal(self, deadline: float, timeout: float | None) -> Record:
         """The final record, awaited; ResultTimeout if it is not there in time."""
+        asyncio = self.results.asyncio
+        if self.final is not None and may_begin_again(self.final):
+            self.keep(await asyncio.record(self.id))
         if self.final is None:
-            asyncio = self.results.asyncio
             record = await asyncio.final(self.id, max(0.0, deadline - time.monotonic()))
             if not record:
                 raise self.too_late(timeout, await asyncio.record(self.id))
@@ -287,6 +294,14 @@ def signal_name(given: str) -> str:
             advice=[f"did you mean {near!r}?"] if near else (),
         )
     return name
+
+
+def may_begin_again(final: Record) -> bool:
+    """Whether a task that has ended may run again: one that failed, by ``streamq dead retry``.
+
+    What was run in this process has no record in Redis, and no time at which it was written.
+    """
+    return final.get("state") == b"FAILURE" and ("finished" in final or "worker" in final)
 
 
 def refuse_inside_task(allowed: bool) -> None:

@@ -196,4 +196,9 @@ def _size(value: object) -> int | None:
 
 def count(number: int, noun: str) -> str:
     """``1 message``, ``1 204 messages``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", " ")
+    return f"{grouped(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def grouped(number: int) -> str:
+    """``1 204``."""
+    return f"{number:,}".replace(",", " ")

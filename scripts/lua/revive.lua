@@ -1,54 +1,127 @@
 #!lua
 -- Put a dead letter into its queue again, with its id, as a new generation of its task.
 --
+-- The message keeps its `history`, one JSON object a line for each death, the last ones;
+-- so does the task's record, if it has one.
+--
 -- KEYS  root of the namespace
 -- ARGV  queue, letter
 --
--- Answers 1, or 0 if there is no such letter.
+-- Answers 1, or 2 if an expiry that had passed was dropped, or 0 if there is no such letter.
+-- Refuses, having written nothing, with
+--   NOQUEUE                           the queue is not declared
+--   TOOLARGE fields                   more than a script can add to a stream
 --
 -- @include keys
+-- @include streams
 -- @include clock
 -- @include endings
 -- @include messages
 -- @include dead
 
+local DEATHS_KEPT = 20
+local LONGEST_ERROR = 1000
+
+-- What was noted about a message on its way: a new generation begins without.
+local NOTES = {
+  crashes = true, -- whether it kills its runners
+  refusals = true, -- whether any worker knows its task
+  retries = true, eta = true,
+}
+-- What a record says about a run that has ended.
+local ENDING = {
+  'error', 'error_type', 'error_args', 'traceback', 'worker', 'started', 'finished', 'runtime',
+  'result', 'content_type', 'compression', 'reason', 'meta', 'meta_content_type', 'retries',
+  'revoked', 'eta', 'dead_lettered_to',
+}
+
 local queue, letter = ARGV[1], ARGV[2]
 
-local message, kept = {}, {}
 local fields = redis.call('HGETALL', letter_key(queue, letter))
 if not fields[1] then
-  redis.call('ZREM', key_of('dead', queue), letter)
+  drop_letter(queue, letter)
   return 0
 end
+local settings = redis.call('HGET', key_of('queues'), queue)
+if not settings then
+  return redis.error_reply('NOQUEUE the queue is not declared')
+elseif too_large(fields) then
+  return redis.error_reply('TOOLARGE ' .. #fields / 2)
+end
+
+local message, death, expired = {}, {}, false
 for i = 1, #fields, 2 do
-  local name = fields[i]
+  local name, value = fields[i], fields[i + 1]
   if string.sub(name, 1, 5) == 'dead_' then
-    kept[name] = fields[i + 1]
-  elseif name ~= 'crashes' then
+    death[name] = value
+  elseif name == 'expires' and (tonumber(value) or math.huge) <= now then
+    expired = true
+  elseif not NOTES[name] then
     message[#message + 1] = name
-    message[#message + 1] = fields[i + 1]
+    message[#message + 1] = value
   end
 end
 
-local made = redis.pcall('XGROUP', 'CREATE', key_of('queue', queue), 'workers', '0', 'MKSTREAM')
+-- A text as JSON; what is not UTF-8 stays as it is.
+local function quoted(text)
+  return (string.gsub(cjson.encode(text or ''), '\\/', '/'))
+end
+
+-- The letter's error; cut before a character, not within one.
+local function last_error()
+  local text = death.dead_error or ''
+  if #text > LONGEST_ERROR then
+    text = string.gsub(string.sub(text, 1, LONGEST_ERROR), '[\192-\255]?[\128-\191]*$', '') .. '…'
+  end
+  return text
+end
+
+local function history_with(enqueued)
+  local line = string.format(
+    '{"at":%.0f,"reason":%s,"error":%s,"worker":%s,"enqueued":%s}',
+    tonumber(death.dead_at) or now, quoted(death.dead_reason), quoted(last_error()),
+    quoted(death.dead_worker), tonumber(enqueued) and enqueued or 'null'
+  )
+  local before = field(message, 'history')
+  local lines = before and before .. '\n' .. line or line
+  local _, ends = string.gsub(lines, '\n', '\n')
+  for _ = DEATHS_KEPT, ends do
+    lines = string.sub(lines, string.find(lines, '\n', 1, true) + 1)
+  end
+  return lines
+end
+
+-- A copy of a fanned out message that runs again has not ended: see count_copy.
+local function uncount_copy(id)
+  local base = key_of('task', string.match(id, '^(.*)@') or '')
+  if redis.call('HEXISTS', base, 'copies') == 1 then
+    redis.call('HINCRBY', base, 'ended', -1)
+    redis.call('PERSIST', base)
+  end
+end
+
+local id, stream = field(message, 'id'), key_of('queue', home_of(queue, message))
+local record = key_of('task', id)
+local before = redis.call('HMGET', record, 'state', 'enqueued')
+local history = history_with(before[2])
+set_field(message, 'history', history)
+
+local made = redis.pcall('XGROUP', 'CREATE', stream, 'workers', '0', 'MKSTREAM')
 if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
   return made
 end
-redis.call('XADD', key_of('queue', queue), '*', unpack(message))
+redis.call('XADD', stream, '*', unpack(message))
 if field(message, 'ignore_result') ~= '1' then
-  local record = key_of('task', field(message, 'id'))
-  local history = redis.call('HGET', record, 'history')
-  local chapter = kept.dead_reason .. ': ' .. (kept.dead_error or '')
   redis.call(
     'HSET', record, 'state', 'QUEUED', 'task', field(message, 'task') or '', 'queue', queue,
-    'enqueued', now, 'history', history and history .. '\n' .. chapter or chapter
+    'enqueued', moment, 'history', history
   )
-  redis.call(
-    'HDEL', record, 'error', 'error_type', 'error_args', 'traceback', 'worker', 'finished',
-    'started', 'runtime', 'result', 'reason'
-  )
+  redis.call('HDEL', record, unpack(ENDING))
   redis.call('HINCRBY', record, 'generation', 1)
   redis.call('PERSIST', record)
+  if FINAL[before[1]] then
+    uncount_copy(id)
+  end
 end
 drop_letter(queue, letter)
-return 1
+return expired and 2 or 1

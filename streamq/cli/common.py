@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -114,6 +114,15 @@ def moment(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     return datetime.fromtimestamp(seconds).isoformat(" ", "milliseconds")
+
+
+def story(history: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The deaths of a message that was put back, a line for each."""
+    return [
+        f"{moment(death['at'])}  {death.get('reason')}: {death.get('error')}"
+        + (f"  ({worker})" if (worker := death.get("worker")) else "")
+        for death in history
+    ]
 
 
 def span(seconds: float | None) -> str:

@@ -1,79 +1,80 @@
 """``streamq dead``: messages that could not be run."""
 
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
 
 from streamq.app import App
-from streamq.cli.base import Command, Given, Group, visible
+from streamq.cli.base import FAILED, Command, Given, Group, visible
 from streamq.cli.common import (
     NotThere,
     app_if_any,
     as_json,
     confirm,
-    inspector_of,
+    inline,
     moment,
-    not_there,
     print_json,
+    span,
+    story,
+    warn,
     yes,
 )
-from streamq.cli.tables import show_facts, show_table
-from streamq.store.letters import DeadLetters
-from streamq.units import count
+from streamq.cli.letters import (
+    choice,
+    chosen,
+    everything,
+    filters,
+    letters_of,
+    no_letter,
+    queues_of,
+)
+from streamq.cli.parcels import export, import_letters
+from streamq.cli.tables import show_facts, show_list
+from streamq.errors import StreamqError
+from streamq.letter import Letter, Which, readable, seconds_in
+from streamq.routing import Queue
+from streamq.units import count, grouped
 
-everything = click.option("--all", "all_of_them", is_flag=True, help="Every one of the queue.")
+#: In which order a message is shown; what is not here comes last.
+ORDER = {name: at for at, name in enumerate((b"id", b"task", b"args", b"kwargs"))}
+
+limit = click.option("-n", "--limit", "most", type=click.IntRange(1), default=50, show_default=True,
+                     help="How many of each queue, the newest first.")  # fmt: skip
 
 
 @click.group(cls=Group)
 def dead() -> None:
-    """Messages that could not be run: look, retry, delete."""
+    """Messages that could not be run: look, retry, delete, move."""
+
+
+dead.add_command(export)
+dead.add_command(import_letters)
 
 
 @dead.command(cls=Command)
 @click.argument("queue", required=False)
-@click.option(
-    "-n",
-    "--limit",
-    "most",
-    type=click.IntRange(1),
-    default=50,
-    show_default=True,
-    help="How many of each queue, the newest first.",
-)
+@filters
+@limit
 @as_json
 @click.pass_obj
-def ls(given: Given, queue: str | None, most: int, as_json: bool) -> None:
-    """List dead letters, of QUEUE or of all queues."""
-    app = app_if_any(given)
-    dead = letters_of(app)
-    if queue is None:
-        states = inspector_of(app).queues()
-        queues = {state.name: state.dead for state in states if state.dead}
-    else:
-        queues = {queue: len(dead.names(queue))}
-    letters = [letter for name in queues for letter in dead.newest(name, most)]
-    if as_json:
-        print_json([asdict(letter) for letter in letters])
-        return
-    show_table(
+def ls(given: Given, /, queue: str | None, most: int, as_json: bool, **told: Any) -> None:
+    """List dead letters, of QUEUE or of all queues, the newest first."""
+    dead, which = letters_of(app_if_any(given)), Which(**told)
+    pages = {name: dead.newest(name, most, which) for name in queues_of(dead, queue)}
+    show_list(
+        [letter for page in pages.values() for letter in page.letters],
         ("queue", "letter", "task", "reason", "since", "error"),
-        [
-            (
-                each.queue,
-                each.letter,
-                each.task,
-                each.reason,
-                moment(each.at),
-                first_line(each.error),
-            )
-            for each in letters
-        ],
-        empty="no dead letters",
+        row_of,
+        empty="no such dead letters" if which != Which() else "no dead letters",
+        as_json=as_json,
     )
-    hidden = sum(queues.values()) - len(letters)
-    if hidden > 0:
-        click.echo(f"… and {hidden} more: -n {len(letters) + hidden}")
+    for name, page in pages.items():
+        if page.older:
+            more = "more to look through" if which.looks_inside else "more"
+            click.echo(f"… and {grouped(page.older)} {more} in {name}: --limit", err=as_json)
 
 
 @dead.command(cls=Command)
@@ -83,75 +84,132 @@ def ls(given: Given, queue: str | None, most: int, as_json: bool) -> None:
 @click.pass_obj
 def show(given: Given, queue: str, letter: str, as_json: bool) -> None:
     """Show one dead letter: the whole message, and why it lies here."""
-    dead = letters_of(app_if_any(given))
+    app = app_if_any(given)
+    dead = letters_of(app)
+    queues_of(dead, queue)
     found = dead.one(queue, letter)
     if found is None:
-        raise not_there(f"dead letter of {queue}:", letter, dead.names(queue))
+        raise no_letter(dead, queue, [letter])
     if as_json:
         print_json(asdict(found))
         return
-    facts: dict[str, Any] = {
-        "reason": found.reason,
-        "error": found.error or None,
-        "since": moment(found.at),
-        "worker": found.worker or None,
-    }
-    show_facts(f"{found.task}  {letter}  in {queue}", facts)
+    age = span(dead.now() / 1000 - found.at)
+    show_facts(
+        f"{found.task}  {letter}  in {queue}",
+        {
+            "reason": found.reason,
+            "error": found.error or None,
+            "worker": found.worker or None,
+            "enqueued": moment(found.enqueued) if found.enqueued else None,
+            "died": f"{moment(found.at)}, {age} ago",
+            **{name: note(name, value) for name, value in found.notes.items()},
+        },
+    )
+    if found.traceback:
+        click.echo(visible(found.traceback.rstrip()))
     click.echo("message")
-    for name, value in found.fields.items():
-        click.echo(f"  {name:<13} {visible(value)}")
+    for _, raw in dead.raw(queue, [letter.encode()]):
+        for name, value in message_in(raw, app):
+            click.echo(f"  {visible(name, kept=''):<13} {visible(value)}")
+    if found.history:
+        click.echo("died before")
+    for line in story(found.history):
+        click.echo(f"  {visible(line)}")
     click.echo(f"→ streamq dead retry {queue} {letter}   ·   streamq dead delete {queue} {letter}")
 
 
 @dead.command(cls=Command)
-@click.argument("queue")
-@click.argument("letters", nargs=-1)
+@choice
 @everything
-@click.pass_obj
-def retry(given: Given, queue: str, letters: tuple[str, ...], all_of_them: bool) -> None:
-    """Put dead letters into QUEUE again, as new generations of their tasks."""
-    dead = letters_of(app_if_any(given))
-    done = dead.revive(queue, chosen(dead, queue, letters, all_of_them))
-    click.echo(f"{count(done, 'message')} waiting in {queue} again")
+@click.pass_context
+def retry(
+    ctx: click.Context,
+    /,
+    queue: str | None,
+    letters: tuple[str, ...],
+    all_of_them: bool,
+    **told: Any,
+) -> None:
+    """Put dead letters into their queue again, as new generations of their tasks.
+
+    They keep their ids; crashes and retries count from zero again.
+    """
+    app = app_if_any(ctx.obj)
+    dead = letters_of(app)
+    stayed = 0
+    for name, names in chosen(dead, queue, letters, all_of_them, **told).items():
+        declare_again(app, name)
+        done = dead.revive(name, names)
+        without = f", {done.unexpired} without their expiry, which had passed"
+        click.echo(
+            f"{count(done.waiting, 'message')} waiting in {name} again"
+            + (without if done.unexpired else "")
+        )
+        for letter in done.too_large:
+            warn(f"{letter} stays: more fields than can be added to a queue at once")
+        stayed += len(done.too_large)
+    ctx.exit(FAILED if stayed else 0)
 
 
 @dead.command(cls=Command)
-@click.argument("queue")
-@click.argument("letters", nargs=-1)
+@choice
 @everything
 @yes
 @click.pass_obj
 def delete(
-    given: Given, queue: str, letters: tuple[str, ...], all_of_them: bool, yes: bool
+    given: Given,
+    /,
+    queue: str | None,
+    letters: tuple[str, ...],
+    all_of_them: bool,
+    yes: bool,
+    **told: Any,
 ) -> None:
     """Delete dead letters for good."""
     dead = letters_of(app_if_any(given))
-    names = chosen(dead, queue, letters, all_of_them)
-    if names:
-        confirm(f"{count(len(names), 'dead letter')} of {queue} would be deleted", yes=yes)
-    done = dead.discard(queue, names)
-    click.echo(f"{count(done, 'dead letter')} deleted from {queue}")
+    found = chosen(dead, queue, letters, all_of_them, **told)
+    doomed = [f"{count(len(names), 'dead letter')} of {name}" for name, names in found.items()]
+    if doomed:
+        confirm(f"{' and '.join(doomed)} would be deleted", yes=yes)
+    for name, names in found.items():
+        click.echo(f"{count(dead.discard(name, names), 'dead letter')} deleted from {name}")
 
 
-def chosen(dead: DeadLetters, queue: str, letters: tuple[str, ...], all_of_them: bool) -> list[str]:
-    """The letters that are meant.  Raises NotThere if one of them is not there."""
-    if bool(letters) == all_of_them:
-        raise click.UsageError("say which: LETTER…, or --all")
-    known = dead.names(queue)
-    if all_of_them:
-        return known
-    missing = [letter for letter in letters if letter not in known]
-    if missing:
+def declare_again(app: App, name: str) -> None:
+    """Make sure that a queue is declared; if it is not, this app must declare it."""
+    if name in app.store.topology.queues():
+        return
+    ours = {queue.name: queue for queue in app.queues or [Queue(app.conf.task_default_queue)]}
+    if name not in ours:
         raise NotThere(
-            f"no dead letter of {queue}: {', '.join(missing)}",
-            advice=[f"streamq dead ls {queue}"],
-        )
-    return list(dict.fromkeys(letters))
+            f"queue {name!r} is not declared: nobody would read what is put there",
+            known={"declared by this app": ", ".join(ours)},
+            advice=[f"start a worker for it first: streamq worker -Q {name}",
+                    "or say with -A which app declares it"],
+        )  # fmt: skip
+    app.store.topology.declare([ours[name]])
 
 
-def letters_of(app: App) -> DeadLetters:
-    return DeadLetters(app.store.client, app.store.keys)
+def message_in(raw: Mapping[bytes, bytes], app: App) -> Iterator[tuple[str, str]]:
+    """The fields of a letter's message: arguments as JSON where they are, the rest escaped."""
+    json_only = replace(app.payloads, accept=("json",))
+    manner = [raw.get(name) for name in (b"content_type", b"compression")]
+    content, compression = [None if how is None else readable(how) for how in manner]
+    for name, value in sorted(raw.items(), key=lambda field: ORDER.get(field[0], len(ORDER))):
+        if name in (b"args", b"kwargs"):
+            with suppress(StreamqError, ValueError):  # numbers of thousands of digits
+                value = inline(json_only.read(value, content, compression)).encode()
+        if not name.startswith(b"dead_") and name != b"history":
+            yield readable(name), readable(value)
 
 
-def first_line(text: str) -> str:
-    return text.partition("\n")[0]
+def row_of(letter: Letter) -> tuple[str, ...]:
+    """One line about a letter."""
+    error, died = letter.error.partition("\n")[0], moment(letter.at)
+    return letter.queue, letter.letter, letter.task, letter.reason, died, error
+
+
+def note(name: str, value: str) -> str:
+    """What else was written down; names of times end in ``_at``."""
+    at = seconds_in(value) if name.endswith("_at") else None
+    return value if at is None else moment(at)

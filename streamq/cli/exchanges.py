@@ -19,7 +19,7 @@ from streamq.cli.common import (
     print_json,
     yes,
 )
-from streamq.cli.tables import show_facts, show_table
+from streamq.cli.tables import show_facts, show_list, show_table
 from streamq.routing import EXCHANGE_TYPES, HEADER_MATCHES, Binding, Exchange
 from streamq.store.inspector import Bound, ExchangeState, Inspector, arguments_in
 from streamq.units import count
@@ -42,14 +42,12 @@ def exchanges() -> None:
 @click.pass_obj
 def ls(given: Given, as_json: bool) -> None:
     """List the exchanges."""
-    states = inspector_of(app_if_any(given)).exchanges()
-    if as_json:
-        print_json([asdict(state) for state in states])
-        return
-    show_table(
+    show_list(
+        inspector_of(app_if_any(given)).exchanges(),
         ("exchange", "type", "bindings", "alternate"),
-        [(each.name, each.type, len(each.bindings), each.alternate or "") for each in states],
+        lambda each: (each.name, each.type, len(each.bindings), each.alternate or ""),
         empty="no exchange is declared; the default one routes by queue name",
+        as_json=as_json,
     )
 
 

@@ -20,7 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "queues": "What waits, what runs; look into queues, empty and delete them.",
     "exchanges": "Where messages go: exchanges and their bindings.",
     "workers": "Which workers are up, and what each is running.",
-    "dead": "Messages that could not be run: look, retry, delete.",
+    "dead": "Messages that could not be run: look, retry, delete, move.",
     "config": "Every setting, and where its value comes from.",
     "server": "The bundled server of this project (development only).",
     "redis": "Run any Redis command, readably.",

@@ -18,7 +18,7 @@ from streamq.cli.common import (
     span,
     yes,
 )
-from streamq.cli.tables import show_facts, show_table
+from streamq.cli.tables import show_facts, show_list, show_table
 from streamq.errors import StreamqError
 from streamq.store.inspector import Inspector, QueueState, Waiting
 from streamq.units import count
@@ -34,18 +34,15 @@ def queues() -> None:
 @click.pass_obj
 def ls(given: Given, as_json: bool) -> None:
     """List the queues."""
-    states = inspector_of(app_if_any(given)).queues()
-    if as_json:
-        print_json([asdict(state) for state in states])
-        return
-    show_table(
+    show_list(
+        inspector_of(app_if_any(given)).queues(),
         ("queue", "ready", "running", "dead", "consumers", "settings"),
-        [
-            (each.name, each.ready, each.running, each.dead, each.consumers, settings_of(each))
-            for each in states
-        ],
+        lambda each: (
+            each.name, each.ready, each.running, each.dead, each.consumers, settings_of(each)
+        ),
         empty="no queue is declared yet: a worker declares those it reads",
-    )
+        as_json=as_json,
+    )  # fmt: skip
 
 
 @queues.command(cls=Command)
@@ -97,15 +94,13 @@ def peek(given: Given, queue: str, most: int, as_json: bool) -> None:
     """Show the messages that are read next, and leave them there."""
     inspector = inspector_of(app_if_any(given))
     state_of(inspector, queue)
-    waiting = inspector.peek(queue, most)
-    if as_json:
-        print_json([asdict(message) for message in waiting])
-        return
     now = time.time()
-    show_table(
+    show_list(
+        inspector.peek(queue, most),
         ("id", "task", "args", "kwargs", "waits for", "stream"),
-        [row_of(message, now) for message in waiting],
+        lambda message: row_of(message, now),
         empty="nothing waits",
+        as_json=as_json,
     )
 
 

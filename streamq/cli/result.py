@@ -5,9 +5,10 @@ from typing import Any
 import click
 
 from streamq.cli.base import FAILED, Command, visible
-from streamq.cli.common import app_if_any, as_json, inline, moment, print_json, span
+from streamq.cli.common import app_if_any, as_json, inline, moment, print_json, span, story
 from streamq.cli.tables import show_facts
 from streamq.errors import StreamqError
+from streamq.letter import deaths_in
 from streamq.result import Result
 from streamq.states import FINAL, State
 
@@ -62,7 +63,7 @@ def described(result: Result[Any]) -> dict[str, Any]:
         "traceback": result.traceback,
         "reason": record.get("reason"),
         "generation": int(record.get("generation", 0)),
-        "history": record.get("history"),
+        "history": deaths_in(record.get("history", "")),
         "copies": {queue: copy.state for queue, copy in result.copies.items()},
     }
 
@@ -98,7 +99,7 @@ def show(about: dict[str, Any]) -> None:
             "finished": time_of(about["finished"]),
             "ran": None if about["runtime"] is None else span(about["runtime"]),
             "reason": about["reason"],
-            "history": about["history"],
+            "history": "\n".join(story(about["history"])) or None,
             "copies": "\n".join(f"{q}: {state}" for q, state in about["copies"].items()) or None,
             "error": None if about["traceback"] else about["error"],
         },

@@ -2,8 +2,9 @@
 
 import io
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console, RenderableType
@@ -11,6 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streamq.cli.base import visible
+from streamq.cli.common import print_json
+
+T = TypeVar("T")
 
 #: Columns of output that goes to a file or another program: nothing is wrapped there.
 UNBOUNDED = 100_000
@@ -29,6 +33,22 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
     for row in rows:
         table.add_row(*(Text(visible(value)) for value in row))
     draw(table)
+
+
+def show_list(
+    items: Sequence[T],
+    columns: Sequence[str],
+    row_of: Callable[[T], Sequence[Any]],
+    *,
+    empty: str,
+    as_json: bool,
+    described: Callable[[Any], Any] = asdict,
+) -> None:
+    """Print what there is: a table for people, for programs what ``described`` makes of each."""
+    if as_json:
+        print_json([described(item) for item in items])
+    else:
+        show_table(columns, map(row_of, items), empty=empty)
 
 
 def show_facts(title: str, facts: Mapping[str, Any]) -> None:

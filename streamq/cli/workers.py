@@ -16,7 +16,7 @@ from streamq.cli.common import (
     print_json,
     span,
 )
-from streamq.cli.tables import show_facts, show_table
+from streamq.cli.tables import show_facts, show_list, show_table
 from streamq.store.inspector import Run, WorkerState, pid_of
 
 LATER = ("stop", "drain", "grow", "shrink", "autoscale", "consume", "unconsume", "trace")
@@ -32,15 +32,14 @@ def workers() -> None:
 @click.pass_obj
 def ls(given: Given, as_json: bool) -> None:
     """List the workers."""
-    states = inspector_of(app_if_any(given)).workers()
-    if as_json:
-        print_json([described(state) for state in states])
-        return
     now = time.time()
-    show_table(
+    show_list(
+        inspector_of(app_if_any(given)).workers(),
         ("worker", "up for", "pool", "runners", "running", "queues"),
-        [row_of(state, now) for state in states],
+        lambda state: row_of(state, now),
         empty="no worker is up: streamq worker -A MODULE",
+        as_json=as_json,
+        described=described,
     )
 
 

@@ -90,6 +90,11 @@ class Keys:
         """Sorted set: tasks that are revoked and whose message has not been met."""
         return f"{self.root}:revoked"
 
+    @property
+    def graveyards(self) -> str:
+        """Set: the queues that have dead letters."""
+        return f"{self.root}:dead"
+
     def dead(self, name: str) -> str:
         """The dead letters of a queue."""
         return f"{self.root}:dead:{name}"

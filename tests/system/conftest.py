@@ -17,6 +17,7 @@ import pytest
 import redis as redis_py
 
 import streamq
+from tests.system.shell import TASKS, Shell
 
 #: The workers' own directories on the way: the checkout, whose package they run.
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -350,3 +351,18 @@ def site(tmp_path: Path, server: Server) -> Iterator[Site]:
         yield site
     finally:
         site.close()
+
+
+@pytest.fixture
+def bare(tmp_path: Path, server_url: str, redis: Any) -> Iterator[Shell]:
+    """A folder without any app."""
+    shell = Shell(tmp_path, server_url)
+    yield shell
+    shell.close()
+
+
+@pytest.fixture
+def shell(bare: Shell) -> Shell:
+    """A folder with the app of a shop."""
+    (bare.folder / "tasks.py").write_text(TASKS)
+    return bare

@@ -3,174 +3,23 @@
 import importlib
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from streamq.cli.base import Given
 from streamq.cli.main import COMMANDS, main
 from streamq.store.keys import Keys
+from tests.system.shell import Shell, until
 
 for name in COMMANDS:
     importlib.import_module(f"streamq.cli.{name}")
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-
-TASKS = """
-import os, time
-from streamq import App, Exchange, Queue
-
-app = App("shop")
-events = Exchange("events", type="topic")
-app.queues = [
-    Queue("default"),
-    Queue("mail", events, routing_key="mail.#"),
-    Queue("audit", events, routing_key="#"),
-]
-
-@app.task
-def add(x: int, y: int) -> int:
-    return x + y
-
-@app.task
-def fail():
-    raise ValueError("not today")
-
-@app.task
-def wait_for(path):
-    while not os.path.exists(path):
-        time.sleep(0.01)
-"""
-
-
-def until(ready: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Ask again and again until the answer is true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ready()):
-        assert time.monotonic() < deadline, "still not so"
-        time.sleep(0.02)
-    return answer
-
-
-class Shell:
-    """A folder, and commands run in it as a user would."""
-
-    def __init__(self, folder: Path, url: str) -> None:
-        self.folder = folder
-        self.env = {
-            **{name: value for name, value in os.environ.items() if "STREAMQ" not in name},
-            "STREAMQ_URL": url,
-            "PYTHONPATH": str(CHECKOUT),
-        }
-        self.started: list[subprocess.Popen[str]] = []
-
-    def start(self, *words: str | bytes, **options: Any) -> subprocess.Popen[str]:
-        """Start a command."""
-        env = {**self.env, **options.pop("env", {})}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamq", *words],
-            cwd=self.folder,
-            env=env,
-            text=True,
-            **{
-                "stdin": subprocess.DEVNULL,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                **options,
-            },
-        )
-        self.started.append(process)
-        return process
-
-    def __call__(self, *words: str | bytes, code: int = 0, **env: str) -> str:
-        """Run a command; what it printed: on stdout if it went well, else on stderr."""
-        out, err = self.start(*words, env=env).communicate(timeout=30)
-        process = self.started[-1]
-        assert process.returncode == code, f"{process.returncode}: {out}{err}"
-        assert "Traceback" not in err
-        self.err = err
-        return out if code == 0 else err
-
-    def quick(self, *words: str, code: int = 0) -> str:
-        """The same in a fork of this process, which has imported everything already."""
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            child = os.fork()
-            if not child:
-                self.become(words, out.fileno(), err.fileno())
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            for file in (out, err):
-                file.seek(0)
-            printed, self.err = out.read(), err.read()
-        assert status == code, f"{status}: {printed}{self.err}"
-        assert "Traceback" not in self.err
-        return printed or self.err
-
-    def become(self, words: tuple[str, ...], out: int, err: int) -> NoReturn:
-        """Be the command that this command line is, then end."""
-        code = 99
-        try:
-            os.chdir(self.folder)
-            os.environ.clear()
-            os.environ.update(self.env)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(out, 1)
-            os.dup2(err, 2)
-            sys.stdin = open(0)  # noqa: SIM115 - it is closed with the process
-            sys.stdout, sys.stderr = (open(number, "w") for number in (1, 2))  # noqa: SIM115
-            code = main.run(list(words), Given())
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-    def json(self, *words: str, code: int = 0) -> Any:
-        """What a command answers a program."""
-        return json.loads(self.quick(*words, "--json", code=code))
-
-    def at_terminal(self, answer: str, *words: str) -> tuple[int, str]:
-        """Run a command at a terminal, answering what it asks; its exit code and its stderr."""
-        ours, theirs = pty.openpty()
-        try:
-            process = self.start(*words, stdin=theirs)
-            os.write(ours, f"{answer}\n".encode())
-            _, err = process.communicate(timeout=30)
-            return process.returncode, err
-        finally:
-            os.close(ours)
-            os.close(theirs)
-
-    def close(self) -> None:
-        for process in self.started:
-            if process.poll() is None:
-                process.terminate()
-            process.communicate(timeout=20)
-
-
-@pytest.fixture
-def bare(tmp_path: Path, server_url: str, redis: Any) -> Iterator[Shell]:
-    """A folder without any app."""
-    shell = Shell(tmp_path, server_url)
-    yield shell
-    shell.close()
-
-
-@pytest.fixture
-def shell(bare: Shell) -> Shell:
-    """A folder with the app of a shop."""
-    (bare.folder / "tasks.py").write_text(TASKS)
-    return bare
 
 
 @pytest.fixture
@@ -629,8 +478,10 @@ def bury(redis: Any, keys: Keys, scripts: Any, *ids: str) -> None:
         fields = {"id": id, "task": "odd.task", "args": json.dumps([id])}
         redis.xadd(keys.queue("mail"), fields)
         ((_, ((entry, _),)),) = redis.xreadgroup("workers", "w:1:x", {keys.queue("mail"): ">"})
-        outcome = (entry, id, "FAILURE", 60000, "unknown task", 1, "error", "no such task")
-        assert scripts("settle", "w:1:x", number, 100, 60000, "late", "mail", 1, *outcome) == "1"
+        ending = ("FAILURE", 60000, 1, "error", "no such task")
+        words = ("bury", "unknown task", "no such task")
+        outcome = ("late", "mail", entry, id, *ending, len(words), *words)
+        assert scripts("settle", "w:1:x", number, 100, 60000, *outcome) == "1"
 
 
 def test_config_shows_every_value_with_its_origin(shell, tmp_path):

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from streamq.errors import ContentDisallowed, DecodeError, TaskNotFound
+from streamq.errors import ContentDisallowed, DecodeError, TaskNotFound, WorkerLost
+from streamq.letter import deaths_in
 
 TASKS = """
 @app.task
@@ -40,6 +41,18 @@ def add(site, **fields):
 
 def letter_of(site, result):
     return site.redis.hgetall(f"{{streamq}}:dead:default:{result.id}")
+
+
+def retrying(site, *words):
+    """`streamq dead retry`, begun."""
+    line = ["streamq", "dead", "retry", *words]
+    return site.python(f"import sys; from streamq.cli.main import main; sys.argv = {line}; main()")
+
+
+def retry(site, *words):
+    process = retrying(site, *words)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, out + err
 
 
 UNFIT = [
@@ -166,13 +179,82 @@ def test_a_dead_letter_whose_task_has_come_runs_again(site):
     site.write(TASKS + "\n@app.task\ndef later(number):\n    return number + 1\n")
     site.worker("-c", 1)
 
-    revive = site.python(
-        "import sys; from streamq.cli.main import main; sys.argv = "
-        f"['streamq', 'dead', 'retry', 'default', {result.id!r}]; main()"
-    )
-    out, err = revive.communicate(timeout=30)
+    retry(site, "default", result.id)
 
-    assert revive.returncode == 0, out + err
     assert site.app.result(result.id).get(timeout=10) == 6
     assert site.redis.zcard("{streamq}:dead:default") == 0
+    site.at_rest()
+
+
+# Put back
+
+
+POISON = """
+@app.task
+def poison():
+    note("ran")
+    if not (HERE / "cured").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "well"
+"""
+
+
+def poisoned(site):
+    """A task that killed its runners as often as it may; its Result."""
+    site.write(POISON)
+    site.worker("-c", 1)
+    result = site.send("poison")
+    with pytest.raises(WorkerLost):
+        result.get(timeout=30)
+    assert letter_of(site, result)["crashes"] == "3"
+    return result
+
+
+def test_a_message_that_killed_its_runners_begins_anew_when_it_is_put_back(site):
+    result = poisoned(site)
+    runs = len(site.notes())
+
+    retry(site, "default", result.id)
+    with pytest.raises(WorkerLost):
+        site.app.result(result.id).get(timeout=30)
+
+    assert len(site.notes()) == 2 * runs
+    assert len(deaths_in(letter_of(site, result)["history"])) == 1
+    (site.folder / "cured").touch()
+    retry(site, "default", result.id)
+    assert result.get(timeout=10) == "well"
+    assert (result.state, len(site.notes())) == ("SUCCESS", 2 * runs + 1)
+    record = site.app.result(result.id).record()
+    assert len(deaths_in(record["history"].decode())) == 2
+    site.at_rest()
+
+
+def test_without_forgetting_its_crashes_it_would_die_of_the_first_one(site):
+    site.changed_package("revive.lua", "elseif not NOTES[name] then", "else")
+    result = poisoned(site)
+    runs = len(site.notes())
+
+    retry(site, "default", result.id)
+    with pytest.raises(WorkerLost):
+        site.app.result(result.id).get(timeout=30)
+
+    assert len(site.notes()) == runs + 1
+
+
+def test_letters_put_back_by_two_at_once_under_load_run_once_each(site):
+    site.write(TASKS)
+    worker = site.worker("-c", 2)
+    results = site.send_many("count", 300)
+    site.until(lambda: site.redis.zcard("{streamq}:dead:default") == 300, "all are buried")
+    worker.stop()
+    site.write("@app.task\ndef count(number):\n    note(number)\n    return number\n")
+    site.worker("-c", 2)
+
+    both = [retrying(site, "--task", "tasks.count") for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0, out + err
+
+    assert [result.get(timeout=20) for result in results] == list(range(300))
+    assert sorted(map(int, site.notes())) == list(range(300))
     site.at_rest()

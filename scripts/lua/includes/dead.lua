@@ -1,7 +1,7 @@
 -- Dead letters: messages that cannot be run, with the reason, until somebody decides.
 --
 -- A ZSET of ids by time, and a hash for each: the message's own fields, and those that
--- begin with `dead_`.
+-- begin with `dead_`.  The set `dead` names the queues that have any, deleted ones included.
 --
 -- @include keys
 -- @include endings
@@ -16,6 +16,9 @@ end
 local function drop_letter(queue, letter)
   redis.call('ZREM', key_of('dead', queue), letter)
   redis.call('DEL', letter_key(queue, letter))
+  if redis.call('EXISTS', key_of('dead', queue)) == 0 then
+    redis.call('SREM', key_of('dead'), queue)
+  end
 end
 
 -- Keep the store within its bounds: the oldest letters go first.
@@ -34,6 +37,21 @@ local function trim_dead(queue, most, life_ms)
   end
 end
 
+-- Keep a letter that died at `at`; there may be more fields than `unpack` takes at once.
+local function keep_letter(queue, letter, fields, at, limits)
+  local key, dead = letter_key(queue, letter), key_of('dead', queue)
+  for first = 1, #fields, 1000 do
+    redis.call('HSET', key, unpack(fields, first, math.min(first + 999, #fields)))
+  end
+  redis.call('PEXPIRE', key, string.format('%.0f', at + limits.life_ms - now))
+  redis.call('ZADD', dead, string.format('%.0f', at), letter)
+  redis.call('SADD', key_of('dead'), queue)
+  for _, kept in ipairs({ dead, key_of('dead') }) do
+    redis.call('PEXPIRE', kept, limits.life_ms)
+  end
+  trim_dead(queue, limits.most, limits.life_ms)
+end
+
 -- Bury a message.  `fields` are its own; a second letter of the same id keeps its own place.
 local function bury(queue, id, fields, reason, worker, error, limits)
   local letter, twin = id, 1
@@ -42,19 +60,13 @@ local function bury(queue, id, fields, reason, worker, error, limits)
     letter = id .. '#' .. twin
   end
   set_field(fields, 'id', id)
-  local key = letter_key(queue, letter)
-  for at = 1, #fields, 1000 do
-    redis.call('HSET', key, unpack(fields, at, math.min(at + 999, #fields)))
-  end
-  redis.call(
-    'HSET', key, 'dead_reason', reason, 'dead_error', error, 'dead_worker', worker, 'dead_at', moment
-  )
+  set_field(fields, 'dead_reason', reason)
+  set_field(fields, 'dead_error', error)
+  set_field(fields, 'dead_worker', worker)
+  set_field(fields, 'dead_at', moment)
   local enqueued = redis.call('HGET', key_of('task', id), 'enqueued')
   if enqueued then
-    redis.call('HSET', key, 'dead_enqueued', enqueued)
+    set_field(fields, 'dead_enqueued', enqueued)
   end
-  redis.call('PEXPIRE', key, limits.life_ms)
-  redis.call('ZADD', key_of('dead', queue), moment, letter)
-  redis.call('PEXPIRE', key_of('dead', queue), limits.life_ms)
-  trim_dead(queue, limits.most, limits.life_ms)
+  keep_letter(queue, letter, fields, now, limits)
 end
