@@ -41,7 +41,7 @@ PASSING = frozenset(
         "UNBLOCKED",
     ]
 )
-REFUSED = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+REFUSED = frozenset({"NOAUTH", "WRONGPASS"})
 
 #: redis-py takes these codes off the reply and makes classes of them.
 CODES = {
@@ -68,6 +68,10 @@ class Disconnected(BrokerUnavailable):
 
 class Passing(BrokerUnavailable):
     """The server answered that it cannot work just now; nothing was executed."""
+
+
+class Denied(BrokerUnavailable):
+    """The user may not do this; nothing of this command was executed."""
 
 
 class Refused(StreamqError):
@@ -273,6 +277,11 @@ def meaning(text: str) -> StreamqError:
         )
     if code in PASSING:
         return Passing(f"Redis cannot work just now: {text}")
+    if code == "NOPERM":
+        return Denied(
+            f"Redis does not permit this to the user of the URL: {text}",
+            advice=["streamq acl worker  (or producer, monitor) prints the rights that are needed"],
+        )
     if code in REFUSED:
         return refusal("", text)
     if text.startswith("ERR max number of clients"):
