@@ -76,8 +76,9 @@ def check_persistence(facts: Facts) -> Iterator[Finding]:
             yield Finding("persistence", "problem", what, advice)
     kept = persistence_of(facts)
     crash, power = LOSSES[kept]
-    failover = "what was not yet replicated" if facts.number("connected_slaves") else "no replica"
-    says = f"{kept}: a crash loses {crash}, a power loss {power}, a failover {failover}"
+    says = f"{kept}: a crash of the server loses {crash}, a power loss {power}"
+    if facts.number("connected_slaves"):
+        says += ", a failover what was not yet replicated"
     good = kept in ("AOF everysec", "AOF always", "AOF")
     advice = "" if good else "appendonly yes, appendfsync everysec (or always: slower, loses none)"
     yield Finding("persistence", "ok" if good else "warning", says, advice)

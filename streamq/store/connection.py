@@ -43,6 +43,9 @@ PASSING = frozenset(
 )
 REFUSED = frozenset({"NOAUTH", "WRONGPASS"})
 
+#: What a script answers that did something its caller may not: Redis 7.0, and newer servers.
+DENIED_INSIDE = re.compile(r"ERR (The user executing the script can't|ACL failure in script)")
+
 #: redis-py takes these codes off the reply and makes classes of them.
 CODES = {
     redis.exceptions.NoScriptError: "NOSCRIPT",
@@ -71,7 +74,7 @@ class Passing(BrokerUnavailable):
 
 
 class Denied(BrokerUnavailable):
-    """The user may not do this; nothing of this command was executed."""
+    """The user may not do this, or may not do what a script went on to do."""
 
 
 class Refused(StreamqError):
@@ -277,7 +280,7 @@ def meaning(text: str) -> StreamqError:
         )
     if code in PASSING:
         return Passing(f"Redis cannot work just now: {text}")
-    if code == "NOPERM":
+    if code == "NOPERM" or DENIED_INSIDE.match(text):
         return Denied(
             f"Redis does not permit this to the user of the URL: {text}",
             advice=["streamq acl worker  (or producer, monitor) prints the rights that are needed"],

@@ -134,7 +134,7 @@ class Leftovers:
             if length or pending
         ]
         if staying:
-            said.append(f"{count(len(staying), 'key')} that never expire: {listed(staying)}")
+            said.append(f"{count(len(staying), 'key')} without an expiry: {listed(staying)}")
         if orphans:
             said.append(f"consumers without a lease: {listed(orphans)}")
         return said

@@ -52,21 +52,21 @@ def permitted(store: Store, queues: Sequence[Queue]) -> Sequence[Queue]:
 def missing_rights(
     client: Client, keys: Keys, needs: Iterable[Access], queues: Sequence[str] = ()
 ) -> list[str]:
-    """The commands that the user may not send, as a person would type them.
+    """For each right that the user lacks, a command that is not permitted, as one would type it.
 
     ``queues`` are the queues that count; without any, one that has no special name.
     """
-    commands = [words for need in sorted(needs, key=order) for words in probes(need, keys, queues)]
-    argv = [part for words in commands for part in (len(words), *words)]
+    tries = [(need, words) for need in needs for words in probes(need, keys, queues)]
+    argv = [part for _, words in tries for part in (len(words), *words)]
     try:
         denied = client.call(CHECK_RIGHTS, keys.root, *argv)
     except Denied as refused:
         return [str(refused).partition("\n")[0].rpartition("NOPERM ")[2]]
-    return [" ".join(commands[place]) for place in denied]
-
-
-def order(need: Access) -> tuple[str, list[str]]:
-    return need.command, sorted(need.kinds)
+    missing: dict[Access, str] = {}
+    for place in denied:
+        need, words = tries[place]
+        missing.setdefault(need, " ".join(words))
+    return sorted(missing.values())
 
 
 def probes(need: Access, keys: Keys, queues: Sequence[str]) -> Iterator[list[str]]:
