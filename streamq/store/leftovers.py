@@ -142,11 +142,11 @@ class Leftovers:
     def holdings(self, stream: str) -> tuple[int, int]:
         """How many messages a stream holds, and how many of them were read."""
         key = self.keys.queue(stream)
+        length = int(self.client.ask("XLEN", key))
         try:
-            length, pending = self.client.ask_all([("XLEN", key), ("XPENDING", key, GROUP)])
-        except Refused:  # it went meanwhile, or its group was never made
-            return 0, 0
-        return int(length), int(pending[0])
+            return length, int(self.client.ask("XPENDING", key, GROUP)[0])
+        except Refused:  # its group was never made
+            return length, 0
 
     def consumers(self, stream: str) -> set[str]:
         try:
