@@ -53,6 +53,9 @@ COMMENT = re.compile(r"--[^\n]*")
 STRING = re.compile(r"'[^'\n]*'")
 #: Functions that stand in no other: they begin and end at the margin.
 FUNCTION = re.compile(r"^(?:local )?function (\w+)\(([^)]*)\)\n(.*?)^end\b", re.M | re.S)
+#: A line that goes on with the expression above; and a text that names no key.
+CONTINUED = re.compile(r"\n\s*(?:and\b|or\b|\.\.)")
+UNCLEAR = "?"
 INNER_PARAMETERS = re.compile(r"\bfunction\b[^(\n]*\(([^)]*)\)|\bfor ([^=\n]+?) in\b")
 
 
@@ -82,6 +85,8 @@ class Reading:
         self.functions = {found[1]: found[3] for found in FUNCTION.finditer(text)}
         self.parameters = {found[1]: names(found[2]) for found in FUNCTION.finditer(text)}
         self.main = FUNCTION.sub("", text)
+        if len(self.functions) < len(FUNCTION.findall(text)):
+            raise StreamqError(f"{name}.lua has two functions of one name, which cannot be read")
         self.bare = STRING.sub("''", text)
         self.kinds = mentioned(text) - channels(text)
 
@@ -223,7 +228,8 @@ def values_of(name: str, body: str) -> Iterator[str]:
         if name in left:
             values = split(body, found.end(), ends="\n")
             at = left.index(name)
-            yield values[at] if at < len(values) else values[-1]
+            whole = not CONTINUED.match(body, body.find("\n", found.end()))
+            yield (values[at] if at < len(values) else values[-1]) if whole else UNCLEAR
 
 
 def names(text: str) -> list[str]:

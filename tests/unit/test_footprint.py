@@ -86,6 +86,8 @@ key_of('task', x)
         "redis.call('DEL', ARGV[1])",
         "redis.call('DEL', queue.stream)",
         "local key = key_of('lane', x)\nkey = ARGV[1]\nredis.call('DEL', key)",
+        "local key = x and key_of('lane', x)\n  or ARGV[1]\nredis.call('DEL', key)",
+        "local key = key_of('lane', x)\n  or ARGV[1]\nredis.call('DEL', key)",
         "local function drop(key)\n  redis.call('DEL', key)\nend\nlocal acts = { drop }",
     ],
 )
@@ -114,6 +116,13 @@ def test_a_function_that_is_never_called_asks_for_nothing():
 def test_a_call_that_cannot_be_read_is_refused(text):
     with pytest.raises(StreamqError, match=r"made-up\.lua calls Redis in a way"):
         asked(text)
+
+
+def test_two_functions_of_one_name_are_refused():
+    twice = "local function drop(key)\n  redis.call('DEL', key)\nend\n" * 2
+
+    with pytest.raises(StreamqError, match="two functions of one name"):
+        asked(twice)
 
 
 @pytest.mark.parametrize("name", scripts.names())
