@@ -54,11 +54,11 @@ def acl(
         channels=chosen.channels,
         newer=known_commands(app),
     )
-    click.echo(line)
     warn(f"a {role} {chosen.about}")
     if password is None:
         warn(f"put a password in the place of {PLACEHOLDER}, or say --password-file FILE")
     warn("give the line to redis-cli; ACL SAVE or CONFIG REWRITE keeps it over a restart")
+    click.echo(line)
 
 
 def password_in(file: IO[str]) -> str:
