@@ -23,7 +23,7 @@ LAYERS: Mapping[str, str] = {
     "facts": "errors states celery_names cpus",
     "words": (
         "units strict_json culprit codec compression annotations extras routing message "
-        "failure retries options context payload letter settings config"
+        "failure retries options context payload letter settings config diagnosis diagnosis.*"
     ),
     "redis": (
         "store store.keys store.scripts store.lending store.connection store.client "

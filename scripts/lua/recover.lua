@@ -175,5 +175,6 @@ for _, queue in ipairs(redis.call('HKEYS', key_of('queues'))) do
     end
   end
 end
-redis.call('DEL', marks, key_of('settled', consumer))
+redis.call('DEL', marks)
+redis.call('DEL', key_of('settled', consumer))
 return { moved, lost, buried, isolated, 0 }

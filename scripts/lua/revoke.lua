@@ -29,13 +29,22 @@ if FINAL[state] then
   return state
 end
 
+-- Keep something in a ZSET for so long (ms); the whole of it lives as long as its last one.
+local function note(kind, member, lasts)
+  local key = key_of(kind)
+  redis.call('ZADD', key, now + tonumber(lasts), member)
+  if redis.call('PTTL', key) < tonumber(lasts) then
+    redis.call('PEXPIRE', key, lasts)
+  end
+end
+
 local waits = not state or state == 'QUEUED' or state == 'RETRY' or state == 'SCHEDULED'
 
 if redis.call('ZSCORE', key_of('scheduled'), id) then
   drop_later(id)
 elseif waits then
   redis.call('ZREMRANGEBYSCORE', key_of('revoked'), '-inf', now)
-  redis.call('ZADD', key_of('revoked'), now + tonumber(life), id)
+  note('revoked', id, life)
 end
 if state and waits then
   finish(id, 'REVOKED', expires, 'reason', 'revoked')
@@ -44,7 +53,7 @@ elseif state then
   redis.call('HSET', record, 'revoked', '1')
 end
 if signal ~= '' then
-  redis.call('ZADD', key_of('terminating'), now + tonumber(term), signal .. ' ' .. id)
+  note('terminating', signal .. ' ' .. id, term)
   redis.call('PUBLISH', key_of('bell'), 'terminate ' .. signal .. ' ' .. id)
 end
 return state or ''

@@ -56,6 +56,13 @@ def inspector_of(app: App) -> Inspector:
     return Inspector(app.store.client, app.store.keys)
 
 
+def say_what_is_hidden(inspector: Inspector) -> None:
+    """Say what is missing from an answer because the user may not read it."""
+    if inspector.hidden:
+        what = " and ".join(sorted(inspector.hidden))
+        warn(f"the Redis user of the URL may not read {what}: tasks and ids are not shown")
+
+
 def not_there(what: str, name: str, known: Iterable[str]) -> NotThere:
     """An error about a name that is not in Redis, with the one that may have been meant."""
     near = nearest(name, known)

@@ -21,6 +21,8 @@ COMMANDS: Mapping[str, str] = {
     "exchanges": "Where messages go: exchanges and their bindings.",
     "workers": "Which workers are up, and what each is running.",
     "dead": "Messages that could not be run: look, retry, delete, move.",
+    "doctor": "Check the Redis of the app, and say what to do.",
+    "acl": "The rights of producers, workers and monitors, for redis-cli.",
     "config": "Every setting, and where its value comes from.",
     "server": "The bundled server of this project (development only).",
     "redis": "Run any Redis command, readably.",

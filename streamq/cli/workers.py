@@ -14,6 +14,7 @@ from streamq.cli.common import (
     moment,
     not_there,
     print_json,
+    say_what_is_hidden,
     span,
 )
 from streamq.cli.tables import show_facts, show_list, show_table
@@ -32,9 +33,12 @@ def workers() -> None:
 @click.pass_obj
 def ls(given: Given, as_json: bool) -> None:
     """List the workers."""
+    inspector = inspector_of(app_if_any(given))
+    states = inspector.workers()
+    say_what_is_hidden(inspector)
     now = time.time()
     show_list(
-        inspector_of(app_if_any(given)).workers(),
+        states,
         ("worker", "up for", "pool", "runners", "running", "queues"),
         lambda state: row_of(state, now),
         empty="no worker is up: streamq worker -A MODULE",
@@ -49,7 +53,9 @@ def ls(given: Given, as_json: bool) -> None:
 @click.pass_obj
 def show(given: Given, node: str, as_json: bool) -> None:
     """Show one worker, and what runs where since when."""
-    found = {state.node: state for state in inspector_of(app_if_any(given)).workers()}
+    inspector = inspector_of(app_if_any(given))
+    found = {state.node: state for state in inspector.workers()}
+    say_what_is_hidden(inspector)
     if node not in found:
         raise not_there("worker", node, found)
     state = found[node]
@@ -116,4 +122,12 @@ def row_of(state: WorkerState, now: float) -> tuple[Any, ...]:
 
 def running_row(run: Run, now: float) -> tuple[Any, ...]:
     since = None if run.since is None else now - run.since
-    return run.pid, run.task, run.id, run.queue, run.state or "read", span(since), run.ack
+    return (
+        run.pid,
+        run.task or "–",
+        run.id or "–",
+        run.queue,
+        run.state or "read",
+        span(since),
+        run.ack,
+    )

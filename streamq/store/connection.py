@@ -41,7 +41,10 @@ PASSING = frozenset(
         "UNBLOCKED",
     ]
 )
-REFUSED = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+REFUSED = frozenset({"NOAUTH", "WRONGPASS"})
+
+#: What a script answers that did something its caller may not: Redis 7.0, and newer servers.
+DENIED_INSIDE = re.compile(r"ERR (The user executing the script can't|ACL failure in script)")
 
 #: redis-py takes these codes off the reply and makes classes of them.
 CODES = {
@@ -68,6 +71,10 @@ class Disconnected(BrokerUnavailable):
 
 class Passing(BrokerUnavailable):
     """The server answered that it cannot work just now; nothing was executed."""
+
+
+class Denied(BrokerUnavailable):
+    """The user may not do this, or may not do what a script went on to do."""
 
 
 class Refused(StreamqError):
@@ -273,6 +280,11 @@ def meaning(text: str) -> StreamqError:
         )
     if code in PASSING:
         return Passing(f"Redis cannot work just now: {text}")
+    if code == "NOPERM" or DENIED_INSIDE.match(text):
+        return Denied(
+            f"Redis does not permit this to the user of the URL: {text}",
+            advice=["streamq acl worker  (or producer, monitor) prints the rights that are needed"],
+        )
     if code in REFUSED:
         return refusal("", text)
     if text.startswith("ERR max number of clients"):

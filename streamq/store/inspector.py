@@ -13,7 +13,7 @@ import msgspec
 
 from streamq.message import own_id
 from streamq.store.client import Client
-from streamq.store.connection import Refused
+from streamq.store.connection import Denied, Refused
 from streamq.store.keys import GROUP, Keys
 from streamq.store.scripts import load
 from streamq.store.waiting import as_record
@@ -130,6 +130,8 @@ class Inspector:
     def __init__(self, client: Client, keys: Keys) -> None:
         self.client = client
         self.keys = keys
+        #: What the user was not permitted to look at.
+        self.hidden: set[str] = set()
 
     # Queues
 
@@ -267,19 +269,22 @@ class Inspector:
     def runs(self, queues: Sequence[str], consumers: Sequence[str], now: float) -> list[Run]:
         """What runners hold, the longest first; the records know what of it has started."""
         held = [*self.pending(queues, now), *self.marked(consumers)]
-        records = self.ask([("HMGET", self.keys.task(one.id), "state", "started") for one in held])
+        records = self.look(
+            "records", [("HMGET", self.keys.task(one.id), "state", "started") for one in held]
+        )
         found = [
             Run(
                 consumer=one.consumer,
                 pid=pid_of(one.consumer),
                 queue=one.queue,
                 task=one.fields.get("task", ""),
-                id=one.id,
+                id=one.id if one.fields else "",
                 ack=one.ack,
                 state=text(state or b""),
                 since=int(started) / 1000 if started else one.read,
             )
-            for one, (state, started) in zip(held, records, strict=True)
+            for one, record in zip(held, records, strict=True)
+            for state, started in [record or (None, None)]
         ]
         return sorted(found, key=lambda run: run.since or 0)
 
@@ -288,16 +293,18 @@ class Inspector:
         keys = [key for queue in queues for key in self.keys.streams(queue)]
         lists = self.ask([("XPENDING", key, GROUP, "-", "+", MOST_RUNNING) for key in keys])
         places = [(key, *one) for key, list in zip(keys, lists, strict=True) for one in list or ()]
-        entries = self.ask([("XRANGE", key, entry, entry) for key, entry, *_ in places])
+        entries = self.look("messages", [("XRANGE", key, id, id) for key, id, *_ in places])
         for (key, entry, consumer, idle, _), reply in zip(places, entries, strict=True):
-            if reply:  # else it was settled meanwhile
+            if reply or reply is None:  # else it was settled meanwhile
                 stream = key.removeprefix(f"{self.keys.root}:queue:")
-                fields, read = texts(reply[0][1]), now - int(idle) / 1000
+                fields, read = texts(reply[0][1] if reply else ()), now - int(idle) / 1000
                 yield Held(text(consumer), stream, text(entry), fields, "late", read)
 
     def marked(self, consumers: Sequence[str]) -> Iterator[Held]:
         """Messages that were acknowledged before their run, which has not ended."""
-        marks = self.ask([("HGETALL", self.keys.started(consumer)) for consumer in consumers])
+        marks = self.look(
+            "messages", [("HGETALL", self.keys.started(consumer)) for consumer in consumers]
+        )
         for consumer, reply in zip(consumers, marks, strict=True):
             for place, mark in as_record(reply).items():
                 # Arguments may be bytes of any kind; only text can be shown.
@@ -309,11 +316,17 @@ class Inspector:
 
     def ask(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Ask in one round trip.  What is refused, as for a stream that is not there, is None."""
+        return self.look("", commands)
+
+    def look(self, what: str, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Ask in one round trip for something that may be ``hidden`` from the user: then None."""
         replies = self.client.try_all(commands)
         for reply in replies:
-            if isinstance(reply, Exception) and not isinstance(reply, Refused):
+            if what and isinstance(reply, Denied):
+                self.hidden.add(what)
+            elif isinstance(reply, Exception) and not isinstance(reply, Refused):
                 raise reply
-        return [None if isinstance(reply, Refused) else reply for reply in replies]
+        return [None if isinstance(reply, Exception) else reply for reply in replies]
 
 
 def text(value: Any) -> str:

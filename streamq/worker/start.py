@@ -21,6 +21,7 @@ from streamq.runner.slots import workplace
 from streamq.store.bell import Bell
 from streamq.store.client import Client
 from streamq.store.recovery import Recovery
+from streamq.store.rights import permitted
 from streamq.worker.assignment import Assignment
 from streamq.worker.banner import banner
 from streamq.worker.children import Nursery
@@ -58,7 +59,7 @@ def start_worker(
         require("gevent", "gevent")
     set_up_logging(conf.log_level, conf.log_format)
     app.import_tasks()
-    sources = declare(app, chosen_queues(app, exclude))
+    sources = declare(app, permitted(app.store, chosen_queues(app, exclude)))
     given = conf.origin("worker_name") != "default"
     node = own_name(node_name(conf.worker_name), app.store.client, app.store.keys, given=given)
     folder = workplace()

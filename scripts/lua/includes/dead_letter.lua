@@ -42,8 +42,8 @@ local function afterlife_of(queue, fields)
     return nil
   end
   settings = cjson.decode(settings)
-  if type(settings.dead_letter_exchange) ~= 'string' then
-    return nil
+  if type(settings.dead_letter_exchange) ~= 'string' or field(fields, 'signature') then
+    return nil -- a signature says where a message belongs: elsewhere nobody would run it
   end
   local key = settings.dead_letter_routing_key
   if type(key) ~= 'string' then

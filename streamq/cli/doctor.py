@@ -1,0 +1,58 @@
+"""``streamq doctor``: whether this Redis is fit for a queue, and what to do if not."""
+
+import click
+
+from streamq.app import App
+from streamq.cli.base import FAILED, Command, Given, visible
+from streamq.cli.common import app_if_any, as_json, print_json
+from streamq.diagnosis import diagnose, worst
+from streamq.diagnosis.facts import Finding
+from streamq.store.checkup import Checkup
+from streamq.store.leftovers import Leftovers
+
+
+@click.command(cls=Command)
+@click.option(
+    "--assert-clean", is_flag=True, help="Fail unless nothing waits, runs or is left behind."
+)
+@as_json
+@click.pass_context
+def doctor(context: click.Context, assert_clean: bool, as_json: bool) -> None:
+    """Check the Redis of the app, and say what to do.
+
+    Ends with 1 if there is a problem; a warning is none.  With --assert-clean, which looks
+    at every key of the namespace, with 1 unless it is at rest: for tests and deploys.
+    """
+    given: Given = context.obj
+    app = app_if_any(given)
+    if assert_clean:
+        context.exit(show_unrest(app, as_json=as_json))
+    findings = diagnose(Checkup(app.store.client, app.store.keys).facts())
+    level = worst(findings)
+    if as_json:
+        print_json({"level": level, "checks": [finding._asdict() for finding in findings]})
+    else:
+        show(findings)
+    context.exit(FAILED if level == "problem" else 0)
+
+
+def show(findings: list[Finding]) -> None:
+    """One line a check, and below it what to do."""
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        click.echo(f"{finding.level:<8} {finding.check:<{width}}  {visible(finding.says)}")
+        if finding.advice:
+            click.echo(f"{'':<8} {'':<{width}}  → {visible(finding.advice)}")
+
+
+def show_unrest(app: App, *, as_json: bool) -> int:
+    """Say what is not at rest; the exit code."""
+    unrest = Leftovers(app.store.client, app.store.keys).unrest()
+    if as_json:
+        print_json({"clean": not unrest, "unrest": unrest})
+    elif unrest:
+        for line in unrest:
+            click.echo(visible(line))
+    else:
+        click.echo("at rest: nothing waits, nothing runs, every other key lasts or expires")
+    return FAILED if unrest else 0

@@ -1,0 +1,196 @@
+"""Gathers the facts that a diagnosis needs, in few round trips and without stopping anybody.
+
+What the user may not ask is left out.  Judging is done elsewhere (``streamq/diagnosis``).
+"""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from streamq.diagnosis.facts import Facts, KeyFacts, QueueFacts
+from streamq.diagnosis.server import is_loopback
+from streamq.store.client import Client
+from streamq.store.connection import Denied, Refused
+from streamq.store.inspector import Inspector, text, texts
+from streamq.store.keys import GROUP, Keys
+from streamq.store.leftovers import Leftovers
+from streamq.store.rights import missing_rights
+from streamq.store.roles import ROLES
+from streamq.units import mask_url
+
+#: Settings of the server that matter here.
+SETTINGS = (
+    "appendfsync", "save", "min-replicas-to-write", "busy-reply-threshold", "timeout",
+    "tcp-keepalive", "maxclients", "bind", "protected-mode", "port",
+)  # fmt: skip
+
+#: Keys that are looked at, and pending messages that are looked for.
+KEYS_LOOKED_AT = 10_000
+PENDING_LOOKED_AT = 500
+
+
+class Checkup:
+    """Asks one Redis about itself and about one namespace."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+        self.inspector = Inspector(client, keys)
+
+    def facts(self) -> Facts:
+        """Everything that is to be known.  Raises BrokerUnavailable if there is no answer."""
+        url = self.client.url
+        info, config, whoami, default, clients = self.try_all(
+            ("INFO",),
+            ("CONFIG", "GET", *SETTINGS),
+            ("ACL", "WHOAMI"),
+            ("ACL", "GETUSER", "default"),
+            ("CLIENT", "LIST"),
+        )
+        ahead, round_trip = self.clock()
+        about: dict[str, Any] = {
+            "url": mask_url(url),
+            "root": self.keys.root,
+            "remote": is_remote(url),
+            "info": dict(
+                line.split(":", 1) for line in text(info or b"").splitlines() if ":" in line
+            ),
+            "config": None if config is None else texts(config),
+            "ahead": ahead,
+            "round_trip": round_trip,
+            "user": None if whoami is None else text(whoami),
+            "nopass": nopass(default, url),
+            "missing": self.missing(),
+            "clients": None if clients is None else our_clients(text(clients)),
+        }
+        try:
+            about |= self.contents()
+        except (Denied, Refused) as refused:
+            about["unreadable"] = str(refused).partition("\n")[0]
+        return Facts(**about)
+
+    def clock(self) -> tuple[float, float]:
+        """Seconds that the server's clock is ahead of ours, and that asking took."""
+        try:
+            before = time.time()
+            seconds, micros = self.client.ask("TIME")
+            after = time.time()
+        except Denied:
+            return 0.0, 0.0
+        return int(seconds) + int(micros) / 1e6 - (before + after) / 2, after - before
+
+    def missing(self) -> Mapping[str, Sequence[str]] | None:
+        """What the user lacks for each role that runs scripts."""
+        return {
+            role: missing_rights(self.client, self.keys, ROLES[role].needs)
+            for role in ("producer", "worker")
+        }
+
+    # The namespace
+
+    def contents(self) -> dict[str, Any]:
+        """What lies in the namespace, as names of facts."""
+        queues = self.queues()
+        seen, leases, clock = self.client.ask_all(
+            [
+                ("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES"),
+                ("ZRANGE", self.keys.leases, 0, -1, "WITHSCORES"),
+                ("TIME",),
+            ]
+        )
+        (scheduled,) = self.try_all(("ZCARD", self.keys.scheduled))
+        now = int(clock[0]) * 1000
+        over = {name: (now - float(until)) / 1000 for name, until in texts(leases).items()}
+        living = [node for node, until in texts(seen).items() if float(until) > now]
+        described = self.client.ask_all([("HGETALL", self.keys.worker(node)) for node in living])
+        return {
+            "queues": queues,
+            "scheduled": scheduled,
+            "leases": over,
+            "workers": {
+                node: texts(about).get("queues", "").split()
+                for node, about in zip(living, described, strict=True)
+            },
+            "ghosts": self.ghosts(queues),
+            "keys": self.sample(queues, list(over)),
+        }
+
+    def queues(self) -> list[QueueFacts]:
+        return [
+            QueueFacts(
+                name=state.name,
+                length=state.ready + state.running,
+                pending=state.running,
+                dead=state.dead,
+                consumers={each.name: each.running for each in self.inspector.readers(state.name)},
+            )
+            for state in self.inspector.queues()
+        ]
+
+    def sample(self, queues: Sequence[QueueFacts], leases: Sequence[str]) -> KeyFacts | None:
+        """What lies about among some of the keys."""
+        marks = self.try_all(*(("HLEN", self.keys.started(consumer)) for consumer in leases))
+        # A message that was acknowledged early is in no queue, and its task still runs.
+        quiet = not any(marks)
+        empty = [queue.name for queue in queues if quiet and not queue.length]
+        declared = [queue.name for queue in queues]
+        return Leftovers(self.client, self.keys).sample(KEYS_LOOKED_AT, declared, leases, empty)
+
+    def ghosts(self, queues: Sequence[QueueFacts]) -> dict[str, int] | None:
+        """How many pending entries of each stream have no message; None if nobody may look."""
+        streams = [
+            key for queue in queues if queue.pending for key in self.keys.streams(queue.name)
+        ]
+        listed = self.try_all(
+            *(("XPENDING", key, GROUP, "-", "+", PENDING_LOOKED_AT) for key in streams)
+        )
+        places = [
+            (key, entry[0])
+            for key, entries in zip(streams, listed, strict=True)
+            for entry in entries or ()
+        ][:PENDING_LOOKED_AT]
+        try:
+            found = self.client.ask_all([("XRANGE", key, entry, entry) for key, entry in places])
+            gone = [place for place, there in zip(places, found, strict=True) if not there]
+            # What was settled meanwhile is neither there nor pending any more.
+            still = self.client.ask_all(
+                [("XPENDING", key, GROUP, entry, entry, 1) for key, entry in gone]
+            )
+        except Denied:
+            return None
+        prefix = len(f"{self.keys.root}:queue:")
+        return dict(
+            Counter(key[prefix:] for (key, _), held in zip(gone, still, strict=True) if held)
+        )
+
+    def try_all(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Ask in one round trip; what is refused or not permitted is None."""
+        replies = self.client.try_all(list(commands))
+        for reply in replies:
+            if isinstance(reply, Exception) and not isinstance(reply, Denied | Refused):
+                raise reply
+        return [None if isinstance(reply, Exception) else reply for reply in replies]
+
+
+def is_remote(url: str) -> bool:
+    """Whether the server is reached over a network."""
+    parts = urlsplit(url)
+    return parts.scheme != "unix" and not is_loopback(parts.hostname or "localhost")
+
+
+def nopass(default: Any, url: str) -> bool:
+    """Whether the user default needs no password; known for sure if we are that user."""
+    if default is not None:
+        flags = [text(flag) for flag in default[1]]
+        return "nopass" in flags and "on" in flags
+    parts = urlsplit(url)
+    return not (parts.password or parts.username or parse_qs(parts.query).get("password"))
+
+
+def our_clients(listing: str) -> dict[str, int]:
+    """The clients of streamq by what they are for, such as ``streamq:runner``."""
+    found = re.findall(r"\bname=(streamq(?::\w+)?)", listing)
+    return dict(Counter(found))

@@ -1,0 +1,91 @@
+"""What the user of the URL may not do, although it is needed.
+
+A script that is refused in its middle stays half done, so it is asked for before.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+
+from streamq.errors import ConfigError
+from streamq.routing import Queue
+from streamq.store.client import Client
+from streamq.store.connection import Denied
+from streamq.store.footprint import Access
+from streamq.store.keys import GROUP, Keys
+from streamq.store.roles import ROLES, ROOT
+from streamq.store.scripts import load
+from streamq.store.store import Store
+
+CHECK_RIGHTS = load("check_rights")
+
+#: Missing rights that are named; the rest are counted.
+MOST_NAMED = 5
+
+#: The words of commands whose key does not follow the command.
+WORDS = {
+    "XREADGROUP": f"XREADGROUP GROUP {GROUP} name STREAMS KEY >",
+    "XREAD": "XREAD STREAMS KEY 0",
+    "EVALSHA": "EVALSHA sha 1 KEY",
+}
+#: Commands that name a channel instead of a key.
+CHANNELS = frozenset({"PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE"})
+
+
+def permitted(store: Store, queues: Sequence[Queue]) -> Sequence[Queue]:
+    """The same queues, if the user of the URL may do what a worker of them does.
+
+    Raises ConfigError.
+    """
+    names = [queue.name for queue in queues]
+    missing = missing_rights(store.client, store.keys, ROLES["worker"].needs, names)
+    if missing:
+        more = len(missing) - MOST_NAMED
+        named = ", ".join(missing[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
+        raise ConfigError(
+            "the Redis user of this worker lacks rights; nothing was started",
+            known={"missing": named},
+            advice=["streamq acl worker  prints the rights a worker needs, for redis-cli"],
+        )
+    return queues
+
+
+def missing_rights(
+    client: Client, keys: Keys, needs: Iterable[Access], queues: Sequence[str] = ()
+) -> list[str]:
+    """For each right that the user lacks, a command that is not permitted, as one would type it.
+
+    ``queues`` are the queues that count; without any, one that has no special name.
+    """
+    tries = [(need, words) for need in needs for words in probes(need, keys, queues)]
+    argv = [part for _, words in tries for part in (len(words), *words)]
+    try:
+        denied = client.call(CHECK_RIGHTS, keys.root, *argv)
+    except Denied as refused:
+        return [str(refused).partition("\n")[0].rpartition("NOPERM ")[2]]
+    missing: dict[Access, str] = {}
+    for place in denied:
+        need, words = tries[place]
+        missing.setdefault(need, " ".join(words))
+    return sorted(missing.values())
+
+
+def probes(need: Access, keys: Keys, queues: Sequence[str]) -> Iterator[list[str]]:
+    """Commands that need this right, one for each combination of keys."""
+    if need.command in CHANNELS:
+        yield [need.command, f"{keys.root}:any"]
+        return
+    verb = need.command.split("|")
+    for named in product(*(examples(kind, keys, queues) for kind in sorted(need.kinds))):
+        if need.command in WORDS:
+            yield WORDS[need.command].replace("KEY", named[0]).split(" ")
+        else:
+            yield [*verb, *named]
+
+
+def examples(kind: str, keys: Keys, queues: Sequence[str]) -> list[str]:
+    """Keys of a kind: the queues' own, or any."""
+    if kind == ROOT:
+        return [keys.root]
+    if kind == "queue:*" and queues:
+        return [stream for name in queues for stream in keys.streams(name)]
+    return [f"{keys.root}:{kind.replace('*', 'any')}"]

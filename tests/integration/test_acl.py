@@ -1,0 +1,431 @@
+"""The rights of each role: enough for what it does, and for nothing else."""
+
+import asyncio
+import secrets
+import threading
+
+import pytest
+import redis as redis_py
+
+from streamq import Binding, Exchange, Queue, QueueFull, Reject, TaskError, Unroutable
+from streamq.errors import BrokerUnavailable, ConfigError
+from streamq.store.client import Client
+from streamq.store.connection import Denied
+from streamq.store.footprint import Access
+from streamq.store.inspector import Inspector
+from streamq.store.keys import Keys
+from streamq.store.rights import missing_rights, permitted
+from streamq.store.roles import NEWER, ROLES, newer_commands, rule
+
+#: What a server that does not know a command notes when a client tries it.
+UNKNOWN_ON_7_0 = {name.lower() for name in NEWER}
+
+
+def words_of(line):
+    """A line for redis-cli as the words that it sends."""
+    return line.split(" ")
+
+
+@pytest.fixture
+def keys():
+    """Keys of a namespace whose name would be a pattern if nobody took care."""
+    return Keys(f"t[{secrets.token_hex(4)}*")
+
+
+@pytest.fixture
+def make_user(redis, server_url, keys):
+    """``make_user(role)`` makes a user with a role's rights, or others; answers its URL."""
+    made = []
+
+    def make(role, needs=None):
+        name, chosen = f"{role}-{len(made)}", ROLES[role]
+        line = rule(
+            chosen.needs if needs is None else needs,
+            keys,
+            user=name,
+            password="secret",
+            channels=chosen.channels,
+            newer=newer_commands(Client(server_url, name="test")),
+        )
+        redis.execute_command(*words_of(line))
+        made.append(name)
+        return f"{server_url}?username={name}&password=secret"
+
+    redis.acl_log_reset()
+    yield make
+    for name in made:
+        redis.acl_deluser(name)
+
+
+@pytest.fixture
+def refusals(redis):
+    """``refusals()`` lists what a user was refused, as the server noted it."""
+
+    def listed():
+        noted = {(entry["username"], entry["object"]) for entry in redis.acl_log()}
+        return {each for each in noted if each[1] not in UNKNOWN_ON_7_0}
+
+    return listed
+
+
+# Enough: what each role does, done as that user.  A new feature gets a function here.
+
+
+def runs_late_and_early(send):
+    assert send("add", 1, 2).get(timeout=10) == 3
+    assert send("add", 1, 2, acks_late=False).get(timeout=10) == 3
+
+
+def sends_many(send, app):
+    results = app.enqueue_many(app.signature("tasks.add", (n, n)) for n in range(300))
+
+    assert sum(result.get(timeout=10) for result in results) == 89700
+
+
+def fails(send):
+    with pytest.raises((ValueError, TaskError), match="not today"):
+        send("fail").get(timeout=10)
+
+
+def buries(send, app, redis, eventually):
+    send("reject")
+    dead = app.store.keys.dead("default")
+
+    assert eventually(lambda: redis.zcard(dead)) == 1
+
+
+def tells_its_progress(send, seen, eventually):
+    result = send("tell")
+
+    assert eventually(lambda: result.state == "HALF")
+    seen.set()
+    assert result.get(timeout=10) is None
+
+
+def stores_nothing(send, streams, worker_app, eventually):
+    send("add", 1, 2, ignore_result=True)
+
+    eventually(lambda: not streams(worker_app))
+
+
+def goes_through_exchanges(send, app):
+    copies = send("add", 2, 3, exchange="events", routing_key="user.created").get(timeout=10)
+
+    assert copies == {"audit": 5, "mail": 5}
+
+
+def keeps_to_priorities_and_limits(send):
+    assert send("add", 1, 1, queue="ranked", priority=7).get(timeout=10) == 2
+
+
+def is_accepted_once(send):
+    first, again = (send("add", 1, 2, task_id="chosen") for _ in range(2))
+
+    assert first.get(timeout=10) == again.get(timeout=10) == 3
+
+
+def sends_from_a_task(send):
+    assert send("relay").get(timeout=10) == 7
+
+
+def is_forgotten(send, app):
+    result = send("add", 1, 2)
+    assert result.get(timeout=10) == 3
+
+    result.forget()
+
+    assert app.result(result.id).state == "UNKNOWN"
+
+
+def declares_a_new_queue(send, app, redis):
+    send("add", 1, 2, queue="new")
+
+    assert redis.hexists(app.store.keys.queues, "new")
+
+
+def is_told_that_nothing_leads_there(send):
+    with pytest.raises(Unroutable):
+        send("add", 1, 2, exchange="events", routing_key="nowhere")
+
+
+def sends_from_asyncio(app):
+    async def ask():
+        result = await app.aenqueue(app.signature("tasks.add", (20, 22)))
+        try:
+            return await result.aget(timeout=10)
+        finally:
+            await app.aclose()
+
+    assert asyncio.run(ask()) == 42
+
+
+CORE = [
+    runs_late_and_early,
+    sends_many,
+    fails,
+    buries,
+    tells_its_progress,
+    stores_nothing,
+    goes_through_exchanges,
+    keeps_to_priorities_and_limits,
+    is_accepted_once,
+    sends_from_a_task,
+    is_forgotten,
+    declares_a_new_queue,
+    is_told_that_nothing_leads_there,
+    sends_from_asyncio,
+]
+
+
+def site_of(make_app, worker_url, keys, seen):
+    """A worker's app with queues, exchanges and tasks."""
+    app = make_app(url=worker_url, namespace=keys.namespace)
+    events = Exchange("events", type="topic")
+    app.queues = [
+        Queue("default"),
+        Queue("mail", bindings=[Binding(events, "user.*")]),
+        Queue("audit", bindings=[Binding(events, "#.created")]),
+        Queue("ranked", max_priority=9, max_length=100),
+    ]
+
+    @app.task(name="tasks.add")
+    def add(x, y):
+        return x + y
+
+    @app.task(name="tasks.fail")
+    def fail():
+        raise ValueError("not today")
+
+    @app.task(name="tasks.reject", bind=True)
+    def reject(self):
+        raise Reject("unwanted")
+
+    @app.task(name="tasks.tell", bind=True)
+    def tell(self):
+        self.update_state(state="HALF", meta={"done": 1})
+        assert seen.wait(10)
+
+    @app.task(name="tasks.relay")
+    def relay():
+        return app.enqueue(app.signature("tasks.add", (3, 4), ignore_result=True)) and 7
+
+    return app
+
+
+@pytest.fixture
+def seen():
+    """Set when the sender has seen what the task told."""
+    return threading.Event()
+
+
+@pytest.fixture
+def worker_app(make_app, make_user, keys, seen):
+    return site_of(make_app, make_user("worker"), keys, seen)
+
+
+@pytest.fixture
+def producer_app(make_app, make_user, keys):
+    return make_app(url=make_user("producer"), namespace=keys.namespace)
+
+
+@pytest.mark.parametrize("deed", CORE, ids=lambda deed: deed.__name__)
+def test_a_producer_and_a_worker_may_do_what_they_are_for(
+    deed, request, worker_app, producer_app, working, refusals
+):
+    def send(task, *args, **options):
+        return producer_app.enqueue(producer_app.signature(f"tasks.{task}", args, **options))
+
+    given = {"send": send, "app": producer_app}
+    wanted = deed.__code__.co_varnames[: deed.__code__.co_argcount]
+    with working(worker_app):
+        deed(*(given.get(name) or request.getfixturevalue(name) for name in wanted))
+
+    assert refusals() == set()
+
+
+def test_a_producer_without_a_right_is_refused_and_told_so(make_app, make_user, keys, refusals):
+    needs = {need for need in ROLES["producer"].needs if need.command != "XADD"}
+    app = make_app(url=make_user("producer", needs), namespace=keys.namespace)
+
+    with pytest.raises(BrokerUnavailable, match="does not permit"):
+        app.enqueue(app.signature("tasks.add", (1, 2), queue="mail"))
+
+    assert refusals() == {("producer-0", "xadd")}
+
+
+# And nothing else
+
+PRODUCER_MAY_NOT = [
+    "XRANGE {root}:queue:mail - +",
+    "XREVRANGE {root}:queue:mail + -",
+    "XREAD STREAMS {root}:queue:mail 0",
+    "XREADGROUP GROUP workers me STREAMS {root}:queue:mail >",
+    "XDEL {root}:queue:mail 1-1",
+    "XTRIM {root}:queue:mail MAXLEN 0",
+    "DEL {root}:queue:mail",
+    "SET {root}:queue:mail x",
+    "HGETALL {root}:dead:mail:x",
+    "HDEL {root}:queues mail",
+    "DEL {root}:bindings:events",
+    "ZADD {root}:leases 1 me",
+    "SET {root}:task:x y",
+    "GET {root}",
+]
+WORKER_MAY_NOT = [
+    "XTRIM {root}:queue:mail MAXLEN 0",
+    "XGROUP DESTROY {root}:queue:mail workers",
+    "XCLAIM {root}:queue:mail workers me 0 1-1",
+    "DEL {root}:queue:mail",
+    "HDEL {root}:queues mail",
+    "PUBLISH elsewhere x",
+]
+MONITOR_MAY_NOT = [
+    "XRANGE {root}:queue:mail - +",
+    "XREAD STREAMS {root}:queue:mail 0",
+    "XINFO STREAM {root}:queue:mail",
+    "XADD {root}:queue:mail * task x",
+    "HGETALL {root}:task:x",
+    "HMGET {root}:task:x result",
+    "HGETALL {root}:started:x",
+    "HGETALL {root}:dead:mail:x",
+    "HSET {root}:worker:x pid 1",
+    "EVALSHA {settle} 1 {root} me 1 0 0",
+    "SCRIPT LOAD x",
+    "CONFIG GET requirepass",
+    "ACL GETUSER default",
+    "PUBLISH {root}:bell x",
+    "SUBSCRIBE {root}:bell",
+]
+NOBODY_MAY = [
+    "FLUSHALL",
+    "FLUSHDB",
+    "KEYS *",
+    "SCAN 0",
+    "CONFIG SET maxmemory 1",
+    "EVAL return 1 0",
+    "SCRIPT FLUSH",
+    "FUNCTION DELETE x",
+    "ACL SETUSER me on",
+    "CLIENT KILL ID 1",
+    "SHUTDOWN NOSAVE",
+    "MONITOR",
+    "REPLICAOF NO ONE",
+    "GET other",
+    "HGETALL {{streamq}}:task:x",
+    "XLEN {{streamq}}:queue:mail",
+    "XADD {{streamq}}:queue:mail * task x",
+]
+
+
+@pytest.mark.parametrize(
+    ("role", "commands"),
+    [
+        ("producer", PRODUCER_MAY_NOT + NOBODY_MAY),
+        ("worker", WORKER_MAY_NOT + NOBODY_MAY),
+        ("monitor", MONITOR_MAY_NOT + NOBODY_MAY),
+    ],
+)
+def test_a_role_may_do_nothing_else(role, commands, make_user, keys, app):
+    client = redis_py.Redis.from_url(make_user(role), protocol=2)
+    sha = "f" * 40
+
+    for command in commands:
+        words = command.format(root=keys.root, settle=sha).split(" ")
+        with pytest.raises(redis_py.exceptions.NoPermissionError):
+            client.execute_command(*words)
+    client.close()
+
+
+def test_the_probes_are_permitted_to_who_may_do_all(redis, keys):
+    for command in ("XRANGE {root}:queue:mail - +", "HGETALL {root}:task:x", "SCAN 0"):
+        redis.execute_command(*command.format(root=keys.root).split(" "))
+
+
+# Known before it matters
+
+
+def test_who_has_every_right_lacks_none(make_user, keys, server_url, refusals):
+    for role in ("producer", "worker"):
+        for url in (server_url, make_user(role)):
+            assert missing_rights(Client(url, name="test"), keys, ROLES[role].needs) == []
+    assert refusals() == set()
+
+
+@pytest.mark.parametrize("role", ["producer", "worker"])
+def test_each_right_that_is_missing_is_named(role, make_user, keys):
+    needs = ROLES[role].needs
+    for lacking in needs:
+        if lacking.command in NEWER or lacking.command in ("EVALSHA", "SCRIPT|LOAD"):
+            continue
+        client = Client(make_user(role, needs - {lacking}), name="test")
+
+        missing = missing_rights(client, keys, needs)
+
+        client.close()
+        assert missing, lacking
+        if lacking.command == "CLIENT|SETNAME":  # no connection is made without it
+            assert "'client|setname'" in missing[0]
+        else:
+            assert all(name.startswith(lacking.command.replace("|", " ")) for name in missing)
+
+
+def test_who_may_not_even_ask_is_told_what_redis_said(make_user, keys):
+    client = Client(make_user("monitor"), name="test")
+
+    (said,) = missing_rights(client, keys, ROLES["worker"].needs)
+
+    assert "'evalsha'" in said
+    client.close()
+
+
+def test_rights_for_some_queues_are_enough_for_a_worker_of_these(make_app, make_user, redis, keys):
+    others = {need for need in ROLES["worker"].needs if "queue:*" not in need.kinds}
+    own = {
+        Access(need.command, frozenset({"queue:mail*"}))
+        for need in ROLES["worker"].needs
+        if "queue:*" in need.kinds
+    }
+    app = make_app(url=make_user("worker", others | own), namespace=keys.namespace)
+
+    assert permitted(app.store, [Queue("mail")]) == [Queue("mail")]
+    with pytest.raises(ConfigError, match=r"XADD .*:queue:audit"):
+        permitted(app.store, [Queue("mail"), Queue("audit")])
+
+
+# The monitor
+
+
+def test_a_monitor_sees_what_is_there_and_that_something_is_hidden(
+    make_app, make_user, keys, redis, producer_app
+):
+    producer_app.queues = [Queue("mail")]
+    producer_app.declare()
+    result = producer_app.enqueue(producer_app.signature("tasks.add", (1, 2), queue="mail"))
+    redis.xreadgroup("workers", "w:1:a", {keys.queue("mail"): ">"})
+    redis.zadd(keys.leases, {"w:1:a": 9e15})
+    client = Client(make_user("monitor"), name="test")
+    monitor = Inspector(client, keys)
+
+    (queue,) = monitor.queues()
+    assert (queue.name, queue.running) == ("mail", 1)
+    assert [reader.name for reader in monitor.readers("mail")] == ["w:1:a"]
+    assert monitor.hidden == set()
+    ((run,),) = (worker.running for worker in monitor.workers())
+    assert (run.consumer, run.queue, run.id, run.task) == ("w:1:a", "mail", "", "")
+    assert monitor.hidden == {"messages", "records"}
+    with pytest.raises(Denied, match="does not permit"):
+        monitor.peek("mail", 1)
+
+    everything = Inspector(Client(producer_app.url.partition("?")[0], name="test"), keys)
+    assert [run.id for worker in everything.workers() for run in worker.running] == [result.id]
+    client.close()
+
+
+def test_a_full_queue_is_seen_by_a_producer(producer_app, keys):
+    producer_app.queues = [Queue("mail", max_length=1)]
+    producer_app.declare()
+    call = producer_app.signature("tasks.add", (1, 2), queue="mail")
+    producer_app.enqueue(call)
+
+    with pytest.raises(QueueFull):
+        producer_app.enqueue(call)
