@@ -28,8 +28,8 @@ HOMES = {
     "streamq.errors": (
         "BrokerFull BrokerUnavailable ConfigError ContentDisallowed DecodeError EncodeError "
         "Ignore MaxRetriesExceeded PartlyPublished PublishUnknown QueueFull Reject "
-        "ResultTimeout Revoked SoftTimeLimitExceeded StreamqError TaskError TaskNotFound "
-        "TimeLimitExceeded Unroutable WorkerLost"
+        "ResultTimeout Revoked SignatureInvalid SoftTimeLimitExceeded StreamqError TaskError "
+        "TaskNotFound TimeLimitExceeded Unroutable WorkerLost"
     ),
     "streamq.result": "Result as_completed",
     "streamq.routing": "Binding Exchange Queue",
@@ -65,6 +65,7 @@ __all__ = [
     "Revoked",
     "Running",
     "Signature",
+    "SignatureInvalid",
     "SoftTimeLimitExceeded",
     "State",
     "StreamqError",
@@ -113,6 +114,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
         Reject,
         ResultTimeout,
         Revoked,
+        SignatureInvalid,
         SoftTimeLimitExceeded,
         StreamqError,
         TaskError,

@@ -18,6 +18,7 @@ from streamq.plans import Plans
 from streamq.registry import Registry, import_modules, import_related, task_name
 from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
+from streamq.signing import Seal
 from streamq.store.publisher import Lane, Refusal
 from streamq.store.results import Results
 from streamq.store.store import Store
@@ -205,7 +206,10 @@ class App:
         if envelope.short and given is None:
             answer = self.push(envelope, (id, args, kwargs))
         if answer is None:
-            publication = envelope.publication(id, args, kwargs, given=given is not None)
+            moment = self.moment(envelope)
+            publication = envelope.publication(
+                id, args, kwargs, given=given is not None, expires=moment
+            )
             answer = self.publish([publication], [signature])[0]
         return self.result_of(id, envelope, signature, answer)
 
@@ -218,7 +222,9 @@ class App:
         if self.conf.task_always_eager:
             return self.run_here(signature)
         envelope = self.envelope(signature)
-        id, publication = self.publication(signature, envelope)
+        lasts = envelope.lasts
+        moment = None if lasts is None else str(await self.store.asyncio.moment(lasts))
+        id, publication = self.publication(signature, envelope, moment)
         try:
             try:
                 answers = await self.store.asyncio.publish([publication])
@@ -230,12 +236,19 @@ class App:
             raise refused.error() from None
         return self.result_of(id, envelope, signature, answers[0])
 
-    def publication(self, signature: Signature, envelope: Envelope) -> tuple[str, Publication]:
+    def moment(self, envelope: Envelope) -> str | None:
+        """The moment of the server's clock when a signed message expires, if it does."""
+        lasts = envelope.lasts
+        return None if lasts is None else str(self.store.client.moment(lasts))
+
+    def publication(
+        self, signature: Signature, envelope: Envelope, moment: str | None = None
+    ) -> tuple[str, Publication]:
         """A call's id, and the script's arguments for it."""
         args, kwargs = self.encoded(signature, envelope)
         given = signature.options.get("task_id")
         id = given or new_id()
-        return id, envelope.publication(id, args, kwargs, given=given is not None)
+        return id, envelope.publication(id, args, kwargs, given=given is not None, expires=moment)
 
     def encoded(self, signature: Signature, envelope: Envelope) -> tuple[bytes, bytes]:
         """Check the arguments of a call against its task, and encode them."""
@@ -327,6 +340,12 @@ class App:
     def result(self, id: str) -> Result[Any]:
         """The Result of a task that was sent elsewhere."""
         return Result(str(id), self.store.results, self.payloads)
+
+    @property
+    def seal(self) -> Seal | None:
+        """What signs messages and checks them; None where they are not signed."""
+        self.plans.refresh()
+        return self.plans.seal
 
     @cached_property
     def payloads(self) -> Payloads:

@@ -1,6 +1,6 @@
 """Many calls in few round trips: while the server takes one chunk, the next is prepared."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Protocol
@@ -24,6 +24,9 @@ class Office(Protocol):
 
     def encoded(self, signature: Signature, envelope: Envelope) -> tuple[bytes, bytes]:
         """The call's arguments, checked and encoded."""
+
+    def moment(self, envelope: Envelope) -> str | None:
+        """When a signed message expires, if it does."""
 
     def publish(
         self, publications: list[Publication], signatures: Sequence[Signature], lane: Lane
@@ -64,12 +67,17 @@ class Chunk:
         same = self.envelopes.count(first) == len(self.envelopes)
         return first.short and same and not self.given
 
-    def publications(self) -> list[Publication]:
-        """The messages for the long way."""
+    def publications(self, moment: Callable[[Envelope], str | None]) -> list[Publication]:
+        """The messages for the long way; ``moment`` says when signed ones expire."""
         parts = iter(self.messages)
+        moments = {envelope: moment(envelope) for envelope in dict.fromkeys(self.envelopes)}
         return [
             envelope.publication(
-                id, args, kwargs, given=signature.options.get("task_id") is not None
+                id,
+                args,
+                kwargs,
+                given=signature.options.get("task_id") is not None,
+                expires=moments[envelope],
             )
             for envelope, signature, id, args, kwargs in zip(
                 self.envelopes, self.signatures, parts, parts, parts, strict=True
@@ -136,7 +144,7 @@ class Bulk:
         """What is sent for a chunk: the short way, where that is one and was not declined twice."""
         if chunk.uniform and self.declined < 2:
             return plain(chunk.envelopes[0], chunk.messages)
-        return full(chunk.publications())
+        return full(chunk.publications(self.office.moment))
 
     def land(self, lane: Lane) -> tuple[Chunk, list[str]]:
         """Wait for the answer to the chunk that is on its way."""
@@ -155,7 +163,8 @@ class Bulk:
             answers = [answer.decode()] * len(chunk.envelopes)
         else:
             self.declined += answer is not None
-            answers = self.office.publish(chunk.publications(), chunk.signatures, lane)
+            publications = chunk.publications(self.office.moment)
+            answers = self.office.publish(publications, chunk.signatures, lane)
         self.flying = None
         return chunk, answers
 

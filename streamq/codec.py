@@ -12,11 +12,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from streamq.culprit import PASSING, unreadable, unwritable
 from streamq.errors import ConfigError, ContentDisallowed, SoftTimeLimitExceeded
-from streamq.strict_json import cut, plain, read_json, write_json
+from streamq.strict_json import COLON, SMALL, check_json, cut, read_json, write_json
+from streamq.strict_msgpack import read_msgpack, write_msgpack
 
 
 def encode(value: Any, serializer: str = "json") -> bytes:
@@ -65,7 +64,10 @@ def encode_json(value: Any) -> bytes:
 def decode_json(data: bytes) -> Any:
     """``decode(data, "json")`` without the search for the serializer."""
     try:
-        return read_json(data)
+        value = read_json(data)
+        if COLON in data or len(data) > SMALL:  # else there is nothing to get wrong
+            check_json(data, value)
+        return value
     except SoftTimeLimitExceeded:
         raise
     except Exception as error:
@@ -203,8 +205,8 @@ for _each in (
     Serializer(
         "msgpack",
         "application/x-msgpack",
-        msgspec.msgpack.Encoder(enc_hook=plain).encode,
-        msgspec.msgpack.Decoder().decode,
+        write_msgpack,
+        read_msgpack,
     ),
 ):
     add(_each)

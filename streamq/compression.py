@@ -16,6 +16,8 @@ from streamq.errors import ConfigError, DecodeError, SoftTimeLimitExceeded
 
 #: Bytes that any message may grow to: as many as one may have that is not compressed.
 ALWAYS = 1 << 20
+#: The window that any compressor of Zstandard uses below its "ultra" levels: 2^23 bytes.
+USUAL_WINDOW = 23
 
 
 def compress(data: bytes, name: str) -> bytes:
@@ -33,12 +35,12 @@ def decompress(data: bytes, name: str, limit: int, ratio: float) -> bytes:
     """
     if name not in METHODS:
         raise DecodeError(unknown(name), known=THERE_IS, advice=suggest(name))
-    stream = METHODS[name].stream()
     most = largest(len(data), limit, ratio)
     try:
+        stream = METHODS[name].stream(most)
         # One more than may be: enough to tell that there is more, and to see the end.
         content: bytes = stream.decompress(data, most + 1)
-    except SoftTimeLimitExceeded:
+    except (ConfigError, SoftTimeLimitExceeded):
         raise
     except Exception as error:
         raise broken(data, name, str(error)) from error
@@ -77,7 +79,8 @@ class Method:
     """One way to compress."""
 
     compress: Callable[[bytes], bytes]
-    stream: Callable[[], Stream]
+    #: Makes a decompressor for so many bytes at most.
+    stream: Callable[[int], Stream]
 
 
 def load_zstd() -> Any:
@@ -92,12 +95,19 @@ def load_zstd() -> Any:
         ) from error
 
 
+def bounded_zstd(most: int) -> Any:
+    """A decompressor that takes no more memory than so many bytes of content need.
+
+    Its window is as large as the first bytes say, up to 128 MiB, however little follows.
+    """
+    zstd = load_zstd()
+    window = max(USUAL_WINDOW, most.bit_length())
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window})
+
+
 METHODS = {
-    "zlib": Method(zlib.compress, zlib.decompressobj),
-    "zstd": Method(
-        lambda data: load_zstd().compress(data),
-        lambda: load_zstd().ZstdDecompressor(),
-    ),
+    "zlib": Method(zlib.compress, lambda most: zlib.decompressobj()),
+    "zstd": Method(lambda data: load_zstd().compress(data), bounded_zstd),
 }
 THERE_IS = {"there is": ", ".join(METHODS)}
 

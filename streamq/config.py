@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 from streamq.cpus import usable_cpus
 from streamq.errors import ConfigError
 from streamq.settings import ALIASES, SETTINGS, USABLE_CPUS, Setting, find
+from streamq.signing import KeyRing
 from streamq.units import mask_url
 
 LAYERS = ("flag", "environment", "code", "file")
@@ -76,6 +77,9 @@ class Config:
     result_limit: int
     decompressed_limit: int
     decompressed_ratio: int
+    signing: str
+    signing_keys: KeyRing | None
+    signing_key: str | None
     publish_timeout: float
     dedup_window: float
     task_always_eager: bool
@@ -221,7 +225,13 @@ class Config:
 
     def _to_show(self, name: str) -> object:
         value = vars(self)[name]
-        return mask_url(value) if name == "url" and value else value
+        if name == "url" and value:
+            return mask_url(value)
+        if name == "signing_keys" and value:
+            return repr(value)
+        if name == "signing_key" and value not in (self.signing_keys or ()):
+            return value and "***"  # no key has this id: it may be a secret in the wrong place
+        return value
 
     def _missing(self, name: str) -> Any:
         """Answer for an attribute that is not there: one of Celery's names, or none at all."""

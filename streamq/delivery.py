@@ -44,6 +44,12 @@ class Delivery:
         return self.stream.partition(":")[0]
 
     @property
+    def expires(self) -> int | None:
+        """The server's moment, in milliseconds, from which on it is not to start."""
+        moments = (self.number(b"expires"), self.number(b"stale"))
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    @property
     def size(self) -> int:
         """Bytes of the values that it carries."""
         return sum(map(len, self.fields.values()))

@@ -14,6 +14,7 @@ from streamq.config import Config
 from streamq.delivery import BURY, EXPIRE, LATER, REVOKED, Delivery, Outcome, flat, millis
 from streamq.errors import (
     UNCHANGED,
+    ConfigError,
     DecodeError,
     Ignore,
     MaxRetriesExceeded,
@@ -30,6 +31,7 @@ from streamq.options import checked
 from streamq.payload import Payloads, as_text
 from streamq.registry import Registry
 from streamq.retries import RetryPolicy
+from streamq.signing import Seal
 
 #: Seconds before a message of an unknown task is offered again: the first pause, and the
 #: longest.  In between each is twice the one before.
@@ -56,12 +58,14 @@ class Endings:
         payloads: Payloads,
         conf: Config,
         *,
+        seal: Seal | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.tasks = tasks
         self.payloads = payloads
         self.results = replace(payloads, limit=conf.result_limit)
         self.conf = conf
+        self.seal = seal
         self.chance = chance
         self.serializer = conf.result_serializer
         self.compression = conf.result_compression
@@ -177,12 +181,12 @@ class Endings:
             return self.failed(delivery, asked.final or self.exhausted(delivery, asked), seconds)
         try:
             due = self.due(asked, policy)
-            changes = self.changes(delivery, asked)
+            queue = str(asked.changes.pop("queue", "")).encode()
+            changes = self.signed(delivery, queue, self.changes(delivery, asked))
         except StreamqError as error:  # arguments that cannot be sent, a pause that is none
             return self.failed(delivery, error, seconds)
         reason = describe(asked.exc, skip=1) if asked.exc is not None else describe(asked)
         number = b"%d" % (retries + 1)
-        queue = str(asked.changes.get("queue", "")).encode()
         return Outcome(
             delivery,
             b"RETRY" if delivery.keep else b"",
@@ -229,6 +233,21 @@ class Endings:
             moment = at_moment(expires, zone) if fixed else from_now(expires)
             found += [b"expires", moment.encode()]
         return tuple(found)
+
+    def signed(
+        self, delivery: Delivery, queue: bytes, changes: tuple[bytes, ...]
+    ) -> tuple[bytes, ...]:
+        """The changes of a message that was signed, with a signature that fits them."""
+        if self.seal is None or b"signature" not in delivery.fields or not (changes or queue):
+            return changes
+        fields = delivery.fields | dict(zip(changes[::2], changes[1::2], strict=True))
+        if fields.get(b"expires", b"").startswith(b"+"):
+            raise ConfigError(
+                "retry cannot change expires of a signed message to a time from now",
+                advice=["give the moment: expires=datetime.now(UTC) + timedelta(…)"],
+            )
+        signature = self.seal.signature(delivery.id, queue or delivery.queue.encode(), fields)
+        return (*changes, b"signature", signature)
 
     def encoded(self, delivery: Delivery, value: Any) -> bytes:
         """Arguments as the message writes them."""

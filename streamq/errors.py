@@ -6,7 +6,8 @@
     ├── TaskNotFound (LookupError)              no task has this name
     ├── EncodeError (ValueError)                a value cannot be written as this content type
     ├── DecodeError (ValueError)                bytes cannot be read back
-    │   └── ContentDisallowed (ValueError)      … because the content type is not accepted
+    │   ├── ContentDisallowed (ValueError)      … because the content type is not accepted
+    │   └── SignatureInvalid (ValueError)       … because nobody with a key has sent them so
     ├── QueueFull                               the queue holds max_length messages
     ├── BrokerUnavailable (ConnectionError)     Redis cannot be used
     │   ├── BrokerFull                          … because it is out of memory
@@ -83,6 +84,10 @@ class DecodeError(StreamqError, ValueError):
 
 class ContentDisallowed(DecodeError):
     """The content type is not in ``accept_content``; the bytes were not looked at."""
+
+
+class SignatureInvalid(DecodeError):
+    """A message is not signed by one who may; its bytes were not looked at."""
 
 
 class QueueFull(StreamqError):

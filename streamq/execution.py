@@ -3,9 +3,10 @@
 Knows no Redis and no pool.  Whatever happens inside a task ends as an ``Outcome``.
 """
 
+import logging
 import traceback
 from collections.abc import Callable, Mapping
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from streamq.codec import decode_json
@@ -17,11 +18,16 @@ from streamq.errors import (
     ConfigError,
     ContentDisallowed,
     DecodeError,
+    SignatureInvalid,
 )
-from streamq.payload import Payloads, as_text
+from streamq.payload import Payloads, as_text, check_headers
 from streamq.registry import Registry
 from streamq.retries import RetryPolicy
+from streamq.signing import Seal, Seldom
 from streamq.tasks import Task
+from streamq.units import visible
+
+logger = logging.getLogger("streamq.worker")
 
 #: What pickle carries has its types already; annotations have nothing to turn back.
 PICKLED = b"application/x-python-serialize"
@@ -34,14 +40,23 @@ class Execution:
     """Runs messages of the registered tasks."""
 
     def __init__(
-        self, tasks: Registry, payloads: Payloads, conf: Config, *, hostname: str, tell: Tell
+        self,
+        tasks: Registry,
+        payloads: Payloads,
+        conf: Config,
+        *,
+        hostname: str,
+        tell: Tell,
+        seal: Seal | None = None,
     ) -> None:
         self.tasks = tasks
         self.payloads = payloads
-        self.endings = Endings(tasks, payloads, conf)
+        self.endings = Endings(tasks, payloads, conf, seal=seal)
         self.conf = conf
         self.hostname = hostname
         self.tell = tell
+        self.seal = seal
+        self.unsigned = Seldom(60)
         self.manners: dict[bytes, Manner] = {}
         #: Whose function is running just now, where one runs at a time.
         self.inside: Delivery | None = None
@@ -89,6 +104,8 @@ class Execution:
     def run(self, delivery: Delivery) -> Outcome:
         """Run a message.  Never raises for what the task does."""
         manner, endings = delivery.manner, self.endings
+        if self.seal is not None and (forged := self.forged(delivery, self.seal)) is not None:
+            return forged
         if manner is None:
             return endings.unknown(delivery)
         try:
@@ -122,11 +139,30 @@ class Execution:
         self.inside = None
         return self.endings.raised(delivery, error, 0.0)
 
+    def forged(self, delivery: Delivery, seal: Seal) -> Outcome | None:
+        """The end of a message that must not run, for want of a signature that fits."""
+        try:
+            signed = seal.check(delivery.id, delivery.queue.encode(), delivery.fields)
+        except SignatureInvalid as error:
+            return self.endings.buried(delivery, error, "signature")
+        if not signed and self.unsigned.due(monotonic()):
+            more = self.unsigned.missed()
+            logger.warning(
+                "%s runs without a signature%s: signing is permissive",
+                visible(delivery.id.decode(errors="replace"), kept=""),
+                f", like {more} before it" if more else "",
+            )
+        return None
+
     def arguments(
         self, task: Task[..., Any], fields: Mapping[bytes, bytes]
     ) -> tuple[list[Any], dict[str, Any]]:
         """Decode args and kwargs; DecodeError if they are not a list and a mapping."""
         raw_args, raw_kwargs = fields.get(b"args", b"[]"), fields.get(b"kwargs", b"{}")
+        if len(raw_args) + len(raw_kwargs) > self.payloads.limit:
+            raise self.payloads.not_read(len(raw_args) + len(raw_kwargs))
+        if b"headers" in fields:
+            check_headers(fields[b"headers"])
         if b"content_type" not in fields and b"compression" not in fields and self.json_accepted:
             args = decode_json(raw_args)
             kwargs = {} if raw_kwargs == b"{}" else decode_json(raw_kwargs)

@@ -7,11 +7,14 @@ be loaded, must be an Exception, and its ``__init__`` is not called.
 import sys
 import traceback as tracebacks
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from streamq.codec import decode_json, encode_json
 from streamq.errors import EncodeError, StreamqError, TaskError
 
+#: The dotted name of a class is no longer than this.
+LONGEST_NAME = 500
 #: What is kept of a message and of a traceback, in characters.
 LONGEST_MESSAGE = 4096
 LONGEST_TRACEBACK = 65536
@@ -96,7 +99,7 @@ def rebuild(fields: Mapping[str, bytes]) -> Exception:
     )
     error = revived(name, message, fields.get("error_args")) or TaskError(name, message, trace)
     if trace:
-        error.__cause__ = RemoteTraceback(trace)
+        BaseException.__setattr__(error, "__cause__", RemoteTraceback(trace))
     return error
 
 
@@ -107,9 +110,10 @@ def revived(name: str, message: str, arguments: bytes | None) -> Exception | Non
         return None
     maker = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     try:
-        values = decode_json(arguments) if arguments is not None else [message]
+        short = arguments is not None and len(arguments) <= LONGEST_MESSAGE
+        values = decode_json(arguments) if arguments is not None and short else [message]
         error = maker.__new__(cls, *values)
-        error.args = tuple(values)
+        BaseException.__setattr__(error, "args", tuple(values))  # past any __setattr__ of its own
     except Exception:
         return None
     return error if isinstance(error, Exception) else None
@@ -120,15 +124,31 @@ def loaded_class(name: str) -> type[Exception] | None:
 
     Looks into the dictionaries of modules and classes only: no ``__getattr__`` runs.
     """
+    if len(name) > LONGEST_NAME:
+        return None
     parts = name.split(".")
     candidates = [("builtins", parts)] if len(parts) == 1 else []
     candidates += [(".".join(parts[:i]), parts[i:]) for i in range(len(parts) - 1, 0, -1)]
     for module, path in candidates:
         found: Any = sys.modules.get(module)
-        if found is None:
-            continue
         for attribute in path:
-            found = vars(found).get(attribute) if hasattr(found, "__dict__") else None
-        if isinstance(found, type) and issubclass(found, Exception):
-            return found
+            found = names_in(found).get(attribute)
+        if issubclass(type(found), type) and is_harmless(found):
+            harmless: type[Exception] = found
+            return harmless
     return None
+
+
+def names_in(holder: Any) -> Mapping[str, Any]:
+    """What a module or a class holds, unasked: modules may be lazy, and objects proxies."""
+    if issubclass(type(holder), ModuleType):
+        found: Mapping[str, Any] = object.__getattribute__(holder, "__dict__")
+        return found
+    return type.__getattribute__(holder, "__dict__") if issubclass(type(holder), type) else {}
+
+
+def is_harmless(cls: type) -> bool:
+    """Whether a class is an Exception, and none of those that end a process or a thread."""
+    bases = type.mro(cls)
+    endings = (SystemExit, KeyboardInterrupt, GeneratorExit)
+    return Exception in bases and not any(ending in bases for ending in endings)

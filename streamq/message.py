@@ -7,7 +7,7 @@ hand runs.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -40,6 +40,8 @@ def new_ids(count: int) -> list[str]:
 
 #: The arguments of ``publish.lua`` for one message.
 Publication = tuple[str | bytes | int, ...]
+#: Signs a message: its id, its queue and its fields.
+Sign = Callable[[bytes, bytes, Mapping[bytes, bytes]], bytes]
 
 
 class Envelope:
@@ -63,6 +65,7 @@ class Envelope:
         serializer: str = "json",
         compression: str | None = None,
         extra: tuple[str | bytes, ...] = (),
+        sign: Sign | None = None,
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
@@ -71,26 +74,56 @@ class Envelope:
         self.serializer = serializer
         self.compression = compression
         self.plain = (serializer, compression) == ("json", None)
-        self.short = not (exchange or priority or headers or due or expires)
+        self.short = not (exchange or priority or headers or due or expires or sign)
         #: What stands in every publication: before the id, after the window, after kwargs.
         self.address = (exchange, routing_key)
-        count = 3 + len(extra) // 2
+        count = 3 + len(extra) // 2 + (sign is not None)
         self.middle = (
             *("1" if keep else "0", priority, due, expires, *header_arguments(headers), count),
             *("task", task, "args"),
         )
+        self.task = task
+        self.expires = expires
         self.extra = extra
+        self.sign = sign
         #: What the messages of one call of ``push.lua`` share.
         self.shared = (routing_key, int(keep), task, len(extra) // 2, *extra)
 
-    def publication(self, id: str, args: bytes, kwargs: bytes, *, given: bool) -> Publication:
+    def publication(
+        self, id: str, args: bytes, kwargs: bytes, *, given: bool, expires: str | None = None
+    ) -> Publication:
         """The arguments of ``publish.lua`` for one message.
 
         ``given`` says that the caller chose the id, so that the server remembers it for
-        the dedup window.
+        the dedup window.  ``expires`` is the moment that a signature covers, where the
+        envelope only knows a time from now.
         """
         window = self.window if given else 0
-        return (*self.address, id, window, *self.middle, args, "kwargs", kwargs, *self.extra)
+        middle, extra = self.middle, self.extra
+        if expires is not None:
+            middle = (*middle[:3], expires, *middle[4:])
+        if self.sign is not None:
+            moment = self.expires if expires is None else expires
+            extra = self.signed(self.sign, id, args, kwargs, moment)
+        return (*self.address, id, window, *middle, args, "kwargs", kwargs, *extra)
+
+    @property
+    def lasts(self) -> float | None:
+        """Seconds for which a signed message may wait, if its signature needs the moment."""
+        relative = self.sign is not None and self.expires.startswith("+")
+        return int(self.expires[1:]) / 1000 if relative else None
+
+    def signed(
+        self, sign: Sign, id: str, args: bytes, kwargs: bytes, expires: str
+    ) -> tuple[str | bytes, ...]:
+        """The further fields of a message, its signature among them."""
+        parts = [part.encode() if isinstance(part, str) else part for part in self.extra]
+        fields = dict(zip(parts[::2], parts[1::2], strict=True))
+        fields |= {b"task": self.task.encode(), b"args": args, b"kwargs": kwargs}
+        if expires:
+            fields[b"expires"] = expires.encode()
+        signature = sign(id.encode(), self.routing_key.encode(), fields)
+        return (*self.extra, "signature", signature)
 
 
 def from_now(seconds: float) -> str:

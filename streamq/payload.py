@@ -8,6 +8,10 @@ from streamq.codec import allowed, decode, decode_json, encode
 from streamq.compression import compress, decompress, largest
 from streamq.errors import DecodeError, EncodeError
 
+#: Headers say where a message goes; data travels as arguments.
+MOST_HEADERS = 64
+LONGEST_HEADERS = 8192
+
 
 @dataclass(frozen=True, slots=True)
 class Payloads:
@@ -47,6 +51,13 @@ class Payloads:
             advice=["send a reference (a key, a path) instead of the data"],
         )
 
+    def not_read(self, size: int) -> DecodeError:
+        """Say that a message that somebody sent is over the limit here."""
+        return DecodeError(
+            f"arguments of {size:,} bytes are over the message_limit of {self.limit:,}",
+            advice=["give producers and workers the same message_limit"],
+        )
+
     def read(self, data: bytes, content_type: str | None, compression: str | None) -> Any:
         """Decode bytes; ContentDisallowed if their type is not accepted, before a look at them.
 
@@ -61,6 +72,16 @@ class Payloads:
         if content_type is None:
             return decode_json(data)
         return decode(data, content_type)
+
+
+def check_headers(data: bytes) -> None:
+    """Raise DecodeError for headers that no producer of ours would send."""
+    if len(data) > LONGEST_HEADERS:
+        raise DecodeError(f"headers of {len(data):,} bytes; {LONGEST_HEADERS:,} may be")
+    if data.count(b":") > MOST_HEADERS:
+        found = decode_json(data)
+        if isinstance(found, dict) and len(found) > MOST_HEADERS:
+            raise DecodeError(f"{len(found)} headers; {MOST_HEADERS} may be")
 
 
 def as_text(data: bytes | None, what: str) -> str | None:

@@ -7,16 +7,21 @@ sending the same call again costs no decision.
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from streamq.codec import find_serializer
 from streamq.config import Config
-from streamq.message import Envelope, at_moment, from_now
+from streamq.errors import EncodeError
+from streamq.message import Envelope, Sign, at_moment, from_now
 from streamq.options import check_limits, checked, merged
+from streamq.payload import LONGEST_HEADERS, MOST_HEADERS
 from streamq.routing import Queue
+from streamq.signing import Seal, seal_of
 from streamq.tasks import Signature
+from streamq.units import count
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -71,6 +76,7 @@ def envelope(
     queues: Sequence[Queue],
     conf: Config,
     asked: Mapping[str, Any] = NOTHING,
+    sign: Sign | None = None,
 ) -> Envelope:
     """Make the envelope of a call of this task with these effective options.
 
@@ -93,7 +99,7 @@ def envelope(
     if exchange:
         extra += ["exchange", exchange, "routing_key", key]
     if headers:
-        extra += ["headers", msgspec.json.encode(headers)]
+        extra += ["headers", written_headers(headers)]
     if priority:
         extra += ["priority", str(priority)]
     for name, write in CARRIED.items():
@@ -115,6 +121,7 @@ def envelope(
         serializer=serializer,
         compression=compression,
         extra=tuple(extra),
+        sign=sign,
     )
 
 
@@ -134,6 +141,18 @@ def expiry_of(options: Mapping[str, Any], conf: Config) -> str:
     if isinstance(expires, datetime):
         return at_moment(expires, conf.timezone)
     return from_now(expires)
+
+
+def written_headers(headers: Mapping[str, Any]) -> bytes:
+    """Headers as they travel.  EncodeError for more than a worker takes."""
+    data = msgspec.json.encode(headers)
+    if len(headers) > MOST_HEADERS or len(data) > LONGEST_HEADERS:
+        raise EncodeError(
+            f"{count(len(headers), 'header')} of {len(data):,} bytes are too many",
+            known={"limits": f"{MOST_HEADERS} headers, {LONGEST_HEADERS:,} bytes"},
+            advice=["headers say where a message goes; send data as arguments"],
+        )
+    return data
 
 
 def truth(value: bool) -> str:
@@ -180,7 +199,13 @@ class Plans:
     def forget(self) -> None:
         """Settle everything anew: the queues have changed."""
         self.known: dict[Any, Envelope] = {}
+        vars(self).pop("seal", None)
         self.changes = self.conf.changes
+
+    def refresh(self) -> None:
+        """Forget what was settled under other settings."""
+        if self.conf.changes != self.changes:
+            self.forget()
 
     def envelope(self, signature: Signature) -> Envelope:
         """The envelope for a call."""
@@ -203,4 +228,11 @@ class Plans:
     def fresh(self, signature: Signature) -> Envelope:
         options = effective(signature, self.conf)
         asked = merged(signature.options, route_of(signature, self.conf.task_routes))
-        return envelope(signature.name, options, self.queues(), self.conf, asked)
+        sign = self.seal.signature if self.seal is not None else None
+        return envelope(signature.name, options, self.queues(), self.conf, asked, sign)
+
+    @cached_property
+    def seal(self) -> Seal | None:
+        """What signs messages, if they are signed.  ConfigError if there is no key for it."""
+        conf = self.conf
+        return seal_of(conf.signing, conf.signing_keys, conf.signing_key, conf.namespace)

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from streamq.context import current_task
 from streamq.errors import ConfigError, ResultTimeout, Revoked
 from streamq.failure import rebuild
-from streamq.payload import Payloads
+from streamq.payload import Payloads, as_text
 from streamq.states import FINAL, State, combined
 from streamq.store.results import Results
 from streamq.store.waiting import Record, is_final
@@ -48,7 +48,7 @@ class Result(Generic[R]):
         """The result of each copy, by queue, if several queues took the message; else empty."""
         if len(self.queues) > 1:
             return {queue: self.copy(queue) for queue in self.queues}
-        listed = self.record().get("copies", b"").decode()
+        listed = self.record().get("copies", b"").decode(errors="replace")
         return {queue: self.copy(queue) for queue in listed.split(":") if queue}
 
     def copy(self, queue: str) -> "Result[R]":
@@ -80,7 +80,7 @@ class Result(Generic[R]):
         record = self.record()
         if "copies" in record or len(self.queues) > 1:
             return combined([copy.state for copy in self.copies.values()])
-        return record.get("state", b"UNKNOWN").decode()
+        return record.get("state", b"UNKNOWN").decode(errors="replace")
 
     status = state
 
@@ -91,7 +91,7 @@ class Result(Generic[R]):
         For a task that is to be tried again (RETRY), the exception that is the reason.
         """
         record = self.record()
-        state = record.get("state", b"").decode()
+        state = record.get("state", b"").decode(errors="replace")
         if state == State.SUCCESS:
             return self.value(record)
         if state in FINAL:
@@ -99,8 +99,8 @@ class Result(Generic[R]):
         if state == State.RETRY:
             return self.error(record)
         if "meta" in record:
-            content = record.get("meta_content_type")
-            return self.payloads.read(record["meta"], content and content.decode(), None)  # type: ignore[arg-type]
+            content = as_text(record.get("meta_content_type"), "meta_content_type")
+            return self.payloads.read(record["meta"], content, None)
         return None
 
     result = info
@@ -233,12 +233,9 @@ class Result(Generic[R]):
         """What the task returned."""
         if "result" not in record:
             return None
-        content, compression = record.get("content_type"), record.get("compression")
-        value = self.payloads.read(
-            record["result"],
-            content.decode() if content is not None else None,
-            compression.decode() if compression is not None else None,
-        )
+        content = as_text(record.get("content_type"), "content_type")
+        compression = as_text(record.get("compression"), "compression")
+        value = self.payloads.read(record["result"], content, compression)
         return value if self.convert is None else self.convert(value)
 
     def error(self, record: Record) -> Exception:

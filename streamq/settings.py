@@ -12,6 +12,7 @@ import streamq.units as units
 from streamq.celery_names import explain_foreign
 from streamq.errors import ConfigError
 from streamq.routing import check_name
+from streamq.signing import read_keys
 
 #: The default of ``concurrency``: only the machine that runs the worker knows the number.
 USABLE_CPUS = "usable CPUs"
@@ -201,6 +202,14 @@ TABLE = (
             "The largest payload that decompressing may produce."),
     Setting("decompressed_ratio", whole("times"), 100,
             "How many times its compressed size a payload may become."),
+    # who may send
+    Setting("signing", choice("off", "permissive", "required"), "off",
+            "Sign what is sent, and refuse what is signed wrongly or, if required, not at all."),
+    Setting("signing_keys", optional(Kind("ID:SECRET list", read_keys)), None,
+            "Secrets by the ids of their keys, at least 32 bytes each; any of them verifies."),
+    Setting("signing_key", optional(TEXT), None,
+            "The id of the key to sign with; without one, the first."),
+    # sending
     Setting("publish_timeout", duration(), "30s",
             "How long a producer tries before it gives up with an error."),
     Setting("dedup_window", duration(), "10m",

@@ -4,6 +4,8 @@ msgspec writes a NaN as null and the key 1 as "1".  Here that is an error: a val
 arrives as it was, in the form its annotation turns back, or is not sent.
 """
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -27,10 +29,24 @@ def write_json(value: Any) -> bytes:
     nulls = data.find(b"null") >= 0
     if nulls or OBJECT in data:
         verify(value, LEAVES if nulls else LEAVES_AND_FLOATS)
+    if len(data) > SMALL and (OBJECT in data or data.find(b"[", 1) > 0 or len(data) > WIDE):
+        check_shape(data)  # what nobody would read is not written
     return data
 
 
 OBJECT = ord("{")
+COLON = ord(":")
+
+#: How deep values nest at most, and how many items one list or mapping has.
+DEEPEST = 64
+LARGEST = 100_000
+#: Bytes up to which a value cannot be deeper than that, or not larger.
+SMALL, WIDE = 2 * DEEPEST, 2 * LARGEST
+
+#: Text in JSON; and what is kept of the rest to see how deep it nests.
+TEXTS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+AS_BRACKETS = bytes.maketrans(b"{}", b"[]")
 
 #: What JSON cannot get wrong; by far the most values are these.
 LEAVES = frozenset(
@@ -46,6 +62,16 @@ class Unsayable(ValueError):
         super().__init__(f"JSON has no word for {what}")
         self.what = what
         self.advice = advice
+
+
+class TooMany(Unsayable):
+    """More items than anybody should send at once."""
+
+    def __init__(self, items: int) -> None:
+        super().__init__(
+            f"a collection of {items:,} items; {LARGEST:,} may be",
+            "send less at once, or a reference (a key, a path) instead of the data",
+        )
 
 
 def verify(value: Any, leaves: frozenset[type]) -> None:
@@ -120,6 +146,84 @@ def cut(text: str, length: int = 300) -> str:
     """Text from outside, short enough for a message and safe to print."""
     text = str(text).encode(errors="backslashreplace").decode()
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def check_json(data: bytes, value: Any) -> None:
+    """Raise ``ValueError`` if JSON that was read says something twice, or too much.
+
+    Costs little where nothing is suspicious: brackets, commas and colons are counted in the
+    bytes, and only where there are too many of them is the value looked at.
+    """
+    if len(data) > SMALL and (OBJECT in data or data.find(b"[", 1) > 0 or len(data) > WIDE):
+        check_shape(data)
+    if COLON in data:
+        colons = data.count(b":")
+        # As many members as there are colons: none was given twice.  Else colons stand in
+        # texts, or objects in objects; what is written again as it came has no twins either.
+        if colons > 1:
+            told = len(value) if type(value) is dict else members(value)
+            if told != colons and dump_json(value) != data:
+                json.loads(data, object_pairs_hook=once_each)
+
+
+def check_shape(data: bytes) -> None:
+    """Raise for valid JSON that nests too deeply or holds too many items."""
+    # Looking for a byte that is not there costs a fifth of counting it.
+    openings = data.count(b"[") if data.find(b"[", 1) > 0 else 1
+    if OBJECT in data:
+        openings += data.count(b"{")
+    if openings > DEEPEST and depth(data) > DEEPEST:
+        raise RecursionError(f"more than {DEEPEST} lists or mappings inside each other")
+    if len(data) > WIDE and data.count(b",") >= LARGEST:
+        check_sizes(read_json(data))
+
+
+def depth(data: bytes) -> int:
+    """How deep valid JSON nests, as far as it matters.
+
+    Of the bytes only the brackets are kept, and the innermost pairs removed until none are
+    left: a look at each value would take longer than reading them all.
+    """
+    if b'"' in data:
+        plain = b"\\" not in data
+        data = b"".join(data.split(b'"')[::2]) if plain else TEXTS.sub(b"", data)
+    left, levels = data.translate(AS_BRACKETS, NO_BRACKETS), 0
+    while left and levels <= DEEPEST:
+        left, levels = left.replace(b"[]", b""), levels + 1
+    return levels
+
+
+def check_sizes(value: Any) -> None:
+    """Raise ``Unsayable`` if a list or mapping in what was read holds too many items."""
+    level = [value]
+    while level:
+        holders = [each for each in level if type(each) in (list, dict)]
+        largest = max(map(len, holders), default=0)
+        if largest > LARGEST:
+            raise TooMany(largest)
+        level = [
+            item
+            for each in holders
+            for item in (each if type(each) is list else each.values())
+            if type(item) in (list, dict)
+        ]
+
+
+def members(value: Any) -> int:
+    """How many members the objects in a list have, as far as they stand at the top."""
+    if type(value) is list:
+        return sum([len(item) for item in value if type(item) is dict])
+    return 0
+
+
+def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping from the members of an object; raises ``ValueError`` for a name given twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"the name {brief(twice)} stands twice in one object")
+    return found
 
 
 dump_json: Callable[[Any], bytes] = msgspec.json.Encoder(enc_hook=plain).encode

@@ -7,6 +7,7 @@ the value or raises a ConfigError that shows both and says what would be accepte
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
@@ -40,6 +41,14 @@ DURATION = re.compile(
     "".join(rf"(?:({NUMBER})\s*{unit}\s*)?" for unit in DURATIONS), re.ASCII | re.IGNORECASE
 )
 SIZE = re.compile(rf"({NUMBER})\s*((?:[KMGT]I?)?B)?", re.ASCII | re.IGNORECASE)
+
+#: What joins and parts letters without being seen, in Persian for instance, and in emoji.
+JOINERS = "\u200c\u200d"
+
+#: What stands behind ``?`` or ``&`` in a URL and nobody should see, whatever its exact name.
+SECRET_PARAMETER = re.compile(
+    r"([?&][^=&#]*(?:pass|pw|secret|token|auth|credential)[^=&#]*=)[^&#]*", re.IGNORECASE
+)
 
 TRUTHS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
@@ -148,16 +157,44 @@ def shown(value: object) -> str:
     return line if len(line) <= 80 else line[:77] + "..."
 
 
+def visible(value: object, *, kept: str = "\t\n") -> str:
+    """The text of a value, without what would move the cursor, change colours or hide.
+
+    Controls, marks that turn the direction of text, and characters without a shape are
+    written as escapes; those that join the letters of some scripts stay.
+    """
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in kept or is_harmless(char) else escaped(char)
+        for char in text
+    )
+
+
+def is_harmless(char: str) -> bool:
+    """Whether a character that Python does not print may be shown: spaces, and what joins."""
+    return char in JOINERS or unicodedata.category(char) == "Zs"
+
+
+def escaped(char: str) -> str:
+    """A character as Python writes it in a text: ``\\x1b``, ``\\u202e``."""
+    return char.encode("unicode_escape").decode()
+
+
 def mask_url(url: str) -> str:
-    """Return ``url`` with its password, if it has one, replaced by ``***``.
+    """Return ``url`` with its passwords, if it has any, replaced by ``***``.
 
     Looks for the last ``@``: a password with an ``@`` or ``/`` that should have been
-    escaped is not shown either.
+    escaped is not shown either, nor one without an ``@`` behind it.
     """
     masked = re.sub(
         r"^([^:/@]+://[^:/@]*:|(?![^:/@]+://)[^:/@]*:).+@", r"\1***@", url, flags=re.DOTALL
     )
-    return re.sub(r"([?&]password=)[^&#]+", r"\1***", masked)
+    masked = re.sub(
+        r"^([^:/@]+://[^:/@\[\]?#,]*:)(?!\d*(?:[/?#,]|$)|(?:\*\*\*)?@)[^?]*", r"\1***", masked
+    )
+    return re.sub(SECRET_PARAMETER, r"\1***", masked)
 
 
 def _seconds(value: object) -> float | None:

@@ -22,11 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: Mapping[str, str] = {
     "facts": "errors states celery_names cpus",
     "words": (
-        "units strict_json culprit codec compression annotations extras routing message "
-        "failure retries options context payload letter settings config diagnosis diagnosis.*"
+        "units strict_json strict_msgpack culprit codec compression annotations extras routing "
+        "message failure retries options context payload letter signing settings config "
+        "diagnosis diagnosis.*"
     ),
     "redis": (
-        "store store.keys store.scripts store.lending store.connection store.client "
+        "store store.keys store.reading store.scripts store.lending store.connection store.client "
         "store.publisher store.topology store.waiting store.aio store.results "
         "store.store store.*"
     ),

@@ -20,7 +20,7 @@ PROMISED = {
     *("StreamqError", "ConfigError", "Unroutable", "TaskNotFound", "EncodeError", "DecodeError"),
     *("ContentDisallowed", "QueueFull", "BrokerUnavailable", "BrokerFull", "PublishUnknown"),
     *("ResultTimeout", "TaskError", "Revoked", "WorkerLost", "TimeLimitExceeded"),
-    *("SoftTimeLimitExceeded", "MaxRetriesExceeded", "PartlyPublished"),
+    *("SoftTimeLimitExceeded", "MaxRetriesExceeded", "PartlyPublished", "SignatureInvalid"),
     *("enqueue", "aenqueue", "task", "set_default", "default_app", "current_task"),
     *("as_completed", "get_task_logger", "register_serializer"),
 }
@@ -32,6 +32,7 @@ BUILTINS = {
     "ContentDisallowed": ValueError,
     "EncodeError": ValueError,
     "DecodeError": ValueError,
+    "SignatureInvalid": ValueError,
     "ResultTimeout": TimeoutError,
     "BrokerUnavailable": ConnectionError,
     "BrokerFull": ConnectionError,

@@ -50,8 +50,8 @@ local function move(name)
     redis.call('ZREM', key_of('revoked'), id)
     return
   end
-  local expires = number_in(fields, 'expires', nil)
-  if expires and expires <= now then
+  local expires = number_in(fields, 'expires', math.huge)
+  if expires <= now then
     dead_letter(queue, id, fields, 'expired', '', 'it expired before it was due', limits, false)
     end_of(id, fields, 'REVOKED', 'reason', 'expired')
   elseif redis.call('HEXISTS', key_of('queues'), queue) == 0 then

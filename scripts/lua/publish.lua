@@ -270,14 +270,18 @@ local function record(message, id, place, where)
   end
 end
 
--- The moment when a message expires in this queue, as text; nil if it never does.
-local function expiry(message, queue)
-  local moment = message.expires
-  if queue.message_ttl then
-    local patience = (message.later and message.due or now_ms) + queue.message_ttl
-    moment = math.min(moment or patience, patience)
+-- When a message ends that nobody has started: it says so itself, or its queue does.
+local function moments_of(message, queue)
+  local moments = {}
+  if message.expires then
+    moments[1], moments[2] = 'expires', string.format('%.0f', message.expires)
   end
-  return moment and string.format('%.0f', moment)
+  if queue.message_ttl then
+    local since = message.later and message.due or now_ms
+    moments[#moments + 1] = 'stale'
+    moments[#moments + 1] = string.format('%.0f', since + queue.message_ttl)
+  end
+  return moments
 end
 
 -- The short name of the stream that a message goes to.
@@ -289,21 +293,23 @@ local function place_in(message, queue)
 end
 
 local function append(message, queue, id)
-  local place, expires = place_in(message, queue), expiry(message, queue)
+  local place, moments = place_in(message, queue), moments_of(message, queue)
   local from, to = message.headers_to + 2, message.to
   if message.later then
     local fields = { unpack(ARGV, from, to) }
     fields[#fields + 1], fields[#fields + 2] = 'eta', message.later
-    if expires then
-      fields[#fields + 1], fields[#fields + 2] = 'expires', expires
+    for _, text in ipairs(moments) do
+      fields[#fields + 1] = text
     end
     keep_for_later(place, id, fields, message.later)
-  elseif expires then
-    local given = id ~= '' and { 'id', id, 'expires', expires } or { 'expires', expires }
-    for i = from, to do
-      given[#given + 1] = ARGV[i]
+  elseif moments[1] then
+    if id ~= '' then
+      moments[#moments + 1], moments[#moments + 2] = 'id', id
     end
-    local entry = redis.call('XADD', key_of('queue', place), '*', unpack(given))
+    for i = from, to do
+      moments[#moments + 1] = ARGV[i]
+    end
+    local entry = redis.call('XADD', key_of('queue', place), '*', unpack(moments))
     id = id ~= '' and id or queue.name .. '-' .. entry
   elseif id == '' then
     id = queue.name .. '-' .. redis.call('XADD', key_of('queue', place), '*', unpack(ARGV, from, to))

@@ -26,7 +26,7 @@ local LONGEST_ERROR = 1000
 local NOTES = {
   crashes = true, -- whether it kills its runners
   refusals = true, -- whether any worker knows its task
-  retries = true, eta = true,
+  retries = true, eta = true, stale = true,
 }
 -- What a record says about a run that has ended.
 local ENDING = {

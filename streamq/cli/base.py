@@ -4,7 +4,6 @@ import io
 import os
 import sys
 import traceback
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import click
 
 import streamq
 from streamq.errors import BrokerUnavailable, ConfigError, ResultTimeout, StreamqError
-from streamq.units import nearest
+from streamq.units import nearest, visible
 
 #: Exit codes, as sysexits.h has them where it has any.
 FAILED, USAGE, UNREACHABLE, TIMED_OUT, MISCONFIGURED = 1, 2, 69, 75, 78
@@ -120,7 +119,7 @@ class Root(Group):
         except (StreamqError, click.ClickException) as error:
             if given.verbose:
                 traceback.print_exception(error)
-            click.echo(f"streamq: {explained(error)}", err=True)
+            click.echo(f"streamq: {visible(explained(error))}", err=True)
             return exit_code(error)
         except UnicodeEncodeError as error:  # bytes of the command line that became no text
             if given.verbose:
@@ -195,16 +194,6 @@ def exit_code(error: Exception) -> int:
         case LookupError() | ValueError():  # a name that leads nowhere, a value that cannot be sent
             return USAGE
     return FAILED
-
-
-def visible(value: object, *, kept: str = "\t\n") -> str:
-    """The text of a value, without what would move the cursor or change colours."""
-    return "".join(
-        char.encode("unicode_escape").decode()
-        if unicodedata.category(char) == "Cc" and char not in kept
-        else char
-        for char in str(value)
-    )
 
 
 def interrupted() -> int:

@@ -14,9 +14,12 @@ from streamq.config import Config
 from streamq.errors import ConfigError, StreamqError
 from streamq.finding import Found, NoApp, find_app
 from streamq.store.inspector import Inspector
-from streamq.units import nearest
+from streamq.units import nearest, visible
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+#: Digits of what can be a number of milliseconds.
+LONGEST_NUMBER = 15
+
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
@@ -72,17 +75,25 @@ def not_there(what: str, name: str, known: Iterable[str]) -> NotThere:
 
 
 def warn(text: str) -> None:
-    click.echo(f"streamq: {text}", err=True)
+    click.echo(f"streamq: {visible(text)}", err=True)
 
 
 def print_json(value: Any) -> None:
     """One document; what JSON does not know is written as text."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    click.echo(document(value))
+
+
+def document(value: Any) -> str:
+    """A value as JSON that may also be looked at: what would not be seen is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    if visible(text) == text:
+        return text
+    return json.dumps(value, ensure_ascii=True, indent=2, default=str)
 
 
 def inline(value: Any) -> str:
     """A value on one line, as JSON; what JSON does not know is written as text."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return visible(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def value_of(text: str) -> Any:
@@ -120,7 +131,18 @@ def moment(seconds: float | None) -> str:
     """A time since the epoch, as clocks here show it."""
     if seconds is None:
         return "–"
-    return datetime.fromtimestamp(seconds).isoformat(" ", "milliseconds")
+    try:
+        return datetime.fromtimestamp(seconds).isoformat(" ", "milliseconds")
+    except (OverflowError, ValueError, OSError):  # what somebody else wrote into Redis
+        return f"{seconds:g} s"
+
+
+def number(text: Any, divided: int = 1) -> float | int | None:
+    """A number out of Redis that may not be there, or not be one; milliseconds become seconds."""
+    text = str(text or "")
+    if not (text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER):
+        return None
+    return int(text) if divided == 1 else int(text) / divided
 
 
 def story(history: Iterable[Mapping[str, Any]]) -> list[str]:

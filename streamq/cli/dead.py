@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from streamq.app import App
-from streamq.cli.base import FAILED, Command, Given, Group, visible
+from streamq.cli.base import FAILED, Command, Given, Group
 from streamq.cli.common import (
     NotThere,
     app_if_any,
@@ -36,7 +36,7 @@ from streamq.cli.tables import show_facts, show_list
 from streamq.errors import StreamqError
 from streamq.letter import Letter, Which, readable, seconds_in
 from streamq.routing import Queue
-from streamq.units import count, grouped
+from streamq.units import count, grouped, visible
 
 #: In which order a message is shown; what is not here comes last.
 ORDER = {name: at for at, name in enumerate((b"id", b"task", b"args", b"kwargs"))}
@@ -115,7 +115,8 @@ def show(given: Given, queue: str, letter: str, as_json: bool) -> None:
         click.echo("died before")
     for line in story(found.history):
         click.echo(f"  {visible(line)}")
-    click.echo(f"→ streamq dead retry {queue} {letter}   ·   streamq dead delete {queue} {letter}")
+    place = visible(f"{queue} {letter}")
+    click.echo(f"→ streamq dead retry {place}   ·   streamq dead delete {place}")
 
 
 @dead.command(cls=Command)

@@ -3,12 +3,13 @@
 import click
 
 from streamq.app import App
-from streamq.cli.base import FAILED, Command, Given, visible
+from streamq.cli.base import FAILED, Command, Given
 from streamq.cli.common import app_if_any, as_json, print_json
 from streamq.diagnosis import diagnose, worst
 from streamq.diagnosis.facts import Finding
 from streamq.store.checkup import Checkup
 from streamq.store.leftovers import Leftovers
+from streamq.units import visible
 
 
 @click.command(cls=Command)

@@ -12,6 +12,7 @@ from streamq.errors import ConfigError
 from streamq.finding import NoApp, find_app
 from streamq.result import Result
 from streamq.states import State
+from streamq.units import visible
 
 NUMBER = re.compile(r"-\.?\d.*")
 
@@ -77,7 +78,7 @@ def enqueue(
         raise click.UsageError(str(error)) from error
     queues = queues_of(result)
     if not as_json:
-        click.echo(f"✓ {task} {result.id} on {', '.join(queues)}")
+        click.echo(visible(f"✓ {task} {result.id} on {', '.join(queues)}"))
     said: dict[str, Any] = {"id": result.id, "task": task, "queues": queues}
     if wait or timeout is not None:
         said |= ending(result, timeout, quiet=as_json)
@@ -126,7 +127,7 @@ def queues_of(result: Result[Any]) -> list[str]:
     """The queues that took a message."""
     if result.queues:
         return list(result.queues)
-    place = result.record().get("queue", b"").decode() if not result.ignored else ""
+    place = result.record().get("queue", b"").decode(errors="replace") if not result.ignored else ""
     return [place or "its queue"]
 
 

@@ -21,8 +21,9 @@ from streamq.cli.common import (
 )
 from streamq.cli.tables import show_facts, show_list, show_table
 from streamq.routing import EXCHANGE_TYPES, HEADER_MATCHES, Binding, Exchange
-from streamq.store.inspector import Bound, ExchangeState, Inspector, arguments_in
-from streamq.units import count
+from streamq.store.inspector import Bound, ExchangeState, Inspector
+from streamq.store.reading import arguments_in, text
+from streamq.units import count, visible
 
 #: What ``explain_route.lua`` says of each step.
 STEP = ("exchange", "type", "why", "to", "key", "headers")
@@ -171,9 +172,9 @@ def route(given: Given, exchange: str, key: str, headers: tuple[str, ...], as_js
     if exchange:
         state_of(inspector, exchange)
     reply = app.store.topology.explain(exchange, key, pairs_of(headers, "--header"))
-    queues = [name for name in reply[0].decode().split(":") if name]
+    queues = [name for name in text(reply[0]).split(":") if name]
     steps: list[dict[str, Any]] = [
-        dict(zip(STEP, map(bytes.decode, step), strict=True)) for step in reply[1:]
+        dict(zip(STEP, map(text, step), strict=True)) for step in reply[1:]
     ]
     for step in steps:
         step["headers"] = arguments_in(step["headers"])
@@ -184,11 +185,13 @@ def route(given: Given, exchange: str, key: str, headers: tuple[str, ...], as_js
         where = step["exchange"] or "default exchange"
         why = {"alternate": "(no match: alternate)", "default": "(queue name)"}.get(step["why"])
         matched = why or said(step["key"], step["headers"])
-        click.echo(f"  ✓ {where}  {matched} → {step['to'].partition(':')[2]}")
+        click.echo(visible(f"  ✓ {where}  {matched} → {step['to'].partition(':')[2]}"))
     others = not_taken(inspector, exchange, steps)
     if others:
-        click.echo(f"  ✗ {count(others, 'other binding')} of {exchange}")
-    click.echo(f"→ {', '.join(queues)}" if queues else "→ nowhere: a producer gets Unroutable")
+        click.echo(visible(f"  ✗ {count(others, 'other binding')} of {exchange}"))
+    click.echo(
+        visible(f"→ {', '.join(queues)}") if queues else "→ nowhere: a producer gets Unroutable"
+    )
 
 
 def not_taken(inspector: Inspector, exchange: str, steps: list[dict[str, Any]]) -> int:

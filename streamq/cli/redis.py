@@ -1,15 +1,16 @@
 """``streamq redis``: any command to the server that streamq uses, answered readably."""
 
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import click
 
 from streamq import bundled
-from streamq.cli.base import Command, visible
+from streamq.cli.base import Command
+from streamq.cli.common import document
 from streamq.config import Config
 from streamq.store.connection import Connection, Refused
+from streamq.units import visible
 
 #: These wait for others, as long as the caller likes.
 BLOCKING = frozenset(
@@ -54,14 +55,12 @@ def redis(context: click.Context, as_json: bool, command: tuple[str, ...]) -> No
     try:
         reply = connection.ask(*words, timeout=BLOCKED if verb in BLOCKING else SLOW)
     except Refused as refusal:
-        click.echo(refusal, err=True)
+        click.echo(visible(refusal), err=True)
         context.exit(1)
     finally:
         connection.drop()
     answer = structure(verb, command[1:], reply)
-    click.echo(
-        json.dumps(plain(answer), ensure_ascii=False, indent=2) if as_json else shown(answer)
-    )
+    click.echo(document(plain(answer)) if as_json else shown(answer))
 
 
 def structure(verb: str, arguments: tuple[str, ...], reply: Any) -> Any:

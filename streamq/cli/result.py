@@ -1,16 +1,27 @@
 """``streamq result``: what became of a task."""
 
+from math import isfinite
 from typing import Any
 
 import click
 
-from streamq.cli.base import FAILED, Command, visible
-from streamq.cli.common import app_if_any, as_json, inline, moment, print_json, span, story
+from streamq.cli.base import FAILED, Command
+from streamq.cli.common import (
+    app_if_any,
+    as_json,
+    inline,
+    moment,
+    number,
+    print_json,
+    span,
+    story,
+)
 from streamq.cli.tables import show_facts
 from streamq.errors import StreamqError
 from streamq.letter import deaths_in
 from streamq.result import Result
 from streamq.states import FINAL, State
+from streamq.units import visible
 
 
 @click.command(cls=Command)
@@ -46,10 +57,7 @@ def described(result: Result[Any]) -> dict[str, Any]:
     record = {
         name: value.decode(errors="backslashreplace") for name, value in result.record().items()
     }
-    times = {
-        name: int(record[name]) / 1000 if name in record else None
-        for name in ("enqueued", "started", "finished")
-    }
+    times = {name: number(record.get(name), 1000) for name in ("enqueued", "started", "finished")}
     return {
         "id": result.id,
         "state": result.state,
@@ -57,12 +65,12 @@ def described(result: Result[Any]) -> dict[str, Any]:
         "queue": record.get("queue"),
         "worker": record.get("worker"),
         **times,
-        "runtime": float(record["runtime"]) if "runtime" in record else None,
+        "runtime": runtime_in(record),
         "value": value_in(result),
         "error": error_in(record),
         "traceback": result.traceback,
         "reason": record.get("reason"),
-        "generation": int(record.get("generation", 0)),
+        "generation": number(record.get("generation")) or 0,
         "history": deaths_in(record.get("history", "")),
         "copies": {queue: copy.state for queue, copy in result.copies.items()},
     }
@@ -77,6 +85,15 @@ def value_in(result: Result[Any]) -> Any:
         return result.info
     except StreamqError as error:
         return f"<{error}>"
+
+
+def runtime_in(record: dict[str, str]) -> float | None:
+    """Seconds that the task ran."""
+    try:
+        seconds = float(record.get("runtime", ""))
+    except ValueError:
+        return None
+    return seconds if isfinite(seconds) else None
 
 
 def error_in(record: dict[str, str]) -> str | None:
@@ -107,7 +124,7 @@ def show(about: dict[str, Any]) -> None:
     if about["traceback"]:
         click.echo(visible(about["traceback"].rstrip()))
     elif about["state"] == State.SUCCESS and not about["copies"]:
-        click.echo("→ " + visible(inline(about["value"])))
+        click.echo("→ " + inline(about["value"]))
     elif about["state"] == State.UNKNOWN:
         click.echo("  never sent, forgotten, or its result has expired")
 

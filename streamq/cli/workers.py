@@ -13,6 +13,7 @@ from streamq.cli.common import (
     inspector_of,
     moment,
     not_there,
+    number,
     print_json,
     say_what_is_hidden,
     span,
@@ -102,13 +103,6 @@ def described(state: WorkerState) -> dict[str, Any]:
         ] or sorted(map(pid_of, state.consumers)),
         "running": [asdict(run) for run in state.running],
     }  # fmt: skip
-
-
-def number(text: str | None, divided: int = 1) -> float | int | None:
-    """A number that may not be there; milliseconds become seconds."""
-    if not text or not text.isdecimal():
-        return None
-    return int(text) if divided == 1 else int(text) / divided
 
 
 def row_of(state: WorkerState, now: float) -> tuple[Any, ...]:

@@ -25,6 +25,7 @@ from streamq.store.consumer import (
     Settlement,
     Start,
 )
+from streamq.units import visible
 
 logger = logging.getLogger("streamq.worker")
 
@@ -170,7 +171,11 @@ class Desk:
 
         Redis is asked about all if ``thorough``, else about those that may have expired.
         """
-        doubtful = [each for each in deliveries if thorough or b"expires" in each.fields]
+        doubtful = [
+            each
+            for each in deliveries
+            if thorough or b"expires" in each.fields or b"stale" in each.fields
+        ]
         if not doubtful:
             return deliveries
         answer = talk([self.consumer.screen_command(doubtful)])[0]
@@ -219,7 +224,7 @@ class Desk:
             for outcome, digit in zip(settlement.outcomes, digits, strict=False):
                 if digit == "0":
                     self.refused += 1
-                    id = outcome.delivery.id.decode(errors="replace")
+                    id = visible(outcome.delivery.id.decode(errors="replace"), kept="")
                     logger.warning("%s was taken back while it ran; its result is dropped", id)
 
     # Starting and handing back

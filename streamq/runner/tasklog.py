@@ -4,11 +4,17 @@ import logging
 import time
 
 from streamq.delivery import EXPIRE, LATER, REVOKED, Outcome
+from streamq.signing import Seldom
+from streamq.units import visible
 
 logger = logging.getLogger("streamq.worker")
 
 #: Lines a second about tasks that went well; the rest are counted.
 MOST_LINES = 20
+#: Characters of a task's name and id: both may be anything that somebody wrote into Redis.
+LONGEST_TITLE = 400
+#: Why messages go to the dead letters whose signature does not fit.
+FORGED = b"signature"
 
 
 class TaskLog:
@@ -19,13 +25,23 @@ class TaskLog:
         self.second = 0
         self.lines = 0
         self.unsaid = 0
+        self.refused = Seldom(1.0)
 
     def ended(self, outcome: Outcome) -> None:
         """Say how a task ended, unless too much is being said already."""
-        if outcome.state == b"FAILURE" or outcome.follow or outcome.release:
+        if outcome.reason == FORGED:
+            self.refuse(outcome)
+        elif outcome.state == b"FAILURE" or outcome.follow or outcome.release:
             self.failed(outcome)
         elif self.enabled and self.room():
             logger.info("%s ok in %s", title(outcome), runtime(outcome))
+
+    def refuse(self, outcome: Outcome) -> None:
+        """Say that a message was not signed as it must be; whoever forges may send many."""
+        if self.refused.due(time.monotonic()):
+            self.failed(outcome)
+            if missed := self.refused.missed():
+                logger.error("… and %d more before it, because of their signatures", missed)
 
     def room(self) -> bool:
         """Whether one more line can be read in this second."""
@@ -63,17 +79,19 @@ class TaskLog:
             logger.warning("%s rejected; it goes back to its queue", title(outcome))
         elif outcome.reason:
             why = outcome.reason.decode(errors="replace")
-            logger.error("%s went to the dead letters: %s\n%s", title(outcome), why, error)
+            logger.error("%s went to the dead letters: %s\n%s", title(outcome), why, visible(error))
         else:
             trace = fields.get(b"traceback", b"").decode(errors="replace").rstrip()
-            logger.error("%s failed: %s: %s\n%s", title(outcome), kind, error, trace)
+            told = visible(f"{kind}: {error}\n{trace}")
+            logger.error("%s failed: %s", title(outcome), told)
 
 
 def title(outcome: Outcome) -> str:
     """Task and id, as they begin a line."""
     fields = outcome.delivery.fields
     name = fields.get(b"shadow") or fields.get(b"task", b"?")
-    return f"{name.decode(errors='replace')}[{outcome.delivery.id.decode(errors='replace')}]"
+    text = f"{name.decode(errors='replace')}[{outcome.delivery.id.decode(errors='replace')}]"
+    return visible(text[:LONGEST_TITLE], kept="")
 
 
 def runtime(outcome: Outcome) -> str:

@@ -18,12 +18,14 @@ from redis.backoff import NoBackoff
 
 from streamq.errors import BrokerUnavailable
 from streamq.message import Publication
+from streamq.store.client import later
 from streamq.store.connection import (
     ANSWER_TIMEOUT,
     BLOCK_MARGIN,
     Disconnected,
     Refused,
     as_sent,
+    bad_url,
     meaning,
 )
 from streamq.store.connection import reason as reason_of
@@ -68,6 +70,10 @@ class AsyncStore:
             return
         self.loop = loop
         # A pool that lets callers wait: any number of tasks may send and wait at once.
+        try:
+            redis.connection.parse_url(self.url)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise bad_url(self.url, error) from None
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             self.url,
             protocol=2,
@@ -139,6 +145,11 @@ class AsyncStore:
         finally:
             self.lanes.put_nowait(lane)
 
+    async def moment(self, seconds: float) -> int:
+        """So many seconds from now by the server's clock; see ``Client.moment``."""
+        self.attach()
+        return later(await self.ask("TIME"), seconds)
+
     async def record(self, id: str) -> Record:
         """The record of a task as it is now."""
         self.attach()
@@ -188,7 +199,7 @@ class AsyncStore:
             for entry, flat in entries:
                 self.last = entry
                 record = as_record(flat)
-                self.answer(record.pop("id", b"").decode(), record)
+                self.answer(record.pop("id", b"").decode(errors="replace"), record)
 
     def answer(self, id: str, record: Record) -> None:
         for future in list(self.waiting.get(id, ())):

@@ -68,7 +68,20 @@ class Client:
         """Run scripts in one round trip; an error reply is returned in its place."""
         return self.run(lambda connection: connection.call_all(calls, root))
 
+    def moment(self, seconds: float) -> int:
+        """So many seconds from now, in milliseconds of the server's clock.
+
+        For what a signature covers, which must be said before the server has seen it.  Asked
+        for each time: what the clocks differed by a while ago may not be true any more.
+        """
+        return later(self.ask("TIME"), seconds)
+
     def close(self) -> None:
         """Close what is idle."""
         for connection in self.connections.clear():
             connection.drop()
+
+
+def later(time: Any, seconds: float) -> int:
+    """A moment after Redis's answer to TIME, in milliseconds."""
+    return round((int(time[0]) + int(time[1]) / 1e6 + seconds) * 1000)

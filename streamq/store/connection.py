@@ -209,11 +209,7 @@ class Connection:
         try:
             options = redis.connection.parse_url(self.url)  # type: ignore[no-untyped-call]
         except ValueError as error:
-            raise ConfigError(
-                f"not a Redis URL: {mask_url(self.url)!r}",
-                known={"problem": error},
-                advice=["redis://[:password@]host:6379/0, rediss://… or unix:///path/redis.sock"],
-            ) from error
+            raise bad_url(self.url, error) from None
         kind = options.pop("connection_class", redis.Connection)
         options.pop("max_connections", None)
         options |= {
@@ -261,6 +257,16 @@ class Connection:
     def fileno(self) -> int:
         """The socket's descriptor, for a poll that also watches something else."""
         return self.socket.fileno() if self.socket is not None else -1
+
+
+def bad_url(url: str, error: ValueError) -> ConfigError:
+    """Say what is wrong with a URL, without what redis-py quotes of it: maybe a password."""
+    problem = re.sub(r"(['\"]).*\1", "…", str(error), flags=re.DOTALL)
+    return ConfigError(
+        f"not a Redis URL: {mask_url(url)!r}",
+        known={"problem": problem},
+        advice=["redis://[:password@]host:6379/0, rediss://… or unix:///path/redis.sock"],
+    )
 
 
 def as_sent(error: redis.RedisError) -> str:

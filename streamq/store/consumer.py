@@ -155,7 +155,10 @@ class Consumer:
 
     def screen_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...]:
         """The call of ``screen.lua``."""
-        told = [part for each in deliveries for part in (each.id, each.fields.get(b"expires", ""))]
+        told: list[Any] = []
+        for each in deliveries:
+            expires = each.expires
+            told += (each.id, "" if expires is None else expires)
         return SCREEN.command(self.keys.root, *told)
 
     def any_revoked_command(self) -> tuple[Any, ...]:

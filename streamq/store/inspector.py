@@ -7,7 +7,6 @@ no key is ever searched for.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import msgspec
 
@@ -15,6 +14,7 @@ from streamq.message import own_id
 from streamq.store.client import Client
 from streamq.store.connection import Denied, Refused
 from streamq.store.keys import GROUP, Keys
+from streamq.store.reading import Text, arguments_in, millis, settings_in, text, texts
 from streamq.store.scripts import load
 from streamq.store.waiting import as_record
 
@@ -24,8 +24,6 @@ PURGE = load("purge")
 PURGED_AT_ONCE = 500
 #: Running messages that are looked at in one stream.
 MOST_RUNNING = 1000
-
-Text = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +111,13 @@ class Held(NamedTuple):
         return self.fields.get("id") or own_id(self.queue, self.entry)
 
 
+class Mark(msgspec.Struct):
+    """What is kept of a message that was acknowledged before its run."""
+
+    stream: str
+    fields: list[str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
     """One worker: what it says about itself, and what it holds by what Redis says."""
@@ -149,16 +154,16 @@ class Inspector:
             pending, consumers = int(ours.get("pending", 0)), int(ours.get("consumers", 0))
             sums = found[name]
             found[name] = [
-                sums[0] + int(length) - pending, sums[1] + pending, max(sums[2], consumers)
+                sums[0] + int(length or 0) - pending, sums[1] + pending, max(sums[2], consumers)
             ]  # fmt: skip
         return [
             QueueState(
                 name=name,
                 ready=found[name][0],
                 running=found[name][1],
-                dead=int(letters),
+                dead=int(letters or 0),
                 consumers=found[name][2],
-                settings=msgspec.json.decode(declared[name]),
+                settings=settings_in(declared[name]),
             )
             for name, letters in zip(chosen, dead, strict=True)
         ]
@@ -281,7 +286,7 @@ class Inspector:
                 id=one.id if one.fields else "",
                 ack=one.ack,
                 state=text(state or b""),
-                since=int(started) / 1000 if started else one.read,
+                since=millis(text(started or b"")) or one.read,
             )
             for one, record in zip(held, records, strict=True)
             for state, started in [record or (None, None)]
@@ -308,11 +313,12 @@ class Inspector:
         for consumer, reply in zip(consumers, marks, strict=True):
             for place, mark in as_record(reply).items():
                 # Arguments may be bytes of any kind; only text can be shown.
-                what = msgspec.json.decode(mark.decode(errors="replace"))
-                pairs = iter(what["fields"])
-                fields = dict(zip(pairs, pairs, strict=True))
-                entry = place.rpartition(" ")[2]
-                yield Held(consumer, what["stream"], entry, fields, "early", None)
+                try:
+                    what = msgspec.json.decode(mark.decode(errors="replace"), type=Mark)
+                except msgspec.DecodeError:
+                    continue  # nobody of ours has written that
+                fields = dict(zip(what.fields[::2], what.fields[1::2], strict=False))
+                yield Held(consumer, what.stream, place.split(" ")[-1], fields, "early", None)
 
     def ask(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Ask in one round trip.  What is refused, as for a stream that is not there, is None."""
@@ -327,17 +333,6 @@ class Inspector:
             elif isinstance(reply, Exception) and not isinstance(reply, Refused):
                 raise reply
         return [None if isinstance(reply, Exception) else reply for reply in replies]
-
-
-def text(value: Any) -> str:
-    """A reply as text; what is not UTF-8 is escaped."""
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
-
-
-def texts(flat: Any) -> Text:
-    """A hash from its flat list."""
-    pairs = map(text, flat or ())
-    return dict(zip(pairs, pairs, strict=True))
 
 
 def our_group(reply: Any) -> Text:
@@ -358,31 +353,8 @@ def pid_of(consumer: str) -> str:
 
 def bound(exchange: str, type: str, place: str, arguments: str) -> Bound:
     """A binding from its field ``KIND:NAME:KEY``; headers bindings end with ``?ARGUMENTS``."""
-    kind, name, key = place.split(":", 2)
+    kind, name, key = [*place.split(":", 2), "", ""][:3]
     if type == "headers":
         key = key.rpartition("?")[0]
     asked = arguments_in(arguments)
     return Bound(exchange=exchange, kind=kind, name=name, key=key, arguments=asked)
-
-
-def arguments_in(canonical: str) -> dict[str, Any]:
-    """The arguments of a binding from ``NAME=VALUE&NAME=VALUE``, as bind.lua writes them."""
-    pairs = [pair.partition("=") for pair in canonical.split("&") if pair]
-    return {unquote(name): plain(unquote(value)) for name, _, value in pairs}
-
-
-def plain(canonical: str) -> Any:
-    """The value of a tagged text such as ``i:1``; see ``routing.canonical``."""
-    tag, _, value = canonical.partition(":")
-    match tag:
-        case "i":
-            return int(value)
-        case "f":
-            return float(value)
-        case "b":
-            return value == "true"
-        case "v":
-            return None
-        case "j":
-            return msgspec.json.decode(value)
-    return value

@@ -12,8 +12,9 @@ from streamq.diagnosis.facts import KeyFacts
 from streamq.states import FINAL
 from streamq.store.client import Client
 from streamq.store.connection import Denied, Refused
-from streamq.store.inspector import Inspector, text
+from streamq.store.inspector import Inspector
 from streamq.store.keys import GROUP, Keys
+from streamq.store.reading import text
 from streamq.units import count
 
 #: Kinds of keys that may stay for ever: topology, stores with bounds of their own.

@@ -41,7 +41,7 @@ Record = dict[str, bytes]
 def as_record(flat: Any) -> Record:
     """Turn Redis's flat list of names and values into a record."""
     pairs = iter(flat or ())
-    return {name.decode(): value for name, value in zip(pairs, pairs, strict=True)}
+    return {name.decode(errors="replace"): value for name, value in zip(pairs, pairs, strict=True)}
 
 
 def is_final(record: Record) -> bool:
@@ -189,7 +189,7 @@ class Waits:
             for entry, flat in entries:
                 self.last = entry
                 record = as_record(flat)
-                self.answer(record.pop("id", b"").decode(), record)
+                self.answer(record.pop("id", b"").decode(errors="replace"), record)
 
     def answer(self, id: str, record: Record) -> None:
         with self.table:

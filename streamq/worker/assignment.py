@@ -1,5 +1,10 @@
-"""What a supervisor tells a runner: everything it needs, as text that a started process reads."""
+"""What a supervisor tells a runner: everything it needs, in a file that a started process reads.
 
+Not on its command line, which everybody on the machine can see: the URL has a password.
+"""
+
+import os
+from pathlib import Path
 from typing import Self
 
 import msgspec
@@ -42,11 +47,21 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         """The name of this runner's consumer; never used twice."""
         return f"{self.node}:{pid}:{self.token}"
 
-    def to_text(self) -> str:
-        """As an argument for a process that is started."""
-        return msgspec.json.encode(self).decode()
+    def leave(self) -> str:
+        """Write it where only this user can read it; return the path."""
+        path = Path(self.folder) / f"assignment-{self.number}"
+        path.unlink(missing_ok=True)  # a runner that died before it looked has left it
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(file, "wb") as opened:
+            opened.write(msgspec.json.encode(self))
+        return str(path)
 
     @classmethod
-    def from_text(cls, text: str) -> Self:
-        """What ``to_text`` wrote."""
-        return msgspec.json.decode(text, type=cls)
+    def take(cls, path: str) -> Self:
+        """Read what ``leave`` wrote, and remove it."""
+        assignment = msgspec.json.decode(Path(path).read_bytes(), type=cls)
+        Path(path).unlink(missing_ok=True)
+        return assignment
+
+    def __repr__(self) -> str:
+        return f"<runner {self.number} of {self.node}>"

@@ -131,7 +131,7 @@ class Nursery:
     def execute(self, assignment: Assignment, slots: Slots) -> Child:
         """Start a runner as a program of its own."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamq.worker.green", assignment.to_text()],
+            [sys.executable, "-m", "streamq.worker.green", assignment.leave()],
             stdin=subprocess.DEVNULL,
             process_group=0,
         )

@@ -15,8 +15,8 @@ from streamq.worker.runner import Runner, work
 
 
 def main() -> int:
-    """Read the assignment from the command line, and work."""
-    assignment = Assignment.from_text(sys.argv[1])
+    """Take the assignment that the command line leads to, and work."""
+    assignment = Assignment.take(sys.argv[1])
     app = find_app(assignment.app).app
     app.conf.with_flags(**assignment.flags)
     set_up_logging(app.conf.log_level, app.conf.log_format)

@@ -101,7 +101,12 @@ class Runner:
         """The desk of this runner."""
         app = self.app
         execution = Execution(
-            app.tasks, app.payloads, app.conf, hostname=self.assignment.node, tell=self.tell
+            app.tasks,
+            app.payloads,
+            app.conf,
+            hostname=self.assignment.node,
+            tell=self.tell,
+            seal=app.seal,
         )
         return Desk(
             self.consumer("runner"),

@@ -59,6 +59,7 @@ def start_worker(
         require("gevent", "gevent")
     set_up_logging(conf.log_level, conf.log_format)
     app.import_tasks()
+    _ = app.seal  # without a key there is nothing to start: say so now
     sources = declare(app, permitted(app.store, chosen_queues(app, exclude)))
     given = conf.origin("worker_name") != "default"
     node = own_name(node_name(conf.worker_name), app.store.client, app.store.keys, given=given)

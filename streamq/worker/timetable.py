@@ -23,7 +23,7 @@ class Timetable:
     def __init__(self, recovery: Recovery) -> None:
         self.recovery = recovery
         self.moment = float("inf")
-        self.spread = random.random() * SPREAD
+        self.spread = random.uniform(0, SPREAD)
 
     def learn(self, due: float | None, server: float) -> None:
         """What Redis said: the next is due then, and it is so late (seconds of the server)."""

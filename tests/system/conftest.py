@@ -228,12 +228,16 @@ class Site:
 
     def changed_package(self, script: str, line: str, instead: str) -> None:
         """Let workers run a copy of streamq in which one line of a Lua script is another."""
+        self.changed_module(f"scripts/lua/{script}", line, instead)
+
+    def changed_module(self, file: str, line: str, instead: str) -> None:
+        """Let workers run a copy of streamq in which one line of any file is another."""
         copy = self.folder / "changed"
         for part in ("streamq", "scripts"):
             shutil.copytree(CHECKOUT / part, copy / part)
-        path = copy / "scripts" / "lua" / script
+        path = copy / file
         text = path.read_text()
-        assert text.count(line) == 1, f"{script} has changed: {line!r}"
+        assert text.count(line) == 1, f"{file} has changed: {line!r}"
         path.write_text(text.replace(line, instead))
         self.env["PYTHONPATH"] = str(copy)
 
@@ -246,7 +250,7 @@ class Site:
 
     def drained(self, seconds: float = 60.0) -> None:
         """Wait until nothing waits and nothing runs."""
-        until(lambda: self.held() == 0, "the queues are empty", seconds=seconds)
+        until(self.is_empty, "nothing waits, now or for later", seconds=seconds)
         leases = "{streamq}:started:*"
         until(lambda: not self.redis.keys(leases), "nothing runs", seconds=seconds)
 
@@ -290,6 +294,11 @@ class Site:
         """How many messages wait or run, in all queues."""
         return sum(self.redis.xlen(stream) for stream in self.streams())
 
+    def is_empty(self) -> bool:
+        """Whether nothing waits or runs; what is moved meanwhile is in one place or the other."""
+        later = "{streamq}:scheduled"
+        return not (self.redis.zcard(later) or self.held() or self.redis.zcard(later))
+
     def pending(self) -> int:
         """How many messages are in a worker's hands, in all queues."""
         groups = [group for stream in self.streams() for group in self.redis.xinfo_groups(stream)]
@@ -313,7 +322,7 @@ class Site:
         leftover = [
             key
             for key in self.redis.scan_iter("*", count=1000)
-            if not LASTING.match(key) and self.redis.ttl(key) == -1
+            if not LASTING.match(key) and self.redis.ttl(key.encode(errors="surrogateescape")) == -1
         ]
         assert leftover == []
         living = set(self.redis.zrange("{streamq}:leases", 0, -1))

@@ -4,6 +4,8 @@ import sys
 import types
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamq.errors import ConfigError, TaskError
 from streamq.failure import (
@@ -214,3 +216,152 @@ def test_a_record_of_garbage_is_still_an_exception():
     assert isinstance(rebuild({"error_type": b"\xff", "error": b"\xfe"}), TaskError)
     assert isinstance(rebuild({}), TaskError)
     assert isinstance(rebuild({"error_type": b"ValueError", "error_args": b"{["}), TaskError)
+
+
+#: What hostile classes have got to say.
+SPOKEN = []
+
+
+class Hostile(Exception):
+    """Does harm wherever Python lets a class speak."""
+
+    def __init__(self, *args):
+        SPOKEN.append("init")
+
+    def __new__(cls, *args):
+        SPOKEN.append("new")
+        raise SystemExit
+
+    def __reduce__(self):
+        SPOKEN.append("reduce")
+        return print, ("harm",)
+
+    def __setstate__(self, state):
+        SPOKEN.append("setstate")
+
+    def __getattribute__(self, name):
+        SPOKEN.append(f"getattribute {name}")
+        raise SystemExit
+
+    def __setattr__(self, name, value):
+        SPOKEN.append(f"setattr {name}")
+        raise SystemExit
+
+
+class Meta(type):
+    def __call__(cls, *args):
+        SPOKEN.append("call")
+        raise SystemExit
+
+
+class MetaHostile(Exception, metaclass=Meta):
+    pass
+
+
+class Leaving(BaseException):
+    pass
+
+
+class Proxy:
+    """Stands in a module and asks around when it is looked at."""
+
+    @property
+    def __class__(self):
+        SPOKEN.append("class")
+        return ValueError
+
+    def __getattribute__(self, name):
+        SPOKEN.append(f"getattribute {name}")
+        raise RuntimeError
+
+
+class Lazy(types.ModuleType):
+    def __getattribute__(self, name):
+        SPOKEN.append(f"module {name}")
+        raise RuntimeError
+
+
+class Both(SystemExit, Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["Hostile", "MetaHostile"])
+def test_no_method_of_a_class_runs_when_its_exception_is_made_again(name):
+    SPOKEN.clear()
+
+    error = rebuild({**simple(f"{__name__}.{name}", "text"), "error_args": b'["text"]'})
+
+    assert issubclass(type(error), Exception)
+    assert SPOKEN == []
+
+
+def test_what_stands_in_a_module_is_not_asked_anything(monkeypatch):
+    odd = types.ModuleType("odd")
+    odd.proxy = Proxy()
+    monkeypatch.setitem(sys.modules, "odd", odd)
+    monkeypatch.setitem(sys.modules, "lazy", Lazy("lazy"))
+    SPOKEN.clear()
+
+    for name in ("odd.proxy", "odd.proxy.Error", "lazy.Error", "lazy.Error.Inner"):
+        assert type(rebuild(simple(name, "told"))) is TaskError
+
+    monkeypatch.undo()
+    assert SPOKEN == []
+
+
+FORGED = [
+    "builtins.SystemExit", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "os.system",
+    "asyncio.CancelledError", "builtins.eval", "subprocess.Popen", "os.path.join", "sys.exit",
+    "os.__class__", "os.__dict__", "ValueError.__class__", "ValueError.__init__.__globals__",
+    "ValueError.__subclasses__", "builtins.__import__", "builtins.Exception.__base__",
+    "streamq.failure.sys.modules", "streamq.failure.sys", "..", ".", "a..b", "builtins.", "x" * 999,
+    ".".join(["os"] * 5000), "ValueError\x00", "ValueErr\u202e", "\x1b[31mValueError",
+    f"{__name__}.Leaving", f"{__name__}.Both", "type", "object", "builtins.BaseException",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORGED)
+@pytest.mark.parametrize("args", [b"[]", b"[0]", b'["echo harm"]', b"[[]]", b"null", b"{}", b"[1"])
+def test_a_forged_name_makes_an_exception_that_only_tells(name, args):
+    error = rebuild({**simple(name, "told"), "error_args": args})
+
+    assert isinstance(error, Exception)
+    assert not isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit))
+    assert type(error) is TaskError
+
+
+HUGE = [
+    b"[" + b"9" * 100_000 + b"]",
+    b"[" * 100_000,
+    b"[" + b"1," * 400_000 + b"1]",
+    b"[1e99999999]",
+    b'[{"a":1,"a":2}]',
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("arguments", HUGE)
+@pytest.mark.parametrize("name", ["ValueError", "OSError", "UnicodeDecodeError", "StopIteration"])
+def test_arguments_that_are_too_much_are_left_out(name, arguments):
+    error = rebuild({**simple(name, "told"), "error_args": arguments})
+
+    assert isinstance(error, Exception)
+    assert len(str(error)) < 1000
+
+
+def test_arguments_longer_than_any_that_are_written_are_not_read():
+    error = rebuild({**simple("ValueError", "told"), "error_args": b"[" + b"1," * 40_000 + b"1]"})
+
+    assert type(error) is ValueError
+    assert error.args == ("told",)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["error_type", "error", "error_args", "traceback", "state", "reason"]),
+        st.binary(max_size=200) | st.sampled_from([name.encode() for name in FORGED[:20]]),
+    )
+)
+def test_any_record_becomes_an_exception(fields):
+    assert isinstance(rebuild(fields), Exception)
