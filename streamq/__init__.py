@@ -28,7 +28,7 @@ HOMES = {
     "streamq.errors": (
         "BrokerFull BrokerUnavailable ConfigError ContentDisallowed DecodeError EncodeError "
         "Ignore MaxRetriesExceeded PartlyPublished PublishUnknown QueueFull Reject "
-        "ResultTimeout Revoked SignatureInvalid SoftTimeLimitExceeded StreamqError TaskError "
+        "ResultTimeout Retry Revoked SignatureInvalid SoftTimeLimitExceeded StreamqError TaskError "
         "TaskNotFound TimeLimitExceeded Unroutable WorkerLost"
     ),
     "streamq.result": "Result as_completed",
@@ -39,7 +39,7 @@ HOMES = {
 HOME_OF = {name: home for home, names in HOMES.items() for name in names.split()}
 
 #: Names of a later version.
-LATER = frozenset({"MaxRetries", "NotConfirmed", "Retry", "chain", "chord", "crontab", "group"})
+LATER = frozenset({"NotConfirmed", "chain", "chord", "crontab", "group"})
 
 __all__ = [
     "App",
@@ -62,6 +62,7 @@ __all__ = [
     "Request",
     "Result",
     "ResultTimeout",
+    "Retry",
     "Revoked",
     "Running",
     "Signature",
@@ -113,6 +114,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
         QueueFull,
         Reject,
         ResultTimeout,
+        Retry,
         Revoked,
         SignatureInvalid,
         SoftTimeLimitExceeded,

@@ -16,7 +16,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: What the contract with users names.
 PROMISED = {
-    *("App", "Binding", "Exchange", "Queue", "Result", "Task", "State", "Ignore", "Reject"),
+    *(
+        "App",
+        "Binding",
+        "Exchange",
+        "Queue",
+        "Result",
+        "Task",
+        "State",
+        "Ignore",
+        "Reject",
+        "Retry",
+    ),
     *("StreamqError", "ConfigError", "Unroutable", "TaskNotFound", "EncodeError", "DecodeError"),
     *("ContentDisallowed", "QueueFull", "BrokerUnavailable", "BrokerFull", "PublishUnknown"),
     *("ResultTimeout", "TaskError", "Revoked", "WorkerLost", "TimeLimitExceeded"),
@@ -140,7 +151,7 @@ def test_an_error_is_also_the_builtin_that_says_it(name, builtin):
 
 def test_every_error_hangs_on_one_tree():
     for name in streamq.HOMES["streamq.errors"].split():
-        if name not in ("Ignore", "Reject"):
+        if name not in ("Ignore", "Reject", "Retry"):
             assert issubclass(getattr(streamq, name), streamq.StreamqError), name
 
 
