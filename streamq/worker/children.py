@@ -61,13 +61,16 @@ class Death:
 
     @property
     def orderly(self) -> bool:
-        """Whether it ended because it was told to, or had nothing more to do."""
-        return self.status == 0 and self.child.slots.left
+        """Whether it ended because it was told to, or had nothing more to do.
+
+        It says so last of all; a signal may still have ended the process after that.
+        """
+        return self.child.slots.left
 
     @property
     def fenced(self) -> bool:
         """Whether it ended because it had been declared dead."""
-        return self.status == 0 and self.child.slots.fenced
+        return self.child.slots.fenced
 
     @property
     def reason(self) -> str:
