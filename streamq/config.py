@@ -77,6 +77,9 @@ class Config:
     decompressed_limit: int
     decompressed_ratio: int
     publish_timeout: float
+    confirm: str
+    confirm_replicas: int
+    confirm_timeout: float
     dedup_window: float
     task_always_eager: bool
     task_eager_propagates: bool

@@ -9,7 +9,8 @@ from typing import Any
 
 from streamq.errors import ConfigError
 from streamq.routing import check_name
-from streamq.units import nearest, seconds
+from streamq.settings import CONFIRM
+from streamq.units import choice, nearest, seconds
 
 
 def flag(value: Any, name: str) -> bool:
@@ -50,6 +51,10 @@ def count(value: Any, name: str) -> int:
     return value
 
 
+def confirm(value: Any, name: str) -> str:
+    return choice(value, f"option {name}", CONFIRM)
+
+
 #: Every option of this version, and what checks its value.
 CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "name": named,
@@ -67,6 +72,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "track_started": flag,
     "max_deliveries": count,
     "task_id": named,
+    "confirm": confirm,
     "shadow": text,
     "typing": flag,
 }
@@ -86,7 +92,6 @@ LATER = frozenset(
         "expires",
         "countdown",
         "eta",
-        "confirm",
         "throws",
         "rate_limit",
         "link",

@@ -99,6 +99,7 @@ def envelope(
         serializer=serializer,
         compression=compression,
         extra=tuple(extra),
+        confirm=options.get("confirm", conf.confirm),
     )
 
 

@@ -157,7 +157,7 @@ def mask_url(url: str) -> str:
     masked = re.sub(
         r"^([^:/@]+://[^:/@]*:|(?![^:/@]+://)[^:/@]*:).+@", r"\1***@", url, flags=re.DOTALL
     )
-    return re.sub(r"([?&]password=)[^&#]+", r"\1***", masked)
+    return re.sub(r"([?&](?:sentinel_)?password=)[^&#]+", r"\1***", masked)
 
 
 def _seconds(value: object) -> float | None:

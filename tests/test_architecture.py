@@ -26,7 +26,8 @@ LAYERS: Mapping[str, str] = {
         "options context failure payload settings config"
     ),
     "redis": (
-        "store store.keys store.scripts store.lending store.connection store.client "
+        "store store.keys store.scripts store.lending store.replies store.addresses "
+        "store.confirm store.connection store.client "
         "store.publisher store.topology store.waiting store.aio store.results "
         "store.recovery store.store store.*"
     ),

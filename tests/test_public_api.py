@@ -19,6 +19,7 @@ PROMISED = {
     *("App", "Binding", "Exchange", "Queue", "Result", "Task", "State", "Ignore", "Reject"),
     *("StreamqError", "ConfigError", "Unroutable", "TaskNotFound", "EncodeError", "DecodeError"),
     *("ContentDisallowed", "QueueFull", "BrokerUnavailable", "BrokerFull", "PublishUnknown"),
+    "NotConfirmed",
     *("ResultTimeout", "TaskError", "Revoked", "WorkerLost", "TimeLimitExceeded"),
     *("SoftTimeLimitExceeded", "MaxRetriesExceeded", "PartlyPublished"),
     *("enqueue", "aenqueue", "task", "set_default", "default_app", "current_task"),
@@ -36,6 +37,7 @@ BUILTINS = {
     "BrokerUnavailable": ConnectionError,
     "BrokerFull": ConnectionError,
     "PublishUnknown": ConnectionError,
+    "NotConfirmed": ConnectionError,
 }
 
 #: Where the app and what it hands out live: every public method there needs a docstring.
