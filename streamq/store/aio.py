@@ -37,7 +37,7 @@ from streamq.store.connection import (
 from streamq.store.connection import reason as reason_of
 from streamq.store.keys import Keys
 from streamq.store.publisher import LANES, PUBLISH, Attempt, Refusal, lost
-from streamq.store.replies import Denied, translated
+from streamq.store.replies import Denied, after_loading, translated
 from streamq.store.scripts import Script, load
 from streamq.store.waiting import LONGEST_BLOCK, RECHECK, Record, as_record, is_final
 from streamq.units import mask_url
@@ -180,7 +180,10 @@ class AsyncStore:
             if error.code != "NOSCRIPT":
                 raise
         await self.ask("SCRIPT", "LOAD", script.text)
-        return await self.ask(*script.command(self.keys.root, *argv))
+        try:
+            return await self.ask(*script.command(self.keys.root, *argv))
+        except Refused as error:
+            raise after_loading(error) from None
 
     async def publish(
         self, publications: list[Publication], confirm: tuple[Confirmation, ...] = ()
@@ -214,6 +217,7 @@ class AsyncStore:
         if isinstance(answer, Refused) and answer.code == "NOSCRIPT":
             await self.ask("SCRIPT", "LOAD", PUBLISH.text)
             answer, *replies = await self.together(PUBLISH, argv, confirm)
+            answer = after_loading(answer)
         if isinstance(answer, Exception):
             raise answer
         for each, reply in zip(confirm, replies, strict=True):

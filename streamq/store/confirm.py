@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamq.errors import ConfigError, NotConfirmed
-from streamq.store.replies import Refused
 
 #: Asked before anything is published: does this server know WAITAOF, and has it a file?
 PROBE = ("WAITAOF", 1, 0, 1)
@@ -74,19 +73,19 @@ def needs_probe(confirm: Iterable[Confirmation]) -> bool:
 def lacks_waitaof(reply: Any) -> bool:
     """Whether the answer to ``PROBE`` says that the server has no such command.
 
-    Raises ConfigError if the server has the command, and no file.
+    Raises ConfigError if the server has the command, and no file, or forbids it.
     """
-    if not isinstance(reply, Refused):
+    if not isinstance(reply, Exception):
         return False
-    if str(reply).startswith("ERR unknown command"):
+    if "unknown command" in str(reply):
         return True
-    raise impossible(str(reply))
+    raise impossible(str(reply).partition("\n")[0])
 
 
 def check_policy(reply: Any) -> None:
     """Raise ConfigError unless the answer to ``POLICY`` says that disk comes before answer."""
     if isinstance(reply, Exception):
-        raise impossible(f"no WAITAOF there, and CONFIG GET says: {reply}")
+        raise impossible(f"no WAITAOF there, and CONFIG GET says: {reply}".partition("\n")[0])
     if not writes_first(reply):
         raise impossible("no WAITAOF there, and appendfsync is not 'always'")
 

@@ -22,6 +22,7 @@ from streamq.store.replies import (
     Failover,
     Passing,
     Refused,
+    after_loading,
     meaning,
     translated,
 )
@@ -102,10 +103,7 @@ class Connection:
         if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
             self.ask("SCRIPT", "LOAD", script.text)
             self.send([script.command(root, *argv)])
-            again = self.read(raising=False)
-            if isinstance(again, Refused) and again.code == "NOSCRIPT":
-                return Passing("somebody makes Redis forget our scripts all the time")
-            return again
+            return after_loading(self.read(raising=False))
         return reply
 
     def send(self, commands: Iterable[tuple[Any, ...]]) -> None:

@@ -1,5 +1,7 @@
 """What an error reply of Redis means: our exceptions, and which reply becomes which."""
 
+from typing import Any
+
 import redis
 
 from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError, StreamqError
@@ -48,7 +50,7 @@ WRITES_REFUSED = {
 }
 DENIED = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 #: How servers say that a script may not use a command, without a code of its own.
-DENIED_IN_SCRIPT = "ERR The user executing the script can't"
+DENIED_IN_SCRIPT = "The user executing the script can't"
 #: How Redis 7.0 says NOGROUP to whoever is blocked when the key goes.
 KEY_GONE = "UNBLOCKED the stream key no longer exists"
 #: Redis says this to a new connection, and closes it.
@@ -88,11 +90,18 @@ def meaning(text: str) -> StreamqError:
         return Failover(f"this Redis is not the master, and did nothing: {text}")
     if code in PASSING:
         return Passing(f"Redis cannot work just now, and did nothing: {text}")
-    if code in DENIED or text.startswith(DENIED_IN_SCRIPT):
+    if code in DENIED or DENIED_IN_SCRIPT in text:
         return denied("", text)
     if TOO_MANY_CLIENTS in text:
         return Passing(f"Redis takes no more connections: {text}")
     return Refused(text)
+
+
+def after_loading(reply: Any) -> Any:
+    """A script's reply just after the script was loaded: forgotten again is for now only."""
+    if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
+        return Passing("somebody makes Redis forget our scripts all the time")
+    return reply
 
 
 def denied(url: str, text: str) -> Denied:
