@@ -116,8 +116,11 @@ class Proxy:
     Starts at once; ``url`` is where it is, with the user, password and database of the URL.
     """
 
-    def __init__(self, upstream: str, *, port: int = 0) -> None:
+    def __init__(self, upstream: str, *, port: int = 0, raw: bool = False) -> None:
         self.upstream = upstream
+        #: Look at nothing that passes, for links that are not of commands and replies, such
+        #: as replication; then there are no rules.
+        self.raw = raw
         self.port = port
         self.rules: list[Rule] = []
         self.mute = self.held = self.refusing = False
@@ -147,6 +150,8 @@ class Proxy:
         """
 
         def order() -> None:
+            for link in list(self.links) if self.mute else ():
+                link.swallow()
             self.mute = self.held = self.refusing = False
             self.latency = 0.0
             for rule in self.rules:
@@ -381,6 +386,9 @@ class Link:
 
     def asked(self, data: bytes) -> None:
         """The client has sent something."""
+        if self.proxy.raw and self.server is not None:
+            self.server.give(data)
+            return
         passed = bytearray()
         for frame in self.client.frames(data):
             rule = self.rule_for(frame)
@@ -405,6 +413,9 @@ class Link:
     def replied(self, data: bytes) -> None:
         """The server has sent something."""
         assert self.server is not None
+        if self.proxy.raw:
+            self.client.give(data)
+            return
         passed = bytearray()
         for frame in self.server.frames(data):
             fate = self.expected.popleft() if self.expected and frame[:1] != b">" else None
@@ -426,6 +437,12 @@ class Link:
         while self.expected and isinstance(self.expected[0], bytes):
             found += self.expected.popleft()  # type: ignore[operator]
         return b"" if self.deaf else found
+
+    def swallow(self) -> None:
+        """Take what has arrived in the black hole, before it is healed."""
+        for side in self.sides:
+            if not side.at_end:
+                side.ready(selectors.EVENT_READ)
 
     def wake(self) -> None:
         """The proxy is healed."""

@@ -33,7 +33,7 @@ from streamq.store.confirm import (
 from streamq.store.connection import BLOCK_MARGIN, Connection, Disconnected, Passing, Refused
 from streamq.store.keys import Keys
 from streamq.store.lending import Lending
-from streamq.store.replies import Denied, WritesRefused
+from streamq.store.replies import Denied, Foreign, WritesRefused
 from streamq.store.scripts import Script, load, refusal
 
 PUBLISH = load("publish")
@@ -153,11 +153,7 @@ class Refusal(Exception):
                     advice=["start more workers, or raise its max_length"],
                 )
             case "WRONGTYPE", _:
-                return ConfigError(
-                    "a key of this namespace holds something that is not streamq's",
-                    known={"answer": self},
-                    advice=["streamq redis TYPE KEY  shows it; or use another namespace"],
-                )
+                return Foreign(str(self))
             case _:
                 return ConfigError(f"the publish script refused the call: {self}")
 

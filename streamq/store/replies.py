@@ -4,7 +4,7 @@ from typing import Any
 
 import redis
 
-from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError, StreamqError
+from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError, StreamqError, explain
 from streamq.units import mask_url
 
 
@@ -37,6 +37,15 @@ class Refused(StreamqError):
     def __init__(self, text: str = "", *, code: str | None = None) -> None:
         super().__init__(text)
         self.code = text.partition(" ")[0] if code is None else code
+
+
+class Foreign(Refused, ConfigError):
+    """A key of ours holds something else: to users a mistake, to who works a refusal."""
+
+    def __init__(self, text: str = "") -> None:
+        what = "a key of this namespace holds something that is not streamq's"
+        advice = ["streamq redis TYPE KEY  shows it; or use another namespace"]
+        super().__init__(explain(what, {"answer": text}, advice), code="WRONGTYPE")
 
 
 #: Codes of a server that cannot work just now: wait, and try again.

@@ -272,6 +272,11 @@ def test_a_server_that_forgets_scripts_all_the_time_is_waited_for(proxy, redis, 
 
 # Descriptors that a task closed
 
+#: The loop of gevent watches descriptors by their numbers, and takes free ones for itself.
+by_number = pytest.mark.skipif(
+    socket.socket.__module__.startswith("gevent"), reason="gevent itself relies on numbers"
+)
+
 
 @pytest.fixture
 def stolen(connection):
@@ -292,6 +297,7 @@ def stolen(connection):
         theirs.close()
 
 
+@by_number
 def test_a_number_that_became_a_users_socket_is_not_written_to(stolen):
     connection, theirs, peer = stolen
 
@@ -302,6 +308,7 @@ def test_a_number_that_became_a_users_socket_is_not_written_to(stolen):
     assert connection.fileno() != theirs.fileno()
 
 
+@by_number
 def test_a_number_that_became_a_users_socket_is_not_closed(stolen):
     connection, theirs, peer = stolen
 
@@ -312,6 +319,7 @@ def test_a_number_that_became_a_users_socket_is_not_closed(stolen):
     assert peer.recv(100) == b"theirs"
 
 
+@by_number
 def test_without_the_look_at_the_number_it_would_be_written_to_and_closed(stolen, monkeypatch):
     connection, theirs, peer = stolen
     monkeypatch.setattr(connection, "is_ours", lambda opened: True)
@@ -324,6 +332,7 @@ def test_without_the_look_at_the_number_it_would_be_written_to_and_closed(stolen
         theirs.sendall(b"theirs")
 
 
+@by_number
 def test_a_number_that_became_a_users_file_is_left_to_it(connection, tmp_path):
     connection.ask("PING")
     number = connection.fileno()
@@ -339,6 +348,7 @@ def test_a_number_that_became_a_users_file_is_left_to_it(connection, tmp_path):
         os.close(each)
 
 
+@by_number
 def test_numbers_that_were_closed_are_taken_for_lost(connection):
     connection.ask("PING")
     os.close(connection.fileno())
@@ -346,6 +356,7 @@ def test_numbers_that_were_closed_are_taken_for_lost(connection):
     assert connection.ask("ECHO", "x") == b"x"
 
 
+@by_number
 def test_a_number_that_became_another_connection_of_ours_is_left_to_it(server_url, connection):
     connection.ask("PING")
     os.close(connection.fileno())

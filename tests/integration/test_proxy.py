@@ -30,9 +30,11 @@ def test_what_is_not_spoilt_passes(proxy, connection):
 
 
 def test_a_blocking_read_passes_when_its_time_comes(connection, redis):
-    threading.Timer(0.1, redis.rpush, ("list", "x")).start()
+    later = threading.Timer(0.1, redis.rpush, ("list", "x"))
+    later.start()
 
     assert connection.ask("BLPOP", "list", 5, timeout=5) == [b"list", b"x"]
+    later.join()
 
 
 def test_a_black_hole_swallows_and_answers_nothing(proxy, connection, redis):

@@ -10,26 +10,28 @@ from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError, PublishUn
 from streamq.store.connection import Failover, Passing
 from streamq.store.publisher import Attempt
 from streamq.store.replies import Denied, WritesRefused, meaning
+from tests.faults import (
+    BUSY,
+    CLIENTS,
+    CLUSTERDOWN,
+    LOADING,
+    MASTERDOWN,
+    MISCONF,
+    MOVED,
+    NOAUTH,
+    NOPERM,
+    NOREPLICAS,
+    NOSCRIPT,
+    OOM,
+    READONLY,
+    UNBLOCKED,
+    WRONGPASS,
+    WRONGTYPE,
+    code_of,
+)
 from tests.proxy import calls_of
 
 PUBLISHING = calls_of("publish", "push")
-
-LOADING = "LOADING Redis is loading the dataset in memory"
-BUSY = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
-READONLY = "READONLY You can't write against a read only replica."
-MASTERDOWN = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
-UNBLOCKED = "UNBLOCKED force unblock from blocking operation, instance state changed"
-CLUSTERDOWN = "CLUSTERDOWN The cluster is down"
-MOVED = "MOVED 3999 127.0.0.1:6381"
-MISCONF = "MISCONF Errors writing to the AOF file: No space left on device"
-NOREPLICAS = "NOREPLICAS Not enough good replicas to write."
-OOM = "OOM command not allowed when used memory > 'maxmemory'."
-NOAUTH = "NOAUTH Authentication required."
-WRONGPASS = "WRONGPASS invalid username-password pair or user is disabled."
-NOPERM = "NOPERM User shop has no permissions to run the 'evalsha' command"
-NOSCRIPT = "NOSCRIPT No matching script. Please use EVAL."
-WRONGTYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
-CLIENTS = "ERR max number of clients reached"
 
 WAITED_FOR = [LOADING, BUSY, READONLY, MASTERDOWN, UNBLOCKED, CLUSTERDOWN, MOVED, NOSCRIPT, CLIENTS]
 SAID_AT_ONCE = {
@@ -41,10 +43,6 @@ SAID_AT_ONCE = {
     NOPERM: Denied,
     WRONGTYPE: ConfigError,
 }
-
-
-def code_of(text):
-    return text.partition(" ")[0] if isinstance(text, str) and " " in text else None
 
 
 def short_way(app, call):
@@ -194,9 +192,12 @@ def test_a_server_that_loads_when_the_first_connection_is_made_is_waited_for(
     """A connection that is refused for that is not one that was never there."""
     app = make_app(url=proxy.url, publish_timeout="10s")
     loading = proxy.answer(LOADING, "CLIENT", times=None)
-    threading.Timer(2.0, loading.end).start()
+    later = threading.Timer(2.0, loading.end)
+    later.start()
 
     app.enqueue("any.task")
+
+    later.join()
 
     assert streams(app) == {"default": 1}
 
@@ -210,9 +211,11 @@ def test_a_server_that_takes_no_more_clients_is_waited_for(make_app, redis, serv
     def more():
         redis.config_set("maxclients", before)
 
-    threading.Timer(0.4, more).start()
+    later = threading.Timer(0.4, more)
+    later.start()
     began = time.monotonic()
     app.enqueue("any.task")
+    later.join()
 
     assert time.monotonic() - began > 0.3
     assert streams(app) == {"default": 1}
