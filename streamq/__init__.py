@@ -27,7 +27,7 @@ HOMES = {
     "streamq.context": "Request Running current_task",
     "streamq.errors": (
         "BrokerFull BrokerUnavailable ConfigError ContentDisallowed DecodeError EncodeError "
-        "Ignore MaxRetriesExceeded PartlyPublished PublishUnknown QueueFull Reject "
+        "Ignore MaxRetriesExceeded NotConfirmed PartlyPublished PublishUnknown QueueFull Reject "
         "ResultTimeout Retry Revoked SignatureInvalid SoftTimeLimitExceeded StreamqError TaskError "
         "TaskNotFound TimeLimitExceeded Unroutable WorkerLost"
     ),
@@ -39,7 +39,7 @@ HOMES = {
 HOME_OF = {name: home for home, names in HOMES.items() for name in names.split()}
 
 #: Names of a later version.
-LATER = frozenset({"NotConfirmed", "chain", "chord", "crontab", "group"})
+LATER = frozenset({"chain", "chord", "crontab", "group"})
 
 __all__ = [
     "App",
@@ -54,6 +54,7 @@ __all__ = [
     "Exchange",
     "Ignore",
     "MaxRetriesExceeded",
+    "NotConfirmed",
     "PartlyPublished",
     "PublishUnknown",
     "Queue",
@@ -109,6 +110,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
         EncodeError,
         Ignore,
         MaxRetriesExceeded,
+        NotConfirmed,
         PartlyPublished,
         PublishUnknown,
         QueueFull,

@@ -30,6 +30,7 @@ PROMISED = {
     ),
     *("StreamqError", "ConfigError", "Unroutable", "TaskNotFound", "EncodeError", "DecodeError"),
     *("ContentDisallowed", "QueueFull", "BrokerUnavailable", "BrokerFull", "PublishUnknown"),
+    "NotConfirmed",
     *("ResultTimeout", "TaskError", "Revoked", "WorkerLost", "TimeLimitExceeded"),
     *("SoftTimeLimitExceeded", "MaxRetriesExceeded", "PartlyPublished", "SignatureInvalid"),
     *("enqueue", "aenqueue", "task", "set_default", "default_app", "current_task"),
@@ -48,6 +49,7 @@ BUILTINS = {
     "BrokerUnavailable": ConnectionError,
     "BrokerFull": ConnectionError,
     "PublishUnknown": ConnectionError,
+    "NotConfirmed": ConnectionError,
 }
 
 #: Where the app and what it hands out live: every public method there needs a docstring.

@@ -10,7 +10,7 @@ import redis as redis_py
 from streamq import Binding, Exchange, Queue, QueueFull, Reject, TaskError, Unroutable
 from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.store.client import Client
-from streamq.store.connection import Denied
+from streamq.store.replies import Denied
 from streamq.store.footprint import Access
 from streamq.store.inspector import Inspector
 from streamq.store.keys import Keys
