@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from streamq import Exchange, Queue
 from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError, PublishUnknown
 from streamq.store.connection import Failover, Passing
 from streamq.store.publisher import Attempt
@@ -276,3 +277,47 @@ def test_a_failover_is_tried_again_until_the_deadline():
     assert attempt.pause(meaning(READONLY), 50)
     with pytest.raises(Failover):
         attempt.pause(meaning(READONLY), 101)
+
+
+# A message for several queues
+
+
+@pytest.fixture
+def fan(make_app, proxy):
+    app = make_app(url=proxy.url)
+    app.queues = [Queue(name, Exchange("news", type="fanout")) for name in ("a", "b", "c")]
+    app.declare()
+    app.enqueue(app.signature("any.task", exchange="news"))
+    return app
+
+
+def test_three_lost_answers_leave_one_entry_in_each_queue(fan, proxy, streams):
+    lost = proxy.drop_reply(PUBLISHING, times=3)
+
+    result = fan.enqueue(fan.signature("any.task", exchange="news"))
+
+    assert lost.hits == 3
+    assert streams(fan) == {"a": 2, "b": 2, "c": 2}
+    assert set(result.copies) == {"a", "b", "c"}
+
+
+def test_memory_that_ends_within_a_fan_out_ends_it_for_all_or_none(fan, redis, streams):
+    """The server looks at its memory before the first write of a script, and not again."""
+    before = streams(fan)
+    signature = fan.signature("any.task", ("x" * 500_000,), exchange="news")
+    room, outcomes = 0, set()
+    try:
+        while outcomes != {True, False}:
+            redis.config_set("maxmemory", redis.info("memory")["used_memory"] + room)
+            room += 100_000
+            assert room < 100_000_000
+            try:
+                fan.enqueue(signature)
+            except BrokerFull:
+                outcomes.add(False)
+                assert streams(fan) == before
+            else:
+                outcomes.add(True)
+                assert streams(fan) == {name: count + 1 for name, count in before.items()}
+    finally:
+        redis.config_set("maxmemory", 0)

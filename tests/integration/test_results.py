@@ -8,6 +8,7 @@ import pytest
 import streamq
 from streamq import Exchange, Queue, Result, TaskError
 from streamq.errors import ConfigError, ContentDisallowed, ResultTimeout, TaskNotFound
+from streamq.store import waiting
 
 
 class Refused(Exception):
@@ -94,6 +95,21 @@ def test_an_id_without_a_record_is_unknown(app):
         *(None, None),
     )
     assert result.copies == {}
+
+
+def test_a_result_that_expired_before_it_was_read_ends_the_wait(
+    app, drain, eventually, redis, monkeypatch
+):
+    monkeypatch.setattr(waiting, "RECHECK", 0.2)
+    monkeypatch.setattr(waiting, "LONGEST_BLOCK", 0.1)
+    result = app.task(name="t", result_expires=0.05)(lambda: 1).enqueue()
+    drain(app)
+    eventually(lambda: not redis.exists(app.store.keys.task(result.id)))
+
+    with pytest.raises(ResultTimeout, match="no such task is known"):
+        result.get()
+
+    assert app.result(result.id).state == "UNKNOWN"
 
 
 def test_a_forgotten_result_is_unknown(run, app, redis):
