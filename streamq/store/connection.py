@@ -5,6 +5,7 @@ sent again, so that an XADD happens twice.  Here a command is sent once, a broke
 connection is dropped, and whoever asked decides, knowing that the outcome is unknown.
 """
 
+import contextlib
 import os
 import re
 import socket
@@ -247,7 +248,8 @@ class Connection:
         opened, self.socket, self.reader, self.link = self.socket, None, None, None
         self.unread = 0
         if opened is not None:
-            opened.close()
+            with contextlib.suppress(OSError):  # somebody else has closed its descriptor
+                opened.close()
 
     @property
     def has_reply(self) -> bool:
