@@ -179,7 +179,7 @@ def test_the_check_finds_suspects_that_are_condemned_without_a_hearing(site):
         "local certain = charged and (charge == 'alone' or place == alone)",
         "local certain = charged",
     )
-    poison, innocents = poison_beside_greenlets(site)
+    _, innocents = poison_beside_greenlets(site)
 
     assert {"FAILURE"} & {state for state, _ in site.states(innocents)}
     assert len(letters(site)) > 1
