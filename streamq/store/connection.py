@@ -216,8 +216,8 @@ class Connection:
         options |= {
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
-            "socket_connect_timeout": CONNECT_TIMEOUT,
-            "socket_timeout": ANSWER_TIMEOUT,
+            "socket_connect_timeout": min(CONNECT_TIMEOUT, self.patience),
+            "socket_timeout": self.patience,
             "client_name": self.name,
             "health_check_interval": 0,
         }
