@@ -1,7 +1,6 @@
 """Every single point of a fixed scenario: the runner dies there, or its connection breaks."""
 
 import os
-import time
 from collections import Counter
 from pathlib import Path
 
