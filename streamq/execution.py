@@ -99,6 +99,7 @@ class Execution:
             hard=hard,
             soft=soft if not hard or soft < hard else 0.0,
             retry=standing.changed(own),
+            throws=own.get("throws", frozenset()),
         )
 
     def run(self, delivery: Delivery) -> Outcome:

@@ -1,4 +1,6 @@
-"""The signals with which a task is interrupted, and what becomes of its stray children."""
+"""The signals with which a task is interrupted, and what a runner keeps from its tasks:
+its signal handlers, its descriptors, and stray children.
+"""
 
 import os
 import signal
@@ -13,6 +15,45 @@ STOP = signal.SIGRTMIN + 2 if HAS_REAL_TIME else signal.SIGUSR2
 #: How a child that a task has forked ends if it comes back from the task: it is no runner,
 #: and the connections are not its own.
 STRAY = 99
+#: How a process of greenlets ends that has been robbed of its descriptors.
+ROBBED = 98
+
+
+#: The signals of a runner.  It has no alarm of its own, and wants none that a task has left.
+OURS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGURG, signal.SIGCHLD, signal.SIGALRM),
+    *(LATE, STOP),
+)
+
+
+class Property:
+    """What a task may take from its runner: signal handlers are taken back after it.
+
+    ``descriptor`` stands for all that the runner has open.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.inode = os.fstat(descriptor).st_ino
+        self.handlers = {number: signal.getsignal(number) for number in OURS}
+
+    def take_back(self) -> None:
+        """Restore the signal handlers."""
+        for number, handler in self.handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+    def end_alarm(self) -> None:
+        """End the alarm of a task that has ended, lest it ends us."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    @property
+    def stolen(self) -> bool:
+        """Whether a task has closed our descriptors."""
+        try:
+            return os.fstat(self.descriptor).st_ino != self.inode
+        except OSError:
+            return True
 
 
 def warn_ourselves() -> None:

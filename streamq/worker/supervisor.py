@@ -103,7 +103,7 @@ class Supervisor:
                 self.replace(death.child, self.nursery.patience(death), ended=death.orderly)
             self.heed_stops()
         self.finish()
-        if self.stops.reload and not self.stops.count:
+        if self.anew:
             self.begin_anew()
         return 1 if self.killed else 0
 
@@ -136,9 +136,15 @@ class Supervisor:
     def stopping(self) -> bool:
         return self.deadline is not None
 
+    @property
+    def anew(self) -> bool:
+        """Whether a new worker is to follow in this process."""
+        return self.stops.reload and not self.stops.count
+
     def begin_anew(self) -> None:
         """Become a new worker in this process, with the code as it is on disk now."""
         logger.info("beginning anew")
+        self.stops.hold_reloads()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -255,10 +261,13 @@ class Supervisor:
             self.due.setdefault(self.isolation.number, time.monotonic())
 
     def finish(self) -> None:
-        """Recover what is left, for a while, and sign off."""
+        """Recover what is left, for a while, and sign off.
+
+        A new worker could not start without Redis: it is waited for, unless we are to stop.
+        """
         left = (self.deadline or 0.0) - time.monotonic()
         end = time.monotonic() + max(LAST_TRIES, min(left, self.lease))
-        while time.monotonic() < end and self.stops.count < 3:
+        while (self.anew or time.monotonic() < end) and self.stops.count < 3:
             try:
                 self.deaths.recover()
                 self.duties.recovery.sign_off(self.duties.presence.node, os.getpid())

@@ -98,8 +98,6 @@ def test_a_misspelt_word_gets_a_suggestion(words, hint, said):
 @pytest.mark.parametrize(
     ("words", "name"),
     [
-        ("worker --time-limit 3", "--time-limit"),
-        ("worker --soft-time-limit=3", "--soft-time-limit"),
         ("worker --reload", "--reload"),
         ("worker -P threads", "--pool threads"),
         ("worker --pool=asyncio", "--pool asyncio"),
