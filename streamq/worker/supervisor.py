@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import msgspec
 
 from streamq.errors import BrokerUnavailable
 from streamq.runner.slots import Board
+from streamq.signing import Seldom
 from streamq.store.bell import Bell
 from streamq.store.connection import Refused
 from streamq.store.recovery import Recovery
@@ -84,6 +85,7 @@ class Supervisor:
         self.renewal = 0.0
         self.again = 0.0
         self.away = False
+        self.odd = Seldom(60)
 
     def run(self) -> int:
         """Work until stopped, or until a burst is over.  Returns the exit code."""
@@ -192,13 +194,12 @@ class Supervisor:
         if self.away and time.monotonic() < self.again:
             return
         try:
-            if time.monotonic() >= self.renewal:
-                self.renew()
-            self.deaths.recover()
-            self.hear()
-            parts.timetable.move()
-            parts.vigil.look({child.consumer for child in children})
-            parts.relief.look(children)
+            self.attempt(self.renew_in_time)
+            self.attempt(self.deaths.recover)
+            self.attempt(self.hear)
+            self.attempt(parts.timetable.move)
+            self.attempt(parts.vigil.look, {child.consumer for child in children})
+            self.attempt(parts.relief.look, children)
         except (BrokerUnavailable, Refused) as error:
             if not self.away:
                 logger.warning("%s; trying again", str(error).partition("\n")[0])
@@ -208,6 +209,22 @@ class Supervisor:
             self.away = False
         if self.deaths.isolated:
             self.isolate()
+
+    def attempt(self, duty: Callable[..., None], *about: object) -> None:
+        """Do a duty; whatever somebody has written to Redis must not end the others."""
+        try:
+            duty(*about)
+        except (BrokerUnavailable, Refused):
+            raise
+        except Exception:
+            if self.odd.due(time.monotonic()):
+                logger.exception("a duty of the supervisor failed; it is tried again")
+
+    def renew_in_time(self) -> None:
+        """Renew if it is time to."""
+        if time.monotonic() >= self.renewal:
+            self.renewal = time.monotonic() + self.retry
+            self.renew()
 
     def renew(self) -> None:
         """Keep the runners' leases, tell what they are doing, and hear what is new.
@@ -246,7 +263,7 @@ class Supervisor:
         server = parts.vigil.view.time(time.monotonic())
         for words in parts.bell.heard():
             match words:
-                case ["due", moment]:
+                case ["due", moment] if moment.isdecimal():
                     parts.timetable.hear(float(moment) / 1000, server)
                 case ["terminate", name, id]:
                     parts.verdicts.terminate(name, id, list(self.nursery.children.values()))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from streamq.delivery import Delivery, Outcome
 from streamq.endings import over_limit
 from streamq.execution import Execution
+from streamq.result import ENDING
 from streamq.runner import interrupts
 from streamq.runner.slots import Occupied
 from streamq.store.recovery import Recovery
@@ -99,7 +100,7 @@ class Verdicts:
 
     def terminate(self, name: str, id: str, children: Sequence[Child]) -> None:
         """Stop this task if it runs here, with the signal of this name."""
-        if (name, id) in self.heeded:
+        if (name, id) in self.heeded or name not in ENDING:
             return
         for child in children:
             runs = child.slots.running()
