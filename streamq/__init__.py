@@ -27,8 +27,8 @@ HOMES = {
     "streamq.context": "Request Running current_task",
     "streamq.errors": (
         "BrokerFull BrokerUnavailable ConfigError ContentDisallowed DecodeError EncodeError "
-        "Ignore MaxRetriesExceeded PartlyPublished PublishUnknown QueueFull Reject "
-        "ResultTimeout Revoked SignatureInvalid SoftTimeLimitExceeded StreamqError TaskError "
+        "Ignore MaxRetriesExceeded NotConfirmed PartlyPublished PublishUnknown QueueFull Reject "
+        "ResultTimeout Retry Revoked SignatureInvalid SoftTimeLimitExceeded StreamqError TaskError "
         "TaskNotFound TimeLimitExceeded Unroutable WorkerLost"
     ),
     "streamq.result": "Result as_completed",
@@ -39,7 +39,7 @@ HOMES = {
 HOME_OF = {name: home for home, names in HOMES.items() for name in names.split()}
 
 #: Names of a later version.
-LATER = frozenset({"MaxRetries", "NotConfirmed", "Retry", "chain", "chord", "crontab", "group"})
+LATER = frozenset({"chain", "chord", "crontab", "group"})
 
 __all__ = [
     "App",
@@ -54,6 +54,7 @@ __all__ = [
     "Exchange",
     "Ignore",
     "MaxRetriesExceeded",
+    "NotConfirmed",
     "PartlyPublished",
     "PublishUnknown",
     "Queue",
@@ -62,6 +63,7 @@ __all__ = [
     "Request",
     "Result",
     "ResultTimeout",
+    "Retry",
     "Revoked",
     "Running",
     "Signature",
@@ -108,11 +110,13 @@ if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
         EncodeError,
         Ignore,
         MaxRetriesExceeded,
+        NotConfirmed,
         PartlyPublished,
         PublishUnknown,
         QueueFull,
         Reject,
         ResultTimeout,
+        Retry,
         Revoked,
         SignatureInvalid,
         SoftTimeLimitExceeded,

@@ -10,6 +10,7 @@ from streamq.bundled import ensure
 from streamq.codec import encode_json
 from streamq.config import Config
 from streamq.context import Running
+from streamq.errors import NotConfirmed
 from streamq.local import run_local
 from streamq.message import Envelope, Publication, new_id
 from streamq.options import checked
@@ -19,7 +20,8 @@ from streamq.registry import Registry, import_modules, import_related, task_name
 from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
 from streamq.signing import Seal
-from streamq.store.publisher import Lane, Refusal
+from streamq.store.confirm import Confirmation
+from streamq.store.publisher import Lane, Refusal, answers_of
 from streamq.store.results import Results
 from streamq.store.store import Store
 from streamq.tasks import Call, Signature, Task
@@ -203,14 +205,18 @@ class App:
         given = signature.options.get("task_id")
         id = given or new_id()
         answer = None
-        if envelope.short and given is None:
-            answer = self.push(envelope, (id, args, kwargs))
-        if answer is None:
-            moment = self.moment(envelope)
-            publication = envelope.publication(
-                id, args, kwargs, given=given is not None, expires=moment
-            )
-            answer = self.publish([publication], [signature])[0]
+        try:
+            if envelope.short and given is None:
+                answer = self.push(envelope, (id, args, kwargs))
+            if answer is None:
+                moment = self.moment(envelope)
+                publication = envelope.publication(
+                    id, args, kwargs, given=given is not None, expires=moment
+                )
+                answer = self.publish([publication], [signature])[0]
+        except NotConfirmed as unmet:
+            unmet.result = self.result_of(id, envelope, signature, answers_of(unmet.answer)[0])
+            raise
         return self.result_of(id, envelope, signature, answer)
 
     def envelope(self, signature: Signature) -> Envelope:
@@ -225,15 +231,19 @@ class App:
         lasts = envelope.lasts
         moment = None if lasts is None else str(await self.store.asyncio.moment(lasts))
         id, publication = self.publication(signature, envelope, moment)
+        confirm = self.confirmations([envelope])
         try:
             try:
-                answers = await self.store.asyncio.publish([publication])
+                answers = await self.store.asyncio.publish([publication], confirm)
             except Refusal as refused:
                 if not self.mend(refused, [signature]):
                     raise
-                answers = await self.store.asyncio.publish([publication])
+                answers = await self.store.asyncio.publish([publication], confirm)
         except Refusal as refused:
             raise refused.error() from None
+        except NotConfirmed as unmet:
+            unmet.result = self.result_of(id, envelope, signature, answers_of(unmet.answer)[0])
+            raise
         return self.result_of(id, envelope, signature, answers[0])
 
     def moment(self, envelope: Envelope) -> str | None:
@@ -268,8 +278,9 @@ class App:
 
     def push(self, envelope: Envelope, message: tuple[str, bytes, bytes]) -> str | None:
         """Publish one plain message the short way; None if that is not the way for it."""
+        confirm = () if envelope.confirm == "server" else self.confirmations([envelope])
         try:
-            return self.store.publisher.push(envelope, message)
+            return self.store.publisher.push(envelope, message, confirm)
         except Refusal as refused:
             raise refused.error() from None
 
@@ -283,15 +294,20 @@ class App:
 
         On ``lane``, if the caller has one, else on the next that is free.
         """
+        confirm = self.confirmations(map(self.plans.envelope, signatures))
         try:
-            return self.store.publisher.publish(publications, lane)
+            return self.store.publisher.publish(publications, lane, confirm)
         except Refusal as refused:
             if not self.mend(refused, signatures):
                 raise refused.error() from None
         try:
-            return self.store.publisher.publish(publications, lane)
+            return self.store.publisher.publish(publications, lane, confirm)
         except Refusal as refused:
             raise refused.error() from None
+
+    def confirmations(self, envelopes: Iterable[Envelope]) -> tuple[Confirmation, ...]:
+        """What these calls need beyond the server's word."""
+        return self.store.confirmations(envelope.confirm for envelope in envelopes)
 
     def mend(self, refused: Refusal, signatures: Sequence[Signature]) -> bool:
         """Declare what a refused publish may have missed; tell whether to publish again."""

@@ -5,10 +5,11 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Protocol
 
-from streamq.errors import PartlyPublished
+from streamq.errors import NotConfirmed, PartlyPublished
 from streamq.message import Envelope, Publication, new_ids
 from streamq.result import Result
-from streamq.store.publisher import Lane, Load, Publisher, Refusal, full, plain
+from streamq.store.confirm import Confirmation
+from streamq.store.publisher import Lane, Load, Publisher, Refusal, answers_of, full, plain
 from streamq.tasks import Signature
 
 #: Messages, and bytes, that one call of the publish script carries at most.
@@ -32,6 +33,9 @@ class Office(Protocol):
         self, publications: list[Publication], signatures: Sequence[Signature], lane: Lane
     ) -> list[str]:
         """Publish on this lane, declaring what is missing."""
+
+    def confirmations(self, envelopes: Iterable[Envelope]) -> tuple[Confirmation, ...]:
+        """What these calls need beyond the server's word."""
 
     def result_of(
         self, id: str, envelope: Envelope, signature: Signature, answer: str
@@ -100,7 +104,11 @@ class Bulk:
         self.declined = 0
 
     def send(self) -> list[Result[Any]]:
-        """Publish everything.  Raises PartlyPublished when that is not possible."""
+        """Publish everything.
+
+        Raises PartlyPublished when that is not possible, and NotConfirmed when a chunk was
+        published and not confirmed.
+        """
         try:
             with self.publisher.lanes.lent() as lane:
                 while True:
@@ -114,9 +122,13 @@ class Bulk:
                         if chunk is None:
                             return self.results
                         self.flying = chunk
-                        self.publisher.begin(lane, self.load(chunk))
+                        confirm = self.office.confirmations(chunk.envelopes)
+                        self.publisher.begin(lane, self.load(chunk), confirm)
                     finally:  # while the server is at work
                         self.note(landed, answers)
+        except NotConfirmed as unmet:
+            unmet.accepted, unmet.remaining = self.results, self.unsent()
+            raise
         except Exception as error:  # also what the caller's generator raises
             raise self.stopped(error) from error
 
@@ -152,34 +164,48 @@ class Bulk:
         if chunk is None:
             return Chunk(), []
         try:
+            answers = self.answers_to(chunk, lane)
+        except NotConfirmed as unmet:
+            self.flying = None
+            unmet.unconfirmed = self.results_of(chunk, answers_of(unmet.answer))
+            raise
+        self.flying = None
+        return chunk, answers
+
+    def answers_to(self, chunk: Chunk, lane: Lane) -> list[str]:
+        """The queues of each message of the chunk that is on its way."""
+        try:
             answer = self.publisher.end(lane)
         except Refusal as refused:
             if not refused.leads_nowhere:
                 raise refused.error() from None
             answer = None
-        if isinstance(answer, list):
-            answers = [queues.decode() for queues in answer]
-        elif answer:
-            answers = [answer.decode()] * len(chunk.envelopes)
-        else:
-            self.declined += answer is not None
-            publications = chunk.publications(self.office.moment)
-            answers = self.office.publish(publications, chunk.signatures, lane)
-        self.flying = None
-        return chunk, answers
+        if answer:
+            return answers_of(answer)
+        self.declined += answer is not None
+        publications = chunk.publications(self.office.moment)
+        return self.office.publish(publications, chunk.signatures, lane)
 
     def note(self, chunk: Chunk, answers: list[str]) -> None:
-        """Make the results of calls that were accepted."""
-        self.results += map(
-            self.office.result_of, chunk.ids, chunk.envelopes, chunk.signatures, answers
-        )
+        """Keep the results of calls that were accepted."""
+        self.results += self.results_of(chunk, answers)
 
-    def stopped(self, error: Exception) -> PartlyPublished:
-        """Say what was accepted and what was not sent."""
+    def results_of(self, chunk: Chunk, answers: list[str]) -> list[Result[Any]]:
+        """The results of a chunk; an answer that is alone is that of all."""
+        each = answers * len(chunk.envelopes) if len(answers) == 1 else answers
+        return list(map(self.office.result_of, chunk.ids, chunk.envelopes, chunk.signatures, each))
+
+    def unsent(self) -> list[Signature]:
+        """What was not sent, or not answered."""
         flying = self.flying.signatures if self.flying is not None else []
         left = [*flying, *(self.taken if self.taken is not flying else [])]
         with suppress(Exception):  # what the caller's generator raises now comes too late
             left += self.rest
+        return left
+
+    def stopped(self, error: Exception) -> PartlyPublished:
+        """Say what was accepted and what was not sent."""
+        left = self.unsent()
         reason = str(error).partition("\n")[0]
         stop = PartlyPublished(
             f"{len(self.results):,} messages were accepted, {len(left):,} were not sent: {reason}",

@@ -81,6 +81,9 @@ class Config:
     signing_keys: KeyRing | None
     signing_key: str | None
     publish_timeout: float
+    confirm: str
+    confirm_replicas: int
+    confirm_timeout: float
     dedup_window: float
     task_always_eager: bool
     task_eager_propagates: bool

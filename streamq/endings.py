@@ -11,7 +11,17 @@ from typing import Any
 
 from streamq.codec import encode_json, find_serializer
 from streamq.config import Config
-from streamq.delivery import BURY, EXPIRE, LATER, REVOKED, Delivery, Outcome, flat, millis
+from streamq.delivery import (
+    BURY,
+    EXPIRE,
+    LATER,
+    LONGEST_LIFE,
+    REVOKED,
+    Delivery,
+    Outcome,
+    flat,
+    millis,
+)
 from streamq.errors import (
     UNCHANGED,
     ConfigError,
@@ -39,12 +49,12 @@ OFFERS = (0.5, 10.0)
 
 #: Fields of a message that change how its task is tried again, and how they are read.
 RETRY_FIELDS: dict[bytes, Callable[[bytes], Any]] = {
-    b"max_retries": lambda text: None if text == b"none" else int(text),
-    b"default_retry_delay": lambda text: int(text) / 1000,
+    b"max_retries": lambda text: None if text == b"none" else whole(text),
+    b"default_retry_delay": lambda text: whole(text) / 1000,
     b"autoretry_for": lambda text: frozenset(text.decode().split()),
     b"dont_autoretry_for": lambda text: frozenset(text.decode().split()),
-    b"retry_backoff": lambda text: int(text) / 1000,
-    b"retry_backoff_max": lambda text: int(text) / 1000,
+    b"retry_backoff": lambda text: whole(text) / 1000,
+    b"retry_backoff_max": lambda text: whole(text) / 1000,
     b"retry_jitter": lambda text: text == b"1",
 }
 
@@ -303,6 +313,13 @@ def over_limit(delivery: Delivery) -> TimeLimitExceeded:
         f"the task ran longer than its limit of {delivery.hard:g} s, and was stopped",
         advice=["time_limit= of the task or the call, or task_time_limit, allows more"],
     )
+
+
+def whole(text: bytes) -> int:
+    """A whole number from 0 that a message carries; ValueError for anything else."""
+    if not text.isdigit() or len(text) > LONGEST_LIFE:
+        raise ValueError
+    return int(text)
 
 
 def offer_pause(refusals: int) -> float:

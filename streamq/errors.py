@@ -11,7 +11,8 @@
     ├── QueueFull                               the queue holds max_length messages
     ├── BrokerUnavailable (ConnectionError)     Redis cannot be used
     │   ├── BrokerFull                          … because it is out of memory
-    │   └── PublishUnknown                      … and whether it accepted the message is unknown
+    │   ├── PublishUnknown                      … and whether it accepted the message is unknown
+    │   └── NotConfirmed                        … as surely as ``confirm`` asks: it has the message
     ├── ResultTimeout (TimeoutError)            the result did not come in time
     ├── TaskError                               a remote exception whose class is not loaded here
     ├── Revoked                                 the task was revoked before it ended
@@ -104,6 +105,23 @@ class BrokerFull(BrokerUnavailable):
 
 class PublishUnknown(BrokerUnavailable):
     """Redis was lost before it answered; sending again with the same id is safe."""
+
+
+class NotConfirmed(BrokerUnavailable):
+    """Redis took the message, and did not keep it as surely as ``confirm`` asks.
+
+    The task may run; sending again with the same id is safe.  ``result`` is the Result of
+    the call.  After ``enqueue_many``, ``unconfirmed`` are the results of the chunk that
+    this is about, ``accepted`` those of the chunks before it, which were confirmed, and
+    ``remaining`` the signatures that were not sent.
+    """
+
+    result: Any = None
+    accepted: Sequence[Any] = ()
+    unconfirmed: Sequence[Any] = ()
+    remaining: Sequence[Any] = ()
+    #: What the publish script answered.
+    answer: Any = None
 
 
 class ResultTimeout(StreamqError, TimeoutError):

@@ -66,10 +66,12 @@ class Envelope:
         compression: str | None = None,
         extra: tuple[str | bytes, ...] = (),
         sign: Sign | None = None,
+        confirm: str = "server",
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
         self.keep = keep
+        self.confirm = confirm
         self.window = int(dedup_window * 1000)
         self.serializer = serializer
         self.compression = compression

@@ -11,7 +11,8 @@ from typing import Any
 from streamq.errors import ConfigError
 from streamq.retries import class_names
 from streamq.routing import check_name
-from streamq.units import nearest, seconds
+from streamq.settings import CONFIRM
+from streamq.units import choice, nearest, seconds
 
 
 def flag(value: Any, name: str) -> bool:
@@ -100,6 +101,10 @@ def expiry(value: Any, name: str) -> float | datetime:
     return countdown(value, name)
 
 
+def confirm(value: Any, name: str) -> str:
+    return choice(value, f"option {name}", CONFIRM)
+
+
 #: Every option of this version, and what checks its value.
 CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "name": named,
@@ -130,6 +135,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "eta": moment,
     "expires": expiry,
     "task_id": named,
+    "confirm": confirm,
     "shadow": text,
     "typing": flag,
 }
@@ -139,7 +145,6 @@ NONE_MEANS_SOMETHING = frozenset({"max_retries"})
 #: Options that the contract names and a later version brings.
 LATER = frozenset(
     [
-        "confirm",
         "rate_limit",
         "link",
         "link_error",

@@ -122,6 +122,7 @@ def envelope(
         compression=compression,
         extra=tuple(extra),
         sign=sign,
+        confirm=options.get("confirm", conf.confirm),
     )
 
 

@@ -20,16 +20,17 @@ USABLE_CPUS = "usable CPUs"
 LARGEST_PAYLOAD = "16MiB"
 
 POOLS = ("prefork", "gevent", "solo")
+#: What makes a message accepted: the server has it in memory, on disk, or on replicas as well.
+CONFIRM = ("server", "fsync", "replica")
 LATER_POOLS = frozenset({"threads", "asyncio"})
 #: Settings of a later version; refused, so that nobody relies on them in vain.
 LATER = frozenset(
     (
-        "confirm",
         "autoscale",
         "beat_schedule",
     )
 )
-URL_SCHEMES = ("redis://", "rediss://", "unix://")
+URL_SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,10 @@ def redis_url(value: object, name: str) -> str:
     if not url.startswith(URL_SCHEMES):
         raise ConfigError(
             f"{name} is not the address of a Redis: {units.mask_url(url)!r}",
-            advice=["redis://host:6379/0, rediss://host:6379/0 or unix:///path/to/redis.sock"],
+            advice=[
+                "redis://host:6379/0, rediss://host:6379/0 or unix:///path/to/redis.sock",
+                "sentinel://host:26379,host:26379/service/0  asks Sentinels for the master",
+            ],
         )
     return url
 
@@ -212,6 +216,12 @@ TABLE = (
     # sending
     Setting("publish_timeout", duration(), "30s",
             "How long a producer tries before it gives up with an error."),
+    Setting("confirm", choice(*CONFIRM), "server",
+            "What an accepted message needs: the server's word, its disk, or replicas."),
+    Setting("confirm_replicas", whole("replicas"), 1,
+            "How many replicas must have a message with confirm=replica."),
+    Setting("confirm_timeout", duration(), "5s",
+            "How long a producer waits for disk or replicas before NotConfirmed."),
     Setting("dedup_window", duration(), "10m",
             "How long the same task id, sent again, counts as the same task."),
     # how tasks run

@@ -17,6 +17,7 @@ import redis as redis_py
 
 from streamq.store.keys import Keys
 from streamq.store.scripts import Argument, load
+from tests.proxy import Proxy
 
 
 def server_binary() -> str:
@@ -94,6 +95,13 @@ def redis(server_url: str) -> Iterator[Any]:
     client.flushall()
     yield client
     client.close()
+
+
+@pytest.fixture
+def proxy(server_url: str, redis: Any) -> Iterator[Proxy]:
+    """What stands between a client and the server, and spoils things on request."""
+    with Proxy(server_url) as proxy:
+        yield proxy
 
 
 @pytest.fixture

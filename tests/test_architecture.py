@@ -27,7 +27,8 @@ LAYERS: Mapping[str, str] = {
         "diagnosis diagnosis.*"
     ),
     "redis": (
-        "store store.keys store.reading store.scripts store.lending store.connection store.client "
+        "store store.keys store.reading store.scripts store.lending store.replies store.addresses "
+        "store.confirm store.connection store.client "
         "store.publisher store.topology store.waiting store.aio store.results "
         "store.store store.*"
     ),

@@ -16,9 +16,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: What the contract with users names.
 PROMISED = {
-    *("App", "Binding", "Exchange", "Queue", "Result", "Task", "State", "Ignore", "Reject"),
+    *(
+        "App",
+        "Binding",
+        "Exchange",
+        "Queue",
+        "Result",
+        "Task",
+        "State",
+        "Ignore",
+        "Reject",
+        "Retry",
+    ),
     *("StreamqError", "ConfigError", "Unroutable", "TaskNotFound", "EncodeError", "DecodeError"),
     *("ContentDisallowed", "QueueFull", "BrokerUnavailable", "BrokerFull", "PublishUnknown"),
+    "NotConfirmed",
     *("ResultTimeout", "TaskError", "Revoked", "WorkerLost", "TimeLimitExceeded"),
     *("SoftTimeLimitExceeded", "MaxRetriesExceeded", "PartlyPublished", "SignatureInvalid"),
     *("enqueue", "aenqueue", "task", "set_default", "default_app", "current_task"),
@@ -37,6 +49,7 @@ BUILTINS = {
     "BrokerUnavailable": ConnectionError,
     "BrokerFull": ConnectionError,
     "PublishUnknown": ConnectionError,
+    "NotConfirmed": ConnectionError,
 }
 
 #: Where the app and what it hands out live: every public method there needs a docstring.
@@ -140,7 +153,7 @@ def test_an_error_is_also_the_builtin_that_says_it(name, builtin):
 
 def test_every_error_hangs_on_one_tree():
     for name in streamq.HOMES["streamq.errors"].split():
-        if name not in ("Ignore", "Reject"):
+        if name not in ("Ignore", "Reject", "Retry"):
             assert issubclass(getattr(streamq, name), streamq.StreamqError), name
 
 

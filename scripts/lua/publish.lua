@@ -44,6 +44,7 @@ local function answered_before(lane, number)
   local end_of_number = string.find(memory, '\n', 1, true)
   local last = string.sub(memory, 1, end_of_number - 1)
   if last == number then
+    redis.call('PEXPIRE', key_of('lane', lane), LANE_MEMORY_MS) -- WAIT asks for a write of this call
     local answers = {}
     for answer in string.gmatch(string.sub(memory, end_of_number + 1), '[^\n]+') do
       answers[#answers + 1] = answer

@@ -185,12 +185,12 @@ def exit_code(error: Exception) -> int:
     match error:
         case click.ClickException():
             return error.exit_code
+        case ConfigError():  # wrong credentials too, although Redis cannot be used then
+            return MISCONFIGURED
         case BrokerUnavailable():
             return UNREACHABLE
         case ResultTimeout():
             return TIMED_OUT
-        case ConfigError():
-            return MISCONFIGURED
         case LookupError() | ValueError():  # a name that leads nowhere, a value that cannot be sent
             return USAGE
     return FAILED

@@ -36,17 +36,16 @@ def split_at(sign: str, words: list[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
-@click.command(
-    cls=Arguments,
-    later=("--countdown", "--eta", "--expires"),
-    context_settings={"ignore_unknown_options": True},
-)
+@click.command(cls=Arguments, context_settings={"ignore_unknown_options": True})
 @click.argument("task")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT | NAME=VALUE]…")
 @click.option("--queue", metavar="QUEUE", help="The queue that takes it.")
 @click.option("--exchange", metavar="EXCHANGE", help="The exchange that routes it.")
 @click.option("--routing-key", metavar="KEY", help="The key the exchange routes by.")
 @click.option("--id", "task_id", metavar="ID", help="Its id: sent again, it is the same task.")
+@click.option("--countdown", metavar="SECONDS", help="Run it in so long: 5, 90s, 2h.")
+@click.option("--eta", metavar="MOMENT", help="Run it then: 2026-12-24T18:00 or …+01:00.")
+@click.option("--expires", metavar="WHEN", help="Not to start after that: 10m, or a moment.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="How long to wait.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")

@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "worker": "Run tasks.",
     "enqueue": "Send a task.",
     "result": "What became of a task.",
+    "revoke": "Keep tasks from running, or stop them.",
     "queues": "What waits, what runs; look into queues, empty and delete them.",
     "exchanges": "Where messages go: exchanges and their bindings.",
     "workers": "Which workers are up, and what each is running.",

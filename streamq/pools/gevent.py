@@ -218,7 +218,7 @@ class Greenlets:
             if found < count:
                 found += self.ask(self.reading.read_command(streams, count - found), BLOCK)
         if not self.desk.unstarted and not self.burst and not self.stopping:
-            command = self.reading.read_command(self.desk.intake.streams, 1, block=BLOCK)
+            command = self.reading.read_command(self.desk.intake.readable, 1, block=BLOCK)
             self.idle = True
             found += self.ask(command, BLOCK + BLOCK_MARGIN)
             self.idle = False

@@ -16,7 +16,7 @@ from typing import Any
 from streamq.delivery import Delivery, Outcome
 from streamq.execution import Execution
 from streamq.runner.intake import Intake
-from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Refused
+from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Passing, Refused
 from streamq.store.consumer import (
     MOST_BYTES,
     MOST_SETTLED,
@@ -70,7 +70,20 @@ class Desk:
         """Take a lease and make sure that the streams are there."""
         with self.lock:
             self.consumer.register(self.lease)
+            self.leave_out_foreign()
             self.declare()
+
+    def leave_out_foreign(self) -> None:
+        """Read no queue of which a key holds something else, and say so once."""
+        before, foreign = self.intake.left_out, {}
+        for stream in self.consumer.foreign(self.intake.streams):
+            foreign[stream.partition(":")[0]] = stream
+        for queue in foreign.keys() - before:
+            key = self.consumer.keys.queue(foreign[queue])
+            logger.error("%s is no stream: queue %s is not read until that is gone", key, queue)
+        for queue in before - foreign.keys():
+            logger.warning("queue %s is read again", queue)
+        self.intake.left_out = set(foreign)
 
     # Reading and settling
 
@@ -119,7 +132,10 @@ class Desk:
                 self.exchange()
                 settlement = None
             commands = [self.consumer.settle_command(settlement)] if settlement else []
-            read = self.consumer.read_command(self.intake.streams, 1, block=seconds)
+            streams = self.intake.readable
+            if not streams:
+                raise Passing("no queue can be read")
+            read = self.consumer.read_command(streams, 1, block=seconds)
             last = (read, self.consumer.any_revoked_command())
             replies = self.guard(lambda: self.consumer.perform(commands, ANSWER_TIMEOUT, last))
             if settlement is not None:
@@ -152,10 +168,9 @@ class Desk:
         ``revoked`` is the answer to whether anything is revoked; ``talk`` sends commands on
         the connection that was read from.
         """
-        if isinstance(reply, Refused) and reply.code == "NOGROUP":
-            logger.warning("a queue is gone from Redis; it is declared again")
+        if isinstance(reply, Refused) and reply.code in ("NOGROUP", "WRONGTYPE"):
             self.open()
-            return 0
+            raise Passing(f"a queue could not be read: {reply}")  # not to ask again at once
         if isinstance(reply, Exception):
             raise reply
         if isinstance(revoked, Exception):
@@ -304,7 +319,9 @@ class Desk:
         """Take from Redis's list of what we hold whatever is not in hand."""
         if not self.consumer.has_lease():
             raise Fenced(self.consumer.name)
-        for stream in self.intake.streams:
+        if self.intake.left_out:
+            self.open()
+        for stream in self.intake.readable:
             command = self.consumer.read_command([stream], 10_000, since="0")
             reply = self.consumer.perform([command], ANSWER_TIMEOUT)[0]
             if isinstance(reply, Refused) and reply.code == "NOGROUP":

@@ -57,6 +57,18 @@ class Intake:
         self.sources = list(sources)
         self.streams = [stream for source in sources for stream in source.streams]
         self.turn = 0
+        #: Queues of which a key holds something that is no stream.
+        self.left_out: set[str] = set()
+
+    @property
+    def readable(self) -> list[str]:
+        """The streams to read: all but those of queues that are left out."""
+        return [stream for source in self.wanted for stream in source.streams]
+
+    @property
+    def wanted(self) -> list[Source]:
+        """The queues to read."""
+        return [source for source in self.sources if source.queue not in self.left_out]
 
     def groups(self, count: int) -> list[tuple[str, ...]]:
         """Groups of streams, each to be read by one command, until ``count`` are found.
@@ -65,8 +77,9 @@ class Intake:
         many, which is harmless for many quick tasks, not for a single slow one; and where
         levels are strict, each is read by itself.
         """
-        self.turn = (self.turn + 1) % len(self.sources)
-        ordered = self.sources[self.turn :] + self.sources[: self.turn]
+        sources = self.wanted if self.left_out else self.sources
+        self.turn = (self.turn + 1) % max(1, len(sources))
+        ordered = sources[self.turn :] + sources[: self.turn]
         groups: list[tuple[str, ...]] = []
         for source in ordered:
             if count > 1 and not source.levels:

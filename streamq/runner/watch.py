@@ -15,6 +15,7 @@ from streamq.delivery import Delivery
 from streamq.errors import BrokerUnavailable
 from streamq.runner.desk import Desk
 from streamq.runner.intake import SHARE
+from streamq.store.connection import Refused
 from streamq.store.consumer import Fenced
 
 logger = logging.getLogger("streamq.worker")
@@ -87,7 +88,7 @@ class Watch:
             except Fenced:
                 self.fenced()
                 return
-            except BrokerUnavailable:
+            except (BrokerUnavailable, Refused):
                 time.sleep(SHARE * 10)  # the runner's own thread says it, and mends it
             except Exception:
                 logger.exception("looking after the running task failed; it goes on")

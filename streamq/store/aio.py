@@ -7,7 +7,7 @@ One store serves one event loop at a time: what belonged to a loop that ended is
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,21 +16,29 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from streamq.errors import BrokerUnavailable
+from streamq.errors import BrokerUnavailable, NotConfirmed, StreamqError
 from streamq.message import Publication
+from streamq.store.addresses import Address, NoMaster, Sentinels, address_of, check_role
 from streamq.store.client import later
+from streamq.store.confirm import (
+    POLICY,
+    PROBE,
+    Confirmation,
+    check_policy,
+    lacks_waitaof,
+    needs_probe,
+)
 from streamq.store.connection import (
     ANSWER_TIMEOUT,
     BLOCK_MARGIN,
     Disconnected,
+    Failover,
     Refused,
-    as_sent,
-    bad_url,
-    meaning,
 )
 from streamq.store.connection import reason as reason_of
 from streamq.store.keys import Keys
-from streamq.store.publisher import LANES, PUBLISH, Attempt, Refusal
+from streamq.store.publisher import LANES, PUBLISH, Attempt, Refusal, lost
+from streamq.store.replies import Denied, after_loading, translated
 from streamq.store.scripts import Script, load
 from streamq.store.waiting import LONGEST_BLOCK, RECHECK, Record, as_record, is_final
 from streamq.units import mask_url
@@ -54,6 +62,55 @@ class Lane:
     number: int = 0
 
 
+class MasterConnection(redis.asyncio.Connection):
+    """A connection to whoever is the master when it is made, as Sentinels know it."""
+
+    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
+        super().__init__(**options)
+        self.sentinels = sentinels
+
+    async def connect(self) -> None:
+        """Ask for the master, connect, and check that it is one."""
+        if self.is_connected:
+            return
+        self.host, self.port = await asyncio.to_thread(self.sentinels.master)
+        await super().connect()  # type: ignore[no-untyped-call]
+        try:
+            await self.send_command("ROLE")
+            check_role(await self.read_response())
+        except BaseException:
+            await self.disconnect(nowait=True)
+            raise
+
+
+def pool_for(address: Address) -> redis.asyncio.BlockingConnectionPool:
+    """A pool that lets callers wait: any number of tasks may send and wait at once."""
+    options = {
+        **address.options,
+        "protocol": 2,
+        "decode_responses": False,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": ANSWER_TIMEOUT,
+        "client_name": "streamq:asyncio",
+        "max_connections": CONNECTIONS,
+        "timeout": None,
+    }
+    kind: Any = KINDS[address.kind]
+    if address.sentinels is not None:
+        kind = MasterConnection
+        options["sentinels"] = address.sentinels
+    return redis.asyncio.BlockingConnectionPool(connection_class=kind, **options)
+
+
+#: The asyncio class for each of redis-py's connections.
+KINDS = {
+    redis.Connection: redis.asyncio.Connection,
+    redis.SSLConnection: redis.asyncio.SSLConnection,
+    redis.UnixDomainSocketConnection: redis.asyncio.UnixDomainSocketConnection,
+}
+
+
 class AsyncStore:
     """What an app does in Redis from asyncio."""
 
@@ -69,23 +126,7 @@ class AsyncStore:
         if self.loop is loop:
             return
         self.loop = loop
-        # A pool that lets callers wait: any number of tasks may send and wait at once.
-        try:
-            redis.connection.parse_url(self.url)  # type: ignore[no-untyped-call]
-        except ValueError as error:
-            raise bad_url(self.url, error) from None
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            self.url,
-            protocol=2,
-            decode_responses=False,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,
-            socket_connect_timeout=ANSWER_TIMEOUT,
-            client_name="streamq:asyncio",
-            max_connections=CONNECTIONS,
-            timeout=None,
-        )
-        self.redis = redis.asyncio.Redis.from_pool(pool)
+        self.redis = redis.asyncio.Redis.from_pool(pool_for(address_of(self.url)))
         # Replies are taken as they came: redis-py's own shapes differ by command and version.
         self.redis.response_callbacks.clear()
         self.lanes: asyncio.Queue[Lane] = asyncio.Queue()
@@ -96,6 +137,8 @@ class AsyncStore:
         #: Who waits for a task, and since when; NEVER if its record was seen.
         self.waiting: dict[str, dict[asyncio.Future[Record], float]] = {}
         self.reader: asyncio.Task[None] | None = None
+        #: Whether CONFIG GET stands in for WAITAOF; None: the server was not asked yet.
+        self.by_policy: bool | None = None
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the next use opens new ones."""
@@ -105,16 +148,30 @@ class AsyncStore:
 
     async def ask(self, *command: Any, timeout: float = ANSWER_TIMEOUT) -> Any:
         """Send one command and return its raw reply, with errors in our words."""
+        return await self.guarded(self.redis.execute_command(*command), timeout)  # type: ignore[no-untyped-call]
+
+    async def guarded(self, act: Awaitable[Any], timeout: float) -> Any:
+        """Wait for redis-py; say what goes wrong in our words."""
         try:
-            return await asyncio.wait_for(self.redis.execute_command(*command), timeout)  # type: ignore[no-untyped-call]
-        except redis.ResponseError as error:
-            raise meaning(as_sent(error)) from error
+            return await asyncio.wait_for(act, timeout)
         except (TimeoutError, redis.RedisError, OSError) as error:
-            lost = Disconnected(f"cannot reach Redis at {mask_url(self.url)}: {reason_of(error)}")
-            lost.sent = not isinstance(error, redis.ConnectionError) or "connecting" not in str(
-                error
-            )
-            raise lost from error
+            said = translated(error, self.url) or self.disconnected(error)
+            await self.heed(said)
+            raise said from error
+
+    async def heed(self, error: StreamqError) -> None:
+        """Forget the connections to a server that is not the master, or was lost."""
+        if isinstance(error, Failover | Disconnected):
+            self.by_policy = None
+        if isinstance(error, Failover):
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
+
+    def disconnected(self, error: Exception) -> Disconnected:
+        """Say which Redis was lost, and whether a command may have been executed."""
+        lost = Disconnected(f"cannot reach Redis at {mask_url(self.url)}: {reason_of(error)}")
+        before = isinstance(error, redis.ConnectionError) and "connecting" in str(error)
+        lost.sent = not (before or isinstance(error, NoMaster))
+        return lost
 
     async def call(self, script: Script, *argv: Any) -> Any:
         """Run a script; load it first where the server does not know it."""
@@ -124,9 +181,14 @@ class AsyncStore:
             if error.code != "NOSCRIPT":
                 raise
         await self.ask("SCRIPT", "LOAD", script.text)
-        return await self.ask(*script.command(self.keys.root, *argv))
+        try:
+            return await self.ask(*script.command(self.keys.root, *argv))
+        except Refused as error:
+            raise after_loading(error) from None
 
-    async def publish(self, publications: list[Publication]) -> list[str]:
+    async def publish(
+        self, publications: list[Publication], confirm: tuple[Confirmation, ...] = ()
+    ) -> list[str]:
         """Publish all or none, as ``Publisher.publish`` does."""
         self.attach()
         arguments = [argument for publication in publications for argument in publication]
@@ -136,8 +198,10 @@ class AsyncStore:
             lane.number += 1
             while True:
                 try:
-                    answer = await self.call(PUBLISH, lane.name, lane.number, *arguments)
+                    answer = await self.once((lane.name, lane.number, *arguments), confirm)
                     return [queues.decode() for queues in answer]
+                except NotConfirmed:
+                    raise
                 except BrokerUnavailable as error:
                     await asyncio.sleep(attempt.pause(error, time.monotonic()))
                 except Refused as error:
@@ -149,6 +213,59 @@ class AsyncStore:
         """So many seconds from now by the server's clock; see ``Client.moment``."""
         self.attach()
         return later(await self.ask("TIME"), seconds)
+
+    async def once(self, argv: tuple[Any, ...], confirm: tuple[Confirmation, ...]) -> Any:
+        """Run the publish script once, and ask for what is to be confirmed."""
+        if not confirm:
+            return await self.call(PUBLISH, *argv)
+        await self.prepare(confirm)
+        answer, *replies = await self.together(PUBLISH, argv, confirm)
+        if isinstance(answer, Refused) and answer.code == "NOSCRIPT":
+            await self.ask("SCRIPT", "LOAD", PUBLISH.text)
+            answer, *replies = await self.together(PUBLISH, argv, confirm)
+            answer = after_loading(answer)
+        if isinstance(answer, Exception):
+            raise answer
+        for each, reply in zip(confirm, replies, strict=True):
+            if isinstance(reply, BrokerUnavailable) and not isinstance(reply, Denied):
+                raise lost(str(reply)) from reply
+            each.judge(reply, answer)
+        return answer
+
+    async def together(
+        self, script: Script, argv: tuple[Any, ...], confirm: tuple[Confirmation, ...]
+    ) -> list[Any]:
+        """Run a script and what confirms it on one connection; errors stand in their places."""
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.execute_command(*script.command(self.keys.root, *argv))
+        for each in confirm:
+            pipe.execute_command(*each.question(by_policy=bool(self.by_policy)))
+        patience = ANSWER_TIMEOUT + sum(each.timeout + BLOCK_MARGIN for each in confirm)
+        replies = await self.guarded(pipe.execute(raise_on_error=False), patience)
+        said = [
+            translated(reply, self.url) or reply if isinstance(reply, Exception) else reply
+            for reply in replies
+        ]
+        for reply in said:
+            if isinstance(reply, StreamqError):
+                await self.heed(reply)
+        return said
+
+    async def prepare(self, confirm: tuple[Confirmation, ...]) -> None:
+        """Make sure that the server can say when a message is on disk, if it is to be asked."""
+        if self.by_policy is not None or not needs_probe(confirm):
+            return
+        by_policy = lacks_waitaof(await self.try_to_ask(PROBE))
+        if by_policy:
+            check_policy(await self.try_to_ask(POLICY))
+        self.by_policy = by_policy
+
+    async def try_to_ask(self, command: tuple[Any, ...]) -> Any:
+        """Ask, and return an error that the server answers."""
+        try:
+            return await self.ask(*command)
+        except (Refused, Denied) as error:
+            return error
 
     async def record(self, id: str) -> Record:
         """The record of a task as it is now."""

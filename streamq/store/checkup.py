@@ -13,11 +13,12 @@ from urllib.parse import parse_qs, urlsplit
 from streamq.diagnosis.facts import Facts, KeyFacts, QueueFacts
 from streamq.diagnosis.server import is_loopback
 from streamq.store.client import Client
-from streamq.store.connection import Denied, Refused
+from streamq.store.connection import Refused
 from streamq.store.inspector import Inspector
 from streamq.store.keys import GROUP, Keys
 from streamq.store.leftovers import Leftovers
 from streamq.store.reading import text, texts
+from streamq.store.replies import Denied
 from streamq.store.rights import missing_rights
 from streamq.store.roles import ROLES
 from streamq.units import mask_url

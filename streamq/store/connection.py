@@ -17,9 +17,31 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError, StreamqError
+from streamq.store.addresses import Address, address_of, check_role
+from streamq.store.replies import (
+    Disconnected,
+    Failover,
+    Passing,
+    Refused,
+    after_loading,
+    meaning,
+    translated,
+)
 from streamq.store.scripts import Script
 from streamq.units import mask_url
+
+#: What a connection raises is imported from here.
+__all__ = [
+    "ANSWER_TIMEOUT",
+    "BLOCK_MARGIN",
+    "Connection",
+    "Disconnected",
+    "Failover",
+    "Passing",
+    "Refused",
+    "meaning",
+    "reason",
+]
 
 #: Seconds for a TCP or TLS handshake.
 CONNECT_TIMEOUT = 5.0
@@ -28,62 +50,8 @@ ANSWER_TIMEOUT = 10.0
 #: What Redis may take longer than the BLOCK it was asked for (its timers run at 10 Hz).
 BLOCK_MARGIN = 5.0
 
-#: Error replies of a server that cannot work just now: wait, and try again.
-PASSING = frozenset(
-    [
-        "LOADING",
-        "READONLY",
-        "MASTERDOWN",
-        "CLUSTERDOWN",
-        "TRYAGAIN",
-        "BUSY",
-        "MISCONF",
-        "NOREPLICAS",
-        "UNBLOCKED",
-    ]
-)
-REFUSED = frozenset({"NOAUTH", "WRONGPASS"})
-
-#: What a script answers that did something its caller may not: Redis 7.0, and newer servers.
-DENIED_INSIDE = re.compile(r"ERR (The user executing the script can't|ACL failure in script)")
-
-#: redis-py takes these codes off the reply and makes classes of them.
-CODES = {
-    redis.exceptions.NoScriptError: "NOSCRIPT",
-    redis.exceptions.OutOfMemoryError: "OOM",
-    redis.exceptions.ReadOnlyError: "READONLY",
-    redis.exceptions.MasterDownError: "MASTERDOWN",
-    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
-    redis.exceptions.TryAgainError: "TRYAGAIN",
-    redis.exceptions.NoPermissionError: "NOPERM",
-}
-
-
 #: What Redis refuses in the name of a client.
 UNPRINTABLE = re.compile(r"[^!-~]")
-
-
-class Disconnected(BrokerUnavailable):
-    """The connection broke; ``sent`` says whether a command may have been executed."""
-
-    sent = False
-    timed_out = False
-
-
-class Passing(BrokerUnavailable):
-    """The server answered that it cannot work just now; nothing was executed."""
-
-
-class Denied(BrokerUnavailable):
-    """The user may not do this, or may not do what a script went on to do."""
-
-
-class Refused(StreamqError):
-    """Redis answered with an error; ``code`` is its first word."""
-
-    def __init__(self, text: str = "") -> None:
-        super().__init__(text)
-        self.code = text.partition(" ")[0]
 
 
 class Connection:
@@ -102,6 +70,10 @@ class Connection:
         self.pid = 0
         self.timeout: float | None = None
         self.link: Any = None
+        #: What our descriptor stands for, as the kernel numbers it.
+        self.identity = (0, 0)
+        #: Whether the server said that another one is the master.
+        self.outdated = False
 
     def ask(self, *command: Any, timeout: float | None = None) -> Any:
         """Send one command and return its raw RESP2 reply."""
@@ -132,15 +104,15 @@ class Connection:
         if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
             self.ask("SCRIPT", "LOAD", script.text)
             self.send([script.command(root, *argv)])
-            return self.read(raising=False)
+            return after_loading(self.read(raising=False))
         return reply
 
     def send(self, commands: Iterable[tuple[Any, ...]]) -> None:
         """Write commands in one packet.  Their replies must be read, in order."""
         packed = [hiredis.pack_command(command) for command in commands]
-        if self.unread:  # whoever was interrupted left a reply that would answer us
+        if self.unread or self.outdated:  # an unread reply would answer us
             self.drop()
-        if self.socket is None or self.pid != os.getpid():
+        if self.socket is None or self.pid != os.getpid() or not self.is_ours(self.socket):
             self.connect()
         assert self.socket is not None
         try:
@@ -160,6 +132,7 @@ class Connection:
         self.unread -= 1
         if isinstance(reply, hiredis.ReplyError):
             error = meaning(str(reply))
+            self.outdated |= isinstance(error, Failover)
             if raising:
                 raise error
             return error
@@ -195,46 +168,46 @@ class Connection:
         """Open the connection; authenticate, select the database, set the client's name."""
         self.drop()
         try:
-            link = self.open()
-        except redis.AuthenticationError as error:
-            raise refusal(self.url, str(error)) from error
-        except redis.ResponseError as error:
-            raise meaning(as_sent(error)) from error
+            link = self.open(address_of(self.url))
         except (redis.RedisError, OSError) as error:
-            raise self.disconnected(error, sent=False) from error
+            said = translated(error, self.url)
+            raise said or self.disconnected(error, sent=False) from error
         self.link, self.socket, self.pid = link, link._sock, os.getpid()
         self.reader, self.timeout = hiredis.Reader(), None
+        self.identity = identity(self.socket.fileno())
 
-    def open(self) -> Any:
+    def open(self, address: Address) -> Any:
         """Let redis-py do the handshake, with every default that matters said aloud."""
-        try:
-            options = redis.connection.parse_url(self.url)  # type: ignore[no-untyped-call]
-        except ValueError as error:
-            raise bad_url(self.url, error) from None
-        kind = options.pop("connection_class", redis.Connection)
-        options.pop("max_connections", None)
-        options |= {
+        options = address.now() | {
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
             "socket_connect_timeout": min(CONNECT_TIMEOUT, self.patience),
-            "socket_timeout": self.patience,
+            "socket_timeout": min(ANSWER_TIMEOUT, self.patience),
             "client_name": self.name,
             "health_check_interval": 0,
         }
-        if not issubclass(kind, redis.UnixDomainSocketConnection):
+        if not issubclass(address.kind, redis.UnixDomainSocketConnection):
             options["socket_keepalive"] = True
         else:
             options.pop("socket_connect_timeout")
-        link = kind(**options)
-        link.connect()
+        link: Any = address.kind(**options)
+        try:
+            link.connect()
+            if address.sentinels is not None:
+                link.send_command("ROLE")
+                check_role(link.read_response())
+        except BaseException:
+            link.disconnect()
+            raise
         return link
 
     def disconnected(self, error: BaseException, *, sent: bool) -> Disconnected:
         """Say which Redis was lost, and why."""
+        shown = mask_url(self.url)
         lost = Disconnected(
-            f"cannot reach Redis at {mask_url(self.url)}: {reason(error)}",
+            f"cannot reach Redis at {shown}: {reason(error)}",
             advice=[
-                f"is it up?  redis-cli -u {mask_url(self.url)} ping",
+                f"is it up?  {address_of(self.url).trial or f'redis-cli -u {shown} ping'}",
                 "is the URL right?  streamq config show  says where it comes from",
                 'no Redis here?  name no URL, and  pip install "streamq[server]"  brings one',
             ],
@@ -245,11 +218,22 @@ class Connection:
 
     def drop(self) -> None:
         """Close the connection; the next command opens a new one."""
-        opened, self.socket, self.reader, self.link = self.socket, None, None, None
-        self.unread = 0
+        opened = self.socket
+        if opened is not None and not self.is_ours(opened):
+            opened.detach()  # before redis-py's object closes what the number stands for now
+        self.socket = self.reader = self.link = None
+        self.unread, self.outdated = 0, False
         if opened is not None:
             with contextlib.suppress(OSError):  # somebody else has closed its descriptor
                 opened.close()
+
+    def is_ours(self, opened: socket.socket) -> bool:
+        """Whether the descriptor still is our connection.
+
+        A task may close descriptors that are not its own, and the next socket or file that
+        is opened gets the number: we would send into it, and then close it.
+        """
+        return identity(opened.fileno()) == self.identity
 
     @property
     def has_reply(self) -> bool:
@@ -261,51 +245,13 @@ class Connection:
         return self.socket.fileno() if self.socket is not None else -1
 
 
-def bad_url(url: str, error: ValueError) -> ConfigError:
-    """Say what is wrong with a URL, without what redis-py quotes of it: maybe a password."""
-    problem = re.sub(r"(['\"]).*\1", "…", str(error), flags=re.DOTALL)
-    return ConfigError(
-        f"not a Redis URL: {mask_url(url)!r}",
-        known={"problem": problem},
-        advice=["redis://[:password@]host:6379/0, rediss://… or unix:///path/redis.sock"],
-    )
-
-
-def as_sent(error: redis.RedisError) -> str:
-    """An error reply as the server sent it, out of redis-py's exception."""
-    code = next((code for kind, code in CODES.items() if isinstance(error, kind)), None)
-    return f"{code} {error}" if code else str(error)
-
-
-def meaning(text: str) -> StreamqError:
-    """Translate an error reply into our words."""
-    code = text.partition(" ")[0]
-    if code == "OOM":
-        return BrokerFull(
-            "Redis is out of memory and refused the write; nothing was written",
-            known={"answer": text},
-            advice=["let workers drain the queues, raise maxmemory, or expire results sooner"],
-        )
-    if code in PASSING:
-        return Passing(f"Redis cannot work just now: {text}")
-    if code == "NOPERM" or DENIED_INSIDE.match(text):
-        return Denied(
-            f"Redis does not permit this to the user of the URL: {text}",
-            advice=["streamq acl worker  (or producer, monitor) prints the rights that are needed"],
-        )
-    if code in REFUSED:
-        return refusal("", text)
-    if text.startswith("ERR max number of clients"):
-        return Passing(f"Redis takes no more connections: {text}")
-    return Refused(text)
-
-
-def refusal(url: str, text: str) -> BrokerUnavailable:
-    """Say that the credentials are not good enough: trying again would not help."""
-    return BrokerUnavailable(
-        f"Redis refused the connection{f' at {mask_url(url)}' if url else ''}: {text}",
-        advice=["check the user and password in the URL, and that user's ACL rules"],
-    )
+def identity(descriptor: int) -> tuple[int, int]:
+    """Which file or socket a descriptor stands for; (0, 0) for none."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def reason(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from streamq.delivery import Delivery, Outcome
-from streamq.store.connection import Connection, Disconnected, Refused
+from streamq.store.connection import ANSWER_TIMEOUT, Connection, Disconnected, Refused
 from streamq.store.keys import GROUP, Keys
 from streamq.store.scripts import Script, load
 
@@ -115,6 +115,16 @@ class Consumer:
         stream = key.decode().removeprefix(f"{self.keys.root}:queue:")
         self.names[key] = stream
         return stream
+
+    def foreign(self, streams: Sequence[str]) -> list[str]:
+        """Those of these streams whose key holds something else."""
+        commands: list[tuple[Any, ...]] = [("TYPE", self.keys.queue(name)) for name in streams]
+        kinds = self.perform(commands, ANSWER_TIMEOUT)
+        for kind in kinds:
+            if isinstance(kind, Exception):
+                raise kind
+        pairs = zip(streams, kinds, strict=True)
+        return [name for name, kind in pairs if kind not in (b"stream", b"none")]
 
     # Settling
 

@@ -12,9 +12,10 @@ import msgspec
 
 from streamq.message import own_id
 from streamq.store.client import Client
-from streamq.store.connection import Denied, Refused
+from streamq.store.connection import Refused
 from streamq.store.keys import GROUP, Keys
 from streamq.store.reading import Text, arguments_in, millis, settings_in, text, texts
+from streamq.store.replies import Denied
 from streamq.store.scripts import load
 from streamq.store.waiting import as_record
 

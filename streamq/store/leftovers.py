@@ -11,10 +11,11 @@ from typing import NamedTuple
 from streamq.diagnosis.facts import KeyFacts
 from streamq.states import FINAL
 from streamq.store.client import Client
-from streamq.store.connection import Denied, Refused
+from streamq.store.connection import Refused
 from streamq.store.inspector import Inspector
 from streamq.store.keys import GROUP, Keys
 from streamq.store.reading import text
+from streamq.store.replies import Denied
 from streamq.units import count
 
 #: Kinds of keys that may stay for ever: topology, stores with bounds of their own.

@@ -13,11 +13,27 @@ from itertools import chain
 from time import monotonic, sleep
 from typing import Any
 
-from streamq.errors import BrokerUnavailable, ConfigError, PublishUnknown, QueueFull, Unroutable
+from streamq.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    NotConfirmed,
+    PublishUnknown,
+    QueueFull,
+    Unroutable,
+)
 from streamq.message import Envelope, Publication
-from streamq.store.connection import Connection, Disconnected, Passing, Refused
+from streamq.store.confirm import (
+    POLICY,
+    PROBE,
+    Confirmation,
+    check_policy,
+    lacks_waitaof,
+    needs_probe,
+)
+from streamq.store.connection import BLOCK_MARGIN, Connection, Disconnected, Passing, Refused
 from streamq.store.keys import Keys
 from streamq.store.lending import Lending
+from streamq.store.replies import Denied, Foreign, WritesRefused
 from streamq.store.scripts import Script, load, refusal
 
 PUBLISH = load("publish")
@@ -41,6 +57,11 @@ class Lane:
     proven: bool = False
     script: Script = PUBLISH
     argv: tuple[Any, ...] = ()
+    #: What the publish in flight needs beyond the server's word; mostly nothing.
+    confirm: tuple[Confirmation, ...] = ()
+    #: The socket whose server was found able to say when a message is on disk, and how.
+    probed: Any = None
+    by_policy: bool = False
 
 
 #: What one call of a script is to publish: the script, and what follows lane and number.
@@ -55,6 +76,12 @@ def plain(envelope: Envelope, messages: Sequence[str | bytes]) -> Load:
 def full(publications: Iterable[Publication]) -> Load:
     """Messages for the long way, which is good for all."""
     return PUBLISH, chain.from_iterable(publications)
+
+
+def answers_of(answer: Any) -> list[str]:
+    """The queues of each message in a script's answer; those of all if they are the same."""
+    each = answer if isinstance(answer, list) else [answer]
+    return [queues.decode() for queues in each]
 
 
 class Attempt:
@@ -73,13 +100,12 @@ class Attempt:
 
     def pause(self, error: BrokerUnavailable, now: float) -> float:
         """Seconds to wait before the next try; raises when there is to be none."""
-        if not isinstance(error, Disconnected | Passing):
-            raise error
         self.sent |= isinstance(error, Disconnected) and error.sent
         self.proven |= self.sent or isinstance(error, Passing)
         pause: float = min(PAUSES[0] * 2**self.tries, PAUSES[1])
         self.tries += 1
-        if now + pause < (self.deadline if self.proven else self.first_deadline):
+        passes = isinstance(error, Disconnected | Passing) and not isinstance(error, WritesRefused)
+        if passes and now + pause < (self.deadline if self.proven else self.first_deadline):
             return pause
         if not self.sent:
             raise error
@@ -126,6 +152,8 @@ class Refusal(Exception):
                     known={"max_length": limit},
                     advice=["start more workers, or raise its max_length"],
                 )
+            case "WRONGTYPE", _:
+                return Foreign(str(self))
             case _:
                 return ConfigError(f"the publish script refused the call: {self}")
 
@@ -145,40 +173,54 @@ class Publisher:
         for lane in self.lanes.clear():
             lane.connection.drop()
 
-    def publish(self, publications: list[Publication], lane: Lane | None = None) -> list[str]:
+    def publish(
+        self,
+        publications: list[Publication],
+        lane: Lane | None = None,
+        confirm: tuple[Confirmation, ...] = (),
+    ) -> list[str]:
         """Publish all or none; return for each the queues it went to, joined by ``:``.
 
         On ``lane``, if the caller has one: who waited for another could wait for ever.
 
-        Raises Refusal, and BrokerUnavailable or PublishUnknown when Redis stays away.
+        Raises Refusal, BrokerUnavailable or PublishUnknown when Redis stays away, and
+        NotConfirmed if what ``confirm`` asks for does not come.
         """
         if lane is None:
             with self.lanes.lent() as lent:
-                return self.publish(publications, lent)
-        answers = self.deliver(lane, full(publications))
-        return [queues.decode() for queues in answers]
+                return self.publish(publications, lent, confirm)
+        answers = self.deliver(lane, full(publications), confirm)
+        return answers_of(answers)
 
-    def push(self, envelope: Envelope, messages: Sequence[str | bytes]) -> str | None:
+    def push(
+        self,
+        envelope: Envelope,
+        messages: Sequence[str | bytes],
+        confirm: tuple[Confirmation, ...] = (),
+    ) -> str | None:
         """Publish plain messages the short way; None if that is not the way for them."""
         lane = self.lanes.borrow()
         try:
-            answer: bytes = self.deliver(lane, plain(envelope, messages))
+            answer: bytes = self.deliver(lane, plain(envelope, messages), confirm)
         finally:
             self.lanes.give_back(lane)
         return answer.decode() if answer else None
 
-    def deliver(self, lane: Lane, load: Load) -> Any:
+    def deliver(self, lane: Lane, load: Load, confirm: tuple[Confirmation, ...] = ()) -> Any:
         """Publish, and return the script's answer."""
         lane.number += 1
+        lane.confirm = confirm
         script, arguments = load
         return self.insist(lane, script, (lane.name, lane.number, *arguments))
 
-    def begin(self, lane: Lane, load: Load) -> None:
+    def begin(self, lane: Lane, load: Load, confirm: tuple[Confirmation, ...] = ()) -> None:
         """Send a publish without waiting for its answer; ``end`` must follow."""
         lane.number += 1
+        lane.confirm = confirm
         script, arguments = load
         lane.script, lane.argv = script, (lane.name, lane.number, *arguments)
         with suppress(BrokerUnavailable):
+            self.prepare(lane)
             lane.connection.send([script.command(self.root, *lane.argv)])
 
     def end(self, lane: Lane) -> Any:
@@ -192,24 +234,73 @@ class Publisher:
         attempt = None
         while True:
             try:
-                answer = self.once(lane.connection, script, argv, sent=sent and attempt is None)
+                answer = self.once(lane, script, argv, sent=sent and attempt is None)
                 lane.proven = True
                 return answer
+            except NotConfirmed:
+                raise
             except BrokerUnavailable as error:
                 attempt = attempt or Attempt(self.timeout(), proven=lane.proven, now=monotonic())
                 sleep(attempt.pause(error, monotonic()))
             except Refused as error:
                 raise Refusal(str(error)) from None
 
-    def once(
-        self, connection: Connection, script: Script, argv: tuple[Any, ...], *, sent: bool
-    ) -> Any:
+    def once(self, lane: Lane, script: Script, argv: tuple[Any, ...], *, sent: bool) -> Any:
         """Run a script once: read its answer, having sent it unless that was done."""
+        connection = lane.connection
         if not sent or connection.socket is None:
+            self.prepare(lane)
             connection.send([script.command(self.root, *argv)])
         reply = connection.read(raising=False)
         if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
-            return connection.call(script, self.root, *argv)
+            reply = connection.call(script, self.root, *argv)
         if isinstance(reply, Exception):
             raise reply
+        if lane.confirm and reply:
+            self.confirm(lane, reply)
         return reply
+
+    # Confirming
+
+    def prepare(self, lane: Lane) -> None:
+        """Make sure that the server can confirm what it is to be asked; once a connection."""
+        connection = lane.connection
+        known = lane.probed is not None and lane.probed is connection.socket
+        if known or not needs_probe(lane.confirm):
+            return
+        lane.by_policy = lacks_waitaof(self.try_to_ask(connection, PROBE))
+        if lane.by_policy:
+            check_policy(self.try_to_ask(connection, POLICY))
+        lane.probed = connection.socket
+
+    def confirm(self, lane: Lane, answer: Any) -> None:
+        """Ask for what the accepted message needs.  Raises NotConfirmed if it does not come."""
+        connection, link = lane.connection, lane.connection.socket
+        for each in lane.confirm:
+            try:
+                reply = self.try_to_ask(
+                    connection,
+                    each.question(by_policy=lane.by_policy),
+                    each.timeout + BLOCK_MARGIN,
+                )
+            except Passing as error:
+                raise lost(str(error)) from error
+            if connection.socket is not link:  # a new connection would confirm anything
+                raise lost("the connection broke before the message was confirmed")
+            each.judge(reply, answer)
+
+    def try_to_ask(
+        self, connection: Connection, command: tuple[Any, ...], timeout: float | None = None
+    ) -> Any:
+        """Ask, and return an error that the server answers: it, too, is an answer here."""
+        try:
+            return connection.ask(*command, timeout=timeout)
+        except (Refused, Denied) as error:
+            return error
+
+
+def lost(text: str) -> Disconnected:
+    """A connection that was lost after the server had taken the message."""
+    error = Disconnected(text)
+    error.sent = True
+    return error

@@ -9,9 +9,9 @@ from itertools import product
 from streamq.errors import ConfigError
 from streamq.routing import Queue
 from streamq.store.client import Client
-from streamq.store.connection import Denied
 from streamq.store.footprint import Access
 from streamq.store.keys import GROUP, Keys
+from streamq.store.replies import Denied
 from streamq.store.roles import ROLES, ROOT
 from streamq.store.scripts import load
 from streamq.store.store import Store

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 from streamq.errors import ConfigError
 from streamq.store.client import Client
-from streamq.store.connection import Denied
 from streamq.store.footprint import Access, footprint
 from streamq.store.keys import Keys
+from streamq.store.replies import Denied
 
 #: What stands in a rule where its password is to be.
 PLACEHOLDER = "PASSWORD"
 
 #: Commands that came after Redis 7.0, which refuses a rule that names what it does not know.
-NEWER = frozenset({"CLIENT|SETINFO"})
+NEWER = frozenset({"CLIENT|SETINFO", "WAITAOF"})
 
 #: Commands that change nothing: their keys may be given for reading only.
 READS = frozenset(
@@ -81,9 +81,9 @@ FOR_PEOPLE = (
     "revive", "unbind",
 )  # fmt: skip
 
-SENT_BY_PRODUCERS = accesses("task:*: HGETALL", "reply:*: XREAD")
+SENT_BY_PRODUCERS = accesses("task:*: HGETALL", "reply:*: XREAD", "TIME ROLE WAIT WAITAOF")
 SENT_BY_WORKERS = accesses(
-    "queue:*: XREADGROUP XPENDING XRANGE",
+    "queue:*: XREADGROUP XPENDING XRANGE TYPE",
     "queues: HGET HGETALL",
     "script:*: HMGET HSET",
     "leases: ZSCORE",

@@ -1,8 +1,11 @@
 """What an app uses in Redis: its publisher, topology and results on shared connections."""
 
+from collections.abc import Iterable
+
 from streamq.config import Config
 from streamq.store.aio import AsyncStore
 from streamq.store.client import Client
+from streamq.store.confirm import Confirmation, confirmations
 from streamq.store.keys import Keys
 from streamq.store.publisher import Publisher
 from streamq.store.results import Results
@@ -14,6 +17,7 @@ class Store:
 
     def __init__(self, url: str, conf: Config) -> None:
         self.url = url
+        self.conf = conf
         self.keys = Keys(conf.namespace)
         self.client = Client(url, name="streamq")
         self.publisher = Publisher(url, self.keys, timeout=lambda: conf.publish_timeout)
@@ -25,6 +29,11 @@ class Store:
             self.asyncio,
             lives=lambda: (conf.result_expires, conf.revoke_expires),
         )
+
+    def confirmations(self, levels: Iterable[str]) -> tuple[Confirmation, ...]:
+        """What messages with these levels of ``confirm`` need."""
+        conf = self.conf
+        return confirmations(levels, conf.confirm_replicas, conf.confirm_timeout)
 
     def close(self) -> None:
         """Close the connections that nobody uses; the next use opens new ones."""

@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from streamq.errors import ConfigError
+from streamq.errors import BrokerFull, ConfigError
 from streamq.routing import Binding, Exchange, Queue, canonical, exchanges_of
 from streamq.store.client import Client
 from streamq.store.connection import Refused
 from streamq.store.keys import Keys
+from streamq.store.replies import Foreign
 from streamq.store.scripts import Script, load, refusal
 from streamq.units import count
 
@@ -128,7 +130,8 @@ class Topology:
                 advice=["use the same version everywhere, or another namespace"],
             )
         fields = ("source", PUBLISH.text, "sha", PUBLISH.sha, "protocol", PROTOCOL)
-        self.client.ask("HSET", key, *fields)
+        with suppress(BrokerFull):  # a worker is what makes room again
+            self.client.ask("HSET", key, *fields)
 
     def run(self, script: Script, *argv: Any) -> Any:
         """Run a script of the topology; turn what it refuses into a ConfigError."""
@@ -171,6 +174,8 @@ def refused(text: str) -> ConfigError:
                 f"a binding to {exchange!r} has arguments, but that exchange is of type {kind}",
                 advice=["only headers exchanges look at arguments"],
             )
+        case ["WRONGTYPE", *_]:
+            return Foreign(text)
         case [code, *words]:
             return ConfigError(f"refused: {code} {' '.join(words)}")
         case _:

@@ -17,6 +17,8 @@ from streamq.worker.logs import flush_streams
 
 #: Seconds to wait for a process to stop.
 STOPPED_WITHIN = 0.5
+#: The same, where the system does not say whether one has stopped.
+BLIND = 0.05
 #: Seconds to wait before the next start of a runner that dies before finishing anything.
 BACKOFF = (0.0, 1.0, 2.0, 5.0)
 
@@ -60,13 +62,16 @@ class Death:
 
     @property
     def orderly(self) -> bool:
-        """Whether it ended because it was told to, or had nothing more to do."""
-        return self.status == 0 and self.child.slots.left
+        """Whether it ended because it was told to, or had nothing more to do.
+
+        It says so last of all; a signal may still have ended the process after that.
+        """
+        return self.child.slots.left
 
     @property
     def fenced(self) -> bool:
         """Whether it ended because it had been declared dead."""
-        return self.status == 0 and self.child.slots.fenced
+        return self.child.slots.fenced
 
     @property
     def reason(self) -> str:
@@ -176,7 +181,10 @@ def stands_still(pid: int) -> bool:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
-            return False
+            if Path("/proc/self").exists():
+                return False
+            time.sleep(BLIND)  # nothing can be seen here
+            return True
         if state in "TZX":
             return state == "T"
         time.sleep(0.001)

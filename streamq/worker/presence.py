@@ -118,8 +118,8 @@ class Presence:
             for each in running[:MOST_NAMED]
         ]
         named = []
-        for each, found in zip(running, self.client.ask_all(commands), strict=False):
-            flat = found[0][1] if found else []
+        for each, found in zip(running, self.client.try_all(commands), strict=False):
+            flat = found[0][1] if isinstance(found, list) and found else []
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
             task = fields.get(b"task", b"a task").decode(errors="replace")
             id = fields.get(b"id", b"").decode(errors="replace")

@@ -130,7 +130,7 @@ class Runner:
     def declare(self) -> None:
         """Make sure that what this runner reads is there."""
         ours = {queue.name: queue for queue in self.app.queues}
-        for name, _ in self.assignment.sources:
+        for name in [source.queue for source in self.intake.wanted]:
             self.app.store.topology.restore(name, ours.get(name) or Queue(name))
         self.app.store.client.close()
 

@@ -83,11 +83,16 @@ def drain(tmp_path):
 
 @pytest.fixture
 def working(tmp_path):
-    """``with working(app):`` runs messages as they come, in a thread."""
+    """``with working(app):`` runs messages as they come, in a thread.
+
+    ``before`` is called when everything is declared and nothing has been read.
+    """
 
     @contextmanager
-    def run(app):
+    def run(app, before=None):
         pool = pool_of(app, tmp_path, burst=False)
+        if before is not None:
+            before()
         thread = threading.Thread(target=pool.run)
         thread.start()
         try:

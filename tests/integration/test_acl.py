@@ -10,10 +10,10 @@ import redis as redis_py
 from streamq import Binding, Exchange, Queue, QueueFull, Reject, TaskError, Unroutable
 from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.store.client import Client
-from streamq.store.connection import Denied
 from streamq.store.footprint import Access
 from streamq.store.inspector import Inspector
 from streamq.store.keys import Keys
+from streamq.store.replies import Denied
 from streamq.store.rights import missing_rights, permitted
 from streamq.store.roles import NEWER, ROLES, newer_commands, rule
 

@@ -1,13 +1,18 @@
 """One connection: raw replies, our own errors, and nothing sent twice."""
 
+import gc
 import os
+import socket
+from contextlib import suppress
 
 import pytest
+from redis._parsers.base import BaseParser
 
 from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError
 from streamq.store import scripts
 from streamq.store.client import Client
 from streamq.store.connection import Connection, Disconnected, Passing, Refused, meaning
+from streamq.store.replies import CODES, Denied, Failover, WritesRefused, as_sent, translated
 
 
 @pytest.fixture
@@ -189,14 +194,175 @@ def test_out_of_memory_is_said_in_our_words(connection, redis):
     ("text", "kind"),
     [
         ("LOADING Redis is loading the dataset in memory", Passing),
-        ("READONLY You can't write against a read only replica.", Passing),
+        ("BUSY Redis is busy running a script.", Passing),
         ("ERR max number of clients reached", Passing),
-        ("NOAUTH Authentication required.", BrokerUnavailable),
+        ("READONLY You can't write against a read only replica.", Failover),
+        ("UNBLOCKED force unblock from blocking operation, instance state changed", Failover),
+        ("MASTERDOWN Link with MASTER is down", Failover),
+        ("CLUSTERDOWN The cluster is down", Failover),
+        ("MOVED 3999 127.0.0.1:6381", Failover),
+        ("MISCONF Errors writing to the AOF file: No space left on device", WritesRefused),
+        ("NOREPLICAS Not enough good replicas to write.", WritesRefused),
+        ("NOAUTH Authentication required.", Denied),
+        ("WRONGPASS invalid username-password pair", Denied),
+        ("NOPERM User shop has no permissions to run the 'xadd' command", Denied),
+        ("ERR The user executing the script can't run this command", Denied),
         ("OOM command not allowed", BrokerFull),
         ("WRONGTYPE Operation", Refused),
+        ("NOGROUP No such key 'k' or consumer group 'workers'", Refused),
         ("ERR unknown command", Refused),
         ("", Refused),
     ],
 )
 def test_error_replies_have_their_meaning(text, kind):
     assert type(meaning(text)) is kind
+
+
+def test_both_wordings_of_a_lost_group_have_one_code():
+    assert meaning("NOGROUP No such key 'k'").code == "NOGROUP"
+    assert meaning("UNBLOCKED the stream key no longer exists").code == "NOGROUP"
+
+
+@pytest.mark.parametrize("code", sorted(CODES.values()))
+def test_an_error_that_redis_py_took_apart_is_put_together_again(code):
+    text = f"{code} 1 there" if code in ("MOVED", "ASK") else f"{code} some words"
+    made = BaseParser.parse_error(f"{code} 1 there:1" if "1" in text else text)
+
+    assert as_sent(made).startswith(code)
+    assert type(translated(made, "redis://h")) is type(meaning(text))
+
+
+def test_a_server_that_is_not_the_master_any_more_is_connected_to_anew(proxy, clients):
+    connection = Connection(proxy.url, name="streamq:test")
+    connection.ask("PING")
+    before = clients("streamq:test")[0]["id"]
+    proxy.answer("READONLY You can't write against a read only replica.", "SET")
+
+    with pytest.raises(Failover, match="not the master"):
+        connection.ask("SET", "k", 1)
+
+    assert connection.ask("SET", "k", 1) == b"OK"
+    assert [client["id"] for client in clients("streamq:test")] != [before]
+    connection.drop()
+
+
+def test_a_server_that_passes_for_a_moment_keeps_its_connection(proxy, clients):
+    connection = Connection(proxy.url, name="streamq:test")
+    connection.ask("PING")
+    before = clients("streamq:test")[0]["id"]
+    proxy.answer("BUSY Redis is busy", "SET")
+
+    with pytest.raises(Passing):
+        connection.ask("SET", "k", 1)
+
+    assert connection.ask("SET", "k", 1) == b"OK"
+    assert [client["id"] for client in clients("streamq:test")] == [before]
+    connection.drop()
+
+
+def test_a_server_that_forgets_scripts_all_the_time_is_waited_for(proxy, redis, keys):
+    connection = Connection(proxy.url)
+    with (
+        proxy.answering("NOSCRIPT No matching script.", "EVALSHA"),
+        pytest.raises(Passing, match="forget"),
+    ):
+        connection.call(scripts.load("declare_queue"), keys.root, "demo", "{}")
+    connection.drop()
+
+
+# Descriptors that a task closed
+
+#: The loop of gevent watches descriptors by their numbers, and takes free ones for itself.
+by_number = pytest.mark.skipif(
+    socket.socket.__module__.startswith("gevent"), reason="gevent itself relies on numbers"
+)
+
+
+@pytest.fixture
+def stolen(connection):
+    """A connection whose number stands for a user's socket now; and that socket's other end."""
+    connection.ask("PING")
+    number = connection.fileno()
+    os.close(number)
+    theirs, peer = socket.socketpair()
+    os.dup2(theirs.fileno(), number) if theirs.fileno() != number else None
+    if theirs.fileno() != number:
+        theirs.close()
+        theirs = socket.socket(fileno=number)
+    peer.settimeout(5)
+    yield connection, theirs, peer
+    connection.drop()
+    peer.close()
+    with suppress(OSError):
+        theirs.close()
+
+
+@by_number
+def test_a_number_that_became_a_users_socket_is_not_written_to(stolen):
+    connection, theirs, peer = stolen
+
+    assert connection.ask("ECHO", "secret") == b"secret"
+
+    theirs.sendall(b"theirs")
+    assert peer.recv(100) == b"theirs"
+    assert connection.fileno() != theirs.fileno()
+
+
+@by_number
+def test_a_number_that_became_a_users_socket_is_not_closed(stolen):
+    connection, theirs, peer = stolen
+
+    connection.drop()
+    gc.collect()
+
+    theirs.sendall(b"theirs")
+    assert peer.recv(100) == b"theirs"
+
+
+@by_number
+def test_without_the_look_at_the_number_it_would_be_written_to_and_closed(stolen, monkeypatch):
+    connection, theirs, peer = stolen
+    monkeypatch.setattr(connection, "is_ours", lambda opened: True)
+
+    connection.send([("ECHO", "secret")])
+    connection.drop()
+
+    assert b"secret" in peer.recv(100)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        theirs.sendall(b"theirs")
+
+
+@by_number
+def test_a_number_that_became_a_users_file_is_left_to_it(connection, tmp_path):
+    connection.ask("PING")
+    number = connection.fileno()
+    os.close(number)
+    opened = os.open(tmp_path / "theirs", os.O_RDWR | os.O_CREAT)
+    os.dup2(opened, number)
+
+    assert connection.ask("ECHO", "x") == b"x"
+
+    os.write(number, b"theirs")
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+    for each in {opened, number}:
+        os.close(each)
+
+
+@by_number
+def test_numbers_that_were_closed_are_taken_for_lost(connection):
+    connection.ask("PING")
+    os.close(connection.fileno())
+
+    assert connection.ask("ECHO", "x") == b"x"
+
+
+@by_number
+def test_a_number_that_became_another_connection_of_ours_is_left_to_it(server_url, connection):
+    connection.ask("PING")
+    os.close(connection.fileno())
+    other = Connection(server_url)
+    other.ask("PING")
+
+    assert connection.ask("ECHO", "first") == b"first"
+    assert other.ask("ECHO", "second") == b"second"
+    other.drop()

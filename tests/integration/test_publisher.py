@@ -1,11 +1,9 @@
 """Accepted once: what happens when an answer, or Redis itself, is lost on the way."""
 
 import asyncio
-import os
-import socket
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import pytest
 
@@ -15,76 +13,10 @@ from streamq.store.connection import Connection
 from streamq.store.publisher import Attempt, Disconnected, Passing
 
 
-class Proxy:
-    """Stands between a client and the server; loses the next ``drop`` answers to scripts."""
-
-    def __init__(self, folder, server):
-        self.path, self.server = f"{folder}/proxy", server
-        self.drop = self.dropped = 0
-        self.open = []
-        self.listening = socket.socket(socket.AF_UNIX)
-        self.listening.bind(self.path)
-        self.listening.listen()
-        self.thread = threading.Thread(target=self.accept, daemon=True)
-        self.thread.start()
-
-    def accept(self):
-        with suppress(OSError):
-            while True:
-                client, _ = self.listening.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self.server)
-                self.open += [client, server]
-                threading.Thread(target=self.serve, args=(client, server), daemon=True).start()
-
-    def serve(self, client, server):
-        """Pass on one question at a time, and its answer."""
-        back = threading.Thread(target=self.answer, args=(client, server), daemon=True)
-        self.asked = b""
-        back.start()
-        with suppress(OSError):
-            while data := client.recv(1 << 20):
-                self.asked = data
-                server.sendall(data)
-        shut(server)
-        back.join()
-        client.close()
-        server.close()
-
-    def answer(self, client, server):
-        with suppress(OSError):
-            while data := server.recv(1 << 20):
-                if self.drop and b"EVALSHA" in self.asked:
-                    self.drop -= 1
-                    self.dropped += 1
-                    break
-                client.sendall(data)
-        shut(client)
-        shut(server)
-
-    def close(self):
-        shut(self.listening)
-        self.listening.close()
-        for each in self.open:
-            shut(each)
-
-
-def shut(each):
-    with suppress(OSError):
-        each.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture
-def proxy(server_url, tmp_path):
-    proxy = Proxy(tmp_path, server_url.removeprefix("unix://"))
-    yield proxy
-    proxy.close()
-
-
 @pytest.fixture
 def app(make_app, proxy):
     """An app behind the proxy, whose scripts are loaded."""
-    app = make_app(url=f"unix://{proxy.path}", publish_timeout="5s")
+    app = make_app(url=proxy.url, publish_timeout="5s")
     app.enqueue("warm.up")
     app.enqueue(app.signature("warm.up", priority=1))
     return app
@@ -97,21 +29,21 @@ def sent(redis, streams, app):
 
 
 def test_a_lost_answer_does_not_send_a_message_twice(app, proxy, sent):
-    proxy.drop = 1
+    lost = proxy.drop_reply("EVALSHA")
 
     result = app.enqueue("any.task")
 
-    assert proxy.dropped == 1
+    assert lost.hits == 1
     assert sent() == 1
     assert result.state == "QUEUED"
 
 
 def test_the_longer_way_of_publishing_is_as_safe(app, proxy, sent):
-    proxy.drop = 2
+    lost = proxy.drop_reply("EVALSHA", times=2)
 
     app.enqueue(app.signature("any.task", priority=3))
 
-    assert proxy.dropped == 2
+    assert lost.hits == 2
     assert sent() == 1
 
 
@@ -120,42 +52,43 @@ def test_without_the_lane_it_would_have_been_sent_twice(app, proxy, sent):
     lane = app.store.publisher.lanes.borrow()
     lane.name = ""
     app.store.publisher.lanes.give_back(lane)
-    proxy.drop = 1
+    lost = proxy.drop_reply("EVALSHA")
 
     app.enqueue(app.signature("any.task", priority=3))
 
-    assert proxy.dropped == 1
+    assert lost.hits == 1
     assert sent() == 2
 
 
 def test_a_lost_answer_to_a_chunk_does_not_send_it_twice(app, proxy, sent):
     signatures = [app.signature("any.task", (n,)) for n in range(1200)]
-    proxy.drop = 2
+    lost = proxy.drop_reply("EVALSHA", times=2)
 
     results = app.enqueue_many(signatures)
 
-    assert proxy.dropped == 2
+    assert lost.hits == 2
     assert len(results) == sent() == 1200
 
 
 def test_asyncio_does_not_send_twice_either(app, proxy, sent):
     async def main():
         await app.aenqueue("any.task")
-        proxy.drop = 1
+        lost = proxy.drop_reply("EVALSHA")
         try:
             await app.aenqueue("any.task")
         finally:
-            await app.store.asyncio.redis.aclose()
+            await app.aclose()
+        return lost
 
-    asyncio.run(main())
+    lost = asyncio.run(main())
 
-    assert proxy.dropped == 1
+    assert lost.hits == 1
     assert sent() == 2
 
 
 def test_the_next_message_is_not_taken_for_the_one_before(app, proxy, sent):
     for _ in range(5):
-        proxy.drop = 1
+        proxy.drop_reply("EVALSHA")
         app.enqueue("any.task")
         app.enqueue("any.task")
 
@@ -163,15 +96,15 @@ def test_the_next_message_is_not_taken_for_the_one_before(app, proxy, sent):
 
 
 def test_where_no_answer_ever_comes_the_outcome_is_said_to_be_unknown(make_app, proxy, streams):
-    app = make_app(url=f"unix://{proxy.path}", publish_timeout="300ms")
+    app = make_app(url=proxy.url, publish_timeout="300ms")
     call = app.signature("any.task", task_id="order-1")
     app.enqueue("warm.up")
     app.enqueue(app.signature("warm.up", priority=1))
-    proxy.drop = 10**6
+    proxy.drop_reply("EVALSHA", times=None)
 
     with pytest.raises(PublishUnknown, match="the same task_id") as unknown:
         app.enqueue(call)
-    proxy.drop = 0
+    proxy.heal()
     app.enqueue(call)
 
     assert isinstance(unknown.value, ConnectionError)
@@ -189,11 +122,8 @@ def test_a_redis_that_was_never_there_is_an_error_soon(make_app):
 
 
 def test_a_redis_that_goes_for_a_moment_is_waited_for(app, proxy, sent):
-    socket_path, aside = proxy.path, proxy.path + ".aside"
-    os.rename(socket_path, aside)
-    for each in proxy.open:
-        shut(each)
-    back = threading.Timer(0.3, os.rename, (aside, socket_path))
+    proxy.stop()
+    back = threading.Timer(0.3, proxy.start)
     back.start()
 
     app.enqueue("any.task")

@@ -17,6 +17,7 @@ import pytest
 import redis as redis_py
 
 import streamq
+from tests.proxy import Proxy
 from tests.system.shell import TASKS, Shell
 
 #: The workers' own directories on the way: the checkout, whose package they run.
@@ -143,6 +144,13 @@ def server(server_program: str) -> Iterator[Server]:
         server.client.close()
         server.stop(signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """What stands between workers and the server: ``site.env["STREAMQ_URL"] = proxy.url``."""
+    with Proxy(server.url) as proxy:
+        yield proxy
 
 
 class Worker:

@@ -131,7 +131,7 @@ def test_a_monitor_sees_numbers_and_no_contents(site, make_user):
     ):  # fmt: skip
         printed.append(streamq(site, *words, url=url).stdout)
     for words in (["queues", "peek", "default"], ["dead", "ls", "default"]):
-        printed.append(streamq(site, *words, code=69, url=url).stderr)
+        printed.append(streamq(site, *words, code=78, url=url).stderr)
         assert "does not permit" in printed[-1]
 
     assert "s3cret" not in "".join(printed)

@@ -104,7 +104,6 @@ def test_a_misspelt_word_gets_a_suggestion(words, hint, said):
         ("workers stop w1", "streamq workers stop"),
         ("queues pause mail", "streamq queues pause"),
         ("queues resume mail", "streamq queues resume"),
-        ("enqueue tasks.add 1 --countdown 5", "--countdown"),
     ],
 )
 def test_names_of_a_later_version_are_refused_by_name(words, name, said):

@@ -31,7 +31,7 @@ def quick(number=0):
     note(f"begin {number} {os.getpid()} {time.time():.3f}")
     return number
 
-@app.task(bind=True, default_retry_delay=0.3)
+@app.task(bind=True, default_retry_delay=0.8)
 def retrying(self):
     note(f"begin {self.request.retries} {os.getpid()} {time.time():.3f}")
     self.retry()
@@ -139,7 +139,7 @@ def test_a_task_that_runs_goes_on_but_is_not_tried_again(site, flags):
 
     assert held.get(timeout=5) == 1
     is_revoked(site, retrying, "revoked")
-    time.sleep(0.5)
+    time.sleep(1.0)
     assert len(begun(site)) == 2
     site.at_rest()
 

@@ -1,15 +1,44 @@
-"""Who a consumer is, and whether its process still runs."""
+"""Who a consumer is, and whether its process is gone from this machine."""
 
 import os
 import subprocess
 import sys
 
-from streamq.worker.identity import died_here, is_gone, new_token
+from streamq.worker.identity import died_here, is_gone, new_token, node_of, place
 
 
-def test_a_process_that_runs_is_not_gone():
-    assert not is_gone(os.getpid())
-    assert not died_here(f"w@here:{os.getpid()}:{new_token()}")
+def name(pid, token=None):
+    return f"worker@host:{pid}:{token or new_token()}"
+
+
+def gone():
+    """The pid of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    return process.pid
+
+
+def test_no_two_tokens_are_the_same_and_all_name_the_place():
+    tokens = {new_token() for _ in range(100)}
+
+    assert len(tokens) == 100
+    assert {token[:10] for token in tokens} == {place()}
+
+
+def test_a_process_of_this_place_that_is_gone_has_died_here():
+    assert died_here(name(gone()))
+    assert not died_here(name(os.getpid()))
+
+
+def test_nothing_is_said_of_other_places_and_of_odd_names():
+    assert not died_here(name(gone(), "0" * 16))
+    assert not died_here(name(gone(), place()))
+    for odd in ("", "me", "a:b", ":::", "worker@host:x:" + new_token()):
+        assert not died_here(odd)
+
+
+def test_the_node_is_what_stands_before():
+    assert node_of("w1@host:17:abc") == "w1@host"
 
 
 def test_a_process_that_ended_is_gone_although_nobody_has_waited_for_it():

@@ -1,0 +1,278 @@
+"""What each error of Redis does to a producer: waited for, said at once, or said to be unknown."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError, PublishUnknown
+from streamq.store.connection import Failover, Passing
+from streamq.store.publisher import Attempt
+from streamq.store.replies import Denied, WritesRefused, meaning
+from tests.faults import (
+    BUSY,
+    CLIENTS,
+    CLUSTERDOWN,
+    LOADING,
+    MASTERDOWN,
+    MISCONF,
+    MOVED,
+    NOAUTH,
+    NOPERM,
+    NOREPLICAS,
+    NOSCRIPT,
+    OOM,
+    READONLY,
+    UNBLOCKED,
+    WRONGPASS,
+    WRONGTYPE,
+    code_of,
+)
+from tests.proxy import calls_of
+
+PUBLISHING = calls_of("publish", "push")
+
+WAITED_FOR = [LOADING, BUSY, READONLY, MASTERDOWN, UNBLOCKED, CLUSTERDOWN, MOVED, NOSCRIPT, CLIENTS]
+SAID_AT_ONCE = {
+    MISCONF: WritesRefused,
+    NOREPLICAS: WritesRefused,
+    OOM: BrokerFull,
+    NOAUTH: Denied,
+    WRONGPASS: Denied,
+    NOPERM: Denied,
+    WRONGTYPE: ConfigError,
+}
+
+
+def short_way(app, call):
+    return app.enqueue(call)
+
+
+def long_way(app, call):
+    return app.enqueue(app.signature(call.name, priority=1))
+
+
+def many(app, call):
+    return app.enqueue_many([call])[0]
+
+
+def from_asyncio(app, call):
+    async def main():
+        try:
+            return await app.aenqueue(call)
+        finally:
+            await app.aclose()
+
+    return asyncio.run(main())
+
+
+@pytest.fixture(params=[short_way, long_way, many, from_asyncio], ids=lambda way: way.__name__)
+def publish(request, app):
+    """One way to send a call of a task; what went wrong, however it was wrapped."""
+
+    def send():
+        try:
+            return request.param(app, app.signature("any.task"))
+        except Exception as error:
+            raise (error.__cause__ if request.param is many else error) from None
+
+    return send
+
+
+@pytest.fixture
+def app(make_app, proxy):
+    app = make_app(url=proxy.url, publish_timeout="3s")
+    app.enqueue("warm.up")
+    app.enqueue(app.signature("warm.up", priority=1))
+    return app
+
+
+@pytest.fixture
+def sent(app, streams):
+    return lambda: streams(app).get("default", 0) - 2
+
+
+@pytest.mark.parametrize("error", WAITED_FOR, ids=code_of)
+def test_an_error_that_passes_is_waited_for(publish, proxy, sent, error):
+    rule = proxy.answer(error, PUBLISHING, times=3)
+
+    publish()
+
+    assert rule.hits == 3
+    assert sent() == 1
+
+
+@pytest.mark.parametrize(("error", "kind"), SAID_AT_ONCE.items(), ids=code_of)
+def test_an_error_that_stays_is_said_at_once(publish, proxy, sent, error, kind):
+    rule = proxy.answer(error, PUBLISHING, times=None)
+    began = time.monotonic()
+
+    with pytest.raises(kind) as said:
+        publish()
+
+    assert time.monotonic() - began < 1
+    assert rule.hits == 1
+    assert "  → " in str(said.value)
+    assert not isinstance(said.value, PublishUnknown)
+    proxy.heal()
+    assert sent() == 0
+    publish()
+    assert sent() == 1
+
+
+@pytest.mark.parametrize("error", [MISCONF, NOREPLICAS, OOM], ids=code_of)
+def test_who_is_refused_is_told_that_nothing_was_written(publish, proxy, error):
+    proxy.answer(error, PUBLISHING)
+
+    with pytest.raises(BrokerUnavailable, match="nothing was written"):
+        publish()
+
+
+@pytest.mark.parametrize("error", [READONLY, LOADING, MOVED, BUSY], ids=code_of)
+def test_an_error_that_does_not_pass_in_time_says_that_nothing_was_done(
+    make_app, proxy, streams, error
+):
+    app = make_app(url=proxy.url, publish_timeout="300ms")
+    app.enqueue("warm.up")
+    proxy.answer(error, PUBLISHING, times=None)
+
+    with pytest.raises(Passing, match="did nothing") as said:
+        app.enqueue("any.task")
+
+    assert not isinstance(said.value, PublishUnknown)
+    assert streams(app) == {"default": 1}
+
+
+@pytest.mark.parametrize("error", [MISCONF, NOREPLICAS, OOM, NOAUTH, READONLY], ids=code_of)
+def test_after_a_lost_answer_no_error_says_that_nothing_was_written(
+    make_app, proxy, streams, error
+):
+    app = make_app(url=proxy.url, publish_timeout="500ms")
+    app.enqueue("warm.up")
+    lost = proxy.drop_reply(PUBLISHING)
+    proxy.answer(error, PUBLISHING, times=None)
+
+    with pytest.raises(PublishUnknown, match="the same task_id"):
+        app.enqueue("any.task")
+
+    assert lost.hits == 1
+    assert streams(app) == {"default": 2}
+
+
+def test_the_next_try_after_a_failover_is_made_on_a_new_connection(app, proxy, clients):
+    before = {client["id"] for client in clients("streamq:producer")}
+    proxy.answer(READONLY, PUBLISHING)
+
+    app.enqueue("any.task")
+
+    assert not before & {client["id"] for client in clients("streamq:producer")}
+
+
+def test_asyncio_connects_anew_after_a_failover_as_well(app, proxy, clients):
+    async def main():
+        await app.aenqueue("any.task")
+        before = {client["id"] for client in clients("streamq:asyncio")}
+        rule = proxy.answer(READONLY, PUBLISHING)
+        await app.aenqueue("any.task")
+        after = {client["id"] for client in clients("streamq:asyncio")}
+        await app.aclose()
+        return before, after, rule.hits
+
+    before, after, hits = asyncio.run(main())
+
+    assert before
+    assert not before & after
+    assert hits == 1
+
+
+def test_a_server_that_loads_when_the_first_connection_is_made_is_waited_for(
+    make_app, proxy, streams
+):
+    """A connection that is refused for that is not one that was never there."""
+    app = make_app(url=proxy.url, publish_timeout="10s")
+    loading = proxy.answer(LOADING, "CLIENT", times=None)
+    later = threading.Timer(2.0, loading.end)
+    later.start()
+
+    app.enqueue("any.task")
+
+    later.join()
+
+    assert streams(app) == {"default": 1}
+
+
+def test_a_server_that_takes_no_more_clients_is_waited_for(make_app, redis, server_url, streams):
+    app = make_app(publish_timeout="10s")
+    redis.ping()
+    before = redis.config_get("maxclients")["maxclients"]
+    redis.config_set("maxclients", len(redis.client_list()))
+
+    def more():
+        redis.config_set("maxclients", before)
+
+    later = threading.Timer(0.4, more)
+    later.start()
+    began = time.monotonic()
+    app.enqueue("any.task")
+    later.join()
+
+    assert time.monotonic() - began > 0.3
+    assert streams(app) == {"default": 1}
+
+
+def test_a_server_without_enough_replicas_refuses_at_once(make_app, redis, streams):
+    """The real thing, for the error that the proxy makes up elsewhere."""
+    app = make_app()
+    app.enqueue("warm.up")
+    redis.config_set("min-replicas-to-write", 1)
+    try:
+        for call in ("any.task", app.signature("any.task", priority=1)):
+            with pytest.raises(WritesRefused, match=r"nothing was written[\s\S]*replicas"):
+                app.enqueue(call)
+    finally:
+        redis.config_set("min-replicas-to-write", 0)
+
+    assert streams(app) == {"default": 1}
+
+
+def test_a_user_who_may_not_run_scripts_is_told_so(make_app, redis, server_url):
+    redis.acl_setuser("shop", enabled=True, passwords=["+pw"], keys="*", commands=["+ping"])
+    try:
+        app = make_app(url=server_url.replace("unix://", "unix://shop:pw@"))
+        with pytest.raises(Denied, match="NOPERM"):
+            app.enqueue("any.task")
+        redis.acl_setuser("shop", commands=["+evalsha", "+script", "-xadd", "+get", "+set"])
+        with pytest.raises(Denied, match="ACL"):
+            app.enqueue("any.task")
+        app.close()
+    finally:
+        redis.acl_deluser("shop")
+
+
+@pytest.mark.parametrize("way", [short_way, long_way], ids=lambda way: way.__name__)
+def test_a_key_that_is_not_ours_is_named_as_the_reason(make_app, redis, way):
+    app = make_app()
+    app.enqueue("warm.up")
+    redis.delete(app.store.keys.queue("default"))
+    redis.set(app.store.keys.queue("default"), "something else")
+
+    with pytest.raises(ConfigError, match=r"not streamq's[\s\S]*WRONGTYPE"):
+        way(app, app.signature("any.task"))
+
+
+# the decisions, without a server
+
+
+@pytest.mark.parametrize("error", [MISCONF, NOREPLICAS], ids=code_of)
+def test_what_needs_somebodys_help_is_not_tried_again(error):
+    with pytest.raises(WritesRefused):
+        Attempt(100, proven=True, now=0).pause(meaning(error), 0)
+
+
+def test_a_failover_is_tried_again_until_the_deadline():
+    attempt = Attempt(100, proven=True, now=0)
+
+    assert attempt.pause(meaning(READONLY), 50)
+    with pytest.raises(Failover):
+        attempt.pause(meaning(READONLY), 101)

@@ -1,0 +1,200 @@
+"""What each error of Redis does to who reads and settles: nothing that a pause does not mend."""
+
+import time
+
+import pytest
+
+from tests.faults import EVERY, NOGROUP, NOSCRIPT, WRONGTYPE, code_of
+from tests.proxy import calls_of, sent_by
+
+#: Seconds for which a fault is watched, and how often Redis may be tried in that time: the
+#: pauses are 50, 100, 200, 400 ms.
+WATCHED, TRIES = 0.5, 4
+
+
+@pytest.fixture
+def app(make_app, proxy):
+    return make_app(url=proxy.url, lease="30s")
+
+
+@pytest.fixture
+def ran(app):
+    """What the task has run with."""
+    ran = []
+
+    @app.task(name="work")
+    def work(number):
+        ran.append(number)
+
+    return ran
+
+
+def keeps_calm(rule, proxy, *, each=1):
+    """Whether a fault that lasts is met with few tries; it has been met before."""
+    rule.wait()
+    before, tries = proxy.seen.total(), rule.hits
+    time.sleep(WATCHED)
+    assert rule.hits > tries, "it is tried again"
+    assert rule.hits - tries <= TRIES * each
+    assert proxy.seen.total() - before <= 12 * TRIES
+
+
+@pytest.mark.parametrize("error", [each for each in EVERY if each != NOSCRIPT], ids=code_of)
+def test_reading_survives(app, ran, proxy, working, eventually, streams, error):
+    with working(app):
+        app.enqueue("work", 1)
+        eventually(lambda: ran == [1])
+        rule = proxy.answer(error, "XREADGROUP", times=None)
+        app.enqueue("work", 2)  # ends the read that waits
+        keeps_calm(rule, proxy)
+        proxy.heal()
+        app.enqueue("work", 3)
+        eventually(lambda: sorted(ran) == [1, 2, 3])
+        eventually(lambda: streams(app) == {})
+
+
+@pytest.mark.parametrize("error", EVERY, ids=code_of)
+def test_settling_survives_and_runs_nothing_twice(
+    app, ran, proxy, working, eventually, streams, error
+):
+    with working(app):
+        rule = proxy.answer(error, calls_of("complete"), times=None)
+        result = app.enqueue("work", 1)
+        keeps_calm(rule, proxy, each=2 if error == NOSCRIPT else 1)  # loaded, and called again
+        proxy.heal()
+        assert result.get(timeout=10) is None
+        eventually(lambda: streams(app) == {})
+        assert ran == [1]
+
+
+@pytest.mark.parametrize("lost", ["XREADGROUP", calls_of("complete")], ids=["read", "settle"])
+@pytest.mark.parametrize(
+    "hang",
+    [pytest.param(False, id="broken"), pytest.param(True, id="silent", marks=pytest.mark.slow)],
+)
+def test_a_lost_reply_loses_and_doubles_nothing(
+    app, ran, proxy, working, eventually, streams, lost, hang
+):
+    with working(app):
+        app.enqueue("work", 0)
+        eventually(lambda: ran)
+        rule = proxy.drop_reply(lost, times=1, hang=hang)
+        for number in range(1, 6):
+            app.enqueue("work", number)
+        eventually(lambda: len(ran) == 6, seconds=25)
+        eventually(lambda: streams(app) == {})
+
+    assert rule.hits == 1
+    assert sorted(ran) == list(range(6))
+
+
+def test_the_fault_would_be_a_hot_loop_without_the_pause(
+    app, ran, proxy, working, eventually, monkeypatch
+):
+    """The control: the bound on tries is one that can be broken."""
+    monkeypatch.setattr("streamq.runner.desk.Pauses.LONGEST", 0.001)
+    with working(app):
+        app.enqueue("work", 1)
+        eventually(lambda: ran == [1])
+        rule = proxy.answer(NOGROUP, "XREADGROUP", times=None)
+        app.enqueue("work", 2)
+        with pytest.raises(AssertionError):
+            keeps_calm(rule, proxy)
+        proxy.heal()
+        eventually(lambda: sorted(ran) == [1, 2])
+
+
+def test_the_error_is_said_once_and_its_end_too(app, ran, proxy, working, eventually, caplog):
+    with working(app):
+        app.enqueue("work", 1)
+        eventually(lambda: ran == [1])
+        rule = proxy.answer("MISCONF Errors writing to the AOF file", "XREADGROUP", times=None)
+        app.enqueue("work", 2)
+        rule.wait(4)
+        proxy.heal()
+        eventually(lambda: ran == [1, 2])
+
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.partition(":")[0] for text in said[:1]] == [
+        "Redis takes no writes; nothing was written"
+    ]
+    assert len(said) == 2
+    assert said[1].startswith("Redis is back after")
+
+
+# Keys that are not ours
+
+
+@pytest.fixture
+def two(make_app, proxy, redis):
+    """An app that reads two queues."""
+    from streamq import Queue
+
+    app = make_app(url=proxy.url, lease="1s")
+    app.queues = [Queue("good"), Queue("bad")]
+    app.declare()
+    return app
+
+
+@pytest.mark.parametrize("stream", ["bad", "bad:returned"])
+def test_a_foreign_key_is_an_alarm_once_and_stops_no_other_queue(
+    two, redis, proxy, working, eventually, caplog, stream
+):
+    ran, key = [], two.store.keys.queue(stream)
+    two.task(name="work")(ran.append)
+    with working(two):
+        two.enqueue(two.signature("work", (1,), queue="good"))
+        eventually(lambda: ran == [1])
+        redis.delete(key)
+        redis.set(key, "not a stream")
+        for number in range(2, 30):
+            two.enqueue(two.signature("work", (number,), queue="good"))
+        eventually(lambda: sorted(ran) == list(range(1, 30)))
+        eventually(lambda: "is no stream" in caplog.text)
+        redis.delete(key)
+        two.declare()
+        two.enqueue(two.signature("work", (0,), queue="bad"))
+        eventually(lambda: 0 in ran)
+
+    alarms = [record for record in caplog.records if "is no stream" in record.getMessage()]
+    assert len(alarms) == 1
+    assert alarms[0].levelname == "ERROR"
+    assert key in alarms[0].getMessage()
+    assert "queue bad is read again" in caplog.text
+
+
+def test_a_runner_that_starts_beside_a_foreign_key_reads_the_others(
+    two, redis, working, eventually
+):
+    ran, key = [], two.store.keys.queue("bad")
+    two.task(name="work")(ran.append)
+    two.enqueue(two.signature("work", (1,), queue="good"))
+    with working(two, before=lambda: (redis.delete(key), redis.set(key, "x"))):
+        eventually(lambda: ran == [1])
+
+
+def test_a_key_that_turns_foreign_while_it_is_declared_again_ends_no_runner(
+    two, redis, proxy, working, eventually
+):
+    ran, key = [], two.store.keys.queue("bad")
+    two.task(name="work")(ran.append)
+    declaring = proxy.answer(WRONGTYPE, calls_of("declare_queue"), times=0)
+    with working(two):
+        declaring.left = 1
+        redis.delete(key)
+        two.enqueue(two.signature("work", (1,), queue="good"))
+        eventually(lambda: ran == [1])
+        declaring.wait()
+        two.enqueue(two.signature("work", (2,), queue="good"))
+        eventually(lambda: ran == [1, 2])
+
+
+def test_one_wrong_answer_leaves_no_queue_out(app, ran, proxy, working, eventually):
+    with working(app) as pool:
+        app.enqueue("work", 1)
+        eventually(lambda: ran == [1])
+        proxy.answer(WRONGTYPE, sent_by("streamq:runner", "XREADGROUP"))
+        app.enqueue("work", 2)
+        app.enqueue("work", 3)
+        eventually(lambda: ran == [1, 2, 3])
+        assert pool.desk.intake.left_out == set()

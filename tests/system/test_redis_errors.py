@@ -1,0 +1,182 @@
+"""Errors of Redis under real workers: survived while they work, said clearly where they start."""
+
+import signal
+import time
+
+import pytest
+
+from streamq.errors import BrokerFull
+from tests.faults import EVERY, LOADING, MISCONF, NOAUTH, READONLY, WRONGTYPE, code_of
+from tests.proxy import calls_of, sent_by
+
+TASKS = """
+@app.task
+def work(number):
+    note(number)
+    return number
+"""
+
+QUICK = (LOADING, READONLY, NOAUTH, WRONGTYPE)
+
+
+def each_error():
+    return [
+        pytest.param(error, id=code_of(error), marks=() if error in QUICK else pytest.mark.slow)
+        for error in EVERY
+    ]
+
+
+@pytest.fixture
+def behind(site, proxy):
+    """A site whose workers are behind the proxy, and whose producer is not."""
+    site.write(TASKS)
+    site.env["STREAMQ_URL"] = proxy.url
+    site.env["STREAMQ_LEASE"] = "1500ms"
+    return site
+
+
+@pytest.mark.parametrize("error", each_error())
+def test_a_supervisor_survives_and_its_runners_keep_their_leases(behind, proxy, error):
+    site = behind
+    worker = site.worker("-c", 2)
+    runners = worker.runners()
+    rule = proxy.answer(error, sent_by("streamq:supervisor", calls_of("renew")), times=None)
+    rule.wait()
+    lines, hits = worker.said.count("\n"), rule.hits
+    time.sleep(1.2)
+
+    assert rule.hits - hits <= (4 if "NOSCRIPT" in error else 2), "no hot loop"
+    assert worker.said.count("\n") - lines <= 2
+    proxy.heal()
+
+    assert site.send("work", 1).get(timeout=10) == 1
+    assert worker.runners() == runners
+    leases = site.redis.zrange("{streamq}:leases", 0, -1, withscores=True)
+    site.until(
+        lambda: all(
+            now > then
+            for (_, now), (_, then) in zip(
+                site.redis.zrange("{streamq}:leases", 0, -1, withscores=True), leases, strict=True
+            )
+        ),
+        "the leases are renewed",
+    )
+    assert "Traceback" not in worker.said
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(("-c", 2), id="prefork"),
+        pytest.param(("-P", "gevent", "-c", 20), id="gevent", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("error", [LOADING, MISCONF, READONLY, NOAUTH], ids=code_of)
+def test_a_worker_that_hears_nothing_else_survives(behind, proxy, flags, error):
+    site = behind
+    worker = site.worker(*flags)
+    assert site.send("work", 0).get(timeout=10) == 0
+    runners = worker.runners()
+    rule = proxy.answer(error, times=None)
+    results = site.send_many("work", 20)
+    rule.wait(3)
+    before = proxy.seen.total()
+    time.sleep(1.0)
+    assert proxy.seen.total() - before < 100, "no hot loop"
+    proxy.heal()
+
+    assert [result.get(timeout=10) for result in results] == list(range(20))
+    assert worker.runners() == runners
+    assert "Traceback" not in worker.said
+    assert worker.stop() == 0
+    site.at_rest()
+
+
+def test_a_full_redis_is_drained(behind, server):
+    site = behind
+    results = site.send_many("work", 300)
+    server.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(BrokerFull):
+            site.send("work", 300)
+        site.worker("-c", 2)
+        assert [result.get(timeout=20) for result in results] == list(range(300))
+    finally:
+        server.client.config_set("maxmemory", 0)
+
+    assert site.send("work", 300).get(timeout=10) == 300
+    site.at_rest()
+
+
+# Credentials, where a worker starts
+
+
+def ends_with_78(site, *, match):
+    worker = site.worker(ready=False)
+    assert worker.wait(20) == 78, worker.said
+    assert match in worker.said
+    assert "  → " in worker.said
+    assert "Traceback" not in worker.said
+    assert "secret" not in worker.said
+
+
+def test_a_worker_without_the_password_says_so(site, server):
+    site.write(TASKS)
+    server.client.config_set("requirepass", "right")
+    server.client.auth("right")
+
+    ends_with_78(site, match="Authentication required")
+
+
+def test_a_worker_with_a_wrong_password_says_so(site, server):
+    site.write(TASKS)
+    site.env["STREAMQ_URL"] = server.url.replace("unix://", "unix://:secret@")
+    server.client.config_set("requirepass", "right")
+    server.client.auth("right")
+
+    ends_with_78(site, match="refused the connection")
+
+
+def test_a_worker_that_may_not_do_what_it_must_says_so(site, server):
+    site.write(TASKS)
+    server.client.acl_setuser("shop", enabled=True, passwords=["+secret"], commands=["+ping"])
+    site.env["STREAMQ_URL"] = server.url.replace("unix://", "unix://shop:secret@")
+
+    ends_with_78(site, match="no permissions")
+
+
+def test_a_redis_that_is_away_is_another_exit_code(site, server):
+    """The control: 78 is about credentials, not about any failure."""
+    site.write(TASKS)
+    server.stop(signal.SIGKILL)
+
+    assert site.worker(ready=False).wait(20) == 69
+
+
+# Keys that are not ours
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(("-c", 2), id="prefork"),
+        pytest.param(("-P", "gevent", "-c", 20), id="gevent", marks=pytest.mark.slow),
+    ],
+)
+def test_a_foreign_key_stops_no_other_queue(behind, flags):
+    site, key = behind, "{streamq}:queue:bad"
+    worker = site.worker("-Q", "good,bad", *flags)
+    assert site.send("work", 0, queue="bad").get(timeout=10) == 0
+    runners = worker.runners()
+    site.redis.delete(key)
+    site.redis.set(key, "not a stream")
+
+    results = [site.send("work", number, queue="good") for number in range(20)]
+
+    assert [result.get(timeout=10) for result in results] == list(range(20))
+    assert worker.said.count(f"{key} is no stream") <= len(runners)
+    site.redis.delete(key)
+    assert site.send("work", 21, queue="bad").get(timeout=20) == 21
+    assert worker.runners() == runners
+    assert worker.said.count("is no stream") >= 1
+    assert "Traceback" not in worker.said
