@@ -39,7 +39,7 @@ class Deaths:
         """A runner has ended; ``stopped`` says that we ended it to stop the worker."""
         child = death.child
         running = running_on(child)
-        crashed = not (death.orderly or death.fenced or stopped or child.verdicts)
+        crashed = not (death.orderly or death.fenced or stopped or child.ended or child.verdicts)
         self.crashed += crashed
         self.fenced += death.fenced
         charge = "none" if not crashed else "alone" if len(running) == 1 else "suspects"

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from streamq.store.rights import permitted
 from streamq.worker.assignment import Assignment
 from streamq.worker.banner import banner
 from streamq.worker.children import Nursery
-from streamq.worker.logs import set_up_logging
+from streamq.worker.logs import flush_streams, open_closed_streams, set_up_logging, write_line
 from streamq.worker.presence import Presence, node_name, own_name
 from streamq.worker.relief import Relief
 from streamq.worker.runner import one_by_one, work
@@ -52,6 +51,7 @@ def start_worker(
     ``flags`` are settings from the command line; ``exclude`` names queues not to read;
     with ``burst`` the worker ends when nothing waits any more.
     """
+    open_closed_streams()
     app = found.app
     app.conf.with_flags(**flags)
     conf = app.conf
@@ -67,9 +67,10 @@ def start_worker(
     try:
         supervisor = assemble(found, dict(flags), node, sources, folder, burst=burst)
         supervisor.announce()
-        print(banner(found, node, sources), file=sys.stderr, flush=True)
+        write_line(banner(found, node, sources))
         return supervisor.run()
     finally:
+        flush_streams()
         shutil.rmtree(folder, ignore_errors=True)
 
 

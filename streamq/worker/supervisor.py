@@ -24,11 +24,13 @@ from streamq.worker.assignment import Assignment
 from streamq.worker.children import Child, Nursery
 from streamq.worker.deaths import Deaths
 from streamq.worker.identity import new_token
+from streamq.worker.logs import flush_streams
 from streamq.worker.presence import Presence
 from streamq.worker.relief import Relief
 from streamq.worker.stops import Stops
 from streamq.worker.timetable import Timetable
 from streamq.worker.verdicts import Verdicts
+from streamq.worker.view import ENOUGH
 from streamq.worker.vigil import Vigil
 
 logger = logging.getLogger("streamq.worker")
@@ -147,8 +149,7 @@ class Supervisor:
         """Become a new worker in this process, with the code as it is on disk now."""
         logger.info("beginning anew")
         self.stops.hold_reloads()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        flush_streams()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     # The loop
@@ -244,6 +245,7 @@ class Supervisor:
         parts.timetable.learn(news.due, news.now)
         parts.bell.listen()
         parts.verdicts.forget()
+        self.replace_cut_off(children)
         for child in living:
             if child.consumer not in news.fenced:
                 child.leased = True
@@ -256,6 +258,17 @@ class Supervisor:
         if news.suspects.intersection(parts.presence.queues):
             self.isolate()
         self.renewal = now + self.lease / 3
+
+    def replace_cut_off(self, children: Sequence[Child]) -> None:
+        """End runners that cannot reach Redis while we can: they may lack a descriptor."""
+        long = ENOUGH * self.lease
+        if not self.duties.vigil.view.clear(time.monotonic()):
+            return
+        for child in children:
+            if child.slots.cut_off > long and not child.ended:
+                logger.error("runner %d cannot reach Redis, but we can; it is replaced", child.pid)
+                child.ended = True
+                child.signal(signal.SIGKILL)
 
     def hear(self) -> None:
         """Heed what the bell says."""
