@@ -14,6 +14,7 @@ from streamq.errors import ConfigError
 from streamq.execution import Execution
 from streamq.extras import require
 from streamq.finding import Found
+from streamq.options import check_limits
 from streamq.routing import Queue
 from streamq.runner.intake import Source
 from streamq.runner.slots import workplace
@@ -59,6 +60,7 @@ def start_worker(
         require("gevent", "gevent")
     set_up_logging(conf.log_level, conf.log_format)
     app.import_tasks()
+    check_limits({"time_limit": conf.task_time_limit, "soft_time_limit": conf.task_soft_time_limit})
     _ = app.seal  # without a key there is nothing to start: say so now
     sources = declare(app, permitted(app.store, chosen_queues(app, exclude)))
     given = conf.origin("worker_name") != "default"
