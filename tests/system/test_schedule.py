@@ -90,7 +90,7 @@ def one_of_two_dies(site, count, *, seconds, pool):
     site.worker(*pool, "-n", "other")
     time.sleep(1.6 * LEASE)
     began = time.time()
-    later(site, count, first=2.0 if count > 1000 else 0.3, last=seconds)
+    later(site, count, first=3.0 if count > 1000 else 0.3, last=seconds)
     time.sleep(max(0.0, began + seconds / 2 - time.time()))
     kill_host(doomed)
     site.until(
