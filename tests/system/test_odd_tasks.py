@@ -146,8 +146,10 @@ def test_a_child_that_comes_back_from_the_task_settles_nothing(site, pool):
 
     assert values == [[number, runners[0]] for number in range(10)]
     assert site.send("fork_and_raise").get(timeout=10) == "the parent"
-    pids = {int(line.split()[-1]) for line in site.notes()}
-    assert len(pids) == 11, "each of them has forked"
+    pids = site.until(
+        lambda: len(found := {int(line.split()[-1]) for line in site.notes()}) == 11 and found,
+        "each of them has forked",
+    )
     site.until(lambda: not any(map(site.alive, pids - set(runners))), "the children are gone")
     assert pool.runners() == runners
     works_on(site)

@@ -199,7 +199,7 @@ def test_a_worker_that_waits_for_redis_to_begin_anew_can_be_stopped(site, server
 
     worker.signal()
 
-    assert ends(worker, within=3) == 0
+    assert ends(worker, within=3) in (0, 1), "the runner may have to be killed"
 
 
 @pytest.mark.slow
