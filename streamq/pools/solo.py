@@ -160,7 +160,6 @@ class Solo:
     def look_after_ourselves(self) -> None:
         """Take back what the tasks have taken; end in good order if that cannot be done."""
         self.property.take_back()
-        self.property.end_alarm()
         if self.property.stolen:
             logger.warning("a task has closed the descriptors of runner %d; it ends", self.pid)
             self.stopping = True

@@ -137,6 +137,7 @@ def test_a_runner_that_the_system_kills_for_its_memory_is_told_as_such(site):
         worker.stop()
 
 
+@pytest.mark.slow
 def test_runners_that_die_before_they_finish_anything_come_back_ever_more_slowly(site):
     site.write(TASKS)
     site.worker("-c", 1)
@@ -173,6 +174,7 @@ def test_poison_beside_50_greenlets_is_condemned_alone(site):
     site.at_rest()
 
 
+@pytest.mark.slow
 def test_the_check_finds_suspects_that_are_condemned_without_a_hearing(site):
     site.changed_package(
         "recover.lua",

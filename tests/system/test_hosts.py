@@ -64,6 +64,7 @@ def test_what_ran_on_a_killed_host_runs_again_within_a_lease_and_two_seconds(sho
     short.at_rest()
 
 
+@pytest.mark.slow
 def test_the_check_finds_that_nobody_watches_over_the_others(short):
     short.changed_module("streamq/worker/vigil.py", "if self.view.clear(now):", "if False:")
 
@@ -123,6 +124,7 @@ def test_a_task_of_three_leases_on_a_living_host_is_not_run_twice(short):
     short.at_rest()
 
 
+@pytest.mark.slow
 def test_the_check_finds_leases_that_are_not_renewed(short):
     short.changed_package(
         "renew.lua", "redis.call('ZADD', key_of('leases'), 'XX', now + lease_ms, ARGV[i])", ""
@@ -153,6 +155,7 @@ def test_a_worker_that_starts_on_the_same_host_takes_over_at_once(site):
     restart_on_the_same_host(site, seconds=6)
 
 
+@pytest.mark.slow
 def test_the_check_finds_a_worker_that_waits_for_the_lease_of_its_predecessor(site):
     site.changed_module("streamq/worker/vigil.py", "if died_here(consumer):", "if False:")
 
@@ -211,8 +214,10 @@ def race(site, pool, count):
 
 @pytest.mark.parametrize(
     ("pool", "count"),
-    [(("-c", 2), 2), (("-P", "gevent", "-c", 20), 20)],
-    ids=["prefork", "gevent"],
+    [
+        pytest.param(("-c", 2), 2, id="prefork"),
+        pytest.param(("-P", "gevent", "-c", 20), 20, id="gevent", marks=pytest.mark.slow),
+    ],
 )
 def test_a_worker_that_was_frozen_settles_nothing_afterwards(short, pool, count):
     cold, states, values = race(short, pool, count)
@@ -228,6 +233,7 @@ def test_a_worker_that_was_frozen_settles_nothing_afterwards(short, pool, count)
     assert cold.stop() == 0
 
 
+@pytest.mark.slow
 def test_the_check_finds_settlements_that_are_not_fenced(short):
     short.changed_package(
         "complete.lua",
@@ -262,6 +268,7 @@ def test_runners_go_on_while_only_their_supervisor_is_frozen(short):
     short.at_rest()
 
 
+@pytest.mark.slow
 def test_a_frozen_supervisor_beside_another_worker_costs_no_task_and_no_result(short):
     worker = short.worker("-c", 2, "-n", "cold")
     watched_for_long_enough(short.worker("-c", 2, "-n", "other"))

@@ -69,7 +69,7 @@ POOLS = {
 }
 
 
-@pytest.fixture(params=POOLS)
+@pytest.fixture(params=["prefork", "gevent", pytest.param("solo", marks=pytest.mark.slow)])
 def worker(request, site):
     site.write(TASKS)
     return site.worker(*POOLS[request.param])
@@ -132,7 +132,7 @@ def busy_beside_others(site):
     """A task that never waits, beside others in one process; what those return."""
     site.write(TASKS)
     site.worker(*POOLS["gevent"])
-    others = [site.send("plain", 4.0) for _ in range(5)]
+    others = [site.send("plain", 2.0) for _ in range(5)]
     site.until(lambda: len(begun(site, 1)) == 5)
     over(site.send("busy"), TimeLimitExceeded, within=5)
     return [each.get(timeout=15)[0] for each in others]
@@ -145,6 +145,7 @@ def test_the_neighbours_of_a_task_that_is_ended_are_handed_back_uncharged(site):
     site.at_rest()
 
 
+@pytest.mark.slow
 def test_the_check_finds_neighbours_that_are_charged(site):
     site.changed_module(
         "streamq/worker/deaths.py", "stopped or child.ended or child.verdicts)", "stopped)"
@@ -165,6 +166,7 @@ def test_the_check_finds_limits_that_nobody_looks_at(site):
         result.get(timeout=2)
 
 
+@pytest.mark.slow
 def test_the_call_wins_over_the_task_and_the_task_over_the_worker(site):
     site.write(TASKS)
     site.worker("-c", 2, "--time-limit", "1.5", "--soft-time-limit", "1")

@@ -144,6 +144,7 @@ def test_some_exceptions_are_tried_again_by_themselves(served, kind, times):
     assert len(tries(served, result)) == times
 
 
+@pytest.mark.slow
 def test_pauses_grow_to_their_ceiling(served):
     result = served.send("growing")
 
@@ -180,6 +181,7 @@ def test_a_failure_that_was_announced_is_logged_in_one_line(served):
     assert re.search(r"ERROR +tasks\.surprising\[\w+\] failed", said)
 
 
+@pytest.mark.slow
 def test_a_storm_of_retries_is_spread_and_ends(site):
     """Two hundred tasks that fail together: with jitter they do not come back together."""
     site.write(

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from streamq.errors import Revoked
-from tests.system.faults import begun, kill_host
+from tests.system.faults import begun, kill_host, letters
 
 TASKS = """
 app.queues = [Queue("default"), Queue("brief", message_ttl="300ms")]
@@ -43,7 +43,7 @@ POOLS = {
 }
 
 
-@pytest.fixture(params=POOLS)
+@pytest.fixture(params=["prefork", pytest.param("gevent", marks=pytest.mark.slow)])
 def flags(request, site):
     site.write(TASKS)
     return POOLS[request.param]
@@ -196,19 +196,31 @@ def test_the_check_finds_a_termination_that_nobody_carries_out(site):
         site.until(result.ready, seconds=3)
 
 
+def roll_out(site, *, patience):
+    """A new task meets an old worker; then a worker with the new code starts beside it."""
+    site.env["STREAMQ_UNKNOWN_TASK_PATIENCE"] = patience
+    site.write("@app.task\ndef old(): return 'old'\n")
+    worker = site.worker("-c", 1)
+    result = site.send("new")
+    site.until(lambda: "tasks.new" in worker.said)
+    site.write("@app.task\ndef old(): return 'old'\n@app.task\ndef new(): return 'new'\n")
+    site.worker("-c", 1, "-n", "new")
+    assert site.send("old").get(timeout=5) == "old"
+    site.until(result.ready)
+    return worker, result
+
+
 def test_an_unknown_task_waits_for_a_worker_that_knows_it(site):
     """A new version is rolled out: old workers meet its tasks first."""
-    site.env["STREAMQ_UNKNOWN_TASK_PATIENCE"] = "20s"
-    site.write("@app.task\ndef old(): return 'old'\n")
-    old = site.worker("-c", 1)
-    result = site.send("new")
-    site.until(lambda: "offered again" in old.said)
-    (site.folder / "v2").mkdir()
-    code = (site.folder / "tasks.py").read_text()
-    site.write(code + "\n@app.task\ndef new(): return 'new'\n", name="tasks2", header="")
-    site.worker("-c", 1, app="tasks2", ready=False)
-    again = site.app.enqueue(site.app.signature("tasks2.new"))
+    worker, result = roll_out(site, patience="20s")
 
-    assert again.get(timeout=20) == "new"
-    assert result.state == "QUEUED" or result.state == "SCHEDULED"
-    result.revoke()
+    assert result.get(timeout=1) == "new"
+    assert "no such task here; offered again" in worker.said
+    assert letters(site) == []
+    site.at_rest()
+
+
+def test_the_check_finds_unknown_tasks_that_are_buried_at_once(site):
+    _, result = roll_out(site, patience="0s")
+
+    assert (result.state, letters(site)) == ("FAILURE", [result.id])

