@@ -59,10 +59,12 @@ class Bench:
     def window_passes(self, id: str) -> None:
         self.server.client.delete(self.server.keys.dedup(id))
         self.model.dedup.pop(id, None)
+        self.check()
 
     def record_expires(self, id: str) -> None:
         assert self.model.records.pop(id).life
         self.server.client.delete(self.server.keys.task(id))
+        self.check()
 
     # Topology
 
@@ -234,6 +236,9 @@ class Bench:
     # Supervisors
 
     def recover(self, death: Death) -> Any:
+        """In the order in which Redis names the queues: a long hash has no other."""
+        order = self.server.client.hkeys(self.server.keys.queues)
+        self.model.queues = {name: self.model.queues[name] for name in order}
         answer = self.server.run("recover", *death.argv(self.bounds))
         return self.same(answer, self.model.recover(death))
 
