@@ -136,6 +136,31 @@ def test_the_check_finds_leases_that_are_not_renewed(short):
     assert times > 1
 
 
+BUSY = """
+@app.task
+def spin(seconds):
+    note(f"spin {os.getpid()}")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return os.getpid()
+"""
+
+
+def test_a_task_that_blocks_all_greenlets_for_three_leases_is_not_run_twice(site):
+    """The lease is renewed from another process, which no task can keep from that."""
+    site.env["STREAMQ_LEASE"] = f"{LEASE:g}s"
+    site.write(BUSY)
+    site.worker("-P", "gevent", "-c", 10, "-n", "blocked")
+    result = site.send("spin", 3 * LEASE)
+    site.until(site.notes, "it runs")
+    watched_for_long_enough(site.worker("-P", "gevent", "-c", 10, "-n", "other"))
+
+    assert result.get(timeout=30) == int(site.notes()[0].split()[1])
+    assert len(site.notes()) == 1
+    site.at_rest()
+
+
 def restart_on_the_same_host(site, *, seconds):
     """Kill a worker and start another here; wait until its task has begun again."""
     site.write(TASKS)
