@@ -54,6 +54,12 @@ def is_empty(stage: Stage) -> bool:
 
 def look_over(stage: Stage) -> None:
     """Note everything that is not as it should be, while the workers live."""
+    try:  # runners that have run suspects alone take a moment to leave
+        until(lambda: all(map(complete, stage.workers)), "", SWEPT_WITHIN * stage.lease)
+    except AssertionError:
+        for worker in stage.workers:
+            if not complete(worker):
+                stage.pen.note("complaint", says=f"{worker.who} has {len(worker.runners)} runners")
     for worker in stage.workers:
         for complaint in grown(worker):
             stage.pen.note("complaint", says=complaint)
@@ -70,14 +76,17 @@ def look_over(stage: Stage) -> None:
     note_unrest(stage)
 
 
+def complete(worker: Worker) -> bool:
+    """Whether a worker has the runners that it should have, and no more."""
+    return len(worker.runners) == worker.runners_wanted
+
+
 def grown(worker: Worker) -> list[str]:
     """What the processes of a worker have more than when it began."""
     base = list(worker.baseline.values())
     files = max((each[0] for each in base), default=0) + MORE_FILES
     memory = max((each[1] for each in base), default=0) + MORE_MEMORY
     found = []
-    if len(worker.runners) != worker.runners_wanted:
-        found.append(f"{worker.who} has {len(worker.runners)} runners")
     for pid in worker.family:
         if (now := descriptors(pid)) > files:
             found.append(f"{worker.who}: process {pid} has {now} descriptors, not {files}")

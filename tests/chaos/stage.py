@@ -47,6 +47,18 @@ SHIFTED_CLOCK: Edit = (
 )
 
 
+def copy_package(folder: Path, edits: Sequence[Edit]) -> None:
+    """Make a copy of the package in which some lines are others."""
+    for part in ("streamq", "scripts"):
+        skipped = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / part, folder / part, ignore=skipped)
+    for file, line, instead in edits:
+        path = folder / file
+        text = path.read_text()
+        assert text.count(line) == 1, f"{file} has changed: {line!r}"
+        path.write_text(text.replace(line, instead))
+
+
 class Server:
     """A server on a unix socket that writes to disk before it answers."""
 
@@ -172,7 +184,7 @@ class Stage:
         self.pen = Pen(self.history)
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self.package = folder / "package"
-        self.change([SHIFTED_CLOCK, *edits])
+        copy_package(self.package, [SHIFTED_CLOCK, *edits])
         self.server = Server(folder)
         self.redis = self.server.client
         self.server.start()
@@ -190,17 +202,6 @@ class Stage:
             "PYTHONPATH": f"{self.package}{os.pathsep}{CHECKOUT}",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-
-    def change(self, edits: Sequence[Edit]) -> None:
-        """Make a copy of the package in which some lines are others."""
-        for part in ("streamq", "scripts"):
-            skipped = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(CHECKOUT / part, self.package / part, ignore=skipped)
-        for file, line, instead in edits:
-            path = self.package / file
-            text = path.read_text()
-            assert text.count(line) == 1, f"{file} has changed: {line!r}"
-            path.write_text(text.replace(line, instead))
 
     def worker(self, name: str, *flags: object, proxied: bool = False) -> Worker:
         """Have a worker; it is not started yet."""

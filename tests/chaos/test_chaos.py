@@ -11,7 +11,7 @@ import pytest
 
 from tests.chaos.checker import RULES
 from tests.chaos.controls import CONTROLS
-from tests.chaos.stage import CHECKOUT
+from tests.chaos.stage import CHECKOUT, SHIFTED_CLOCK, copy_package
 
 
 def chaos(*words, seconds):
@@ -48,6 +48,11 @@ def test_a_minute_of_chaos_breaks_no_promise():
     assert verdict["accepted"] > 1000
     assert verdict["faults"] > 15
     assert verdict["extra_runs"] > 0  # else nothing was hit
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_the_guard_that_a_control_takes_away_is_there(name, tmp_path):
+    copy_package(tmp_path / "package", [SHIFTED_CLOCK, *CONTROLS[name].edits])
 
 
 @pytest.mark.slow
