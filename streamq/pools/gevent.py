@@ -170,7 +170,7 @@ class Greenlets:
                 continue
             try:
                 backlog = self.read()
-                self.pauses.over()
+                self.reached()
                 if not backlog and self.burst and len(self.free) == self.concurrency:
                     return
             except Fenced:
@@ -369,7 +369,11 @@ class Greenlets:
                 if self.stopping and self.limits.out_of_patience(self.pauses.since):
                     return
             else:
-                if self.pauses.tries:
-                    self.slots.away(False)
-                    self.pauses.over()
+                self.reached()
                 return
+
+    def reached(self) -> None:
+        """Redis has answered, whichever greenlet asked: its supervisor keeps its lease."""
+        if self.pauses.tries:
+            self.slots.away(False)
+            self.pauses.over()

@@ -174,6 +174,23 @@ def test_poison_beside_50_greenlets_is_condemned_alone(site):
     site.at_rest()
 
 
+def test_whoever_runs_suspects_leaves_when_none_is_left_though_other_queues_never_had_any(site):
+    site.write(TASKS)
+    site.env["STREAMQ_LEASE"] = "1s"
+    worker = site.worker("-P", "gevent", "--processes", 1, "-c", 20, "-Q", "left,default,right")
+    innocents = [site.send("innocent", number, 0.3) for number in range(10)]
+
+    with pytest.raises(WorkerLost):
+        site.send("poison").get(timeout=40)
+
+    assert all(each.get(timeout=20) for each in innocents)
+    site.until(lambda: len(worker.runners()) == 1, "who ran the suspects has left", seconds=10)
+    assert "NOGROUP" not in worker.said
+    assert "cannot reach" not in worker.said
+    site.until(lambda: not site.redis.exists("{streamq}:suspects"), "no queue has suspects")
+    site.at_rest()
+
+
 @pytest.mark.slow
 def test_the_check_finds_suspects_that_are_condemned_without_a_hearing(site):
     site.changed_package(
