@@ -8,7 +8,7 @@
 
 What happens to everything is a mode: ``blackhole``, ``hold``, ``delay``, ``refuse``, until
 ``heal``.  What happens to single commands is a rule: ``drop_reply``, ``answer``.  ``reset``
-breaks what is connected now.  A method has taken effect when it returns; any thread may
+breaks what is connected now, ``strand`` leaves it open and deaf.  A method has taken effect when it returns; any thread may
 call it.  One thread does all the work and ends with ``close``, and so does every socket.
 """
 
@@ -201,6 +201,19 @@ class Proxy:
 
         return int(self.tell(order))
 
+    def strand(self) -> int:
+        """Swallow whatever comes on the connections of now, as if their peer were gone.
+
+        Those that are made from now on pass.  Tells how many connections that were.
+        """
+
+        def order() -> int:
+            for link in self.links:
+                link.stranded = True
+            return len(self.links)
+
+        return int(self.tell(order))
+
     # Rules
 
     def drop_reply(
@@ -375,7 +388,7 @@ class Link:
         self.client = Side(self, client, self.asked)
         self.server = Side(self, server, self.replied) if server is not None else None
         self.name = ""
-        self.closed = self.swallowed = self.deaf = False
+        self.closed = self.swallowed = self.stranded = self.deaf = False
         #: For each reply that is still to come: None, the rule that drops it, or an error
         #: that stands in its place.
         self.expected: deque[Rule | bytes | None] = deque()
@@ -525,7 +538,7 @@ class Side:
             self.at_end = True
             self.look()
             self.delayed(lambda: self.link.ended(self))
-        elif self.proxy.mute:
+        elif self.proxy.mute or self.link.stranded:
             self.link.swallowed = True
         else:
             self.heard(data)
@@ -553,7 +566,7 @@ class Side:
     def put(self, data: bytes) -> None:
         if self.link.closed:
             return
-        if self.proxy.mute:
+        if self.proxy.mute or self.link.stranded:
             self.link.swallowed = True
             return
         self.outbox += data

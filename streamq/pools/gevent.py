@@ -24,7 +24,7 @@ from streamq.runner.interrupts import ROBBED, STRAY, Property
 from streamq.runner.limits import Limits
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
-from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Refused
+from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Disconnected, Refused
 from streamq.store.consumer import MOST_BYTES, Consumer, Fenced
 
 logger = logging.getLogger("streamq.worker")
@@ -179,6 +179,8 @@ class Greenlets:
             except (BrokerUnavailable, Refused) as error:
                 self.idle, self.desk.broken = False, True
                 self.reading.connection.drop()
+                if isinstance(error, Disconnected) and error.timed_out:
+                    self.desk.connect_anew()
                 if not self.told_to_stop():
                     gevent.sleep(self.pauses.next(error))
 

@@ -119,7 +119,7 @@ class Solo:
             self.desk.broken = True
             self.desk.consumer.connection.drop()
             return
-        self.desk.arrived(BLOCK)
+        self.desk.arrived()
         # Who had to wait for a message and runs it quickly is back before another runner has
         # woken up: it keeps the turn, and waits for the next without looking for a backlog.
         self.alone = not at_once and self.pace.each < QUICK

@@ -141,11 +141,11 @@ class Desk:
             if settlement is not None:
                 self.settled(settlement, replies.pop())
 
-    def arrived(self, seconds: float) -> None:
-        """Take the answer of ``block``."""
+    def arrived(self) -> None:
+        """Take the answer of ``block``, which is there or late."""
         with self.lock:
             read = self.consumer.connection.read
-            reply = self.guard(lambda: read(seconds + BLOCK_MARGIN, raising=False))
+            reply = self.guard(lambda: read(BLOCK_MARGIN, raising=False))
             self.take(reply, self.guard(lambda: read(raising=False)))
 
     def talk(self, commands: list[tuple[Any, ...]]) -> Any:
@@ -161,6 +161,11 @@ class Desk:
                 self.broken = True
                 self.consumer.connection.drop()
             raise
+
+    def connect_anew(self) -> None:
+        """Another connection of ours has died in silence: this one may be as dead."""
+        with self.lock:
+            self.consumer.connection.drop()
 
     def take(self, reply: Any, revoked: Any, talk: Talk | None = None) -> int:
         """Put what was read on the desk; return how much that was.

@@ -160,10 +160,10 @@ class AsyncStore:
             raise said from error
 
     async def heed(self, error: StreamqError) -> None:
-        """Forget the connections to a server that is not the master, or was lost."""
+        """Forget what is idle of the connections to a server that is not the master, or silent."""
         if isinstance(error, Failover | Disconnected):
             self.by_policy = None
-        if isinstance(error, Failover):
+        if isinstance(error, Failover) or (isinstance(error, Disconnected) and error.timed_out):
             await self.redis.connection_pool.disconnect(inuse_connections=False)
 
     def disconnected(self, error: Exception) -> Disconnected:
@@ -171,6 +171,7 @@ class AsyncStore:
         lost = Disconnected(f"cannot reach Redis at {mask_url(self.url)}: {reason_of(error)}")
         before = isinstance(error, redis.ConnectionError) and "connecting" in str(error)
         lost.sent = not (before or isinstance(error, NoMaster))
+        lost.timed_out = isinstance(error, TimeoutError)
         return lost
 
     async def call(self, script: Script, *argv: Any) -> Any:

@@ -33,6 +33,8 @@ class Client:
         try:
             return act(connection)
         except Disconnected as error:
+            if error.timed_out:
+                self.close()  # those that are idle may be as dead
             if error.timed_out or not was_open:
                 raise
             return act(connection)

@@ -172,8 +172,10 @@ class Waits:
                 self.recheck()
             else:
                 self.deliver(self.read(seconds))
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
             self.broken += 1
+            if isinstance(error, Disconnected) and error.timed_out:
+                self.client.close()  # its idle connections may be as dead
             time.sleep(min(seconds, PAUSES[0] * 2 ** min(self.broken, 5), PAUSES[1]))
 
     def read(self, seconds: float) -> Any:

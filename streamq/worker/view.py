@@ -25,6 +25,8 @@ class View:
     since: float | None = None
     seen: float = 0.0
     server: float = 0.0
+    #: Seconds by which the server's clock has jumped back, until that was heeded.
+    behind: float = 0.0
 
     def saw(self, server: float, *, sent: float, now: float) -> None:
         """Redis answered.
@@ -32,7 +34,10 @@ class View:
         The view begins anew if it was silent for long, here or there, or its clock jumped.
         """
         silence = now - self.seen
-        jumped = abs((server - self.server) - silence) > self.lease / 3
+        jump = (server - self.server) - silence
+        jumped = abs(jump) > self.lease / 3
+        if jumped and self.seen:
+            self.behind = max(0.0, self.behind - jump)
         slow = now - sent > self.lease / 3
         if self.since is None or jumped or slow or silence > self.lease:
             self.since = now
@@ -45,6 +50,11 @@ class View:
     def clear(self, now: float) -> bool:
         """Whether it has been unbroken for long enough to judge others."""
         return self.since is not None and now - self.since >= ENOUGH * self.lease
+
+    def take_behind(self) -> float:
+        """How far the clock has jumped back since this was asked last."""
+        behind, self.behind = self.behind, 0.0
+        return behind
 
     def time(self, now: float) -> float:
         """What the server's clock should say."""
@@ -67,16 +77,23 @@ class Others:
     lease: float
     watched: dict[str, Watched] = field(default_factory=dict)
 
-    def look(self, deadlines: dict[str, str], *, server: float, now: float) -> list[str]:
-        """Take note of the lease table; return the consumers whose lease has run out."""
+    def look(
+        self, deadlines: dict[str, str], *, server: float, now: float, behind: float = 0.0
+    ) -> list[str]:
+        """Take note of the lease table; return the consumers whose lease has run out.
+
+        ``behind`` is how far the server's clock has just jumped back: a deadline that was
+        written before that is over when it would have been without the jump.
+        """
         longest = max(3 * self.lease, STANDSTILL)
         known = self.watched
         self.watched = {}
         for consumer, deadline in deadlines.items():
             before = known.get(consumer)
             if before is None or before.deadline != deadline:
-                left = min(float(deadline) / 1000 - server, longest)
-                before = Watched(deadline, now, left)
+                left = float(deadline) / 1000 - server
+                left -= behind if left > behind else 0.0
+                before = Watched(deadline, now, min(left, longest))
             self.watched[consumer] = before
         return [
             consumer

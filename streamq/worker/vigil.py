@@ -43,6 +43,7 @@ class Vigil:
             {name: end for name, end in leases.deadlines.items() if name not in ours},
             server=leases.now,
             now=now,
+            behind=self.view.take_behind(),
         )
         if self.view.clear(now):
             for consumer in ended:

@@ -108,6 +108,15 @@ def test_a_reset_is_one_and_hits_who_is_connected(proxy, connection):
     assert connection.ask("PING") == b"PONG"
 
 
+def test_who_is_stranded_hears_nothing_and_who_is_new_does(proxy, connection):
+    connection.ask("PING")
+    assert proxy.strand() == 1
+
+    with pytest.raises(Disconnected, match="no answer in time"):
+        connection.ask("PING")
+    assert connection.ask("PING") == b"PONG"
+
+
 def test_who_is_new_is_refused_and_who_is_there_stays(proxy, connection):
     connection.ask("PING")
     proxy.refuse()

@@ -91,17 +91,25 @@ class Server:
         self.folder, self.program = folder, program
         self.url = f"unix://{folder}/s"
         self.fsync = "everysec"
+        #: Further options, from the next start on.
+        self.options: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
         self.client: Any = redis_py.Redis.from_url(
             self.url, protocol=2, decode_responses=True, encoding_errors="surrogateescape"
         )
 
     def start(self) -> None:
+        self.launch()
+        until(self.answers, "the server answers")
+
+    def launch(self) -> None:
+        """Start it, and do not wait until it answers."""
         options = ["--port", "0", "--unixsocket", f"{self.folder}/s", "--dir", str(self.folder)]
         options += ["--save", "", "--appendonly", "yes", "--appendfsync", self.fsync]
         with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen([self.program, *options], stdout=log, stderr=log)
-        until(self.answers, "the server answers")
+            self.process = subprocess.Popen(
+                [self.program, *options, *self.options], stdout=log, stderr=log
+            )
 
     def answers(self) -> bool:
         assert self.process is not None

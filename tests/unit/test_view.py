@@ -106,6 +106,27 @@ def test_after_such_a_jump_the_living_stay_alive():
         assert others.look({"a": at(server + LEASE)}, server=server, now=second) == []
 
 
+def test_who_sees_a_jump_back_knows_what_was_written_before_it():
+    """A dead worker renewed its lease just before the jump, and nobody had seen that yet."""
+    watching, others = Watching(), Others(LEASE)
+    watching.see()
+    dead = at(watching.server + 13)
+
+    def look():
+        table = {"dead": dead, "living": at(watching.server + LEASE)}
+        view = watching.view
+        server, behind = watching.server, view.take_behind()
+        return others.look(table, server=server, now=watching.now, behind=behind)
+
+    watching.see(jump=-3600)
+    found = [look()]
+    for _ in range(8):
+        watching.see()
+        found.append(look())
+
+    assert found == [[]] * 5 + [["dead"]] * 4, "8 s that it had to go, and a lease"
+
+
 def test_who_only_sees_a_deadline_far_ahead_waits_for_a_while():
     others = Others(LEASE)
     table = {"dead": at(5000 + 3600)}

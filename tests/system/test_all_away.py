@@ -1,0 +1,132 @@
+"""All workers lose Redis for two leases under load: nobody takes from the living."""
+
+import contextlib
+import signal
+import threading
+import time
+
+import pytest
+import redis as redis_py
+
+from tests.proxy import Proxy
+from tests.system.traffic import LEASE, TASKS, runs_through
+
+PREFORK, GEVENT = ("-c", 3), ("-P", "gevent", "--processes", 1, "-c", 20)
+POOLS = [
+    pytest.param(PREFORK, id="prefork"),
+    pytest.param(GEVENT, id="gevent", marks=pytest.mark.slow),
+]
+OUTAGE = 2 * LEASE
+
+
+@pytest.fixture
+def short(site):
+    site.env["STREAMQ_LEASE"] = f"{LEASE:g}s"
+    site.write(TASKS)
+    return site
+
+
+@pytest.mark.parametrize("flags", POOLS)
+def test_a_server_that_is_stopped(short, server, flags):
+    server.write_through()
+
+    runs_through(short, flags, [server.url], lambda: server.restart(signal.SIGKILL, down=OUTAGE))
+
+
+@contextlib.contextmanager
+def all_cut_off(server):
+    """Two ways to the server, and what blackholes them both for a while."""
+    with Proxy(server.url) as near, Proxy(server.url) as far:
+
+        def trouble():
+            near.blackhole()
+            far.blackhole()
+            time.sleep(OUTAGE)
+            near.heal()
+            time.sleep(LEASE / 2)  # who is back first sees that the others' leases are over
+            far.heal()
+
+        yield [near.url, far.url], trouble
+
+
+@pytest.mark.parametrize("flags", POOLS)
+def test_a_network_that_swallows_everything(short, server, flags):
+    with all_cut_off(server) as (urls, trouble):
+        runs_through(short, flags, urls, trouble)
+
+
+def test_without_an_unbroken_view_they_would_take_from_the_living(short, server):
+    short.changed_module(
+        "streamq/worker/view.py",
+        "return self.since is not None and now - self.since >= ENOUGH * self.lease",
+        "return True",
+    )
+    with (
+        all_cut_off(server) as (urls, trouble),
+        pytest.raises(AssertionError, match="each of them runs once"),
+    ):
+        runs_through(short, PREFORK, urls, trouble)
+
+
+# A server that is there, and does not answer
+
+LONG_SCRIPT = "local began = os.clock() while os.clock() - began < tonumber(ARGV[1]) do end"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [PREFORK, GEVENT], ids=["prefork", "gevent"])
+def test_a_server_that_is_busy_with_a_long_script(short, server, flags):
+    server.client.config_set("busy-reply-threshold", 50)
+    client = redis_py.Redis.from_url(server.url, socket_timeout=60)
+    refused = []
+
+    def trouble():
+        script = threading.Thread(target=client.eval, args=(LONG_SCRIPT, 0, OUTAGE))
+        script.start()
+        while script.is_alive():
+            try:
+                server.client.get("x")
+            except redis_py.ResponseError as error:
+                refused.append(str(error))
+            time.sleep(0.05)
+        script.join()
+
+    runs_through(short, flags, [server.url], trouble)
+
+    assert refused
+    assert all("BUSY" in each for each in refused)
+    client.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [PREFORK, GEVENT], ids=["prefork", "gevent"])
+def test_a_server_that_loads_a_large_file(short, server, flags):
+    """It takes half a millisecond for each key, so that a short file is a large one."""
+    server.options = ["--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024"]
+    pipeline = server.client.pipeline(transaction=False)
+    for number in range(int(OUTAGE / 0.0005)):
+        pipeline.set(f"filler:{number}", "x" * 100, ex=600)
+    refused = []
+
+    def trouble():
+        pipeline.execute()
+        server.client.bgrewriteaof()
+        short.until(lambda: not server.client.info("persistence")["aof_rewrite_in_progress"])
+        server.write_through()
+        server.stop(signal.SIGKILL)
+        server.launch()
+        while not is_up(server.client, refused):
+            time.sleep(0.05)
+
+    runs_through(short, flags, [server.url], trouble)
+
+    assert len(refused) > OUTAGE / 0.05 / 4
+
+
+def is_up(client, refused):
+    try:
+        return client.ping()
+    except redis_py.exceptions.BusyLoadingError as error:
+        refused.append(error)
+    except redis_py.ConnectionError:
+        return False

@@ -1,0 +1,152 @@
+"""Clocks that are wrong: the server's jumps by an hour under load, those of the others are off."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.conftest import wait_until
+from tests.system.conftest import CHECKOUT
+from tests.system.traffic import LEASE, TASKS, VIEW, begun, kill_host, runs_through, two_workers
+
+HOUR_MS = 3_600_000
+FLAGS = ("-c", 3)
+
+
+@pytest.fixture
+def shifted(site):
+    """A site whose scripts add what the key ``shift`` holds to the server's time."""
+    site.env["STREAMQ_LEASE"] = f"{LEASE:g}s"
+    site.write(TASKS)
+    site.changed_package(
+        "includes/clock.lua",
+        "math.floor(tonumber(time[2]) / 1000)",
+        "math.floor(tonumber(time[2]) / 1000) + (tonumber(redis.call('GET', 'shift')) or 0)",
+    )
+    return site
+
+
+def jump(site, hours):
+    site.redis.set("shift", int(hours * HOUR_MS), ex=600)
+
+
+# The server's clock jumps
+
+
+@pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "back"])
+def test_a_jump_of_the_servers_clock_takes_nothing_from_the_living(shifted, server, hours):
+    runs_through(shifted, FLAGS, [server.url], lambda: jump(shifted, hours))
+
+
+def test_without_looking_at_the_clock_it_would(shifted, server):
+    shifted.changed_module(
+        "streamq/worker/view.py", "jumped = abs(jump) > self.lease / 3", "jumped = False"
+    )
+    shifted.changed_package(
+        "recover.lua", "if expected and math.abs(now - expected) > tolerance then", "if false then"
+    )
+
+    with pytest.raises(AssertionError, match="each of them runs once"):
+        runs_through(shifted, FLAGS, [server.url], lambda: jump(shifted, 1))
+
+
+def dies_as_the_clock_jumps_back(site, server):
+    """A worker dies and the clock jumps back; nobody has seen its last renewal.
+
+    Returns the seconds until its task runs again, on the other worker.
+    """
+    one, other, _ = two_workers(site, FLAGS, server.url)
+    time.sleep(VIEW)
+    leases = site.redis.zrange("{streamq}:leases", 0, -1, withscores=True)
+    runner = begun(site)[0][1]
+    before = dict(leases)[name := next(name for name, _ in leases if f":{runner}:" in name)]
+    os.kill(other.pid, signal.SIGSTOP)
+    site.until(lambda: site.redis.zscore("{streamq}:leases", name) > before, "it is renewed")
+    kill_host(one)
+    jump(site, -1)
+    os.kill(other.pid, signal.SIGCONT)
+    died = time.monotonic()
+    site.until(lambda: len(begun(site)) == 2, "it runs again", seconds=5 * LEASE)
+    return time.monotonic() - died
+
+
+def test_the_dead_are_found_though_the_clock_has_jumped_back(shifted, server):
+    assert dies_as_the_clock_jumps_back(shifted, server) < 3 * LEASE + 1
+
+
+@pytest.mark.slow
+def test_without_the_time_before_the_jump_they_would_live_for_long(shifted, server):
+    shifted.changed_module(
+        "streamq/worker/view.py", "left -= behind if left > behind else 0.0", "pass"
+    )
+
+    with pytest.raises(AssertionError, match="it runs again"):
+        dies_as_the_clock_jumps_back(shifted, server)
+
+
+# The clocks of producers and workers are wrong
+
+WRONG = """
+import os, time
+
+right = time.time
+time.time = lambda: right() + float(os.environ.get("SHIFT", 0))
+time.time_ns = lambda: int(time.time() * 1e9)
+"""
+
+TIMED = """
+@app.task
+def when():
+    note(f"when 0 {os.getpid()} {time.monotonic():.3f}")
+    return time.time()
+"""
+
+PRODUCER = """
+    import time
+    from tasks import when
+
+    print(time.time(), time.monotonic())
+    soon = when.options(countdown=1.0, expires=30).enqueue()
+    late = when.options(countdown=1.0, expires=0.5).enqueue()
+    print(soon.get(timeout=20))
+    print(late.id)
+"""
+
+
+def started_with(site, seconds, start):
+    """Start something whose clock is wrong by so much."""
+    site.env |= {"SHIFT": str(seconds), "PYTHONPATH": f"{site.folder}/wrong:{CHECKOUT}"}
+    return start()
+
+
+@pytest.mark.parametrize(
+    ("producers", "workers"), [(3600, -3600), (-3600, 3600)], ids=["ahead", "behind"]
+)
+def test_wrong_clocks_of_producers_and_workers_change_nothing(site, server, producers, workers):
+    site.env["STREAMQ_LEASE"] = f"{LEASE:g}s"
+    site.write(TASKS + TIMED)
+    (site.folder / "wrong").mkdir()
+    (site.folder / "wrong" / "sitecustomize.py").write_text(WRONG)
+    started_with(site, 0, lambda: site.worker("-c", 2, "-n", "right"))
+    holds = [site.send("hold", number) for number in range(2)]
+    site.until(lambda: len(begun(site)) == 2)
+    wrong = started_with(site, workers, lambda: site.worker("-c", 2, "-n", "wrong"))
+
+    producer = started_with(site, producers, lambda: site.python(PRODUCER))
+    out, err = producer.communicate(timeout=30)
+
+    said, sent, ran_at, late = out.decode().split()
+    assert err == b""
+    assert float(said) == pytest.approx(time.time() + producers, abs=60), "it is as wrong as said"
+    assert float(ran_at) == pytest.approx(time.time() + workers, abs=60), "so is the worker"
+    ran = [float(line.split()[3]) for line in site.notes() if "when" in line]
+    assert len(ran) == 1
+    assert 1.0 <= ran[0] - float(sent) < 3.0
+    wait_until(lambda: site.redis.hget(f"{{streamq}}:task:{late}", "state") == "REVOKED")
+    time.sleep(VIEW)
+    (site.folder / "go").touch()
+    assert [each.get(timeout=10)[0] for each in holds] == [0, 1]
+    assert len(begun(site)) == 2
+    assert "is dead" not in wrong.said
+    site.at_rest()
