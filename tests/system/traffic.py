@@ -1,4 +1,4 @@
-"""Work under which faults are watched: tasks that run meanwhile, and a producer that never stops."""
+"""Work under which faults are watched: tasks that run, and a producer that never stops."""
 
 import contextlib
 import os
