@@ -8,9 +8,9 @@
 
 What happens to everything is a mode: ``blackhole``, ``hold``, ``delay``, ``refuse``, until
 ``heal``.  What happens to single commands is a rule: ``drop_reply``, ``answer``.  ``reset``
-breaks what is connected now, ``strand`` leaves it open and deaf.  A method has taken effect
-when it returns; any thread may call it.  One thread does all the work and ends with ``close``,
-and so does every socket.
+breaks what is connected now, ``strand`` leaves it open and deaf.  A method has taken
+effect when it returns; any thread may call it.  One thread does all the work and ends with
+``close``, and so does every socket.
 """
 
 import errno

@@ -38,6 +38,8 @@ class Child:
     #: Whether we have ended it; and whether it has been seen in the lease table.
     ended: bool = False
     leased: bool = False
+    #: When it was told that it had been declared dead.
+    dismissed: float | None = None
     started: float = field(default_factory=time.monotonic)
 
     @property

@@ -39,9 +39,11 @@ class Deaths:
         """A runner has ended; ``stopped`` says that we ended it to stop the worker."""
         child = death.child
         running = running_on(child)
-        crashed = not (death.orderly or death.fenced or stopped or child.ended or child.verdicts)
+        fenced = death.fenced or child.dismissed is not None
+        ended = stopped or child.ended or child.verdicts  # by us
+        crashed = not (death.orderly or fenced or ended)
         self.crashed += crashed
-        self.fenced += death.fenced
+        self.fenced += fenced and child.dismissed is None
         charge = "none" if not crashed else "alone" if len(running) == 1 else "suspects"
         reason = "the worker was stopped" if stopped else death.reason
         case = Case(consumer=child.consumer, reason=reason, charge=charge, running=running)

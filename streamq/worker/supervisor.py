@@ -250,9 +250,7 @@ class Supervisor:
             if child.consumer not in news.fenced:
                 child.leased = True
             elif child.leased:  # else it is only being born
-                self.deaths.fenced += 1
-                logger.warning("runner %d was declared dead meanwhile; it stops", child.pid)
-                child.signal(signal.SIGTERM)
+                self.dismiss(child)
         for name, id in news.terminating:
             parts.verdicts.terminate(name, id, children)
         if news.suspects.intersection(parts.presence.queues):
@@ -269,6 +267,19 @@ class Supervisor:
                 logger.error("runner %d cannot reach Redis, but we can; it is replaced", child.pid)
                 child.ended = True
                 child.signal(signal.SIGKILL)
+
+    def dismiss(self, child: Child) -> None:
+        """Let a runner stop that was declared dead.
+
+        What its tasks return is dropped: they get as long to end as when the worker stops.
+        """
+        now = time.monotonic()
+        if child.dismissed is None:
+            child.dismissed = now
+            self.deaths.fenced += 1
+            logger.warning("runner %d was declared dead meanwhile; it stops", child.pid)
+        late = now - child.dismissed > self.shutdown_timeout
+        child.signal(signal.SIGKILL if late else signal.SIGTERM)
 
     def hear(self) -> None:
         """Heed what the bell says."""

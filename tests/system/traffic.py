@@ -1,4 +1,4 @@
-"""Work under which faults are watched: tasks that run, and a producer that never stops."""
+"""Work under which faults are watched: a producer that does not stop, tasks that take long."""
 
 import contextlib
 import os
