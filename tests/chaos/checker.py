@@ -194,14 +194,14 @@ def told(book: Book) -> Broken:
 
 
 def slow(book: Book) -> Broken:
-    """Work flows again soon after an outage of Redis."""
+    """Work flows again soon after an outage of Redis, unless the next one comes."""
     begin, end = book.produced
-    outages = [fault for fault in book.faults if fault.outage]
+    outages = [fault for fault in book.faults if fault.outage or fault.explains == "all"]
     ends = sorted(one.at for one in book.settled if one.accepted)
     for fault in outages:
         limit = fault.ended + BACK_WITHIN
         again = any(other.began < limit and other.ended > fault.ended for other in outages)
-        if again or not begin < fault.began or limit > end:
+        if again or not fault.outage or not begin < fault.began or limit > end:
             continue
         after = [at for at in ends if fault.ended < at <= limit]
         best = max((sum(at <= each < at + 1 for each in after) for at in after), default=0)

@@ -34,7 +34,7 @@ def test_ten_seconds_of_chaos_break_no_promise():
 
     nothing_was_broken(verdict)
     assert good
-    assert verdict["accepted"] > 200
+    assert verdict["accepted"] > 350  # of which 300 only measured the machine
     assert verdict["faults"] >= 4
 
 
