@@ -194,7 +194,9 @@ class Endings:
             return self.failed(delivery, asked.final or self.exhausted(delivery, asked), seconds)
         try:
             due = self.due(asked, policy)
-            queue = str(asked.changes.pop("queue", "")).encode()
+            queue = str(
+                checked({"queue": asked.changes.pop("queue", None)}).get("queue", "")
+            ).encode()
             changes = self.signed(delivery, queue, self.changes(delivery, asked))
         except StreamqError as error:  # arguments that cannot be sent, a pause that is none
             return self.failed(delivery, error, seconds)

@@ -91,6 +91,7 @@ end
 -- At once in its own queue; else promote.lua moves it, and buries it if the queue is gone.
 local function again(stream, id, fields, words)
   local due, queue = moment_of(words[2]), words[3] ~= '' and words[3] or queue_of(stream)
+  fields = without(fields, { stale = true }) -- it has not waited in vain: it was run
   set_field(fields, 'id', id)
   for i = 4, #words, 2 do
     local value = words[i + 1]

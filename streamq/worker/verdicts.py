@@ -23,7 +23,7 @@ logger = logging.getLogger("streamq.worker")
 
 #: Seconds that a process with many tasks has to end one by itself; and a task that was
 #: revoked, or a signal that somebody chose.
-GRACE = 1.0
+GRACE = 2.5
 #: Seconds after which a read that should have ended by itself shows that its runner is stuck.
 STUCK = 15.0
 

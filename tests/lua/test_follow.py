@@ -257,3 +257,13 @@ def test_headers_of_a_letter_are_routed_as_they_were(desk, following, scripts):
     desk.settle_and_follow(following(entry, "a", "bury", "rejected", "no"))
 
     assert [fields["id"] for fields in desk.waiting("morgue")] == ["a@morgue"]
+
+
+def test_what_was_run_and_is_tried_again_has_not_waited_in_vain(desk, following):
+    entry = desk.take("a", stale="5", expires="9000000000000")
+
+    desk.settle_and_follow(following(entry, "a", *RETRY, state="RETRY"))
+
+    kept = desk.redis.hgetall("{streamq}:scheduled:a")
+    assert "stale" not in kept
+    assert kept["expires"] == "9000000000000"
