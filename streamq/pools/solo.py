@@ -151,7 +151,6 @@ class Solo:
                 continue
             self.execute(delivery)
             number += 1
-        self.slots.clear(0)
         if number:
             self.ran = self.slots.ran = self.ran + number
             self.pace.ran(number, perf_counter() - began)
@@ -187,6 +186,7 @@ class Solo:
         except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
             outcome = desk.execution.interrupted(delivery, error)
         self.watch.ended()
+        self.slots.clear(0)
         if os.getpid() != self.pid:
             os._exit(STRAY)
         if outcome.release:
