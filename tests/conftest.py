@@ -4,6 +4,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -61,13 +62,17 @@ def wait_until(ready: Callable[[], Any], *, seconds: float = 10.0) -> Any:
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
-    """The URL of a server that this run has for itself: a unix socket, nothing on disk."""
+    """The URL of a server that this run has for itself: a unix socket, nothing on disk.
+
+    With STREAMQ_TEST_CLUSTER it is a cluster of one node.
+    """
     folder = Path(tempfile.mkdtemp(prefix="streamq-test-"))
     url = f"unix://{folder}/s"
     options = ["--port", "0", "--unixsocket", f"{folder}/s", "--dir", str(folder)]
+    cluster = cluster_options() if os.environ.get("STREAMQ_TEST_CLUSTER") else []
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(
-            [server_binary(), *options, "--save", "", "--appendonly", "no"],
+            [server_binary(), *options, *cluster, "--save", "", "--appendonly", "no"],
             stdout=log,
             stderr=log,
             preexec_fn=die_with_parent,
@@ -77,7 +82,7 @@ def server_url() -> Iterator[str]:
     def answers() -> bool:
         assert server.poll() is None, (folder / "log").read_text()
         try:
-            return bool(client.ping())
+            return bool(client.ping()) and (not cluster or has_all_slots(client))
         except redis_py.ConnectionError:
             return False
 
@@ -89,6 +94,30 @@ def server_url() -> Iterator[str]:
         server.terminate()
         server.wait(timeout=10)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses just now."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def cluster_options() -> list[str]:
+    """What makes a server the only node of a cluster, once it ``has_all_slots``."""
+    (bus,) = free_ports(1)
+    return ["--cluster-enabled", "yes", "--cluster-port", str(bus), "--bind", "127.0.0.1"]
+
+
+def has_all_slots(client: Any) -> bool:
+    """Give a cluster of one node all slots; whether it works by now."""
+    if b"cluster_slots_assigned:0" in client.execute_command("CLUSTER", "INFO"):
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    return b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO")
 
 
 @pytest.fixture

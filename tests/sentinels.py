@@ -1,7 +1,6 @@
 """A master, its replica and three Sentinels on loopback, for tests that kill the master."""
 
 import shutil
-import socket
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -10,7 +9,7 @@ from typing import Any
 
 import redis as redis_py
 
-from tests.conftest import die_with_parent, wait_until
+from tests.conftest import die_with_parent, free_ports, wait_until
 
 SERVICE = "shop"
 #: Milliseconds of silence after which a Sentinel takes a server for dead.
@@ -133,14 +132,3 @@ class Trio:
         for node in [*self.sentinels, *self.servers]:
             node.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses just now."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

@@ -63,8 +63,8 @@ DENIED = frozenset({"NOAUTH", "WRONGPASS"})
 DENIED_INSIDE = re.compile(r"ERR (The user executing the script can't|ACL failure in script)")
 #: How Redis 7.0 says NOGROUP to whoever is blocked when the key goes.
 KEY_GONE = "UNBLOCKED the stream key no longer exists"
-#: Redis says this to a new connection, and closes it.
-TOO_MANY_CLIENTS = "max number of clients reached"
+#: Redis says this to a new connection, and closes it; what follows differs in a cluster.
+TOO_MANY_CLIENTS = "max number of clients"
 
 #: redis-py takes these codes off the reply and makes classes of them.  Subclasses first.
 CODES = {

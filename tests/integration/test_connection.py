@@ -196,6 +196,7 @@ def test_out_of_memory_is_said_in_our_words(connection, redis):
         ("LOADING Redis is loading the dataset in memory", Passing),
         ("BUSY Redis is busy running a script.", Passing),
         ("ERR max number of clients reached", Passing),
+        ("ERR max number of clients + cluster connections reached", Passing),
         ("READONLY You can't write against a read only replica.", Failover),
         ("UNBLOCKED force unblock from blocking operation, instance state changed", Failover),
         ("MASTERDOWN Link with MASTER is down", Failover),
