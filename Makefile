@@ -4,11 +4,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# How long `make chaos` breaks things, and from which seed (by chance if empty).
+SECONDS ?= 60
+SEED ?=
 
 SETUP = setup.cfg pyproject.toml scripts/make_venv
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test test-all test-green lint format bench build clean
+.PHONY: help demo test test-all test-green chaos lint format bench build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +27,9 @@ test-all: $(VENV)/.dev-ready ## run all tests
 
 test-green: $(VENV)/.dev-ready ## run the integration tests under gevent's patching
 	$(BIN)/python -m gevent.monkey --module pytest tests/integration -m "not slow"
+
+chaos: $(VENV)/.dev-ready ## break everything at random: SECONDS=600 SEED=7
+	$(BIN)/python -m tests.chaos.run --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.dev-ready ## check format, style and types, and load every Lua script
 	$(BIN)/ruff format --check .

@@ -88,10 +88,10 @@ class Outcome:
     """How a run ended: the state of the record, its fields, and what follows the message.
 
     ``follow`` are the words that settle.lua takes; with ``release`` the message goes back
-    to its queue as it is.
+    to its queue as it is.  ``expected`` says that the task failed in a way that it announces.
     """
 
-    __slots__ = ("delivery", "expires", "fields", "follow", "release", "state")
+    __slots__ = ("delivery", "expected", "expires", "fields", "follow", "release", "state")
 
     def __init__(
         self,
@@ -102,6 +102,7 @@ class Outcome:
         expires: bytes = b"0",
         follow: tuple[bytes, ...] = (),
         release: bool = False,
+        expected: bool = False,
     ) -> None:
         self.delivery = delivery
         self.state = state
@@ -109,6 +110,7 @@ class Outcome:
         self.expires = expires
         self.follow = follow
         self.release = release
+        self.expected = expected
 
     @property
     def reason(self) -> bytes:
@@ -135,6 +137,8 @@ class Manner:
     hard: float
     soft: float
     retry: RetryPolicy
+    #: Dotted names of the exceptions that its task is expected to raise.
+    throws: frozenset[str] = frozenset()
 
 
 def request_of(delivery: Delivery, args: Any, kwargs: dict[str, Any], hostname: str) -> Request:

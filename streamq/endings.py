@@ -40,7 +40,7 @@ from streamq.message import at_moment, from_now
 from streamq.options import checked
 from streamq.payload import Payloads, as_text
 from streamq.registry import Registry
-from streamq.retries import RetryPolicy
+from streamq.retries import RetryPolicy, ancestors
 from streamq.signing import Seal
 
 #: Seconds before a message of an unknown task is offered again: the first pause, and the
@@ -152,7 +152,10 @@ class Endings:
         """The task failed, and that is that."""
         fields = flat(describe(error, skip=1), runtime=b"%.6f" % seconds)
         state = b"FAILURE" if delivery.keep else b""
-        return Outcome(delivery, state, fields, expires=self.life(delivery))
+        throws = delivery.manner.throws if delivery.manner is not None else frozenset()
+        expected = bool(throws) and not throws.isdisjoint(ancestors(type(error)))
+        life = self.life(delivery)
+        return Outcome(delivery, state, fields, expires=life, expected=expected)
 
     def rejected(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
         """The task gave its message back, or to the dead letters."""
@@ -191,7 +194,9 @@ class Endings:
             return self.failed(delivery, asked.final or self.exhausted(delivery, asked), seconds)
         try:
             due = self.due(asked, policy)
-            queue = str(asked.changes.pop("queue", "")).encode()
+            queue = str(
+                checked({"queue": asked.changes.pop("queue", None)}).get("queue", "")
+            ).encode()
             changes = self.signed(delivery, queue, self.changes(delivery, asked))
         except StreamqError as error:  # arguments that cannot be sent, a pause that is none
             return self.failed(delivery, error, seconds)

@@ -99,6 +99,7 @@ class Execution:
             hard=hard,
             soft=soft if not hard or soft < hard else 0.0,
             retry=standing.changed(own),
+            throws=own.get("throws", frozenset()),
         )
 
     def run(self, delivery: Delivery) -> Outcome:
@@ -127,12 +128,19 @@ class Execution:
             self.inside = None
         except BaseException as error:  # also sys.exit(): it is the task that fails, not we
             self.inside = None
-            return endings.raised(delivery, error, perf_counter() - began)
+            return self.judged(delivery, error, perf_counter() - began)
         finally:
             current.reset(token)
         if running.retrying is not None:
-            return endings.tried_again(delivery, running.retrying, perf_counter() - began)
+            return self.judged(delivery, running.retrying, perf_counter() - began)
         return endings.returned(delivery, value, perf_counter() - began)
+
+    def judged(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
+        """How a run ends that raised this, however odd it is."""
+        try:
+            return self.endings.raised(delivery, error, seconds)
+        except Exception as odd:  # a Retry that asks for nonsense, a class that lies
+            return self.endings.failed(delivery, odd, seconds)
 
     def interrupted(self, delivery: Delivery, error: BaseException) -> Outcome:
         """What a limit means that was raised on the way into the task, or out of it."""

@@ -15,10 +15,15 @@ from typing import Any
 
 import pytest
 import redis as redis_py
+from hypothesis import settings
 
 from streamq.store.keys import Keys
 from streamq.store.scripts import Argument, load
 from tests.proxy import Proxy
+
+# A machine that is busy with other things makes no property false.
+settings.register_profile("streamq", deadline=None)
+settings.load_profile("streamq")
 
 
 def server_binary() -> str:

@@ -59,7 +59,10 @@ local function move(name)
     end_of(id, fields, 'FAILURE', 'error_type', 'streamq.errors.Unroutable', 'error',
       'the queue ' .. queue .. ' was deleted before the task was due')
   else
-    redis.call('XADD', key_of('queue', stream), '*', unpack(fields))
+    -- the queue may have fewer levels by now than when the message was sent
+    local level = string.match(stream, ':p(%d)$') or '0'
+    local home = home_of(queue, { 'priority', level })
+    redis.call('XADD', key_of('queue', home), '*', unpack(fields))
     show_queued(id)
   end
 end

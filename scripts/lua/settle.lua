@@ -88,8 +88,10 @@ local function moment_of(text)
   return string.sub(text, 1, 1) == '+' and now + tonumber(string.sub(text, 2)) or tonumber(text)
 end
 
+-- At once in its own queue; else promote.lua moves it, and buries it if the queue is gone.
 local function again(stream, id, fields, words)
   local due, queue = moment_of(words[2]), words[3] ~= '' and words[3] or queue_of(stream)
+  fields = without(fields, { stale = true }) -- it has not waited in vain: it was run
   set_field(fields, 'id', id)
   for i = 4, #words, 2 do
     local value = words[i + 1]
@@ -99,7 +101,8 @@ local function again(stream, id, fields, words)
     set_field(fields, words[i], value)
   end
   local home = home_of(queue, fields)
-  if due <= now and words[3] == '' then
+  local declared = redis.call('HEXISTS', key_of('queues'), queue) == 1
+  if due <= now and words[3] == '' and declared then
     redis.call('XADD', key_of('queue', home), '*', unpack(fields))
     return
   end

@@ -27,6 +27,7 @@ local function look_at(key)
       local first = redis.call('ZSCORE', key_of('orphans'), name)
       if not first then
         redis.call('ZADD', key_of('orphans'), now, name)
+        redis.call('PEXPIRE', key_of('orphans'), 4 * every)
       elseif now - tonumber(first) >= every then
         orphans[#orphans + 1] = name
       end
@@ -41,6 +42,5 @@ if redis.call('SET', key_of('survey'), '1', 'NX', 'PX', every) then
       look_at(key)
     end
   end
-  redis.call('PEXPIRE', key_of('orphans'), 4 * every)
 end
 return { now, redis.call('ZRANGE', key_of('leases'), 0, -1, 'WITHSCORES'), orphans }

@@ -34,8 +34,9 @@ def queues() -> None:
 @click.pass_obj
 def ls(given: Given, as_json: bool) -> None:
     """List the queues."""
+    inspector = inspector_of(app_if_any(given))
     show_list(
-        inspector_of(app_if_any(given)).queues(),
+        inspector.queues(),
         ("queue", "ready", "running", "dead", "consumers", "settings"),
         lambda each: (
             each.name, each.ready, each.running, each.dead, each.consumers, settings_of(each)
@@ -43,6 +44,8 @@ def ls(given: Given, as_json: bool) -> None:
         empty="no queue is declared yet: a worker declares those it reads",
         as_json=as_json,
     )  # fmt: skip
+    if (later := inspector.scheduled()) and not as_json:
+        click.echo(f"and {count(later, 'message')} for later, in all queues")
 
 
 @queues.command(cls=Command)

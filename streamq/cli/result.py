@@ -57,7 +57,8 @@ def described(result: Result[Any]) -> dict[str, Any]:
     record = {
         name: value.decode(errors="backslashreplace") for name, value in result.record().items()
     }
-    times = {name: number(record.get(name), 1000) for name in ("enqueued", "started", "finished")}
+    moments = ("enqueued", "eta", "started", "finished")
+    times = {name: number(record.get(name), 1000) for name in moments}
     return {
         "id": result.id,
         "state": result.state,
@@ -70,6 +71,7 @@ def described(result: Result[Any]) -> dict[str, Any]:
         "error": error_in(record),
         "traceback": result.traceback,
         "reason": record.get("reason"),
+        "retries": number(record.get("retries")) or 0,
         "generation": number(record.get("generation")) or 0,
         "history": deaths_in(record.get("history", "")),
         "copies": {queue: copy.state for queue, copy in result.copies.items()},
@@ -79,7 +81,7 @@ def described(result: Result[Any]) -> dict[str, Any]:
 def value_in(result: Result[Any]) -> Any:
     """What the task returned, or told with ``update_state``; as text if it cannot be read here."""
     state = result.state
-    if state in FINAL and state != State.SUCCESS:
+    if state == State.RETRY or (state in FINAL and state != State.SUCCESS):
         return None
     try:
         return result.info
@@ -112,6 +114,8 @@ def show(about: dict[str, Any]) -> None:
             "queue": about["queue"],
             "worker": about["worker"],
             "enqueued": time_of(about["enqueued"]),
+            "due": time_of(about["eta"]),
+            "retries": about["retries"] or None,
             "started": time_of(about["started"]),
             "finished": time_of(about["finished"]),
             "ran": None if about["runtime"] is None else span(about["runtime"]),

@@ -11,7 +11,7 @@ from streamq.settings import LATER_POOLS
 from streamq.worker.start import start_worker
 
 
-@click.command(cls=Command, later=("--time-limit", "--soft-time-limit", "--reload"))
+@click.command(cls=Command, later=("--reload",))
 @click.option(
     "-l", "--loglevel", "--log-level", "log_level", metavar="LEVEL", help="debug … critical."
 )
@@ -37,6 +37,18 @@ from streamq.worker.start import start_worker
     "--max-memory-per-child",
     metavar="SIZE",
     help="Replace a process that is larger, such as 300MB.",
+)
+@click.option(
+    "--time-limit",
+    "task_time_limit",
+    metavar="SECONDS",
+    help="End the process of a task that runs longer; 0 for no limit.",
+)
+@click.option(
+    "--soft-time-limit",
+    "task_soft_time_limit",
+    metavar="SECONDS",
+    help="Raise SoftTimeLimitExceeded inside a task that runs longer.",
 )
 @click.option("--autoscale", metavar="MAX,MIN", help="This version keeps the maximum.")
 @click.option("--log-format", metavar="FORMAT", help="text or json.")

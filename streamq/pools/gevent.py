@@ -4,6 +4,7 @@ One greenlet reads and one settles, however many run: two connections a process.
 standard library was patched before this module was imported.
 """
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -19,12 +20,14 @@ from streamq.delivery import Delivery
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped
 from streamq.pools.clocks import Clocks
 from streamq.runner.desk import Desk, Pauses
-from streamq.runner.interrupts import STRAY
+from streamq.runner.interrupts import ROBBED, STRAY, Property
 from streamq.runner.limits import Limits
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
 from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Disconnected, Refused
 from streamq.store.consumer import MOST_BYTES, Consumer, Fenced
+
+logger = logging.getLogger("streamq.worker")
 
 #: Seconds that a read blocks.
 BLOCK = 5.0
@@ -131,6 +134,7 @@ class Greenlets:
 
     def run(self) -> None:
         """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
+        self.property = Property(os.pipe()[0])
         self.persist(self.desk.open)
         self.reader = gevent.spawn(self.read_on)
         settler = gevent.spawn(self.settle_on)
@@ -166,7 +170,7 @@ class Greenlets:
                 continue
             try:
                 backlog = self.read()
-                self.pauses.over()
+                self.reached()
                 if not backlog and self.burst and len(self.free) == self.concurrency:
                     return
             except Fenced:
@@ -309,6 +313,9 @@ class Greenlets:
             self.clocks.ended(slot)
             if os.getpid() != self.pid:
                 os._exit(STRAY)
+            if self.property.stolen:  # the loop cannot do without; the task is charged with it
+                logger.error("a task has closed the descriptors of runner %d", self.pid)
+                os._exit(ROBBED)
             if outcome.release:
                 self.persist(lambda: desk.release([delivery]))
             else:
@@ -328,6 +335,7 @@ class Greenlets:
             self.news.clear()
             gevent.sleep(GATHER)
             self.slots.ran = self.ran
+            self.property.take_back()
             try:
                 self.persist(self.desk.exchange)
             except Fenced:
@@ -363,7 +371,11 @@ class Greenlets:
                 if self.stopping and self.limits.out_of_patience(self.pauses.since):
                     return
             else:
-                if self.pauses.tries:
-                    self.slots.away(False)
-                    self.pauses.over()
+                self.reached()
                 return
+
+    def reached(self) -> None:
+        """Redis has answered, whichever greenlet asked: its supervisor keeps its lease."""
+        if self.pauses.tries:
+            self.slots.away(False)
+            self.pauses.over()

@@ -1,6 +1,7 @@
 """One task at a time, in the runner's main thread.  Prefork is several of these."""
 
 import contextlib
+import logging
 import os
 import select
 import time
@@ -11,13 +12,15 @@ from streamq.delivery import Delivery
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped, Terminated
 from streamq.runner.desk import Desk, Pauses
 from streamq.runner.intake import Pace
-from streamq.runner.interrupts import STRAY, warn_ourselves
+from streamq.runner.interrupts import STRAY, Property, warn_ourselves
 from streamq.runner.limits import Limits
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
 from streamq.runner.turns import Turns
 from streamq.runner.watch import Watch
 from streamq.store.connection import Refused
+
+logger = logging.getLogger("streamq.worker")
 
 #: Seconds that a read blocks: a connection that died in silence is noticed by then.
 BLOCK = 5.0
@@ -63,7 +66,7 @@ class Solo:
     def stop(self) -> None:
         """Take no more messages.  Safe to call from a signal handler, and twice."""
         self.stopping = True
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # it is full, or a task has closed it
             os.write(self.rope, b".")
         self.turns.interrupt()
 
@@ -73,6 +76,7 @@ class Solo:
 
     def run(self) -> None:
         """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
+        self.property = Property(self.bell)
         self.persist(self.desk.open)
         self.watch.start()
         while not self.stopping:
@@ -147,10 +151,17 @@ class Solo:
                 continue
             self.execute(delivery)
             number += 1
-        self.slots.clear(0)
         if number:
             self.ran = self.slots.ran = self.ran + number
             self.pace.ran(number, perf_counter() - began)
+            self.look_after_ourselves()
+
+    def look_after_ourselves(self) -> None:
+        """Take back what the tasks have taken; end in good order if that cannot be done."""
+        self.property.take_back()
+        if self.property.stolen:
+            logger.warning("a task has closed the descriptors of runner %d; it ends", self.pid)
+            self.stopping = True
 
     def acknowledge(self, delivery: Delivery) -> bool:
         """Acknowledge a message before it runs; tell whether it is still ours to run."""
@@ -175,6 +186,7 @@ class Solo:
         except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
             outcome = desk.execution.interrupted(delivery, error)
         self.watch.ended()
+        self.slots.clear(0)
         if os.getpid() != self.pid:
             os._exit(STRAY)
         if outcome.release:
@@ -208,7 +220,10 @@ class Solo:
         if self.stopping:
             time.sleep(min(seconds, STEP))
         else:
-            select.select([self.bell], [], [], seconds)
+            try:
+                select.select([self.bell], [], [], seconds)
+            except OSError:  # a task has closed it
+                time.sleep(seconds)
 
     def persist(self, act: Callable[[], None]) -> None:
         """Do this; if Redis is away, wait until it is back.  A stop ends the wait."""

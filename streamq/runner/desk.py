@@ -173,6 +173,8 @@ class Desk:
         ``revoked`` is the answer to whether anything is revoked; ``talk`` sends commands on
         the connection that was read from.
         """
+        if isinstance(reply, Refused) and reply.code == "NOGROUP" and self.intake.alone:
+            return 0  # nobody has been suspected in this queue yet
         if isinstance(reply, Refused) and reply.code in ("NOGROUP", "WRONGTYPE"):
             self.open()
             raise Passing(f"a queue could not be read: {reply}")  # not to ask again at once

@@ -56,6 +56,8 @@ class Intake:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = list(sources)
         self.streams = [stream for source in sources for stream in source.streams]
+        #: Whether it is about suspects only, whose streams are there when there are some.
+        self.alone = any(source.alone for source in sources)
         self.turn = 0
         #: Queues of which a key holds something that is no stream.
         self.left_out: set[str] = set()

@@ -80,6 +80,8 @@ class TaskLog:
         elif outcome.reason:
             why = outcome.reason.decode(errors="replace")
             logger.error("%s went to the dead letters: %s\n%s", title(outcome), why, visible(error))
+        elif outcome.expected:
+            logger.info("%s failed, as it may: %s", title(outcome), visible(f"{kind}: {error}"))
         else:
             trace = fields.get(b"traceback", b"").decode(errors="replace").rstrip()
             told = visible(f"{kind}: {error}\n{trace}")

@@ -53,7 +53,8 @@ class Turns:
         """Let the next runner have the turn, if this one has it."""
         if self.mine:
             self.mine = False
-            fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
+            with contextlib.suppress(OSError):  # who closes the file frees the lock
+                fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
 
     def skip(self) -> None:
         """Go on without the turn, once: its holder may be unable to pass it on."""

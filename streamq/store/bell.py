@@ -5,9 +5,12 @@ A channel, so nothing is kept: who did not listen hears the same when it renews 
 
 import contextlib
 import select
+import time
 
 from streamq.store.connection import Connection
 
+#: Seconds between two questions whether the connection still lives.
+EVERY = 15.0
 #: What the server answers to a PING of ours, and to a subscription.
 QUIET = (b"pong", b"subscribe")
 
@@ -19,12 +22,15 @@ class Bell:
         self.connection = Connection(url, name=name, patience=patience)
         self.channel = channel
         self.asked = False
+        self.next = 0.0
 
     def listen(self) -> None:
         """Make sure that we listen; a connection that answers no more is opened anew.
 
         To be called now and then.  Raises BrokerUnavailable.
         """
+        if time.monotonic() < self.next and self.connection.socket is not None:
+            return
         if self.asked:
             self.connection.drop()  # it has not answered since the last time
         if self.connection.socket is None:
@@ -32,7 +38,7 @@ class Bell:
         self.connection.send([("PING",)])
         # What comes from here on comes unasked.
         self.connection.unread = 0
-        self.asked = True
+        self.asked, self.next = True, time.monotonic() + EVERY
 
     def fileno(self) -> int:
         """The descriptor to wait for; -1 while nothing is open."""

@@ -5,6 +5,7 @@ sent again, so that an XADD happens twice.  Here a command is sent once, a broke
 connection is dropped, and whoever asked decides, knowing that the outcome is unknown.
 """
 
+import contextlib
 import os
 import re
 import socket
@@ -223,7 +224,8 @@ class Connection:
         self.socket = self.reader = self.link = None
         self.unread, self.outdated = 0, False
         if opened is not None:
-            opened.close()
+            with contextlib.suppress(OSError):  # somebody else has closed its descriptor
+                opened.close()
 
     def is_ours(self, opened: socket.socket) -> bool:
         """Whether the descriptor still is our connection.

@@ -141,6 +141,11 @@ class Inspector:
 
     # Queues
 
+    def scheduled(self) -> int:
+        """How many messages are for later, in all queues."""
+        (found,) = self.ask([("ZCARD", self.keys.scheduled)])
+        return int(found or 0)
+
     def queues(self, names: Iterable[str] | None = None) -> list[QueueState]:
         """The state of these queues, or of all that are declared, by name."""
         declared = texts(self.client.ask("HGETALL", self.keys.queues))

@@ -125,6 +125,16 @@ class Keys:
         """Sorted set: consumer → deadline by the server's clock."""
         return f"{self.root}:leases"
 
+    @property
+    def survey(self) -> str:
+        """Text, expires: there while nobody needs to look at the groups again."""
+        return f"{self.root}:survey"
+
+    @property
+    def orphans(self) -> str:
+        """Sorted set, expires: consumers that a group knows and no lease, since when."""
+        return f"{self.root}:orphans"
+
     def started(self, consumer: str) -> str:
         """Hash: what a consumer acknowledged early and has not finished."""
         return f"{self.root}:started:{consumer}"

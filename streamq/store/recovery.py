@@ -103,21 +103,21 @@ class Recovery:
         now, due, fenced, terminating, suspects = self.call(
             RENEW, node, lease, len(consumers), *consumers, *described
         )
-        asked = [text.decode(errors="replace").partition(" ") for text in terminating]
+        asked = [readable(text).partition(" ") for text in terminating]
         return News(
             now=now / 1000,
             due=int(due) / 1000 if due else None,
-            fenced=[consumer.decode() for consumer in fenced],
+            fenced=list(map(readable, fenced)),
             terminating=[(name, id) for name, _, id in asked],
-            suspects={queue.decode() for queue in suspects},
+            suspects=set(map(readable, suspects)),
         )
 
     def survey(self) -> Leases:
         """Read the lease table; and the groups, if nobody has done so for a third of a lease."""
         now, flat, orphans = self.call(SURVEY, max(1, int(self.lease * 1000 / 3)))
-        texts = [part.decode() for part in flat]
+        texts = list(map(readable, flat))
         deadlines = dict(zip(texts[::2], texts[1::2], strict=True))
-        return Leases(now / 1000, deadlines, [name.decode() for name in orphans])
+        return Leases(now / 1000, deadlines, list(map(readable, orphans)))
 
     def sign_off(self, node: str, pid: int) -> None:
         """Remove what the worker said about itself, unless another one has its name now."""
@@ -192,6 +192,11 @@ class Recovery:
         """
         moved, due, now = self.call(PROMOTE, BUDGET, self.expires, *self.dead)
         return int(moved), int(due) / 1000 if due else None, now / 1000
+
+
+def readable(name: bytes) -> str:
+    """A name out of Redis; what is no text is nobody's name."""
+    return name.decode(errors="backslashreplace")
 
 
 def delivery_of(stream: str, entry: bytes, found: Any, mark: bytes | None) -> Delivery | None:

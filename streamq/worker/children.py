@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from streamq.runner.slots import Slots
 from streamq.worker.assignment import Assignment
+from streamq.worker.logs import flush_streams
 
 #: Seconds to wait for a process to stop.
 STOPPED_WITHIN = 0.5
@@ -112,8 +113,7 @@ class Nursery:
 
     def fork(self, assignment: Assignment, slots: Slots) -> Child:
         """Fork a runner; it shares the memory of the app that is loaded already."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_streams()
         pid = os.fork()
         if pid == 0:
             self.in_child(assignment)
@@ -130,9 +130,7 @@ class Nursery:
             with contextlib.suppress(Exception):
                 sys.excepthook(*sys.exc_info())
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(Exception):  # a task may have closed it
-                    stream.flush()
+            flush_streams()
             os._exit(code)
 
     def execute(self, assignment: Assignment, slots: Slots) -> Child:

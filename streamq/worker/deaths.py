@@ -40,7 +40,8 @@ class Deaths:
         child = death.child
         running = running_on(child)
         fenced = death.fenced or child.dismissed is not None
-        crashed = not (death.orderly or fenced or stopped or child.verdicts)
+        ended = stopped or child.ended or child.verdicts  # by us
+        crashed = not (death.orderly or fenced or ended)
         self.crashed += crashed
         self.fenced += fenced and child.dismissed is None
         charge = "none" if not crashed else "alone" if len(running) == 1 else "suspects"

@@ -36,7 +36,20 @@ def died_here(consumer: str) -> bool:
     *_, pid, token = ("", *consumer.rsplit(":", 2)[-2:])
     if not pid.isdigit() or len(token) != PLACE + CHANCE or set(place()) == {"0"}:
         return False
-    return token.startswith(place()) and not Path(f"/proc/{pid}").exists()
+    return token.startswith(place()) and is_gone(int(pid))
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no process of this number runs any more.
+
+    A dead one that nobody has waited for yet still has its number: in a container without
+    an init, for ever.
+    """
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in "ZX"
 
 
 def node_of(consumer: str) -> str:

@@ -1,8 +1,12 @@
 """Log lines of a worker: for people, or one JSON object each for programs."""
 
+import contextlib
 import datetime
+import io
 import logging
+import os
 import sys
+from typing import Any
 
 import msgspec
 
@@ -53,6 +57,48 @@ def said_by_task(record: logging.LogRecord) -> str:
     return f"{task.request.task}[{task.request.id}] "
 
 
+class Lines(logging.Handler):
+    """Writes each line to standard error, at once and in one piece.
+
+    A disk that is full or a reader that has gone costs the line, and nothing else.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        try:
+            write_line(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+def write_line(text: str) -> None:
+    """Write to standard error, whatever has become of it."""
+    with contextlib.suppress(OSError, ValueError):
+        stream: Any = sys.stderr
+        stream.flush()
+        os.write(stream.fileno(), (text + "\n").encode(errors="backslashreplace"))
+
+
+def open_closed_streams() -> None:
+    """Open what we were started without: a socket with its number would get what is printed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(number, "r+", closefd=False)))
+
+
+def flush_streams() -> None:
+    """Write what was printed, if that can be done; else it is lost, and spoils no ending."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except Exception:  # the disk is full, the reader has gone, a task has closed it
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w")))
+
+
 def set_up_logging(level: str, format: str) -> None:
     """Write log lines to standard error.
 
@@ -60,7 +106,7 @@ def set_up_logging(level: str, format: str) -> None:
     """
     root = logging.getLogger()
     if not root.handlers:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = Lines()
         handler.setFormatter(ForPrograms() if format == "json" else ForPeople())
         root.addHandler(handler)
     root.setLevel(level.upper())

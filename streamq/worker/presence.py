@@ -7,12 +7,14 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import streamq
 from streamq.errors import ConfigError
 from streamq.store.client import Client
 from streamq.store.keys import Keys
 from streamq.worker.children import Child
+from streamq.worker.identity import is_gone
 
 logger = logging.getLogger("streamq.worker")
 
@@ -73,7 +75,7 @@ def lives(host: bytes | None, pid: bytes | None) -> bool:
         return False
     except PermissionError:
         pass
-    return True
+    return not (Path("/proc/self").exists() and is_gone(int(pid)))
 
 
 @dataclass(slots=True)

@@ -61,6 +61,7 @@ def listen(pool: Any) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, lambda *_: pool.stop())
     signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGALRM, lambda *_: None)
     signal.signal(signal.SIGURG, lambda *_: pool.skip_turn())
     signal.signal(interrupts.LATE, lambda *_: pool.soft_limit())
     signal.signal(interrupts.STOP, lambda *_: pool.terminate())

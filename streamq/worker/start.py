@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from streamq.errors import ConfigError
 from streamq.execution import Execution
 from streamq.extras import require
 from streamq.finding import Found
+from streamq.options import check_limits
 from streamq.routing import Queue
 from streamq.runner.intake import Source
 from streamq.runner.slots import workplace
@@ -25,7 +25,7 @@ from streamq.store.rights import permitted
 from streamq.worker.assignment import Assignment
 from streamq.worker.banner import banner
 from streamq.worker.children import Nursery
-from streamq.worker.logs import set_up_logging
+from streamq.worker.logs import flush_streams, open_closed_streams, set_up_logging, write_line
 from streamq.worker.presence import Presence, node_name, own_name
 from streamq.worker.relief import Relief
 from streamq.worker.runner import one_by_one, work
@@ -52,6 +52,7 @@ def start_worker(
     ``flags`` are settings from the command line; ``exclude`` names queues not to read;
     with ``burst`` the worker ends when nothing waits any more.
     """
+    open_closed_streams()
     app = found.app
     app.conf.with_flags(**flags)
     conf = app.conf
@@ -59,6 +60,7 @@ def start_worker(
         require("gevent", "gevent")
     set_up_logging(conf.log_level, conf.log_format)
     app.import_tasks()
+    check_limits({"time_limit": conf.task_time_limit, "soft_time_limit": conf.task_soft_time_limit})
     _ = app.seal  # without a key there is nothing to start: say so now
     sources = declare(app, permitted(app.store, chosen_queues(app, exclude)))
     given = conf.origin("worker_name") != "default"
@@ -67,9 +69,10 @@ def start_worker(
     try:
         supervisor = assemble(found, dict(flags), node, sources, folder, burst=burst)
         supervisor.announce()
-        print(banner(found, node, sources), file=sys.stderr, flush=True)
+        write_line(banner(found, node, sources))
         return supervisor.run()
     finally:
+        flush_streams()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -32,6 +32,14 @@ class Stops:
         signal.signal(signal.SIGQUIT, self.ask_now)
         signal.signal(signal.SIGHUP, self.ask_to_reload)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+
+    def hold_reloads(self) -> None:
+        """Keep requests to begin anew for the program that takes our place, until it listens.
+
+        It would be ended by one that comes before that.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """Stop; asked again, stop now; once more, leave."""

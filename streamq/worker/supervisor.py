@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import msgspec
 
 from streamq.errors import BrokerUnavailable
 from streamq.runner.slots import Board
+from streamq.signing import Seldom
 from streamq.store.bell import Bell
 from streamq.store.connection import Refused
 from streamq.store.recovery import Recovery
@@ -23,11 +24,13 @@ from streamq.worker.assignment import Assignment
 from streamq.worker.children import Child, Nursery
 from streamq.worker.deaths import Deaths
 from streamq.worker.identity import new_token
+from streamq.worker.logs import flush_streams
 from streamq.worker.presence import Presence
 from streamq.worker.relief import Relief
 from streamq.worker.stops import Stops
 from streamq.worker.timetable import Timetable
 from streamq.worker.verdicts import Verdicts
+from streamq.worker.view import ENOUGH
 from streamq.worker.vigil import Vigil
 
 logger = logging.getLogger("streamq.worker")
@@ -84,6 +87,7 @@ class Supervisor:
         self.renewal = 0.0
         self.again = 0.0
         self.away = False
+        self.odd = Seldom(60)
 
     def run(self) -> int:
         """Work until stopped, or until a burst is over.  Returns the exit code."""
@@ -103,7 +107,7 @@ class Supervisor:
                 self.replace(death.child, self.nursery.patience(death), ended=death.orderly)
             self.heed_stops()
         self.finish()
-        if self.stops.reload and not self.stops.count:
+        if self.anew:
             self.begin_anew()
         return 1 if self.killed else 0
 
@@ -136,11 +140,16 @@ class Supervisor:
     def stopping(self) -> bool:
         return self.deadline is not None
 
+    @property
+    def anew(self) -> bool:
+        """Whether a new worker is to follow in this process."""
+        return self.stops.reload and not self.stops.count
+
     def begin_anew(self) -> None:
         """Become a new worker in this process, with the code as it is on disk now."""
         logger.info("beginning anew")
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        self.stops.hold_reloads()
+        flush_streams()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     # The loop
@@ -186,13 +195,12 @@ class Supervisor:
         if self.away and time.monotonic() < self.again:
             return
         try:
-            if time.monotonic() >= self.renewal:
-                self.renew()
-            self.deaths.recover()
-            self.hear()
-            parts.timetable.move()
-            parts.vigil.look({child.consumer for child in children})
-            parts.relief.look(children)
+            self.attempt(self.renew_in_time)
+            self.attempt(self.deaths.recover)
+            self.attempt(self.hear)
+            self.attempt(parts.timetable.move)
+            self.attempt(parts.vigil.look, {child.consumer for child in children})
+            self.attempt(parts.relief.look, children)
         except (BrokerUnavailable, Refused) as error:
             if not self.away:
                 logger.warning("%s; trying again", str(error).partition("\n")[0])
@@ -202,6 +210,22 @@ class Supervisor:
             self.away = False
         if self.deaths.isolated:
             self.isolate()
+
+    def attempt(self, duty: Callable[..., None], *about: object) -> None:
+        """Do a duty; whatever somebody has written to Redis must not end the others."""
+        try:
+            duty(*about)
+        except (BrokerUnavailable, Refused):
+            raise
+        except Exception:
+            if self.odd.due(time.monotonic()):
+                logger.exception("a duty of the supervisor failed; it is tried again")
+
+    def renew_in_time(self) -> None:
+        """Renew if it is time to."""
+        if time.monotonic() >= self.renewal:
+            self.renewal = time.monotonic() + self.retry
+            self.renew()
 
     def renew(self) -> None:
         """Keep the runners' leases, tell what they are doing, and hear what is new.
@@ -221,6 +245,7 @@ class Supervisor:
         parts.timetable.learn(news.due, news.now)
         parts.bell.listen()
         parts.verdicts.forget()
+        self.replace_cut_off(children)
         for child in living:
             if child.consumer not in news.fenced:
                 child.leased = True
@@ -231,6 +256,17 @@ class Supervisor:
         if news.suspects.intersection(parts.presence.queues):
             self.isolate()
         self.renewal = now + self.lease / 3
+
+    def replace_cut_off(self, children: Sequence[Child]) -> None:
+        """End runners that cannot reach Redis while we can: they may lack a descriptor."""
+        long = ENOUGH * self.lease
+        if not self.duties.vigil.view.clear(time.monotonic()):
+            return
+        for child in children:
+            if child.slots.cut_off > long and not child.ended:
+                logger.error("runner %d cannot reach Redis, but we can; it is replaced", child.pid)
+                child.ended = True
+                child.signal(signal.SIGKILL)
 
     def dismiss(self, child: Child) -> None:
         """Let a runner stop that was declared dead.
@@ -251,7 +287,7 @@ class Supervisor:
         server = parts.vigil.view.time(time.monotonic())
         for words in parts.bell.heard():
             match words:
-                case ["due", moment]:
+                case ["due", moment] if moment.isdecimal():
                     parts.timetable.hear(float(moment) / 1000, server)
                 case ["terminate", name, id]:
                     parts.verdicts.terminate(name, id, list(self.nursery.children.values()))
@@ -266,10 +302,13 @@ class Supervisor:
             self.due.setdefault(self.isolation.number, time.monotonic())
 
     def finish(self) -> None:
-        """Recover what is left, for a while, and sign off."""
+        """Recover what is left, for a while, and sign off.
+
+        A new worker could not start without Redis: it is waited for, unless we are to stop.
+        """
         left = (self.deadline or 0.0) - time.monotonic()
         end = time.monotonic() + max(LAST_TRIES, min(left, self.lease))
-        while time.monotonic() < end and self.stops.count < 3:
+        while (self.anew or time.monotonic() < end) and self.stops.count < 3:
             try:
                 self.deaths.recover()
                 self.duties.recovery.sign_off(self.duties.presence.node, os.getpid())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from streamq.delivery import Delivery, Outcome
 from streamq.endings import over_limit
 from streamq.execution import Execution
+from streamq.result import ENDING
 from streamq.runner import interrupts
 from streamq.runner.slots import Occupied
 from streamq.store.recovery import Recovery
@@ -22,7 +23,7 @@ logger = logging.getLogger("streamq.worker")
 
 #: Seconds that a process with many tasks has to end one by itself; and a task that was
 #: revoked, or a signal that somebody chose.
-GRACE = 1.0
+GRACE = 2.5
 #: Seconds after which a read that should have ended by itself shows that its runner is stuck.
 STUCK = 15.0
 
@@ -99,7 +100,7 @@ class Verdicts:
 
     def terminate(self, name: str, id: str, children: Sequence[Child]) -> None:
         """Stop this task if it runs here, with the signal of this name."""
-        if (name, id) in self.heeded:
+        if (name, id) in self.heeded or name not in ENDING:
             return
         for child in children:
             runs = child.slots.running()

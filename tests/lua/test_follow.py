@@ -49,6 +49,20 @@ def test_a_retry_may_change_arguments_queue_and_expiry(desk, following, scripts)
     assert desk.record("a")["queue"] == "post"
 
 
+def test_a_retry_whose_queue_is_gone_is_not_left_where_nobody_reads(desk, following, scripts):
+    entry = desk.take("a", args="[1]")
+    desk.start(entry)
+    scripts("delete_queue", "mail")
+
+    words = ("later", "+0", "", "retries", "1")
+    desk.settle_and_follow(following(entry, "a", *words, ack="early", state="RETRY"))
+    assert not desk.redis.exists("{streamq}:queue:mail")
+    scripts("promote", 100, 60_000, 3, 60_000)
+
+    assert desk.letter("a")["dead_reason"] == "queue gone"
+    assert desk.record("a")["state"] == "FAILURE"
+
+
 def test_an_early_message_may_be_tried_again(desk, following):
     entry = desk.take("a", args="[1]")
     desk.start(entry)
@@ -158,6 +172,32 @@ def test_a_dead_letter_exchange_gets_a_copy_that_is_a_task_of_its_own(
     assert desk.letters() == []
 
 
+def test_the_record_of_an_earlier_letter_of_this_id_stays_as_it_ended(
+    afterlife, desk, following, outcome
+):
+    for _ in range(2):
+        entry = desk.take("a")
+        desk.settle_and_follow(following(entry, "a", "bury", "rejected", "no"))
+        (copy,) = desk.read("morgue")
+        desk.settle(outcome(copy, "a@morgue", stream="morgue", result="5"))
+
+        record = desk.record("a@morgue")
+        assert (record["state"], record["result"]) == ("SUCCESS", "5")
+        assert desk.redis.pttl("{streamq}:task:a@morgue") > 0
+        desk.redis.delete("{streamq}:task:a")
+
+
+def test_a_letter_that_somebody_waits_for_has_a_record_that_stays(
+    afterlife, desk, following, scripts
+):
+    scripts("await", "a@morgue", "one")
+
+    desk.settle_and_follow(following(desk.take("a"), "a", "bury", "rejected", "no"))
+
+    assert desk.record("a@morgue")["state"] == "QUEUED"
+    assert desk.redis.pttl("{streamq}:task:a@morgue") == -1
+
+
 def test_a_dead_letter_that_leads_nowhere_is_kept_here(afterlife, desk, following, scripts):
     scripts("unbind", "dlx", "queue", "morgue", "dead.#")
     entry = desk.take("a")
@@ -217,3 +257,13 @@ def test_headers_of_a_letter_are_routed_as_they_were(desk, following, scripts):
     desk.settle_and_follow(following(entry, "a", "bury", "rejected", "no"))
 
     assert [fields["id"] for fields in desk.waiting("morgue")] == ["a@morgue"]
+
+
+def test_what_was_run_and_is_tried_again_has_not_waited_in_vain(desk, following):
+    entry = desk.take("a", stale="5", expires="9000000000000")
+
+    desk.settle_and_follow(following(entry, "a", *RETRY, state="RETRY"))
+
+    kept = desk.redis.hgetall("{streamq}:scheduled:a")
+    assert "stale" not in kept
+    assert kept["expires"] == "9000000000000"

@@ -115,6 +115,18 @@ def test_priorities_are_kept(times, waiting, scripts):
     assert waiting("ranked:p5") == ["a"]
 
 
+def test_a_priority_that_the_queue_has_no_more_leads_where_workers_look(times, waiting, scripts):
+    scripts("declare_queue", "ranked", '{"max_priority":5}')
+    times.send("a", key="ranked", due="+1", priority=9)
+    scripts("delete_queue", "ranked")
+    scripts("declare_queue", "ranked", '{"max_priority":2}')
+    times.now += 1
+    times.promote()
+
+    assert waiting("ranked:p2") == ["a"]
+    assert waiting("ranked:p5") == []
+
+
 def test_two_of_one_id_are_kept_apart(times, waiting):
     times.send("a", due="+1")
     times.send("a", due="+2")

@@ -277,3 +277,14 @@ def test_settling_works_when_memory_is_full(desk, outcome, following, words):
             assert desk.settle(outcome(entry, "a", result="5")) == "1"
     finally:
         desk.redis.config_set("maxmemory", 0)
+
+
+def test_a_run_that_says_nothing_changes_no_record_that_has_ended(desk, outcome, scripts):
+    entry = desk.take("a")
+    scripts("revoke", "a", 60_000, 60_000, "", 1000)
+    ended = desk.record("a")
+
+    assert desk.settle(outcome(entry, "a", state="")) == "1"
+
+    assert desk.record("a") == ended
+    assert "worker" not in ended

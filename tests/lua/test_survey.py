@@ -50,3 +50,14 @@ def test_the_groups_are_looked_at_by_one_worker_at_a_time(desk, scripts):
     assert desk.redis.zcard("{streamq}:orphans") == 1
     assert 0 < desk.redis.pttl("{streamq}:survey") <= 60_000
     assert desk.redis.pttl("{streamq}:orphans") > 0
+
+
+def test_what_is_known_of_orphans_goes_although_workers_go_on_looking(survey, desk):
+    desk.take("a")
+    desk.redis.zrem("{streamq}:leases", "me")
+    survey(5000)
+    desk.redis.pexpire("{streamq}:orphans", 500)
+
+    assert survey(5500)[2] == []
+
+    assert 0 < desk.redis.pttl("{streamq}:orphans") <= 500

@@ -221,20 +221,21 @@ class Site:
         """Write a module of the user's."""
         (self.folder / f"{name}.py").write_text(header + textwrap.dedent(body))
 
-    def worker(self, *flags: object, app: str = "tasks", ready: bool = True) -> Worker:
-        """Start a worker; wait until its runners have their leases."""
+    def worker(
+        self, *flags: object, app: str = "tasks", ready: bool = True, **process: Any
+    ) -> Worker:
+        """Start a worker, a ``process`` as Popen takes it; wait until its runners have leases."""
         before = self.redis.zcard("{streamq}:leases") if ready else 0
         log = self.folder / f"worker-{len(self.workers)}.log"
         command = [sys.executable, "-m", "streamq", "worker", "-A", app, *map(str, flags)]
         with open(log, "wb") as file:
-            process = subprocess.Popen(
-                command, cwd=self.folder, env=self.env, stdout=file, stderr=file
-            )
-        worker = Worker(process, log)
+            options = {"stdout": file, "stderr": file, **process}
+            started = subprocess.Popen(command, cwd=self.folder, env=self.env, **options)
+        worker = Worker(started, log)
         self.workers.append(worker)
 
         def has_leases() -> bool:
-            assert process.poll() is None, worker.said
+            assert started.poll() is None, worker.said
             runners = worker.runners()
             return bool(runners) and self.redis.zcard("{streamq}:leases") >= before + len(runners)
 

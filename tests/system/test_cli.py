@@ -98,8 +98,6 @@ def test_a_misspelt_word_gets_a_suggestion(words, hint, said):
 @pytest.mark.parametrize(
     ("words", "name"),
     [
-        ("worker --time-limit 3", "--time-limit"),
-        ("worker --soft-time-limit=3", "--soft-time-limit"),
         ("worker --reload", "--reload"),
         ("worker -P threads", "--pool threads"),
         ("worker --pool=asyncio", "--pool asyncio"),
@@ -496,3 +494,16 @@ def test_config_shows_every_value_with_its_origin(shell, tmp_path):
     table = shell("config", "show", STREAMQ_URL="redis://me:secret@h:1/0")
     assert ["lease", "20s"] in [line.split()[:2] for line in table.splitlines()]
     assert "redis://me:***@h:1/0" in table
+
+
+def test_what_is_for_later_and_what_is_tried_again_can_be_seen(bare, redis, keys):
+    bare.quick("enqueue", "some.task", "--countdown", "1h", "--id", "later")
+
+    assert "1 message for later" in bare.quick("queues", "ls")
+    assert "due" in bare.quick("result", "later")
+    told = bare.json("result", "later")
+    assert (told["state"], told["retries"]) == ("SCHEDULED", 0)
+    assert 3500 < told["eta"] - told["enqueued"] < 3700
+    redis.hset(keys.task("later"), mapping={"state": "RETRY", "retries": 2, "error": "no"})
+    told = bare.json("result", "later")
+    assert (told["state"], told["retries"], told["value"]) == ("RETRY", 2, None)

@@ -211,3 +211,25 @@ def test_a_greenlet_pool_runs_a_burst_to_its_end(site):
     assert worker.wait(20) == 0
     assert Counter(site.states(results)) == {("SUCCESS", None): 100}
     site.at_rest()
+
+
+def test_connections_that_broke_once_cost_a_process_no_lease(site):
+    """Whichever greenlet reaches Redis again, the supervisor must hear of it."""
+    site.write(TASKS)
+    site.env["STREAMQ_LEASE"] = "1s"
+    worker = start(site, 1, 20)
+    results = site.send_many("blink", 1000)
+    for client in site.redis.client_list():
+        if client["name"].startswith("streamq:runner"):  # the one that settles, not the reader
+            site.redis.client_kill_filter(_id=client["id"])
+    site.drained()
+    assert Counter(site.states(results)) == {("SUCCESS", None): 1000}
+    seconds, micros = site.redis.time()
+    three_leases_on = (seconds + 3) * 1000 + micros // 1000
+
+    def deadlines():
+        return [score for _, score in site.redis.zrange("{streamq}:leases", 0, -1, withscores=True)]
+
+    assert "Redis is back" in worker.said
+    site.until(lambda: max(deadlines()) > three_leases_on, "the lease is renewed", seconds=8)
+    assert "declared dead" not in worker.said

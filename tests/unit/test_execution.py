@@ -11,7 +11,7 @@ import streamq
 from streamq.config import Config
 from streamq.context import Running
 from streamq.delivery import LATER, Delivery
-from streamq.errors import Ignore, Reject
+from streamq.errors import Ignore, Reject, Retry
 from streamq.execution import Execution
 from streamq.options import checked
 from streamq.payload import Payloads
@@ -313,3 +313,13 @@ def test_a_task_that_replaces_the_recursion_limit_does_not_matter():
         )
     finally:
         sys.setrecursionlimit(before)
+
+
+def test_a_retry_that_asks_for_nonsense_fails_its_task_and_nothing_else():
+    def task():
+        raise Retry(max_retries="three")
+
+    outcome = run(execution(task), message())
+
+    assert outcome.state == b"FAILURE"
+    assert fields_of(outcome)[b"error_type"] == b"TypeError"

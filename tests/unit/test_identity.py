@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from streamq.worker.identity import died_here, new_token, node_of, place
+from streamq.worker.identity import died_here, is_gone, new_token, node_of, place
 
 
 def name(pid, token=None):
@@ -39,3 +39,18 @@ def test_nothing_is_said_of_other_places_and_of_odd_names():
 
 def test_the_node_is_what_stands_before():
     assert node_of("w1@host:17:abc") == "w1@host"
+
+
+def test_a_process_that_ended_is_gone_although_nobody_has_waited_for_it():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+    assert os.path.exists(f"/proc/{child.pid}")
+    assert is_gone(child.pid)
+    assert died_here(f"w@here:{child.pid}:{new_token()}")
+    child.wait()
+    assert is_gone(child.pid)
+
+
+def test_nothing_is_said_of_a_process_of_another_place():
+    assert not died_here(f"w@here:999999999:{'a' * len(new_token())}")

@@ -53,7 +53,8 @@ local function afterlife_of(queue, fields)
 end
 
 -- The dead-letter exchange sends a copy to each queue that wants it, as a task of its own:
--- ID@QUEUE.  Limits of those queues do not count.  Returns the queues, joined, if any.
+-- ID@QUEUE.  Limits of those queues do not count.  A record that has a state belongs to an
+-- earlier letter of this id, and stays as it is.  Returns the queues, joined, if any.
 local function pass_on(queue, id, fields, reason, exchange, key)
   local deaths = number_in(fields, 'deaths', 0) + 1
   local queues = deaths <= MOST_DEATHS and route(exchange, key, headers_of(fields)) or {}
@@ -66,11 +67,14 @@ local function pass_on(queue, id, fields, reason, exchange, key)
     set_field(copy, 'death_queue', queue)
     set_field(copy, 'death_reason', reason)
     redis.call('XADD', key_of('queue', home_of(name, copy)), '*', unpack(copy))
-    if field(fields, 'ignore_result') ~= '1' then
+    local record = key_of('task', id .. '@' .. name)
+    local kept = field(fields, 'ignore_result') ~= '1'
+    if kept and redis.call('HEXISTS', record, 'state') == 0 then
       redis.call(
-        'HSET', key_of('task', id .. '@' .. name), 'state', 'QUEUED', 'task',
-        field(fields, 'task') or '', 'queue', name, 'enqueued', moment
+        'HSET', record, 'state', 'QUEUED', 'task', field(fields, 'task') or '', 'queue', name,
+        'enqueued', moment
       )
+      redis.call('PERSIST', record)
     end
   end
   return queues[1] and table.concat(queues, ':')

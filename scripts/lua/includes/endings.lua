@@ -42,10 +42,12 @@ local function count_copy(id, expires)
   end
 end
 
--- A task ends without a word: its record keeps its state, for a while, and says who ran it.
+-- A task ends without a word: its record keeps its state, for a while, and says who ran it;
+-- unless it has ended before.
 local function leave(id, expires, worker)
   local record = key_of('task', id)
-  if redis.call('EXISTS', record) == 1 then
+  local state = redis.call('HGET', record, 'state')
+  if state and not FINAL[state] then
     redis.call('HSET', record, 'worker', worker, 'finished', moment)
     redis.call('PEXPIRE', record, expires)
   end

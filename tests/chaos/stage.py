@@ -1,0 +1,274 @@
+"""Where a chaos run takes place: a server, workers and producers, all of them real processes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import redis as redis_py
+
+from streamq.store.scripts import load
+from tests.chaos.history import PLACE, Pen
+from tests.chaos.processes import (
+    alive,
+    children_of,
+    descriptors,
+    die_with_parent,
+    hit,
+    resident,
+    until,
+)
+from tests.conftest import server_binary
+from tests.proxy import Proxy
+
+#: The checkout whose package runs, in a changed copy.
+CHECKOUT = Path(__file__).resolve().parents[2]
+ROOT = "{streamq}"
+#: Seconds by which the time of Redis is shifted, for the scripts of the changed copy.
+SHIFT = "chaos:shift"
+#: The exit code of a worker that cannot reach Redis when it starts.
+UNAVAILABLE = 69
+#: Marks every process of a run, so that none is forgotten.
+MARK = "CHAOS_RUN"
+
+#: A line of the package, and what stands there instead: (file, line, instead).
+Edit = tuple[str, str, str]
+
+SHIFTED_CLOCK: Edit = (
+    "scripts/lua/includes/clock.lua",
+    "  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)\n",
+    "  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)\n"
+    f"    + 1000 * tonumber(redis.call('GET', '{SHIFT}') or 0)\n",
+)
+
+
+def copy_package(folder: Path, edits: Sequence[Edit]) -> None:
+    """Make a copy of the package in which some lines are others."""
+    for part in ("streamq", "scripts"):
+        skipped = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / part, folder / part, ignore=skipped)
+    for file, line, instead in edits:
+        path = folder / file
+        text = path.read_text()
+        assert text.count(line) == 1, f"{file} has changed: {line!r}"
+        path.write_text(text.replace(line, instead))
+
+
+class Server:
+    """A server on a unix socket that writes to disk before it answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.program = folder, server_binary()
+        self.url = f"unix://{folder}/redis"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.client: Any = redis_py.Redis.from_url(
+            self.url, protocol=2, decode_responses=True, encoding_errors="surrogateescape"
+        )
+
+    def start(self) -> None:
+        options = ["--port", "0", "--unixsocket", f"{self.folder}/redis", "--save", ""]
+        options += ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always"]
+        with open(self.folder / "redis.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [self.program, *options], stdout=log, stderr=log, preexec_fn=die_with_parent
+            )
+        until(self.answers, "the server answers", 60)
+
+    def answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "redis.log").read_text()
+        try:
+            return bool(self.client.ping())
+        except redis_py.RedisError:
+            return False
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(timeout=20)
+            self.process = None
+
+
+class Worker:
+    """A `streamq worker` that is started again and again; each time it is another one."""
+
+    def __init__(
+        self, stage: "Stage", name: str, flags: Sequence[object], proxy: Proxy | None
+    ) -> None:
+        self.stage, self.name, self.flags, self.proxy = stage, name, flags, proxy
+        self.url = proxy.url if proxy is not None else stage.server.url
+        self.life = 0
+        self.runners_wanted = int(flags[flags.index("--processes" if "-P" in flags else "-c") + 1])
+        self.process: subprocess.Popen[bytes] | None = None
+        #: When it began, and what it had then: descriptors and memory of each process.
+        self.baseline: dict[int, tuple[int, int]] = {}
+        self.log = stage.folder / f"{name}.log"
+
+    @property
+    def who(self) -> str:
+        """The name of this life of it."""
+        return f"{self.name}.{self.life}"
+
+    def start(self) -> None:
+        """Start it; it is ready when ``ready`` says so."""
+        self.life += 1
+        self.baseline = {}
+        command = [sys.executable, "-m", "streamq", "worker", "-A", "tests.chaos.tasks"]
+        env = {**self.stage.env, "CHAOS_WORKER": self.who, "STREAMQ_URL": self.url}
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *map(str, self.flags)],
+                cwd=self.stage.folder,
+                env=env,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent,
+            )
+        self.stage.pen.note("worker", worker=self.who, pid=self.process.pid)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def up(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def runners(self) -> list[int]:
+        return children_of(self.pid) if self.up else []
+
+    @property
+    def family(self) -> list[int]:
+        return [self.pid, *self.runners] if self.up else []
+
+    @property
+    def found_no_redis(self) -> bool:
+        """Whether it has ended because Redis was away when it started."""
+        ended = self.process is not None and self.process.poll() == UNAVAILABLE
+        return ended and not self.baseline
+
+    def ready(self) -> bool:
+        """Whether all its runners have their leases; the first time, take their measure."""
+        if self.found_no_redis:
+            return False
+        assert self.up, f"{self.who} has ended by itself: see {self.log}"
+        runners = self.runners
+        if len(runners) < self.runners_wanted:
+            return False
+        leases = self.stage.redis.zrange(f"{ROOT}:leases", 0, -1)
+        leased = {int(name.rsplit(":", 2)[-2]) for name in leases}
+        if not leased.issuperset(runners):
+            return False
+        if not self.baseline:
+            self.baseline = {pid: (descriptors(pid), resident(pid)) for pid in self.family}
+        return True
+
+
+class Stage:
+    """Everything that takes part, and its end."""
+
+    def __init__(self, folder: Path, *, lease: float, edits: Sequence[Edit] = ()) -> None:
+        self.folder, self.lease = folder, lease
+        self.history = folder / "history"
+        self.pen = Pen(self.history)
+        self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
+        self.package = folder / "package"
+        copy_package(self.package, [SHIFTED_CLOCK, *edits])
+        self.server = Server(folder)
+        self.redis = self.server.client
+        self.server.start()
+        self.workers: list[Worker] = []
+        self.producers: list[subprocess.Popen[bytes]] = []
+        #: Between one of the producers and the server; workers have theirs.
+        self.proxy = Proxy(self.server.url)
+        self.env = {
+            **{name: value for name, value in os.environ.items() if "STREAMQ" not in name},
+            PLACE: str(self.history),
+            MARK: self.mark,
+            "STREAMQ_LEASE": f"{lease:g}s",
+            "STREAMQ_SHUTDOWN_TIMEOUT": f"{2 * lease:g}s",
+            "STREAMQ_PUBLISH_TIMEOUT": "15s",
+            "PYTHONPATH": f"{self.package}{os.pathsep}{CHECKOUT}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def worker(self, name: str, *flags: object, proxied: bool = False) -> Worker:
+        """Have a worker; it is not started yet."""
+        proxy = Proxy(self.server.url) if proxied else None
+        worker = Worker(self, name, (*flags, "-n", f"{name}@chaos"), proxy)
+        self.workers.append(worker)
+        return worker
+
+    def produce(self, rates: Sequence[float], seed: int, kinds: str = "") -> None:
+        """Start producers at these rates; the last one speaks through a proxy."""
+        for number, rate in enumerate(rates, 1):
+            proxied = number == len(rates)
+            url = self.proxy.url if proxied else self.server.url
+            with open(self.folder / f"producer-{number}.log", "wb") as log:
+                words = [number, rate, seed, kinds]
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "tests.chaos.producer", *map(str, words)],
+                    cwd=self.folder,
+                    env={**self.env, "STREAMQ_URL": url, "CHAOS_WORKER": "none"},
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=die_with_parent,
+                )
+            self.producers.append(process)
+
+    def enough(self) -> None:
+        """Let the producers come to their end."""
+        (self.folder / "enough").touch()
+        for number, process in enumerate(self.producers, 1):
+            code = process.wait(timeout=60)
+            said = (self.folder / f"producer-{number}.log").read_text()
+            assert code == 0, f"producer {number} ended with {code}:\n{said}"
+
+    def together(self, *calls: tuple[Any, ...]) -> list[Any]:
+        """Run scripts by name in one transaction, with the time that workers see."""
+        clock = (self.package / SHIFTED_CLOCK[0]).read_text()
+        pipeline = self.redis.pipeline(transaction=True)
+        for name, *argv in calls:
+            pipeline.eval(load(name, clock).text, 1, ROOT, *argv)
+        return list(pipeline.execute())
+
+    def shift(self, seconds: float) -> None:
+        """Shift the time of Redis."""
+        self.redis.set(SHIFT, str(seconds))
+
+    def proxies(self) -> list[Proxy]:
+        return [self.proxy, *(each.proxy for each in self.workers if each.proxy is not None)]
+
+    def processes(self) -> list[int]:
+        """Every process of this run that lives, the server and we ourselves aside."""
+        sign, found = f"{MARK}={self.mark}".encode(), []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if sign in (folder / "environ").read_bytes() and alive(int(folder.name)):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+        return found
+
+    def close(self) -> None:
+        """End every process of this run, and no other."""
+        hit(self.processes(), signal.SIGKILL)
+        started = [each.process for each in self.workers if each.process is not None]
+        for process in [*started, *self.producers]:
+            process.kill()
+            process.wait(timeout=10)
+        for proxy in self.proxies():
+            proxy.close()
+        self.server.client.close()
+        self.server.kill()

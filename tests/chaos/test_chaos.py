@@ -1,0 +1,66 @@
+"""Chaos, in two sizes, and the controls without which it would prove nothing.
+
+``make chaos SECONDS=600 SEED=7`` runs it for longer.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.chaos.checker import RULES
+from tests.chaos.controls import CONTROLS
+from tests.chaos.stage import CHECKOUT, SHIFTED_CLOCK, copy_package
+
+
+def chaos(*words, seconds):
+    """Run it as a program of its own; return its verdict, and whether it ended well."""
+    command = [sys.executable, "-m", "tests.chaos.run", *map(str, words)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=seconds)
+    print(done.stdout[-30_000:], done.stderr[-5_000:])  # shown if the test fails
+    assert done.stdout.startswith("seed "), done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.returncode == 0
+
+
+def nothing_was_broken(verdict):
+    assert {rule.__name__: verdict[rule.__name__] for rule in RULES} == {
+        rule.__name__: 0 for rule in RULES
+    }
+
+
+def test_ten_seconds_of_chaos_break_no_promise():
+    verdict, good = chaos("--seconds", 10, "--seed", 4, "--profile", "smoke", seconds=110)
+
+    nothing_was_broken(verdict)
+    assert good
+    assert verdict["accepted"] > 350  # of which 300 only measured the machine
+    assert verdict["faults"] >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_minute_of_chaos_breaks_no_promise():
+    verdict, good = chaos("--seconds", 60, "--seed", 20, seconds=380)
+
+    nothing_was_broken(verdict)
+    assert good
+    assert verdict["accepted"] > 1000
+    assert verdict["faults"] > 15
+    assert verdict["extra_runs"] > 0  # else nothing was hit
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_the_guard_that_a_control_takes_away_is_there(name, tmp_path):
+    copy_package(tmp_path / "package", [SHIFTED_CLOCK, *CONTROLS[name].edits])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_guard_that_is_missing_is_found_out(name):
+    verdict, good = chaos("--control", name, "--seed", 5, "--profile", "smoke", seconds=280)
+
+    assert any(verdict[rule] for rule in CONTROLS[name].seen_by)
+    assert not verdict["ok"]
+    assert good  # as a control: the program says so too

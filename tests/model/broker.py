@@ -1,0 +1,364 @@
+"""What supervisors and people ask of the broker, in plain Python."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.model.desk import Desk
+from tests.model.ledger import (
+    FINAL,
+    HOUR,
+    Copy,
+    Fields,
+    Record,
+    Stream,
+    free_name,
+    queue_of,
+    streams_of,
+)
+
+LOST = "streamq.errors.WorkerLost"
+UNROUTABLE = "streamq.errors.Unroutable"
+#: What a new generation of a task begins without: notes on its way, and its ending.
+NOTES = {"crashes", "refusals", "retries", "eta", "stale"}
+ENDING = [
+    "error",
+    "error_type",
+    "error_args",
+    "traceback",
+    "worker",
+    "started",
+    "finished",
+    "runtime",
+    "result",
+    "content_type",
+    "compression",
+    "reason",
+    "meta",
+    "meta_content_type",
+    "retries",
+    "revoked",
+    "eta",
+    "dead_lettered_to",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """What whoever recovers a consumer says of it; ``running`` None means nobody knows."""
+
+    consumer: str
+    claim: str = ""
+    expected: int | None = None
+    charge: str = "alone"
+    allowed: int = 3
+    budget: int = 100
+    running: tuple[str, ...] | None = ()
+
+    def argv(self, bounds: tuple[int, int]) -> list[str | int]:
+        places = [part for place in self.running or () for part in place.split(" ")]
+        count: str | int = "*" if self.running is None else len(self.running)
+        clock = ("", 0) if self.expected is None else (self.expected, TOLERANCE)
+        told = (self.consumer, self.claim, *clock, "it died", self.charge, self.allowed, HOUR)
+        return [*told, *bounds, self.budget, count, *places]
+
+
+#: By how much the clock may differ from what a recovering worker expects.
+TOLERANCE = 5000
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a recovery has done so far: moved, lost, buried, isolated."""
+
+    moved: int = 0
+    lost: int = 0
+    buried: int = 0
+    isolated: int = 0
+    left: int = 0
+
+    def answer(self) -> list[int]:
+        return [self.moved, self.lost, self.buried, self.isolated, self.left]
+
+
+@dataclass(slots=True)
+class News:
+    """What a supervisor hears when it renews its leases."""
+
+    due: str
+    fenced: list[str]
+    terminating: list[str]
+    suspects: list[str] = field(default_factory=list)
+
+
+class Broker(Desk):
+    """The whole of it."""
+
+    # The dead
+
+    def recover(self, death: Death) -> list[int]:
+        """A consumer that is dead is fenced, then what it held moves, so many at a time."""
+        jumped = death.expected is not None and abs(self.now - death.expected) > TOLERANCE
+        deadline = self.leases.get(death.consumer)
+        stale = death.claim != "" and deadline is not None and str(deadline) != death.claim
+        if jumped or stale:
+            return [0, 0, 0, 0, -1]
+        self.leases.pop(death.consumer, None)
+        tally, budget = Tally(), death.budget
+        self.report_lost(death, tally)
+        for queue in self.queues:
+            for stream in streams_of(queue):
+                found = self.streams.get(stream, Stream())
+                held = [copy for copy in found.copies if copy.holder == death.consumer]
+                for copy in held[:budget]:
+                    self.move(death, stream, copy, tally)
+                if len(held) > budget:
+                    tally.left = 1
+                    return tally.answer()
+                budget -= len(held)
+                found.consumers.discard(death.consumer)
+        self.alone.pop(death.consumer, None)
+        self.settled.pop(death.consumer, None)
+        return tally.answer()
+
+    def report_lost(self, death: Death, tally: Tally) -> None:
+        """What was acknowledged before it ran cannot run again: somebody is told."""
+        for mark in self.marks.pop(death.consumer, {}).values():
+            queue, id = queue_of(mark.stream), mark.fields["id"]
+            if mark.fields.get("ignore_result") == "1":
+                lost = dict(mark.fields)
+                self.dead_letter(queue, id, lost, "worker lost", death.consumer, "it died", True)
+                tally.buried += 1
+            else:
+                self.fail(id, death.consumer, queue)
+                self.end(mark.fields)
+                tally.lost += 1
+
+    def fail(self, id: str, consumer: str, queue: str) -> None:
+        told = {"worker": consumer, "error_type": LOST, "error": "it died", "queue": queue}
+        self.finish(id, "FAILURE", HOUR, **told)
+
+    def move(self, death: Death, stream: str, copy: Copy, tally: Tally) -> None:
+        place, fields = f"{stream} {copy.entry}", dict(copy.fields)
+        id, queue = self.name_of(stream, copy), queue_of(stream)
+        by_itself = place == self.alone.get(death.consumer)
+        ran = by_itself or death.running is None or place in death.running
+        charged = death.charge != "none" and ran
+        crashes = int(fields.get("crashes", 0)) + charged
+        if charged:
+            fields["crashes"] = str(crashes)
+        too_often = crashes >= int(fields.get("max_deliveries", death.allowed))
+        if "revoked" in self.records.get(id, Record()).fields:
+            self.take(stream, copy)
+            self.end(fields)
+            self.finish(id, "REVOKED", HOUR, worker=death.consumer, reason="revoked")
+            tally.moved += 1
+        elif not (charged and too_often):
+            self.give_back(stream, copy, fields)
+            tally.moved += 1
+        elif death.charge == "alone" or by_itself:
+            self.take(stream, copy)
+            why = f"crashed {crashes} times"
+            self.dead_letter(queue, id, fields, why, death.consumer, "it died", True)
+            if fields.get("ignore_result") != "1":
+                self.fail(id, death.consumer, queue)
+            tally.buried += 1
+        else:
+            self.take(stream, copy)
+            self.make_group(f"{queue}:suspects")
+            self.add(f"{queue}:suspects", {**fields, "id": id})
+            self.show_waiting(id)
+            self.suspects.add(queue)
+            tally.isolated += 1
+
+    # Leases
+
+    def renew(self, consumers: Sequence[str], lease: int) -> News:
+        fenced = [name for name in consumers if name not in self.leases]
+        for name in consumers:
+            if name in self.leases:
+                self.leases[name] = self.now + lease
+        self.terminating = {k: until for k, until in self.terminating.items() if until > self.now}
+        self.suspects = {
+            queue
+            for queue in self.suspects
+            if self.streams.get(f"{queue}:suspects", Stream()).copies
+        }
+        due = min((due for due, _, _ in self.scheduled.values()), default="")
+        return News(str(due), fenced, sorted(self.terminating), sorted(self.suspects))
+
+    def survey(self, every: int) -> set[str]:
+        """The consumers that have no lease, and had none when they were looked at before."""
+        if self.surveyed:
+            return set()
+        self.surveyed, orphans = True, set()
+        for name in self.known() - self.leases.keys():
+            first = self.orphans.setdefault(name, self.now)
+            if self.now - first >= every:
+                orphans.add(name)
+        return orphans
+
+    def known(self) -> set[str]:
+        """Every consumer that a group of a declared queue knows."""
+        streams = [
+            self.streams.get(s, Stream()) for queue in self.queues for s in streams_of(queue)
+        ]
+        return {name for stream in streams for name in stream.consumers}
+
+    # Later
+
+    def promote(self, limit: int) -> tuple[int, str]:
+        """What is due goes to its queue, the first due first; so many at a time."""
+        ready = sorted((due, name) for name, (due, _, _) in self.scheduled.items())
+        ready = [(due, name) for due, name in ready if due <= self.now][:limit]
+        for _, name in ready:
+            _, stream, kept = self.scheduled.pop(name)
+            self.come(stream, {k: v for k, v in kept.items() if k != "scheduled_for"})
+        return len(ready), str(min((due for due, _, _ in self.scheduled.values()), default=""))
+
+    def come(self, stream: str, fields: Fields) -> None:
+        """A message is due: unless it has ended meanwhile, it waits in its queue."""
+        id, queue = fields["id"], queue_of(stream)
+        record = self.records.get(id, Record())
+        kept = fields.get("ignore_result") != "1"
+        if record.state == "REVOKED":
+            self.revoked.pop(id, None)
+            self.end(fields)
+        elif int(fields.get("expires", self.now + 1)) <= self.now:
+            self.dead_letter(
+                queue, id, fields, "expired", "", "it expired before it was due", False
+            )
+            if kept:
+                self.finish(id, "REVOKED", HOUR, reason="expired")
+        elif queue not in self.queues:
+            self.dead_letter(queue, id, fields, "queue gone", "", "its queue was deleted", True)
+            if kept:
+                error = f"the queue {queue} was deleted before the task was due"
+                self.finish(id, "FAILURE", HOUR, error_type=UNROUTABLE, error=error)
+        else:
+            level = stream.partition(":p")[2] or "0"
+            self.add(self.home_of(queue, {"priority": level}), fields)
+            if record.state == "SCHEDULED":
+                record.fields["state"] = "QUEUED"
+            record.without("eta")
+
+    # People
+
+    def revoke(self, id: str, signal: str, term: int) -> str:
+        """What waits ends at once and never starts; what runs is not tried again."""
+        record = self.records.get(id, Record())
+        if record.state in FINAL:
+            return record.state
+        waits = record.state in ("", "QUEUED", "RETRY", "SCHEDULED")
+        if id in self.scheduled:
+            self.end(self.scheduled.pop(id)[2])
+        elif waits:
+            self.revoked = {k: until for k, until in self.revoked.items() if until > self.now}
+            self.revoked[id] = self.now + HOUR
+        if record.state and waits:
+            self.finish(id, "REVOKED", HOUR, reason="revoked")
+        elif record.state:
+            record.fields["revoked"] = "1"
+        if signal:
+            self.terminating[f"{signal} {id}"] = self.now + term
+        return record.state
+
+    def purge(self, queue: str, limit: int) -> int:
+        """What nobody has read yet ends as REVOKED."""
+        waiting = [
+            (name, copy)
+            for name in streams_of(queue)
+            for copy in self.streams.get(name, Stream()).copies
+            if not copy.holder
+        ][:limit]
+        for name, copy in waiting:
+            self.take(name, copy)
+            self.end(copy.fields)
+            if copy.fields.get("ignore_result") != "1":
+                self.finish(self.name_of(name, copy), "REVOKED", HOUR, reason="purged")
+        return len(waiting)
+
+    def delete_queue(self, name: str) -> int | str:
+        if name not in self.queues:
+            return -1
+        if held := self.length(name):
+            return f"NOTEMPTY {name} {held}"
+        bound = [(exchange, pair) for exchange, pairs in self.bindings.items() for pair in pairs]
+        gone = [(exchange, pair) for exchange, pair in bound if pair[0] == name]
+        for exchange, pair in gone:
+            self.bindings[exchange].discard(pair)
+        for stream in streams_of(name):
+            self.streams.pop(stream, None)
+        del self.queues[name]
+        return len(gone)
+
+    def revive(self, queue: str, letter: str) -> int | str:
+        """A dead letter waits again, as a new generation of its task."""
+        if letter not in self.dead.get(queue, {}):
+            return 0
+        if queue not in self.queues:
+            return "NOQUEUE the queue is not declared"
+        fields = self.dead[queue][letter][1]
+        message = {k: v for k, v in fields.items() if not k.startswith("dead_") and k not in NOTES}
+        passed = int(message.get("expires", self.now + 1)) <= self.now
+        if passed:
+            del message["expires"]
+        id = message["id"]
+        record = self.records.get(id, Record())
+        message["history"] = history_with(message, fields, record)
+        home = self.home_of(queue, message)
+        self.make_group(home)
+        self.drop_letter(queue, letter)
+        self.ended[message["args"]] -= 1
+        self.add(home, message)
+        if message.get("ignore_result") != "1":
+            if record.state in FINAL:
+                self.uncount_copy(id)
+            again = int(record.fields.get("generation", 0)) + 1
+            record.without(*ENDING)
+            record.fields |= {"state": "QUEUED", "task": message["task"], "queue": queue}
+            record.fields |= {"enqueued": str(self.now), "history": message["history"]}
+            record.fields["generation"] = str(again)
+            record.life = 0
+            self.records[id] = record
+        return 2 if passed else 1
+
+    def uncount_copy(self, id: str) -> None:
+        base = self.records.get(id.rpartition("@")[0], Record())
+        if "copies" in base.fields:
+            base.fields["ended"] = str(int(base.fields.get("ended", 0)) - 1)
+            base.life = 0
+
+    def discard(self, queue: str, letter: str) -> int:
+        if letter not in self.dead.get(queue, {}):
+            return 0
+        self.drop_letter(queue, letter)
+        return 1
+
+    def import_letter(self, queue: str, letter: str, fields: Fields) -> tuple[str, int]:
+        """A letter that was exported is kept once."""
+        told, at = fields["dead_at"], min(int(fields["dead_at"]), self.now)
+        letters = self.dead.get(queue, {})
+        if at <= self.now - self.life:
+            return "expired", 0
+        twins = [name for name in letters if name == letter or name.startswith(f"{letter}#")]
+        history = self.records.get(fields["id"], Record()).fields.get("history", "")
+        if any(letters[name][1]["dead_at"] == told for name in twins):
+            return "known", 0
+        if f'{{"at":{told},' in history:
+            return "known", 0
+        if len(letters) >= self.most and at <= min(at for at, _ in letters.values()):
+            return "crowded", 0
+        before = len(letters)
+        self.keep_letter(queue, free_name(letter, letters), fields, at)
+        return "kept", before + 1 - len(self.dead[queue])
+
+
+def history_with(message: Fields, letter: Fields, record: Record) -> str:
+    """What a letter remembers of its deaths, one line for each."""
+    names = {"reason": "dead_reason", "error": "dead_error", "worker": "dead_worker"}
+    told = {name: json.dumps(letter[field]) for name, field in names.items()}
+    told["enqueued"] = record.fields.get("enqueued", "null")
+    pairs = ",".join(f'"{name}":{value}' for name, value in told.items())
+    line = f'{{"at":{letter["dead_at"]},{pairs}}}'
+    return f"{message['history']}\n{line}" if "history" in message else line

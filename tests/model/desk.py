@@ -1,0 +1,328 @@
+"""What producers and consumers ask of the broker, in plain Python."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.model.ledger import FINAL, HOUR, Copy, Fields, Ledger, Mark, Record, Token, queue_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One message as a producer sends it; ``due`` and ``expires`` are from now on."""
+
+    key: str
+    exchange: str = ""
+    id: str = ""
+    window: int = 0
+    keep: bool = True
+    priority: int = 0
+    due: int | None = None
+    expires: int | None = None
+    fields: Fields = field(default_factory=dict)
+
+    def argv(self) -> list[str | int]:
+        moments = ["" if each is None else f"+{each}" for each in (self.due, self.expires)]
+        pairs = [part for pair in self.fields.items() for part in pair]
+        head = (self.exchange, self.key, self.id, self.window, int(self.keep), self.priority)
+        return [*head, *moments, 0, len(self.fields), *pairs]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How one run ends: what the record says, and what follows the message."""
+
+    token: Token
+    early: bool = False
+    state: str = ""
+    life: int = HOUR
+    told: Fields = field(default_factory=dict)
+    follow: tuple[str, ...] = ()
+
+    def argv(self, *, counted: bool) -> list[str | int]:
+        """As settle.lua takes it; complete.lua wants a ``counted`` group."""
+        ack = "early" if self.early else "late"
+        one = (1,) if counted else ()
+        pairs = [part for pair in self.told.items() for part in pair]
+        words = () if counted else (len(self.follow), *self.follow)
+        where = (ack, self.token.stream, *one, self.token.entry, self.token.id)
+        return [*where, self.state, self.life, len(self.told), *pairs, *words]
+
+
+class Desk(Ledger):
+    """Each verb answers what the script of that name answers, refusals as their text."""
+
+    # Topology
+
+    def declare_queue(self, name: str, settings: dict[str, object]) -> bool:
+        """Whether it is new."""
+        for level in range(int(str(settings.get("max_priority", 0))), 0, -1):
+            self.make_group(f"{name}:p{level}")
+        self.make_group(name)
+        self.make_group(f"{name}:returned")
+        new = name not in self.queues
+        self.queues[name] = settings
+        return new
+
+    def bind(self, exchange: str, queue: str, key: str) -> None:
+        self.bindings.setdefault(exchange, set()).add((queue, key))
+
+    # Producers
+
+    def push(self, lane: str, number: int, queue: str, calls: Sequence[Call]) -> str:
+        """The short way: only for plain queues."""
+        last, answers = self.lanes.get(lane, (0, [""]))
+        if last >= number:
+            return answers[0] if last == number else f"STALE {number} {last}"
+        if self.queues.get(queue) != {}:
+            return ""
+        for call in calls:
+            self.append(call, queue, call.id)
+        self.lanes[lane] = (number, [queue])
+        return queue
+
+    def publish(self, lane: str, number: int, calls: Sequence[Call]) -> list[str] | str:
+        last, before = self.lanes.get(lane, (0, [""]))
+        if last >= number:
+            return before if last == number else f"STALE {number} {last}"
+        new = {
+            call.id or n: call
+            for n, call in reversed(list(enumerate(calls)))
+            if not (call.window and call.id in self.dedup)
+        }
+        if refusal := self.refusal(calls, list(new.values())):
+            return refusal
+        answers = []
+        for n, call in enumerate(calls):
+            key = call.id or n
+            if key in new:
+                answer = self.write(new.pop(key))
+                if call.window:
+                    self.dedup[call.id] = answer
+            else:
+                answer = self.dedup[call.id]
+            answers.append(answer)
+        self.lanes[lane] = (number, answers)
+        return answers
+
+    def refusal(self, calls: Sequence[Call], new: list[Call]) -> str:
+        """Why none of these messages is accepted; '' if all are."""
+        coming: dict[str, int] = {}
+        for n, call in enumerate(calls):
+            if not any(call is each for each in new):
+                continue
+            queues = self.route(call.exchange, call.key)
+            if not queues:
+                return f"UNROUTABLE {n} {call.exchange} {call.key}"
+            for queue in queues:
+                most = self.queues[queue].get("max_length")
+                coming[queue] = coming.get(queue, 0) + 1
+                if most is not None and self.length(queue) + coming[queue] > most:
+                    return f"QUEUEFULL {n} {queue} {most}"
+        return ""
+
+    def length(self, queue: str) -> int:
+        return sum(
+            len(stream.copies) for name, stream in self.streams.items() if queue_of(name) == queue
+        )
+
+    def write(self, call: Call) -> str:
+        queues = self.route(call.exchange, call.key)
+        for queue in queues:
+            single = len(queues) == 1 or not call.id
+            self.append(call, queue, call.id if single else f"{call.id}@{queue}")
+        if len(queues) > 1 and call.keep and call.id:
+            self.record(call, call.id, copies=":".join(queues))
+        return ":".join(queues)
+
+    def append(self, call: Call, queue: str, id: str) -> None:
+        settings, fields = self.queues[queue], dict(call.fields)
+        level = min(call.priority, settings.get("max_priority", 0))
+        stream = f"{queue}:p{level}" if level else queue
+        due = self.now + (call.due or 0)
+        if id:
+            fields["id"] = id
+        if call.expires is not None:
+            fields["expires"] = str(self.now + call.expires)
+        if "message_ttl" in settings:
+            fields["stale"] = str(due + settings["message_ttl"])
+        self.accept(fields)
+        if due > self.now:
+            self.keep_for_later(stream, id, {**fields, "eta": str(due)}, due)
+        else:
+            self.add(stream, fields)
+        if call.keep and id:
+            self.record(call, id, queue=queue)
+
+    def record(self, call: Call, id: str, **where: str) -> None:
+        """A record that has a state belongs to an earlier run of this id, and stays."""
+        record = self.records.setdefault(id, Record())
+        if call.window and record.state:
+            return
+        later = bool(call.due)
+        record.fields |= {"state": "SCHEDULED" if later else "QUEUED", "enqueued": str(self.now)}
+        record.fields |= {"task": call.fields["task"], **where}
+        if later:
+            record.fields["eta"] = str(self.now + (call.due or 0))
+        record.life = 0
+
+    # Consumers
+
+    def register(self, consumer: str, lease: int) -> None:
+        self.leases[consumer] = self.now + lease
+
+    def read(self, consumer: str, stream: str, count: int) -> list[Copy]:
+        """The first messages that nobody holds."""
+        self.streams[stream].consumers.add(consumer)
+        taken = [copy for copy in self.streams[stream].copies if not copy.holder][:count]
+        for copy in taken:
+            copy.holder = consumer
+        return taken
+
+    def settle(
+        self,
+        consumer: str,
+        number: str,
+        endings: Sequence[Ending],
+        starts: Sequence[tuple[Token, Mark]] = (),
+    ) -> str:
+        """What settle.lua and complete.lua do: once, and only for those who live."""
+        last, answer = self.settled.get(consumer, ("", ""))
+        if last == number:
+            return answer
+        if consumer not in self.leases:
+            return f"FENCED {consumer}"
+        digits = [self.settle_one(consumer, ending) for ending in endings]
+        digits += [self.start(consumer, token, mark) for token, mark in starts]
+        answer = "".join("1" if mine else "0" for mine in digits)
+        self.settled[consumer] = (number, answer)
+        return answer
+
+    def start(self, consumer: str, token: Token, mark: Mark) -> bool:
+        """Acknowledge a message before it runs."""
+        copy = self.found(token)
+        if copy is not None:
+            self.take(token.stream, copy)
+            self.marks.setdefault(consumer, {})[token.place] = mark
+        return copy is not None
+
+    def settle_one(self, consumer: str, ending: Ending) -> bool:
+        token = ending.token
+        if ending.early:
+            mark = self.marks.get(consumer, {}).pop(token.place, None)
+            fields = mark.fields if mark else None
+        else:
+            copy = self.found(token)
+            fields = copy.fields if copy else None
+            if copy:
+                self.take(token.stream, copy)
+        if fields is None:
+            return False
+        self.follow(consumer, ending, dict(fields))
+        return True
+
+    def follow(self, consumer: str, ending: Ending, fields: Fields) -> None:
+        token, verb = ending.token, (*ending.follow, "")[0]
+        if verb == "later":
+            self.again(consumer, ending, fields)
+            return
+        if verb in ("bury", "expire"):
+            reason, error = ending.follow[1:]
+            queue = queue_of(token.stream)
+            self.dead_letter(queue, token.id, fields, reason, consumer, error, verb == "bury")
+        else:
+            self.end(fields)
+        if ending.state:
+            told = {"worker": consumer, **ending.told}
+            self.finish(token.id, ending.state, ending.life, **told)
+        elif ending.life:
+            self.leave(token.id, ending.life, consumer)
+        if verb == "revoked":
+            self.revoked.pop(token.id, None)
+
+    def again(self, consumer: str, ending: Ending, fields: Fields) -> None:
+        """Once more, unless it has been revoked meanwhile."""
+        token, record = ending.token, self.records.get(ending.token.id, Record())
+        if record.state in FINAL or "revoked" in record.fields:
+            told = {"worker": consumer, "reason": "revoked"}
+            self.finish(token.id, "REVOKED", ending.life, **told)
+            self.end(fields)
+            return
+        if ending.state and record.state:
+            record.fields |= {"state": ending.state, "worker": consumer, **ending.told}
+            record.without("started", "meta", "meta_content_type")
+            record.life = 0
+        elif record.state:
+            self.show_waiting(token.id)
+        _, pause, queue, *changes = ending.follow
+        fields |= {"id": token.id, **dict(zip(changes[::2], changes[1::2], strict=True))}
+        if fields.get("expires", "").startswith("+"):
+            fields["expires"] = str(self.now + int(fields["expires"]))
+        own, due = queue_of(token.stream), self.now + int(pause)
+        home = self.home_of(queue or own, fields)
+        if due <= self.now and not queue and own in self.queues:
+            self.add(home, fields)
+            return
+        self.keep_for_later(home, token.id, {**fields, "eta": str(due)}, due)
+        if token.id in self.records:
+            self.records[token.id].fields |= {"eta": str(due), "queue": queue or own}
+
+    def release(self, consumer: str, tokens: Sequence[Token]) -> int | str:
+        if consumer not in self.leases:
+            return f"FENCED {consumer}"
+        released = 0
+        for token in tokens:
+            if (copy := self.found(token, consumer)) is not None:
+                self.give_back(token.stream, copy, copy.fields)
+                released += 1
+        return released
+
+    def show_started(self, consumer: str, ids: Sequence[str]) -> int | str:
+        if consumer not in self.leases:
+            return f"FENCED {consumer}"
+        shown = 0
+        for id in ids:
+            record = self.records.get(id, Record())
+            if record.state in ("", "QUEUED", "RETRY", "SCHEDULED"):
+                record.fields |= {"state": "STARTED", "started": str(self.now), "worker": consumer}
+                record.life = 0
+                self.records[id] = record
+                shown += 1
+        return shown
+
+    def progress(self, id: str, state: str, meta: str) -> int:
+        record = self.records.get(id, Record())
+        if not record.state or record.state in FINAL:
+            return 0
+        record.fields |= {"state": state, "meta": meta}
+        return 1
+
+    def screen(self, messages: Sequence[tuple[str, str]]) -> str:
+        """For each id with the moment of its expiry: run it, revoked or expired?"""
+        return "".join(
+            "r" if id in self.revoked else "e" if expires and int(expires) <= self.now else "1"
+            for id, expires in messages
+        )
+
+    # Those who wait
+
+    def await_(self, id: str, waiter: str) -> Fields:
+        record = self.records.setdefault(id, Record())
+        if record.state in FINAL or "copies" in record.fields:
+            return self.shown(record)
+        if waiter not in record.waiters:
+            record.waiters.append(waiter)
+        if not record.state:
+            record.life = 60_000
+            return {}
+        return {"state": record.state}
+
+    def shown(self, record: Record) -> Fields:
+        waiters = {"waiters": " ".join(record.waiters)} if record.waiters else {}
+        return {**record.fields, **waiters}
+
+    def forget(self, id: str) -> int:
+        """Those who wait hear that there is nothing to wait for."""
+        record = self.records.pop(id, None)
+        if record is not None:
+            self.tell(record, id, "")
+        return int(record is not None)

@@ -1,0 +1,216 @@
+"""What seldom happens by chance, step by step, on the same bench."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tests.model.bench import Bench
+from tests.model.broker import Death
+from tests.model.desk import Ending
+from tests.model.ends import drain, ending, followed
+from tests.model.ledger import Token
+from tests.model.profiles import IN_A_CIRCLE, PLAIN, RANKED, SENT_ON
+
+BURY = ("bury", "rejected", "no")
+AT_ONCE = ("later", "+0", "", "retries", "1")
+
+
+def bench_for(server: Any) -> Bench:
+    """The queues `mail` and `morgue`, and a consumer `c`; two dead letters are kept."""
+    bench = Bench(server, most=2)
+    bench.declare_exchange("dlx", "direct")
+    declare(bench, "mail", PLAIN)
+    bench.declare_queue("morgue", "{}", {}, "dead")
+    bench.register("c")
+    return bench
+
+
+def declare(bench: Bench, name: str, settings: dict[str, Any]) -> None:
+    bench.declare_queue(name, json.dumps(settings, separators=(",", ":")), settings)
+
+
+def take(bench: Bench, id: str, consumer: str = "c", **told: Any) -> Token:
+    """A message that is sent and read."""
+    bench.send(bench.message("mail", id=id, **told))
+    (token,) = bench.read(consumer, "mail")
+    return token
+
+
+def done(token: Token, early: bool = False) -> Ending:
+    return ending(token, "SUCCESS", early)
+
+
+def a_push_is_sent_again(bench: Bench) -> None:
+    bench.push("mail", "a")
+    bench.send_again()
+
+
+def an_id_is_used_again_after_its_window(bench: Bench) -> None:
+    for _ in range(2):
+        bench.complete("c", done(take(bench, "u", window=1000)))
+        bench.window_passes("u")
+
+
+def a_message_is_settled_twice(bench: Bench) -> None:
+    token = take(bench, "a")
+    assert bench.settle("c", followed(token, BURY, False)) == "1"
+    assert bench.settle("c", followed(token, BURY, False)) == "0"
+
+
+def the_answer_of_complete_is_lost(bench: Bench) -> None:
+    bench.complete("c", done(take(bench, "a")))
+    assert bench.settle_again("c") == "1"
+
+
+def the_answer_of_settle_is_lost(bench: Bench) -> None:
+    bench.settle("c", followed(take(bench, "a"), AT_ONCE, False))
+    assert bench.settle_again("c") == "1"
+
+
+def a_revoked_task_ends_without_a_word(bench: Bench) -> None:
+    token = take(bench, "a")
+    bench.revoke("a")
+    bench.advance(1)
+    bench.complete("c", ending(token, "left", False))
+
+
+def a_task_is_revoked_while_it_runs_and_tried_again(bench: Bench) -> None:
+    token = take(bench, "a")
+    bench.show_started("c", token)
+    bench.revoke("a")
+    bench.settle("c", followed(token, AT_ONCE, False))
+
+
+def a_revoked_message_is_met(bench: Bench) -> None:
+    bench.send(bench.message("mail", id="a"))
+    bench.revoke("a")
+    bench.settle("c", followed(bench.read("c", "mail")[0], ("revoked",), False))
+
+
+def a_queue_is_deleted_before_an_early_message_is_tried_again(bench: Bench) -> None:
+    token = take(bench, "a")
+    bench.complete("c", starts=[token])
+    bench.delete_queue("mail")
+    bench.settle("c", followed(token, AT_ONCE, True))
+    bench.promote()
+
+
+def an_id_dies_twice_and_is_sent_on_twice(bench: Bench) -> None:
+    declare(bench, "mail", SENT_ON)
+    for _ in range(2):
+        bench.settle("c", followed(take(bench, "u", window=1000), BURY, False))
+        bench.complete("c", done(bench.read("c", "morgue")[0]))
+        bench.window_passes("u")
+
+
+def a_letter_goes_in_a_circle(bench: Bench) -> None:
+    declare(bench, "mail", IN_A_CIRCLE)
+    token = take(bench, "a")
+    for _ in range(11):
+        bench.settle("c", followed(token, BURY, False))
+        if found := bench.read("c", "mail"):
+            (token,) = found
+    assert list(bench.model.dead) == ["mail"]
+
+
+def more_letters_than_are_kept(bench: Bench) -> None:
+    for id in "abc":
+        bench.settle("c", followed(take(bench, id), BURY, False))
+        bench.advance(1)
+
+
+def a_letter_is_revived_after_a_crash(bench: Bench) -> None:
+    token = take(bench, "a", fields={"max_deliveries": "1"})
+    bench.recover(Death(consumer="c", running=(token.place,)))
+    assert bench.revive("mail", "a") == 1
+    assert bench.revive("mail", "a") == 0
+
+
+def a_letter_is_imported_after_it_was_revived(bench: Bench) -> None:
+    bench.settle("c", followed(take(bench, "a"), BURY, False))
+    bench.discard("mail", "a")
+    for word in ("kept", "known"):
+        assert bench.import_letter(bench.parcels[0])[0] == word
+    bench.revive("mail", "a")
+    assert bench.import_letter(bench.parcels[0])[0] == "known"
+
+
+def two_of_one_id_are_for_later_and_revoked(bench: Bench) -> None:
+    for due in (1000, 2000):
+        bench.send(bench.message("mail", id="u", window=1000, due=due))
+        bench.window_passes("u")
+    bench.revoke("u")
+    bench.advance(5000)
+    bench.promote()
+
+
+def a_queue_loses_its_levels_while_a_message_is_for_later(bench: Bench) -> None:
+    declare(bench, "mail", RANKED)
+    bench.send(bench.message("mail", id="a", priority=2, due=1000))
+    bench.delete_queue("mail")
+    declare(bench, "mail", PLAIN)
+    bench.advance(1000)
+    bench.promote()
+
+
+def a_queue_is_deleted_while_a_message_is_for_later(bench: Bench) -> None:
+    bench.send(bench.message("mail", id="a", due=1000))
+    bench.delete_queue("mail")
+    bench.advance(1000)
+    bench.promote()
+
+
+def a_task_for_later_is_revoked(bench: Bench) -> None:
+    bench.send(bench.message("mail", id="a", due=1000))
+    bench.revoke("a")
+
+
+def one_of_two_was_running(bench: Bench) -> None:
+    first, _ = take(bench, "a"), take(bench, "b")
+    bench.recover(Death(consumer="c", running=(first.place,)))
+
+
+def a_suspect_runs_alone(bench: Bench) -> None:
+    """It is stopped, and stays a suspect; then its runner dies, and is recovered in steps."""
+    token = take(bench, "a", fields={"max_deliveries": "1"})
+    bench.recover(Death(consumer="c", charge="suspects", running=(token.place,)))
+    for name, charge in (("d", "none"), ("e", "suspects")):
+        bench.register(name)
+        (token,) = bench.read(name, "mail:suspects")
+        bench.note_alone(name, token)
+        take(bench, f"beside {name}", name)
+        death = Death(consumer=name, charge=charge, running=None, budget=1)
+        while bench.recover(death)[4]:
+            pass
+    assert list(bench.model.dead["mail"]) == ["a"]
+
+
+HISTORIES: tuple[Callable[[Bench], None], ...] = (
+    a_push_is_sent_again,
+    an_id_is_used_again_after_its_window,
+    a_message_is_settled_twice,
+    the_answer_of_complete_is_lost,
+    the_answer_of_settle_is_lost,
+    a_revoked_task_ends_without_a_word,
+    a_task_is_revoked_while_it_runs_and_tried_again,
+    a_revoked_message_is_met,
+    a_queue_is_deleted_before_an_early_message_is_tried_again,
+    an_id_dies_twice_and_is_sent_on_twice,
+    a_letter_goes_in_a_circle,
+    more_letters_than_are_kept,
+    a_letter_is_revived_after_a_crash,
+    a_letter_is_imported_after_it_was_revived,
+    two_of_one_id_are_for_later_and_revoked,
+    a_queue_loses_its_levels_while_a_message_is_for_later,
+    a_queue_is_deleted_while_a_message_is_for_later,
+    a_task_for_later_is_revoked,
+    one_of_two_was_running,
+    a_suspect_runs_alone,
+)
+
+
+def tell(server: Any, history: Callable[[Bench], None]) -> None:
+    """Let it happen, then let everything come to its end."""
+    bench = bench_for(server)
+    history(bench)
+    drain(bench, ["c", *(name for name in bench.tokens if name != "c")])

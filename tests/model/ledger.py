@@ -1,0 +1,316 @@
+"""What the broker holds, in plain Python; and how tasks end in it.
+
+The model of the broker: what the scripts promise, without any of their care for speed.
+Times are milliseconds, all text is as Redis keeps it.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+FINAL = {"SUCCESS", "FAILURE", "REVOKED"}
+HOUR = 3_600_000
+MOST_DEATHS = 10
+
+Fields = dict[str, str]
+
+
+@dataclass(eq=False, slots=True)
+class Copy:
+    """A message in one place of one stream.  It changes hands only as a new copy.
+
+    Its entry is what Redis calls it, which the model is told.
+    """
+
+    fields: Fields
+    entry: str = ""
+    holder: str = ""
+
+
+@dataclass(slots=True)
+class Stream:
+    """One stream: a group that nobody made reads nothing."""
+
+    group: bool = False
+    copies: list[Copy] = field(default_factory=list)
+    consumers: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of a task; it expires if it has a life."""
+
+    fields: Fields = field(default_factory=dict)
+    life: int = 0
+    waiters: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        return self.fields.get("state", "")
+
+    def without(self, *names: str) -> None:
+        for name in names:
+            self.fields.pop(name, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a consumer knows of a message that it has read: where it was, and who it is."""
+
+    stream: str
+    entry: str
+    id: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.stream} {self.entry}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is kept of a message that was acknowledged before it runs."""
+
+    stream: str
+    fields: Fields
+
+    def text(self) -> str:
+        flat = [part for pair in self.fields.items() for part in pair]
+        return json.dumps({"stream": self.stream, "fields": flat})
+
+
+def queue_of(stream: str) -> str:
+    return stream.partition(":")[0]
+
+
+def streams_of(queue: str) -> list[str]:
+    """Every stream that a queue can have, in the order in which they are served."""
+    levels = [f"{queue}:p{level}" for level in range(9, 0, -1)]
+    return [f"{queue}:suspects", f"{queue}:returned", *levels, queue]
+
+
+def serial_of(fields: Fields) -> str:
+    """Which of the published messages this is; it keeps its arguments for life."""
+    return fields["args"]
+
+
+class Ledger:
+    """Every place where a message can be, the records of tasks, and who waits for them."""
+
+    def __init__(self, *, most: int, life: int) -> None:
+        #: How many dead letters a queue keeps, and how long.
+        self.most, self.life = most, life
+        self.now = 0
+        self.queues: dict[str, dict[str, Any]] = {}
+        self.exchanges: dict[str, str] = {"": ""}
+        self.bindings: dict[str, set[tuple[str, str]]] = {}
+        self.streams: dict[str, Stream] = {}
+        self.scheduled: dict[str, tuple[int, str, Fields]] = {}
+        self.dead: dict[str, dict[str, tuple[int, Fields]]] = {}
+        self.records: dict[str, Record] = {}
+        self.news: dict[str, list[tuple[str, str]]] = {}
+        self.leases: dict[str, int] = {}
+        self.marks: dict[str, dict[str, Mark]] = {}
+        self.alone: dict[str, str] = {}
+        self.settled: dict[str, tuple[str, str]] = {}
+        self.lanes: dict[str, tuple[int, list[str]]] = {}
+        self.dedup: dict[str, str] = {}
+        self.revoked: dict[str, int] = {}
+        self.terminating: dict[str, int] = {}
+        self.suspects: set[str] = set()
+        self.orphans: dict[str, int] = {}
+        self.surveyed = False
+        #: How many copies of each message were accepted, and how many have ended.
+        self.accepted: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
+
+    # Where messages are
+
+    def add(self, stream: str, fields: Fields) -> None:
+        """Append a copy to a stream; it waits there."""
+        self.streams.setdefault(stream, Stream()).copies.append(Copy(dict(fields)))
+
+    def make_group(self, stream: str) -> None:
+        self.streams.setdefault(stream, Stream()).group = True
+
+    def found(self, token: Token, holder: str = "") -> Copy | None:
+        """The copy that a token speaks of, while somebody (or this one) holds it."""
+        for copy in self.streams.get(token.stream, Stream()).copies:
+            if copy.entry == token.entry and (copy.holder == holder if holder else copy.holder):
+                return copy
+        return None
+
+    def take(self, stream: str, copy: Copy) -> None:
+        """Acknowledge and delete."""
+        self.streams[stream].copies.remove(copy)
+
+    def name_of(self, stream: str, copy: Copy) -> str:
+        return copy.fields.get("id") or f"{queue_of(stream)}-{copy.entry}"
+
+    def home_of(self, queue: str, fields: Fields) -> str:
+        """The stream of a queue that a message of its priority belongs to."""
+        highest = self.queues.get(queue, {}).get("max_priority", 0)
+        level = min(int(fields.get("priority", 0)), highest)
+        return f"{queue}:p{level}" if level else queue
+
+    def give_back(self, stream: str, copy: Copy, fields: Fields) -> None:
+        """To the front of its queue, as a new copy; a suspect stays among the suspects."""
+        id, queue = self.name_of(stream, copy), queue_of(stream)
+        suspected = stream.endswith(":suspects")
+        self.add(f"{queue}:{'suspects' if suspected else 'returned'}", {**fields, "id": id})
+        if suspected:
+            self.suspects.add(queue)
+        self.take(stream, copy)
+        self.show_waiting(id)
+
+    def keep_for_later(self, stream: str, id: str, fields: Fields, due: int) -> None:
+        name = free_name(id, self.scheduled)
+        self.scheduled[name] = (due, stream, {**fields, "id": id, "scheduled_for": stream})
+
+    # Records
+
+    def show_waiting(self, id: str) -> None:
+        record = self.records.get(id, Record())
+        if record.state and record.state not in FINAL | {"QUEUED"}:
+            record.fields["state"] = "QUEUED"
+            record.without("started", "worker", "meta", "meta_content_type")
+
+    def finish(self, id: str, state: str, life: int, **told: str) -> bool:
+        """The end of a task is written once, and those who wait are told once."""
+        record = self.records.setdefault(id, Record())
+        if record.state in FINAL:
+            return False
+        if "retries" in record.fields:
+            record.without("error", "error_type", "error_args", "traceback", "eta")
+        record.fields |= {"state": state, "finished": str(self.now), **told}
+        record.life = life or record.life
+        self.tell(record, id, state)
+        self.count_copy(id, life)
+        return True
+
+    def leave(self, id: str, life: int, worker: str) -> None:
+        """A task ends without a word."""
+        record = self.records.get(id, Record())
+        if record.state and record.state not in FINAL:
+            record.fields |= {"worker": worker, "finished": str(self.now)}
+            record.life = life
+        self.count_copy(id, life)
+
+    def count_copy(self, id: str, life: int) -> None:
+        base = self.records.get(id.rpartition("@")[0])
+        if base is not None and "copies" in base.fields:
+            ended = int(base.fields.get("ended", 0)) + 1
+            base.fields["ended"] = str(ended)
+            if ended > base.fields["copies"].count(":"):
+                base.life = life or base.life
+
+    def tell(self, record: Record, id: str, state: str) -> None:
+        for waiter in record.waiters:
+            self.news.setdefault(waiter, []).append((id, state))
+        record.waiters = []
+
+    # Dead letters
+
+    def dead_letter(
+        self, queue: str, id: str, fields: Fields, reason: str, worker: str, error: str, kept: bool
+    ) -> None:
+        """To the dead-letter exchange of the queue, else to the dead letters."""
+        settings = self.queues.get(queue, {})
+        exchange = settings.get("dead_letter_exchange")
+        key = settings.get("dead_letter_routing_key", fields.get("routing_key", queue))
+        copies = [] if exchange is None else self.pass_on(queue, id, fields, reason, exchange, key)
+        self.end(fields)
+        if copies:
+            if id in self.records:
+                self.records[id].fields["dead_lettered_to"] = ":".join(copies)
+        elif kept:
+            self.bury(queue, id, fields, reason, worker, error)
+
+    def pass_on(
+        self, queue: str, id: str, fields: Fields, reason: str, exchange: str, key: str
+    ) -> list[str]:
+        deaths = int(fields.get("deaths", 0)) + 1
+        queues = self.route(exchange, key) if deaths <= MOST_DEATHS else []
+        for name in queues:
+            gone = {"crashes", "retries", "expires", "eta", "refusals", "stale", "id"}
+            copy = {name: value for name, value in fields.items() if name not in gone}
+            copy |= {"id": f"{id}@{name}", "exchange": exchange, "routing_key": key}
+            copy |= {"deaths": str(deaths), "death_queue": queue, "death_reason": reason}
+            self.accept(copy)
+            self.add(self.home_of(name, copy), copy)
+            record = self.records.get(copy["id"], Record())
+            if fields.get("ignore_result") != "1" and not record.state:
+                record.fields |= {"state": "QUEUED", "task": fields["task"], "queue": name}
+                record.fields["enqueued"] = str(self.now)
+                record.life = 0
+                self.records[copy["id"]] = record
+        return queues
+
+    def route(self, exchange: str, key: str) -> list[str]:
+        """The queues that a message goes to; fan-outs look at no key."""
+        if exchange == "":
+            return [key] if key in self.queues else []
+        fans = self.exchanges[exchange] == "fanout"
+        return sorted({q for q, bound in self.bindings.get(exchange, ()) if fans or bound == key})
+
+    def bury(
+        self, queue: str, id: str, fields: Fields, reason: str, worker: str, error: str
+    ) -> None:
+        name = free_name(id, self.dead.get(queue, {}))
+        letter = {**fields, "id": id, "dead_reason": reason, "dead_error": error}
+        letter |= {"dead_worker": worker, "dead_at": str(self.now)}
+        record = self.records.get(id, Record())
+        if "enqueued" in record.fields:
+            letter["dead_enqueued"] = record.fields["enqueued"]
+        self.keep_letter(queue, name, letter, self.now)
+
+    def keep_letter(self, queue: str, name: str, fields: Fields, at: int) -> None:
+        """A letter brings the message back to life; the oldest make room for it."""
+        self.ended[serial_of(fields)] -= 1
+        letters = self.dead.setdefault(queue, {})
+        letters[name] = (at, fields)
+        for old in [name for name, (at, _) in letters.items() if at <= self.now - self.life]:
+            self.drop_letter(queue, old)
+        ages = sorted((at, name) for name, (at, _) in letters.items())
+        for _, old in ages[: max(0, len(letters) - self.most)]:
+            self.drop_letter(queue, old)
+
+    def drop_letter(self, queue: str, name: str) -> Fields:
+        letters = self.dead[queue]
+        _, fields = letters.pop(name)
+        self.end(fields)
+        if not letters:
+            del self.dead[queue]
+        return fields
+
+    # The books
+
+    def accept(self, fields: Fields) -> None:
+        self.accepted[serial_of(fields)] += 1
+
+    def end(self, fields: Fields) -> None:
+        self.ended[serial_of(fields)] += 1
+
+    def present(self) -> Counter[str]:
+        """Every message that is anywhere."""
+        found = [copy.fields for stream in self.streams.values() for copy in stream.copies]
+        found += [mark.fields for marks in self.marks.values() for mark in marks.values()]
+        found += [fields for _, _, fields in self.scheduled.values()]
+        found += [fields for letters in self.dead.values() for _, fields in letters.values()]
+        return Counter(map(serial_of, found))
+
+    def balance(self) -> dict[str, int]:
+        """What was accepted and is neither anywhere nor ended (> 0), or both (< 0)."""
+        missing = Counter(self.accepted)
+        missing.subtract(self.present())
+        missing.subtract(self.ended)
+        return {serial: count for serial, count in missing.items() if count}
+
+
+def free_name(id: str, taken: Any) -> str:
+    """The id itself, or with a number where that is taken."""
+    name, twin = id, 1
+    while name in taken:
+        twin += 1
+        name = f"{id}#{twin}"
+    return name

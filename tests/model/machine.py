@@ -1,0 +1,400 @@
+"""Everything that can happen to the broker, in any order, as Hypothesis likes.
+
+A rule only chooses what happens to whom; the bench does it, to the scripts and the model.
+"""
+
+import json
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.model.bench import EVERY, LEASE, Bench
+from tests.model.broker import TOLERANCE, Death
+from tests.model.ends import drain, ending, followed, waiting
+from tests.model.ledger import HOUR, Token, streams_of
+from tests.model.profiles import Profile
+from tests.model.server import Server
+
+PICK = st.integers(0, 40)
+WAIT = st.sampled_from([0, 1, 1000, 5000, LEASE, EVERY])
+FEW = st.sampled_from([1, 1, 2, 100])
+
+
+def when(possible: Any) -> Any:
+    """A rule that has something to work on."""
+    return precondition(lambda self: bool(possible(self)))
+
+
+HELD = when(lambda self: self.busy())
+WAITING = when(lambda self: any(map(waiting, self.model.streams.values())))
+RECORDS = when(lambda self: self.model.records)
+
+
+def during(*subjects: str) -> Any:
+    """A rule that some profiles leave out."""
+    return precondition(lambda self: not self.profile.without.intersection(subjects))
+
+
+class Machine(RuleBasedStateMachine):
+    """One broker, made anew for each example."""
+
+    server: ClassVar[Server]
+    profile: ClassVar[Profile]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = Bench(self.server, most=self.profile.most)
+        self.model = self.bench.model
+        self.consumers: list[str] = []
+
+    @initialize(first=PICK, second=PICK)
+    def begin(self, first: int, second: int) -> None:
+        self.bench.declare_exchange("fan", "fanout")
+        self.bench.declare_exchange("dlx", "direct")
+        self.declare("mail", first)
+        self.declare("post", second)
+        self.bench.declare_queue("morgue", "{}", {}, "dead")
+        self.another_consumer()
+        self.another_consumer()
+        for place in ("mail", "mail", "post", "mail"):
+            self.arrive(place, True, first)
+
+    # Choosing
+
+    def one(self, things: Any, pick: int) -> Any:
+        """One of some things; None if there are none."""
+        listed = list(things)
+        return listed[pick % len(listed)] if listed else None
+
+    def consumer(self, pick: int) -> str:
+        """One that ever was: mostly a late one."""
+        return self.consumers[-1 - pick % min(4, len(self.consumers))]
+
+    def busy(self) -> list[str]:
+        """Consumers that have something in their hands."""
+        return [name for name in self.consumers if self.in_hand(name)]
+
+    def in_hand(self, consumer: str) -> list[Token]:
+        return [*self.bench.held(consumer), *self.bench.marked(consumer)]
+
+    def ids(self) -> list[str]:
+        """Every id that anybody might ask for, the last ones first."""
+        held = [token.id for tokens in self.bench.tokens.values() for token in tokens]
+        return [*reversed(list({**dict.fromkeys(held), **self.model.records})), "u0", "u1"]
+
+    def some(self, tokens: list[Token], pick: int) -> list[Token]:
+        """One or two of some tokens."""
+        return [self.one(tokens, pick), *tokens[: pick % 2]] if tokens else []
+
+    # Topology and time
+
+    @during("topology")
+    @rule(name=st.sampled_from(["mail", "post"]), pick=PICK)
+    def declare(self, name: str, pick: int) -> None:
+        settings = self.one(self.profile.settings, pick)
+        text = json.dumps(settings, separators=(",", ":"))
+        self.bench.declare_queue(name, text, settings)
+
+    @during("topology")
+    @rule(name=st.sampled_from(["mail", "post", "morgue"]))
+    def delete_queue(self, name: str) -> None:
+        self.bench.delete_queue(name)
+
+    @rule(wait=WAIT)
+    def advance(self, wait: int) -> None:
+        self.bench.advance(wait)
+
+    @during("jumps")
+    @rule(by=st.sampled_from([HOUR, -HOUR, 3000]))
+    def jump(self, by: int) -> None:
+        self.bench.move_to(self.model.now + by)
+
+    # Producers
+
+    @rule(
+        queue=st.sampled_from(["mail", "mail", "post"]),
+        count=st.integers(1, 2),
+        keep=st.sampled_from([True, True, False]),
+    )
+    def push(self, queue: str, count: int, keep: bool) -> None:
+        ids = [f"t{self.bench.published + n}" for n in range(count)]
+        self.bench.push(queue, *ids, keep=keep, lane="pushes")
+
+    @rule(
+        place=st.sampled_from([("", "mail"), ("", "mail"), ("", "post"), ("fan", "")]),
+        identity=st.sampled_from(["own", "own", "chosen", "none"]),
+        keep=st.sampled_from([True, True, False]),
+        priority=st.sampled_from([0, 0, 1, 9]),
+        due=st.sampled_from([None, None, 0, 1000, 5000]),
+        expires=st.sampled_from([None, None, None, 1000, 5000]),
+        patience=st.sampled_from([None, None, "1"]),
+        pick=PICK,
+    )
+    def publish(self, place: Any, identity: str, keep: bool, pick: int, **told: Any) -> None:
+        id = {"own": f"t{self.bench.published}", "chosen": f"u{pick % 2}", "none": ""}[identity]
+        keep = keep and identity != "none"
+        if told.get("due") is not None and not id:
+            told["due"] = None
+        patience = told.pop("patience")
+        fields = {} if patience is None else {"max_deliveries": patience}
+        window = 60_000 if identity == "chosen" else 0
+        exchange, key = place
+        told |= {"exchange": exchange, "id": id, "window": window, "keep": keep, "fields": fields}
+        self.bench.send(
+            *[self.bench.message(key, **told) for _ in range(1 + (window and pick) % 2)]
+        )
+
+    @rule(
+        queue=st.sampled_from(["mail", "mail", "post"]),
+        keep=st.sampled_from([True, True, False]),
+        who=PICK,
+    )
+    def arrive(self, queue: str, keep: bool, who: int) -> None:
+        """A plain message is sent, and read by somebody at once."""
+        answer = self.bench.send(
+            self.bench.message(queue, id=f"t{self.bench.published}", keep=keep)
+        )
+        if isinstance(answer, list) and (living := self.one(self.model.leases, who)):
+            name = queue if waiting(self.model.streams[queue]) else f"{queue}:returned"
+            self.bench.read(living, name, 2)
+
+    @precondition(lambda self: self.bench.sent)
+    @rule(pick=PICK, older=st.sampled_from([False, False, True]))
+    def publish_again(self, pick: int, older: bool) -> None:
+        lane = self.one(self.bench.sent, pick)
+        number = self.bench.lane_numbers[lane] - 1
+        self.bench.send_again(lane, number=number if older and number else None)
+
+    @when(lambda self: self.model.dedup)
+    @rule(pick=PICK)
+    def window_passes(self, pick: int) -> None:
+        self.bench.window_passes(self.one(self.model.dedup, pick))
+
+    # Consumers
+
+    @precondition(lambda self: len(self.model.leases) < 3)
+    @rule()
+    def another_consumer(self) -> None:
+        self.consumers.append(f"c{len(self.consumers)}")
+        self.bench.register(self.consumers[-1])
+
+    @WAITING
+    @rule(who=PICK, queue=st.sampled_from(["mail", "mail", "post", "morgue"]), pick=PICK, count=FEW)
+    def read(self, who: int, queue: str, pick: int, count: int) -> None:
+        """Some stream of a queue in which anything waits."""
+        names = [name for name in streams_of(queue) if not name.endswith(":suspects")]
+        streams = [(name, self.model.streams[name]) for name in names if name in self.model.streams]
+        if name := self.one([name for name, stream in streams if waiting(stream)], pick):
+            self.bench.read(self.consumer(who), name, count)
+
+    @when(lambda self: self.model.suspects)
+    @rule(who=PICK, queue=st.sampled_from(["mail", "post"]), noted=st.booleans())
+    def read_suspect(self, who: int, queue: str, noted: bool) -> None:
+        """A runner of suspects takes one, and says so before it starts it."""
+        stream = self.model.streams.get(f"{queue}:suspects")
+        if stream is None or not waiting(stream):
+            return
+        consumer = self.consumer(who)
+        if consumer in self.model.leases and not self.bench.held(consumer):
+            (token,) = self.bench.read(consumer, f"{queue}:suspects", 1)
+            if noted:
+                self.bench.note_alone(consumer, token)
+
+    @HELD
+    @rule(
+        who=PICK,
+        pick=PICK,
+        state=st.sampled_from(["SUCCESS", "SUCCESS", "FAILURE", "left", "unkept"]),
+        early=st.booleans(),
+    )
+    def complete(self, who: int, pick: int, state: str, early: bool) -> None:
+        consumer = self.one(self.busy(), who)
+        tokens = self.bench.marked(consumer) if early else self.bench.held(consumer)
+        endings = [ending(token, state, early) for token in self.some(tokens, pick)]
+        if endings:
+            self.bench.complete(consumer, *endings)
+
+    @HELD
+    @rule(who=PICK, pick=PICK, also_ended=st.booleans())
+    def start_early(self, who: int, pick: int, also_ended: bool) -> None:
+        consumer = self.one(self.busy(), who)
+        marked = self.bench.marked(consumer)[:1] if also_ended else []
+        if (token := self.one(self.bench.held(consumer), pick)) is not None:
+            endings = [ending(each, "SUCCESS", True) for each in marked]
+            self.bench.complete(consumer, *endings, starts=[token])
+
+    @HELD
+    @rule(
+        who=PICK,
+        pick=PICK,
+        follow=st.sampled_from(
+            [
+                ("bury", "rejected", "no"),
+                ("bury", "rejected", "no"),
+                ("expire", "expired", "it expired"),
+                ("later", "+0", "", "retries", "1"),
+                ("later", "+0", "", "retries", "2", "priority", "1"),
+                ("later", "+1000", "", "retries", "1", "expires", "+5000"),
+                ("later", "+5000", "post", "retries", "1"),
+                ("later", "+0", "", "refusals", "1"),
+                ("revoked",),
+                (),
+            ]
+        ),
+        early=st.booleans(),
+    )
+    def settle(self, who: int, pick: int, follow: tuple[str, ...], early: bool) -> None:
+        consumer = self.one(self.busy(), who)
+        tokens = self.bench.marked(consumer) if early else self.bench.held(consumer)
+        endings = [followed(token, follow, early) for token in self.some(tokens, pick)]
+        if endings:
+            self.bench.settle(consumer, *endings)
+
+    @when(lambda self: self.model.settled)
+    @rule(who=PICK)
+    def settle_again(self, who: int) -> None:
+        self.bench.settle_again(self.one(self.model.settled, who))
+
+    @precondition(lambda self: self.model.leases.keys() != set(self.consumers))
+    @rule(
+        who=PICK, pick=PICK, act=st.sampled_from(["complete", "settle", "release", "show", "own"])
+    )
+    def zombie(self, who: int, pick: int, act: str) -> None:
+        """A consumer that was recovered goes on with a token that it once held."""
+        dead = [name for name in self.consumers if name not in self.model.leases]
+        consumer = self.one(dead, who)
+        tokens = self.bench.tokens[consumer]
+        if (token := self.one(tokens, pick)) is None:
+            return
+        if act == "complete":
+            self.bench.complete(consumer, ending(token, "SUCCESS", bool(pick % 2)))
+        elif act == "settle":
+            self.bench.settle(consumer, followed(token, ("later", "+0", ""), bool(pick % 2)))
+        elif act == "release":
+            self.bench.release(consumer, token)
+        elif act == "show":
+            self.bench.show_started(consumer, token)
+        elif not self.model.found(token):  # it has taken a new name, with the buffer of the old
+            living = self.one(sorted(self.model.leases), who)
+            if living is not None:
+                self.bench.complete(living, ending(token, "SUCCESS", False))
+
+    @HELD
+    @rule(who=PICK, pick=PICK)
+    def release(self, who: int, pick: int) -> None:
+        consumer = self.one(self.busy(), who)
+        if tokens := self.some(self.bench.held(consumer), pick):
+            self.bench.release(consumer, *tokens)
+
+    @HELD
+    @rule(who=PICK, pick=PICK)
+    def show_started(self, who: int, pick: int) -> None:
+        consumer = self.one(self.busy(), who)
+        shown = [token for token in self.in_hand(consumer) if token.id in self.model.records]
+        if shown:
+            self.bench.show_started(consumer, self.one(shown, pick))
+
+    @HELD
+    @rule(pick=PICK)
+    def progress(self, pick: int) -> None:
+        self.bench.progress(self.one(self.ids(), pick))
+
+    @HELD
+    @rule(who=PICK)
+    def screen(self, who: int) -> None:
+        if tokens := self.bench.held(self.one(self.busy(), who)):
+            self.bench.screen(*tokens)
+
+    # Supervisors
+
+    @when(lambda self: self.model.scheduled)
+    @rule(limit=FEW)
+    def promote(self, limit: int) -> None:
+        self.bench.promote(limit)
+
+    @rule()
+    def renew(self) -> None:
+        self.bench.renew(*self.consumers[-3:])
+
+    @rule()
+    def survey(self) -> None:
+        """Who has no lease for long is taken over from."""
+        for orphan in sorted(self.bench.survey()):
+            self.bench.recover(self.death(orphan, claim="none", charge="none", running=None))
+
+    def death(self, consumer: str, **told: Any) -> Death:
+        return Death(consumer=consumer, allowed=self.profile.allowed, **told)
+
+    @HELD
+    @rule(who=PICK, pick=PICK, charge=st.sampled_from(["crash", "crash", "none"]), budget=FEW)
+    def recover(self, who: int, pick: int, charge: str, budget: int) -> None:
+        """A runner died, and its supervisor knows what it was running."""
+        consumer = self.one(self.busy(), who)
+        running = tuple(token.place for token in self.in_hand(consumer)[: pick % 3])
+        if charge == "crash":
+            charge = "alone" if len(running) == 1 else "suspects"
+        self.bench.recover(self.death(consumer, charge=charge, running=running, budget=budget))
+
+    @rule(
+        who=PICK,
+        off=st.sampled_from([0, 0, 0, TOLERANCE, HOUR, -HOUR]),
+        claim=st.sampled_from(["right", "right", "stale", "none"]),
+        budget=FEW,
+    )
+    def take_over(self, who: int, off: int, claim: str, budget: int) -> None:
+        """A worker of another host believes that this consumer is dead."""
+        consumer = self.consumer(who)
+        deadline = self.model.leases.get(consumer)
+        said = {"right": str(deadline), "stale": str((deadline or 0) - 1), "none": "none"}[claim]
+        orphan = deadline is None
+        told = {"expected": self.model.now + off, "charge": "none" if orphan else "suspects"}
+        claimed = "none" if orphan else said
+        death = self.death(consumer, claim=claimed, running=None, budget=budget, **told)
+        self.bench.recover(death)
+
+    # People
+
+    @rule(pick=PICK, signal=st.sampled_from(["", "SIGTERM"]))
+    def revoke(self, pick: int, signal: str) -> None:
+        self.bench.revoke(self.one(self.ids(), pick), signal)
+
+    @WAITING
+    @during("people")
+    @rule(queue=st.sampled_from(["mail", "post"]), limit=FEW)
+    def purge(self, queue: str, limit: int) -> None:
+        self.bench.purge(queue, limit)
+
+    @when(lambda self: self.model.dead)
+    @rule(pick=PICK, act=st.sampled_from(["revive", "revive", "discard"]))
+    def decide(self, pick: int, act: str) -> None:
+        """Somebody looks at a dead letter."""
+        letters = [(queue, name) for queue, found in self.model.dead.items() for name in found]
+        verb = self.bench.revive if act == "revive" else self.bench.discard
+        verb(*self.one(sorted(letters), pick))
+
+    @when(lambda self: self.bench.parcels)
+    @rule(pick=PICK)
+    def import_letter(self, pick: int) -> None:
+        self.bench.import_letter(self.one(self.bench.parcels, pick))
+
+    @rule(pick=PICK, waiter=st.sampled_from(["w0", "w1"]))
+    def await_(self, pick: int, waiter: str) -> None:
+        self.bench.await_(self.one(self.ids(), pick), waiter)
+
+    @RECORDS
+    @during("people")
+    @rule(pick=PICK, asked=st.booleans())
+    def record_goes(self, pick: int, asked: bool) -> None:
+        """A record is forgotten, or its time is over."""
+        ended = [id for id, record in self.model.records.items() if record.life]
+        if asked:
+            self.bench.forget(self.one(self.ids(), pick))
+        elif (id := self.one(ended, pick)) is not None:
+            self.bench.record_expires(id)
+
+    # The end
+
+    def teardown(self) -> None:
+        if self.bench.sound:
+            drain(self.bench, self.consumers)

@@ -1,0 +1,327 @@
+"""Scripts with one thing wrong: the machine must see each of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.model import histories
+from tests.model.bench import Bench
+from tests.model.server import Edit
+
+NEVER = "if false then"
+LEASED = "if not redis.call('ZRANK', key_of('leases'), consumer) then"
+SCORED = "if not redis.call('ZSCORE', key_of('leases'), consumer) then"
+LEASES = "key_of('leases')"
+XACK = "redis.call('XACK', key, 'workers', entry)"
+SAME_NUMBER = "if last == number then"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """What is wrong, where, and the profile in which it shows."""
+
+    name: str
+    edit: Edit
+    profile: str = "everything"
+
+
+def mutant(name: str, file: str, old: str, new: str = "", profile: str = "everything") -> Mutant:
+    return Mutant(name, Edit(file, old, new), profile)
+
+
+DEAD, ENDINGS, LATER = "includes/dead", "includes/endings", "includes/later"
+LETTER, MESSAGES = "includes/dead_letter", "includes/messages"
+
+PRODUCERS = [
+    mutant("a lane forgets", "publish", SAME_NUMBER, NEVER),
+    mutant("a lane forgets what it pushed", "push", SAME_NUMBER, NEVER),
+    mutant(
+        "an older number of a lane is taken",
+        "publish",
+        "elseif tonumber(last) > tonumber(number) then",
+        "elseif false then",
+    ),
+    mutant(
+        "a chosen id is forgotten",
+        "publish",
+        "redis.call('GET', key_of('dedup', message.id)) or nil",
+        "nil",
+    ),
+    mutant("an id twice in a call", "publish", "= first[message.id]\n", "= nil\n"),
+    mutant("a full queue takes more", "publish", "if queue.length > queue.max_length then", NEVER),
+    mutant(
+        "only the first queue gets it",
+        "publish",
+        "in ipairs(queues) do\n      append",
+        "in ipairs({queues[1]}) do\n      append",
+    ),
+    mutant(
+        "a record begins again",
+        "publish",
+        "if chosen and redis.call('HEXISTS', key, 'state') == 1 then",
+        NEVER,
+    ),
+]
+
+CONSUMERS = [
+    mutant("the dead complete", "complete", LEASED, NEVER),
+    mutant("the dead settle", "settle", LEASED, NEVER),
+    mutant("the dead hand back", "release", SCORED, NEVER),
+    mutant("the dead show what they start", "show_started", SCORED, NEVER),
+    mutant("complete asks nobody", "complete", f"mine = {XACK}", f"{XACK} mine = 1"),
+    mutant("take asks nobody", MESSAGES, f"if {XACK} == 0 then", f"if {XACK} == 2 then"),
+    mutant("complete leaves the entry", "complete", "if done[1] then", NEVER),
+    mutant("take leaves the entry", MESSAGES, "  redis.call('XDEL', key, entry)\n"),
+    mutant("complete forgets its number", "complete", SAME_NUMBER, NEVER),
+    mutant("settle forgets its number", "settle", SAME_NUMBER, NEVER),
+    mutant(
+        "an early message leaves no mark",
+        "complete",
+        "        redis.call('HSET', marks, stream .. ' ' .. entry, ARGV[at + 1])\n",
+    ),
+    mutant(
+        "an end is kept for ever",
+        ENDINGS,
+        "moment, ...)\n  if tonumber(expires) > 0 then",
+        f"moment, ...)\n  {NEVER}",
+    ),
+    mutant("an end is overwritten", ENDINGS, "if FINAL[before[1]] then", NEVER),
+    mutant("an end is touched", ENDINGS, "if state and not FINAL[state] then", "if state then"),
+    mutant(
+        "an ended task starts",
+        "show_started",
+        "if not state or state == 'QUEUED'",
+        "if true or state == 'QUEUED'",
+    ),
+    mutant("nobody is told", ENDINGS, "    tell_waiters(before[2], id, 'state', state, ...)\n"),
+    mutant("the news are kept", ENDINGS, "    redis.call('HDEL', record, 'waiters')\n"),
+    mutant("a base expires early", ENDINGS, "'ended', 1) > colons", "'ended', 1) > 0"),
+    mutant(
+        "screen sees no expiry",
+        "screen",
+        "elseif expires and expires <= now then",
+        "elseif false then",
+    ),
+    mutant(
+        "screen sees no revocation",
+        "screen",
+        "if redis.call('ZSCORE', key_of('revoked'), ARGV[i]) then",
+        NEVER,
+    ),
+    mutant(
+        "what is handed back stays",
+        MESSAGES,
+        "  take(stream, entry)\n  show_waiting(id)\n",
+        "  show_waiting(id)\n",
+    ),
+    mutant(
+        "what is handed back is lost",
+        MESSAGES,
+        "    redis.call('XADD', key_of('queue', queue .. ':returned'), '*', unpack(fields))\n",
+    ),
+]
+
+FOLLOWING = [
+    mutant("retries are not counted", "settle", "    set_field(fields, words[i], value)\n"),
+    mutant("a revoked task is tried again", "settle", "if FINAL[before] or revoked then", NEVER),
+    mutant("a revocation stays", "settle", "if verb == 'revoked' then", NEVER),
+    mutant("a retry ends in no queue", "settle", "queue) == 1\n", "queue) >= 0\n"),
+    mutant("what is buried is dropped", LETTER, "elseif kept then", "elseif false then", "letters"),
+    mutant(
+        "an exchange that leads nowhere drops",
+        LETTER,
+        "return queues[1] and table.concat(queues, ':')",
+        "return table.concat(queues, ':')",
+        "letters",
+    ),
+    mutant("a letter's end is overwritten", LETTER, "'state') == 0 then", "'state') >= 0 then"),
+    mutant("a circle of letters", LETTER, "deaths <= MOST_DEATHS and", "true and"),
+    mutant(
+        "letters are not bounded",
+        DEAD,
+        "  trim_dead(queue, limits.most, limits.life_ms)\n",
+        "",
+        "letters",
+    ),
+    mutant(
+        "a letter is revived and stays",
+        "revive",
+        "drop_letter(queue, letter)\nreturn expired",
+        "return expired",
+        "letters",
+    ),
+    mutant("a letter is revived with its crashes", "revive", "  crashes = true,", "", "letters"),
+    mutant("a letter comes twice", "import_letter", "if put_back() then", NEVER, "letters"),
+]
+
+LATE = [
+    mutant(
+        "it is due again", LATER, "  redis.call('ZREM', key_of('scheduled'), name)\n", "", "later"
+    ),
+    mutant("its hash stays", LATER, "  redis.call('DEL', later_key(name))\n", "", "later"),
+    mutant(
+        "it comes early", "promote", "'-inf', now, 'BYSCORE'", "'-inf', '+inf', 'BYSCORE'", "later"
+    ),
+    mutant(
+        "it comes although revoked",
+        "promote",
+        "'state') == 'REVOKED' then",
+        "'state') == '' then",
+        "later",
+    ),
+    mutant("it comes although expired", "promote", "if expires <= now then", NEVER, "later"),
+    mutant(
+        "it comes where nobody looks", "promote", "key_of('queue', home)", "key_of('queue', stream)"
+    ),
+    mutant(
+        "it comes to no queue",
+        "promote",
+        "redis.call('HEXISTS', key_of('queues'), queue) == 0",
+        "false",
+    ),
+    mutant(
+        "a second one takes its place",
+        LATER,
+        "while redis.call('ZSCORE', scheduled, name) do",
+        "while false do",
+        "later",
+    ),
+]
+
+DYING = [
+    mutant(
+        "the dead keep their lease",
+        "recover",
+        "redis.call('ZREM', key_of('leases'), consumer)\n",
+        "",
+        "crashes",
+    ),
+    mutant(
+        "a stale deadline", "recover", "if deadline and deadline ~= claim then", NEVER, "crashes"
+    ),
+    mutant(
+        "a clock that jumped",
+        "recover",
+        "if expected and math.abs(now - expected) > tolerance then",
+        NEVER,
+        "crashes",
+    ),
+    mutant("its consumer goes too early", "recover", "if #pending > budget then", NEVER, "crashes"),
+    mutant(
+        "who was stopped is charged",
+        "recover",
+        "charge ~= 'none' and was_running(place)",
+        "was_running(place)",
+        "crashes",
+    ),
+    mutant(
+        "neighbours are charged",
+        "recover",
+        "return place == alone or not known or running[place]",
+        "return true",
+        "crashes",
+    ),
+    mutant("nobody is charged", "recover", "+ (charged and 1 or 0)", "+ 0", "crashes"),
+    mutant(
+        "a suspect is condemned", "recover", "elseif certain then", "elseif charged then", "crashes"
+    ),
+    mutant(
+        "a suspect is dropped",
+        "recover",
+        "  redis.call('XADD', key, '*', unpack(fields))\n",
+        "",
+        "crashes",
+    ),
+    mutant(
+        "a suspect goes to the others",
+        MESSAGES,
+        "if string.find(stream, ':suspects', 1, true) then",
+        NEVER,
+        "crashes",
+    ),
+    mutant(
+        "who was alone is forgotten",
+        "recover",
+        "if alone then -- until",
+        "if false then -- until",
+        "crashes",
+    ),
+    mutant(
+        "what was lost is not told",
+        "recover",
+        "\nreport_lost()\n",
+        "\nredis.call('DEL', marks)\n",
+        "crashes",
+    ),
+    mutant(
+        "a revoked task is handed back",
+        "recover",
+        "if redis.call('HGET', key_of('task', id), 'revoked') then",
+        NEVER,
+        "crashes",
+    ),
+    mutant(
+        "a lost lease is given back",
+        "renew",
+        f"if redis.call('ZSCORE', {LEASES}, ARGV[i]) then\n    redis.call('ZADD', {LEASES}, 'XX',",
+        f"if true then\n    redis.call('ZADD', {LEASES},",
+        "crashes",
+    ),
+    mutant(
+        "an orphan is named at once",
+        "survey",
+        "      if not first then\n",
+        "      if not first then\n        orphans[#orphans + 1] = name\n",
+        "crashes",
+    ),
+    mutant(
+        "the living are orphans",
+        "survey",
+        "and not redis.call('ZSCORE', key_of('leases'), name) then",
+        "then",
+        "crashes",
+    ),
+]
+
+PEOPLE = [
+    mutant("a revocation is forgotten", "revoke", "  note('revoked', id, life)\n"),
+    mutant("a revoked task stays for later", "revoke", "  drop_later(id)\n"),
+    mutant(
+        "a running task hears nothing",
+        "revoke",
+        "redis.call('HSET', record, 'revoked', '1')\n",
+    ),
+    mutant("a purge takes what runs", "purge", "'(' .. last_read(key)", "'-'"),
+    mutant("a queue goes with its messages", "delete_queue", "if held > 0 then", NEVER),
+    mutant(
+        "a purge tells nobody", "purge", "if field(message[2], 'ignore_result') ~= '1' then", NEVER
+    ),
+]
+
+MUTANTS = [*PRODUCERS, *CONSUMERS, *FOLLOWING, *LATE, *DYING, *PEOPLE]
+
+#: What chance finds too seldom has a history of its own.
+DIRECTED: dict[str, Callable[[Bench], None]] = {
+    "a lane forgets what it pushed": histories.a_push_is_sent_again,
+    "a record begins again": histories.an_id_is_used_again_after_its_window,
+    "take asks nobody": histories.a_message_is_settled_twice,
+    "complete forgets its number": histories.the_answer_of_complete_is_lost,
+    "settle forgets its number": histories.the_answer_of_settle_is_lost,
+    "an end is touched": histories.a_revoked_task_ends_without_a_word,
+    "a revoked task is tried again": histories.a_task_is_revoked_while_it_runs_and_tried_again,
+    "a revocation stays": histories.a_revoked_message_is_met,
+    "a retry ends in no queue": histories.a_queue_is_deleted_before_an_early_message_is_tried_again,
+    "a letter's end is overwritten": histories.an_id_dies_twice_and_is_sent_on_twice,
+    "a circle of letters": histories.a_letter_goes_in_a_circle,
+    "letters are not bounded": histories.more_letters_than_are_kept,
+    "a letter is revived and stays": histories.a_letter_is_revived_after_a_crash,
+    "a letter is revived with its crashes": histories.a_letter_is_revived_after_a_crash,
+    "a letter comes twice": histories.a_letter_is_imported_after_it_was_revived,
+    "it comes although revoked": histories.two_of_one_id_are_for_later_and_revoked,
+    "it comes where nobody looks": histories.a_queue_loses_its_levels_while_a_message_is_for_later,
+    "it comes to no queue": histories.a_queue_is_deleted_while_a_message_is_for_later,
+    "a second one takes its place": histories.two_of_one_id_are_for_later_and_revoked,
+    "neighbours are charged": histories.one_of_two_was_running,
+    "a suspect goes to the others": histories.a_suspect_runs_alone,
+    "who was alone is forgotten": histories.a_suspect_runs_alone,
+    "a revoked task stays for later": histories.a_task_for_later_is_revoked,
+}

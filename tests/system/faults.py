@@ -1,0 +1,89 @@
+"""What may happen to a worker from outside: killed, frozen, thawed."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+#: A lease that tests can wait for, in seconds, and what P6 allows beyond it.
+LEASE, MARGIN = 1.0, 2.0
+
+#: Tasks that say when they begin, and end when they are allowed to.
+TASKS = """
+@app.task(bind=True)
+def hold(self, number, until="go"):
+    note(f"begin {number} {os.getpid()} {time.time():.3f}")
+    while not (HERE / until).exists():
+        time.sleep(0.01)
+    note(f"end {number} {os.getpid()} {time.time():.3f}")
+    return [number, self.request.deliveries]
+
+@app.task
+def last(number, seconds):
+    note(f"begin {number} {os.getpid()} {time.time():.3f}")
+    time.sleep(seconds)
+    return [number, os.getpid()]
+
+@app.task
+def quick(number=0):
+    return number
+"""
+
+PREFORK, GEVENT = ("-c", 2), ("-P", "gevent", "--processes", 1, "-c", 10)
+
+
+def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal to processes that may be gone."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def kill_host(worker: Any) -> None:
+    """Kill a worker as its machine's end would: nobody is left to say anything."""
+    family = [worker.pid, *worker.runners()]
+    signal_all(family, signal.SIGSTOP)
+    signal_all(family, signal.SIGKILL)
+    worker.process.wait(timeout=10)
+
+
+@contextlib.contextmanager
+def frozen(*pids: int) -> Iterator[None]:
+    """Freeze processes for a block."""
+    signal_all(pids, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signal_all(pids, signal.SIGCONT)
+
+
+def family(worker: Any) -> list[int]:
+    """A supervisor and its runners."""
+    return [worker.pid, *worker.runners()]
+
+
+def begun(site: Any, number: object = None) -> list[tuple[int, int, float]]:
+    """Number, process and moment of each beginning of a task, in their order."""
+    found = []
+    for line in site.notes():
+        word, *rest = line.split()
+        if word == "begin" and number in (None, int(rest[0])):
+            found.append((int(rest[0]), int(rest[1]), float(rest[2])))
+    return found
+
+
+def since(moment: float) -> float:
+    """Seconds of the wall clock since then."""
+    return time.time() - moment
+
+
+def letters(site: Any, queue: str = "default") -> list[str]:
+    """The ids of a queue's dead letters."""
+    return list(site.redis.zrange(f"{{streamq}}:dead:{queue}", 0, -1))
+
+
+def letter(site: Any, result: Any, queue: str = "default") -> dict[str, str]:
+    """A dead letter's fields."""
+    return dict(site.redis.hgetall(f"{{streamq}}:dead:{queue}:{result.id}"))

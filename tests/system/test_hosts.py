@@ -1,0 +1,329 @@
+"""A whole worker dies or freezes, supervisor and runners: another one takes over, once."""
+
+import time
+
+import pytest
+
+from tests.system.faults import (
+    LEASE,
+    MARGIN,
+    TASKS,
+    begun,
+    family,
+    frozen,
+    kill_host,
+)
+
+
+@pytest.fixture
+def short(site):
+    """A site with a short lease and tasks that wait."""
+    site.env["STREAMQ_LEASE"] = f"{LEASE:g}s"
+    site.write(TASKS)
+    return site
+
+
+def watched_for_long_enough(worker):
+    """Another worker may take over after it has seen Redis for 1.5 leases without a break."""
+    time.sleep(1.6 * LEASE)
+    return worker
+
+
+def host_dies_beside_another(site, count, *, pool=("-P", "gevent", "-c", 200)):
+    """Kill a worker with ``count`` tasks running beside another that has watched for long.
+
+    Returns the results, and how long it took until each of the tasks had begun again.
+    """
+    doomed = site.worker(*pool, "-n", "doomed")
+    results = site.send_many("hold", count)
+    site.until(lambda: len(begun(site)) == count, "all run on the one that is to die")
+    watched_for_long_enough(site.worker(*pool, "-n", "other"))
+    died = time.time()
+    kill_host(doomed)
+    again = site.until(
+        lambda: (found := begun(site)[count:]) and len(found) >= count and found,
+        "all run again",
+        seconds=LEASE + MARGIN + 1,
+    )
+    return results, max(moment for *_, moment in again) - died
+
+
+@pytest.mark.parametrize(
+    ("count", "pool"),
+    [(2, ("-c", 2)), (200, ("-P", "gevent", "-c", 200))],
+    ids=["prefork", "gevent"],
+)
+def test_what_ran_on_a_killed_host_runs_again_within_a_lease_and_two_seconds(short, count, pool):
+    results, took = host_dies_beside_another(short, count, pool=pool)
+
+    assert took < LEASE + MARGIN
+    (short.folder / "go").touch()
+    values = [each.get(timeout=20) for each in results]
+    assert values == [[number, 2] for number in range(count)]
+    assert len(begun(short)) == 2 * count
+    short.at_rest()
+
+
+@pytest.mark.slow
+def test_the_check_finds_that_nobody_watches_over_the_others(short):
+    short.changed_module("streamq/worker/vigil.py", "if self.view.clear(now):", "if False:")
+
+    with pytest.raises(AssertionError, match="all run again"):
+        host_dies_beside_another(short, 2, pool=("-c", 2))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_tasks_of_a_killed_host_run_again_before_a_backlog_of_100_000(short):
+    doomed = short.worker("-P", "gevent", "-c", 200, "-n", "doomed")
+    results = short.send_many("hold", 200)
+    short.until(lambda: len(begun(short)) == 200)
+    other = short.worker("-c", 2, "-n", "other")
+    long_one = short.send("last", 1000, 3 * LEASE, queue="elsewhere")
+    short.worker("-c", 1, "-Q", "elsewhere", "-n", "third")
+    backlog = short.app.enqueue_many(
+        short.app.signature("tasks.last", (number, 0.004)) for number in range(100_000)
+    )
+    watched_for_long_enough(other)
+    (short.folder / "go").touch()
+    began = len(begun(short))
+
+    died = time.time()
+    kill_host(doomed)
+    short.until(lambda: all(each.ready() for each in results), seconds=LEASE + MARGIN)
+
+    again = {number: moment for number, pid, moment in begun(short)[began:] if number < 200}
+    assert max(again.values()) - died < LEASE + MARGIN
+    assert [each.get(timeout=1) for each in results] == [[number, 2] for number in range(200)]
+    assert backlog[-1].state == "QUEUED"
+    assert long_one.get(timeout=20)[0] == 1000
+    assert len(begun(short, 1000)) >= 1
+    assert other.process.poll() is None
+
+
+def long_task_beside_a_dying_host(site):
+    """A host dies while a task of three leases' length runs on another; how often that began."""
+    doomed = site.worker("-c", 1, "-n", "doomed")
+    site.send("hold", 1)
+    site.until(lambda: begun(site, 1))
+    watched_for_long_enough(site.worker("-c", 2, "-n", "other"))
+    long_one = site.send("last", 7, 3 * LEASE)
+    site.until(lambda: begun(site, 7))
+    kill_host(doomed)
+    site.until(long_one.ready)
+    return long_one, len(begun(site, 7))
+
+
+def test_a_task_of_three_leases_on_a_living_host_is_not_run_twice(short):
+    long_one, times = long_task_beside_a_dying_host(short)
+
+    assert (long_one.get()[0], times) == (7, 1)
+    (short.folder / "go").touch()
+    short.drained()
+    assert len(begun(short, 1)) == 2
+    short.at_rest()
+
+
+@pytest.mark.slow
+def test_the_check_finds_leases_that_are_not_renewed(short):
+    short.changed_package(
+        "renew.lua", "redis.call('ZADD', key_of('leases'), 'XX', now + lease_ms, ARGV[i])", ""
+    )
+    short.worker("-c", 2, "-n", "third")
+
+    _, times = long_task_beside_a_dying_host(short)
+
+    assert times > 1
+
+
+BUSY = """
+@app.task
+def spin(seconds):
+    note(f"spin {os.getpid()}")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return os.getpid()
+"""
+
+
+def test_a_task_that_blocks_all_greenlets_for_three_leases_is_not_run_twice(site):
+    """The lease is renewed from another process, which no task can keep from that."""
+    site.env["STREAMQ_LEASE"] = f"{LEASE:g}s"
+    site.write(BUSY)
+    site.worker("-P", "gevent", "-c", 10, "-n", "blocked")
+    result = site.send("spin", 3 * LEASE)
+    site.until(site.notes, "it runs")
+    watched_for_long_enough(site.worker("-P", "gevent", "-c", 10, "-n", "other"))
+
+    assert result.get(timeout=30) == int(site.notes()[0].split()[1])
+    assert len(site.notes()) == 1
+    site.at_rest()
+
+
+def restart_on_the_same_host(site, *, seconds):
+    """Kill a worker and start another here; wait until its task has begun again."""
+    site.write(TASKS)
+    doomed = site.worker("-c", 1)
+    result = site.send("hold", 1)
+    site.until(lambda: begun(site, 1))
+    kill_host(doomed)
+    site.worker("-c", 1, ready=False)
+    site.until(lambda: len(begun(site, 1)) == 2, "it runs again", seconds=seconds)
+    (site.folder / "go").touch()
+    assert result.get(timeout=10) == [1, 2]
+    site.at_rest()
+
+
+def test_a_worker_that_starts_on_the_same_host_takes_over_at_once(site):
+    """The lease is 15 seconds: it is not waited for."""
+    restart_on_the_same_host(site, seconds=6)
+
+
+@pytest.mark.slow
+def test_the_check_finds_a_worker_that_waits_for_the_lease_of_its_predecessor(site):
+    site.changed_module("streamq/worker/vigil.py", "if died_here(consumer):", "if False:")
+
+    with pytest.raises(AssertionError, match="it runs again"):
+        restart_on_the_same_host(site, seconds=6)
+
+
+def test_a_worker_that_starts_takes_over_what_a_lost_host_held(short):
+    """Nobody has watched: at the latest 1.5 leases and two seconds after it has started."""
+    doomed = short.worker("-c", 1)
+    result = short.send("hold", 1)
+    short.until(lambda: begun(short, 1))
+    short.changed_module("streamq/worker/vigil.py", "if died_here(consumer):", "if False:")
+    kill_host(doomed)
+
+    short.worker("-c", 1, ready=False)
+    started = short.until(lambda: "streamq" in short.workers[-1].said and time.time())
+    (*_, began) = short.until(lambda: len(found := begun(short, 1)) == 2 and found[1])
+
+    assert began - started < 1.5 * LEASE + MARGIN
+    (short.folder / "go").touch()
+    assert result.get(timeout=10) == [1, 2]
+
+
+FREEZE = """
+@app.task
+def race(number):
+    first = not (HERE / f"first-{number}").exists()
+    (HERE / f"first-{number}").touch()
+    note(f"begin {number} {os.getpid()} {time.time():.3f}")
+    while not (HERE / ("thawed" if first else "go")).exists():
+        time.sleep(0.01)
+    note(f"end {number} {os.getpid()} {time.time():.3f}")
+    return [number, "loser" if first else "winner"]
+"""
+
+
+def race(site, pool, count):
+    """Freeze a worker for 2.5 leases; its runs end before those of who took over."""
+    site.write(FREEZE)
+    cold = site.worker(*pool, "-n", "cold")
+    results = site.send_many("race", count)
+    site.until(lambda: len(begun(site)) == count)
+    watched_for_long_enough(site.worker(*pool, "-n", "other"))
+    with frozen(*family(cold)):
+        site.until(lambda: len(begun(site)) == 2 * count, "others run what it held")
+        time.sleep(2.5 * LEASE - LEASE)
+        (site.folder / "thawed").touch()
+    site.until(lambda: len([line for line in site.notes() if line[:3] == "end"]) == count)
+    site.until(lambda: "declared dead" in cold.said, "it hears of it")
+    time.sleep(0.3)
+    states = [each.state for each in results]
+    (site.folder / "go").touch()
+    return cold, states, [each.get(timeout=20) for each in results]
+
+
+@pytest.mark.parametrize(
+    ("pool", "count"),
+    [
+        pytest.param(("-c", 2), 2, id="prefork"),
+        pytest.param(("-P", "gevent", "-c", 20), 20, id="gevent", marks=pytest.mark.slow),
+    ],
+)
+def test_a_worker_that_was_frozen_settles_nothing_afterwards(short, pool, count):
+    cold, states, values = race(short, pool, count)
+
+    assert not {"SUCCESS", "FAILURE"}.intersection(states), "the loser has settled"
+    assert values == [[number, "winner"] for number in range(count)]
+    assert len(begun(short)) == 2 * count
+    (node,) = [each for each in short.redis.zrange("{streamq}:workers", 0, -1) if "cold" in each]
+    short.until(lambda: int(short.redis.hget(f"{{streamq}}:worker:{node}", "fenced")) >= 1)
+    assert short.send("quick", 3, queue="default") is not None
+    short.drained()
+    short.at_rest()
+    assert cold.stop() == 0
+
+
+@pytest.mark.slow
+def test_the_check_finds_settlements_that_are_not_fenced(short):
+    short.changed_package(
+        "complete.lua",
+        "if not redis.call('ZRANK', key_of('leases'), consumer) then",
+        "if false then",
+    )
+    short.changed_package(
+        "complete.lua",
+        "      mine = redis.call('XACK', key, 'workers', entry)\n",
+        "      redis.call('XACK', key, 'workers', entry) mine = 1\n",
+    )
+    short.changed_module("streamq/runner/desk.py", "if not self.consumer.has_lease():", "if False:")
+
+    _, states, values = race(short, ("-c", 2), 2)
+
+    assert "SUCCESS" in states
+    assert [number for number, who in values if who == "loser"]
+
+
+def test_runners_go_on_while_only_their_supervisor_is_frozen(short):
+    worker = short.worker("-c", 2)
+    children = worker.runners()
+
+    with frozen(worker.pid):
+        deadline = time.monotonic() + 2.5 * LEASE
+        while time.monotonic() < deadline:
+            assert short.send("quick", 5).get(timeout=2) == 5
+
+    assert short.send("quick", 6).get(timeout=5) == 6
+    assert worker.runners() == children
+    assert worker.stop() == 0
+    short.at_rest()
+
+
+@pytest.mark.slow
+def test_a_frozen_supervisor_beside_another_worker_costs_no_task_and_no_result(short):
+    worker = short.worker("-c", 2, "-n", "cold")
+    watched_for_long_enough(short.worker("-c", 2, "-n", "other"))
+    held = short.send_many("hold", 2)
+    short.until(lambda: len(begun(short)) == 2)
+
+    with frozen(worker.pid):
+        time.sleep(2.5 * LEASE)
+        quick = short.send_many("quick", 50)
+        (short.folder / "go").touch()
+        assert [each.get(timeout=10) for each in quick] == list(range(50))
+        assert [each.get(timeout=10)[0] for each in held] == [0, 1]
+
+    short.until(lambda: len(worker.runners()) == 2, "it has its runners again")
+    short.at_rest()
+    assert worker.stop() == 0
+
+
+def test_two_workers_of_one_name_work_side_by_side(short):
+    one = short.worker("-c", 1, "-n", "twin@here")
+    two = short.worker("-c", 1, "-n", "twin@here")
+    results = short.send_many("hold", 2)
+
+    pids = short.until(lambda: len(found := begun(short)) == 2 and {pid for _, pid, _ in found})
+    (short.folder / "go").touch()
+
+    assert pids == {*one.runners(), *two.runners()}
+    assert "another worker is named twin@here" in two.said
+    assert [each.get(timeout=10) for each in results] == [[0, 1], [1, 1]]
+    assert one.stop() == 0
+    short.until(lambda: short.redis.zrange("{streamq}:workers", 0, -1) == ["twin@here"])
+    assert short.send("quick", 1).get(timeout=5) == 1
+    short.at_rest()

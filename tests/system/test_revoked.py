@@ -1,0 +1,226 @@
+"""Tasks that must not run any more: expired, revoked, terminated."""
+
+import time
+
+import pytest
+
+from streamq.errors import Revoked
+from tests.system.faults import begun, kill_host, letters
+
+TASKS = """
+app.queues = [Queue("default"), Queue("brief", message_ttl="300ms")]
+
+@app.task(bind=True)
+def hold(self, number, until="go"):
+    note(f"begin {number} {os.getpid()} {time.time():.3f}")
+    while not (HERE / until).exists():
+        time.sleep(0.01)
+    return number
+
+@app.task
+def stubborn(number):
+    note(f"begin {number} {os.getpid()} {time.time():.3f}")
+    while True:
+        try:
+            time.sleep(0.05)
+        except Exception:
+            note("caught")
+
+@app.task
+def quick(number=0):
+    note(f"begin {number} {os.getpid()} {time.time():.3f}")
+    return number
+
+@app.task(bind=True, default_retry_delay=0.8)
+def retrying(self):
+    note(f"begin {self.request.retries} {os.getpid()} {time.time():.3f}")
+    self.retry()
+"""
+
+POOLS = {
+    "prefork": ("-c", 2),
+    "gevent": ("-P", "gevent", "--processes", 1, "-c", 2),
+}
+
+
+@pytest.fixture(params=["prefork", pytest.param("gevent", marks=pytest.mark.slow)])
+def flags(request, site):
+    site.write(TASKS)
+    return POOLS[request.param]
+
+
+def is_revoked(site, result, reason):
+    with pytest.raises(Revoked):
+        result.get(timeout=10)
+    assert result.record()["reason"].decode() == reason
+    assert result.state == "REVOKED"
+
+
+def test_what_expired_before_it_started_is_not_run(site, flags):
+    site.app.declare([])
+    site.send("quick")  # declares nothing else
+    result = site.send("quick", 1, expires=0.2)
+    scheduled = site.send("quick", 2, expires=0.2, countdown=0.6)
+    fresh = site.send("quick", 3, expires=60)
+    time.sleep(0.3)
+
+    site.worker(*flags)
+
+    is_revoked(site, result, "expired")
+    is_revoked(site, scheduled, "expired")
+    assert fresh.get(timeout=5) == 3
+    assert not begun(site, 1)
+    assert not begun(site, 2)
+    site.drained()
+    site.at_rest()
+
+
+def test_the_check_finds_expiry_that_nobody_asks_for(site):
+    site.changed_package(
+        "screen.lua", "elseif expires and expires <= now then", "elseif false then"
+    )
+    site.write(TASKS)
+    site.app.declare([])
+    site.worker("-c", 1, "-Q", "elsewhere")
+    result = site.send("quick", 1, expires=0.1, queue="default")
+    time.sleep(0.2)
+    site.worker("-c", 1)
+
+    assert result.get(timeout=5) == 1
+
+
+def test_what_waited_too_long_in_its_queue_is_not_run(site, flags):
+    first = site.worker(*flags, "-Q", "brief,default")
+    held = [site.send("hold", number, queue="default") for number in range(2)]
+    site.until(lambda: len(begun(site)) == 2)
+    result = site.send("quick", 9, queue="brief")
+    time.sleep(0.5)
+    (site.folder / "go").touch()
+
+    is_revoked(site, result, "expired")
+    assert [each.get(timeout=5) for each in held] == [0, 1]
+    assert site.send("quick", 7, queue="brief").get(timeout=5) == 7
+    assert not begun(site, 9)
+    assert first.process.poll() is None
+    site.at_rest()
+
+
+def test_what_waits_is_revoked_at_once_also_for_workers_that_are_away(site, flags):
+    away = site.worker(*flags)
+    assert site.send("quick", 0).get(timeout=5) == 0
+    kill_host(away)
+    results = [site.send("quick", number) for number in range(1, 6)]
+    scheduled = site.send("quick", 6, countdown=0.5)
+
+    for result in [*results[:4], scheduled]:
+        result.revoke()
+
+    assert [each.state for each in [*results, scheduled]] == [
+        *["REVOKED"] * 4,
+        "QUEUED",
+        "REVOKED",
+    ]
+    site.worker(*flags, ready=False)
+    assert results[4].get(timeout=10) == 5
+    site.drained()
+    assert {number for number, *_ in begun(site)} == {0, 5}
+    site.at_rest()
+
+
+def test_a_task_that_runs_goes_on_but_is_not_tried_again(site, flags):
+    site.worker(*flags)
+    held = site.send("hold", 1)
+    retrying = site.send("retrying")
+    site.until(lambda: (held.state, retrying.state) == ("STARTED", "RETRY"))
+
+    held.revoke()
+    retrying.revoke()
+    (site.folder / "go").touch()
+
+    assert held.get(timeout=5) == 1
+    is_revoked(site, retrying, "revoked")
+    time.sleep(1.0)
+    assert len(begun(site)) == 2
+    site.at_rest()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGUSR1"])
+def test_a_running_task_is_terminated_and_its_neighbour_is_not(site, flags, name):
+    worker = site.worker(*flags)
+    doomed, other = site.send("hold", 1), site.send("hold", 2)
+    site.until(lambda: {doomed.state, other.state} == {"STARTED"})
+
+    began = time.monotonic()
+    doomed.revoke(terminate=True, signal=name)
+
+    is_revoked(site, doomed, "terminated")
+    assert time.monotonic() - began < 3
+    assert other.state in ("STARTED", "QUEUED")
+    (site.folder / "go").touch()
+    assert other.get(timeout=10) == 2
+    assert (len(begun(site, 1)), len(begun(site, 2))) == (1, 1)
+    assert site.send("quick", 3).get(timeout=10) == 3
+    site.drained()
+    site.at_rest()
+    assert worker.stop() == 0
+
+
+def test_a_task_that_catches_everything_is_terminated_all_the_same(site, flags):
+    site.worker(*flags)
+    result = site.send("stubborn", 1)
+    site.until(lambda: result.state == "STARTED")
+
+    result.revoke(terminate=True)
+
+    is_revoked(site, result, "terminated")
+    assert len(begun(site)) == 1
+    assert site.send("quick", 3).get(timeout=10) == 3
+    site.drained()
+    site.at_rest()
+
+
+def test_the_check_finds_a_termination_that_nobody_carries_out(site):
+    site.changed_module(
+        "streamq/worker/verdicts.py",
+        "                    self.stop(child, run, name)",
+        "                    pass",
+    )
+    site.write(TASKS)
+    site.worker("-c", 1)
+    result = site.send("hold", 1)
+    site.until(lambda: result.state == "STARTED")
+
+    result.revoke(terminate=True)
+
+    with pytest.raises(AssertionError):
+        site.until(result.ready, seconds=3)
+
+
+def roll_out(site, *, patience):
+    """A new task meets an old worker; then a worker with the new code starts beside it."""
+    site.env["STREAMQ_UNKNOWN_TASK_PATIENCE"] = patience
+    site.write("@app.task\ndef old(): return 'old'\n")
+    worker = site.worker("-c", 1)
+    result = site.send("new")
+    site.until(lambda: "tasks.new" in worker.said)
+    site.write("@app.task\ndef old(): return 'old'\n@app.task\ndef new(): return 'new'\n")
+    site.worker("-c", 1, "-n", "new")
+    assert site.send("old").get(timeout=5) == "old"
+    site.until(result.ready)
+    return worker, result
+
+
+def test_an_unknown_task_waits_for_a_worker_that_knows_it(site):
+    """A new version is rolled out: old workers meet its tasks first."""
+    worker, result = roll_out(site, patience="20s")
+
+    assert result.get(timeout=1) == "new"
+    assert "no such task here; offered again" in worker.said
+    assert letters(site) == []
+    site.at_rest()
+
+
+def test_the_check_finds_unknown_tasks_that_are_buried_at_once(site):
+    _, result = roll_out(site, patience="0s")
+
+    assert (result.state, letters(site)) == ("FAILURE", [result.id])
