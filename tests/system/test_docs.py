@@ -185,6 +185,19 @@ def test_every_test_a_page_names_exists(page):
         assert f"def {test}(" in (ROOT / file).read_text(), name
 
 
+def test_every_row_of_the_fault_matrix_has_a_test_or_says_why_not():
+    text = (ROOT / "docs" / "design" / "faults.md").read_text()
+    lines = re.findall(r"^\| ([A-C]\d+) \| (.+) \| (.+) \| (.+) \|$", text, re.M)
+    shown = {row: tests for row, _, _, tests in lines}
+
+    assert set(shown) == {
+        *(f"A{number}" for number in range(1, 30)),
+        *(f"B{number}" for number in range(1, 34)),
+        *(f"C{number}" for number in range(1, 25)),
+    }
+    assert [row for row, tests in shown.items() if "`tests/" not in tests] == ["B9", "C5"]
+
+
 def test_the_path_of_a_message_names_code_that_exists():
     text = (ROOT / "docs" / "design" / "path-of-a-message.md").read_text()
     steps = re.findall(r"`(?:(\w+)\.)?(\w+)`\s*\((streamq/[\w/]+\.py)\)", text)
