@@ -5,6 +5,7 @@ its signal handlers, its descriptors, and stray children.
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,9 @@ class Property:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.handlers = {int(number): handler_of(number) for number in OURS}
+        # Elsewhere than in the main thread neither we nor a task can set one.
+        in_main = threading.current_thread() is threading.main_thread()
+        self.handlers = {int(number): handler_of(number) for number in OURS} if in_main else {}
 
     def take_back(self) -> None:
         """Restore the signal handlers."""

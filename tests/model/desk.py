@@ -254,6 +254,7 @@ class Desk(Ledger):
         elif record.state:
             self.show_waiting(token.id)
         _, pause, queue, *changes = ending.follow
+        fields.pop("stale", None)
         fields |= {"id": token.id, **dict(zip(changes[::2], changes[1::2], strict=True))}
         if fields.get("expires", "").startswith("+"):
             fields["expires"] = str(self.now + int(fields["expires"]))

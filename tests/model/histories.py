@@ -9,7 +9,7 @@ from tests.model.broker import Death
 from tests.model.desk import Ending
 from tests.model.ends import drain, ending, followed
 from tests.model.ledger import Token
-from tests.model.profiles import IN_A_CIRCLE, PLAIN, RANKED, SENT_ON
+from tests.model.profiles import BRIEF, IN_A_CIRCLE, PLAIN, RANKED, SENT_ON
 
 BURY = ("bury", "rejected", "no")
 AT_ONCE = ("later", "+0", "", "retries", "1")
@@ -93,6 +93,13 @@ def a_queue_is_deleted_before_an_early_message_is_tried_again(bench: Bench) -> N
     bench.delete_queue("mail")
     bench.settle("c", followed(token, AT_ONCE, True))
     bench.promote()
+
+
+def a_task_is_tried_again_after_its_message_would_be_stale(bench: Bench) -> None:
+    declare(bench, "post", BRIEF)
+    bench.send(bench.message("post", id="a"))
+    (token,) = bench.read("c", "post")
+    bench.settle("c", followed(token, AT_ONCE, False))
 
 
 def an_id_dies_twice_and_is_sent_on_twice(bench: Bench) -> None:
@@ -195,6 +202,7 @@ HISTORIES: tuple[Callable[[Bench], None], ...] = (
     a_task_is_revoked_while_it_runs_and_tried_again,
     a_revoked_message_is_met,
     a_queue_is_deleted_before_an_early_message_is_tried_again,
+    a_task_is_tried_again_after_its_message_would_be_stale,
     an_id_dies_twice_and_is_sent_on_twice,
     a_letter_goes_in_a_circle,
     more_letters_than_are_kept,

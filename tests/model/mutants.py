@@ -121,6 +121,7 @@ CONSUMERS = [
 ]
 
 FOLLOWING = [
+    mutant("a retry is stale", "settle", "without(fields, { stale = true })", "fields"),
     mutant("retries are not counted", "settle", "    set_field(fields, words[i], value)\n"),
     mutant("a revoked task is tried again", "settle", "if FINAL[before] or revoked then", NEVER),
     mutant("a revocation stays", "settle", "if verb == 'revoked' then", NEVER),
@@ -308,6 +309,7 @@ DIRECTED: dict[str, Callable[[Bench], None]] = {
     "settle forgets its number": histories.the_answer_of_settle_is_lost,
     "an end is touched": histories.a_revoked_task_ends_without_a_word,
     "a revoked task is tried again": histories.a_task_is_revoked_while_it_runs_and_tried_again,
+    "a retry is stale": histories.a_task_is_tried_again_after_its_message_would_be_stale,
     "a revocation stays": histories.a_revoked_message_is_met,
     "a retry ends in no queue": histories.a_queue_is_deleted_before_an_early_message_is_tried_again,
     "a letter's end is overwritten": histories.an_id_dies_twice_and_is_sent_on_twice,
