@@ -39,7 +39,7 @@ def test_a_slow_task_keeps_no_other_waiting_and_hides_no_result(site):
     assert "slow ends" not in " ".join(site.notes())
     assert took < 1.0
     assert deliveries == [1] * 400
-    assert slow.state == "STARTED"
+    site.until(lambda: slow.state == "STARTED")
     assert slow.record()["worker"]
     assert slow.get(timeout=10) == "slow"
     site.at_rest()
