@@ -91,6 +91,7 @@ class Solo:
         if not self.alone:
             count = 1 if self.isolated else self.pace.count
             self.desk.fetch(min(count, self.limits.left(self.ran)))
+            self.reached()  # a runner that waits for a message is not away
         if self.desk.unstarted:
             self.turns.pass_on()
         elif self.burst and self.desk.empty:
@@ -237,7 +238,11 @@ class Solo:
                 if self.stopping and self.limits.out_of_patience(self.pauses.since):
                     return
             else:
-                if self.pauses.tries:
-                    self.slots.away(False)
-                    self.pauses.over()
+                self.reached()
                 return
+
+    def reached(self) -> None:
+        """Redis has answered."""
+        if self.pauses.tries:
+            self.slots.away(False)
+            self.pauses.over()

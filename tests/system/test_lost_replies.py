@@ -93,6 +93,21 @@ def test_without_looking_for_it_what_was_read_in_vain_would_never_run(behind, pr
 
 
 @pytest.mark.parametrize("flags", POOLS)
+def test_runners_that_wait_on_a_new_connection_are_kept(behind, proxy, flags):
+    worker = behind.worker(*flags)
+    assert behind.send("quick", 0).get(timeout=10) == 0
+    runners = worker.runners()
+
+    proxy.reset()
+    behind.until(lambda: "Redis is back" in worker.said, "it is connected again")
+    time.sleep(2.5)  # more than a lease: the supervisor looks at who is still away
+
+    assert worker.runners() == runners
+    assert behind.send("quick", 1).get(timeout=10) == 1
+    behind.at_rest()
+
+
+@pytest.mark.parametrize("flags", POOLS)
 def test_one_reply_of_a_hundred_lost_with_its_connection(behind, proxy, flags):
     site, chance = behind, random.Random(3)
     site.worker(*flags)
