@@ -179,6 +179,8 @@ class Producer:
                     self.accepted.append(self.number)
                 except (NotConfirmed, PublishUnknown):
                     self.unsure.append(self.number)
+                except BrokerUnavailable:  # a slow failover; it goes on, and nothing is accepted
+                    pass
                 self.longest = max(self.longest, time.monotonic() - began)
                 self.number += 1
         except BaseException as error:
