@@ -71,8 +71,8 @@ class Solo:
         self.turns.interrupt()
 
     def skip_turn(self) -> None:
-        """Read without waiting for the turn, once.  For signal handlers."""
-        self.turns.skip()
+        """Wait for another turn: this one may never be passed on.  For signal handlers."""
+        self.turns.interrupt()
 
     def run(self) -> None:
         """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
