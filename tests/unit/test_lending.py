@@ -9,7 +9,7 @@ import pytest
 from streamq.store import lending
 from streamq.store.lending import Lending
 
-
+#: After these instructions Python looks whether a signal has come.
 HEEDED = ("CALL", "JUMP_BACKWARD", "RESUME")
 
 
