@@ -10,6 +10,7 @@ from time import perf_counter
 
 from streamq.delivery import Delivery
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped, Terminated
+from streamq.runner.alarm import Alarm
 from streamq.runner.desk import Desk, Pauses
 from streamq.runner.intake import Pace
 from streamq.runner.interrupts import STRAY, Property, warn_ourselves
@@ -51,7 +52,8 @@ class Solo:
         self.pace = Pace()
         self.log = TaskLog()
         self.pauses = Pauses()
-        self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on, warn=warn_ourselves)
+        self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on)
+        self.alarm = Alarm(warn_ourselves)
         self.pid = os.getpid()
         self.stopping = False
         #: Whether what runs here is noted in Redis first, because it may end us.
@@ -181,10 +183,13 @@ class Solo:
             return
         desk.running.add(delivery)
         self.watch.began(delivery)
+        if delivery.soft:
+            self.alarm.began(delivery)
         try:
             outcome = desk.execution.run(delivery)
         except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
             outcome = desk.execution.interrupted(delivery, error)
+        self.alarm.ended()
         self.watch.ended()
         self.slots.clear(0)
         if os.getpid() != self.pid:
@@ -201,7 +206,7 @@ class Solo:
     def soft_limit(self) -> None:
         """Raise inside the task, if it still is the one that has passed its soft limit."""
         task = self.desk.execution.inside
-        if task is not None and task is self.watch.late:
+        if task is not None and self.alarm.rings_for(task):
             raise SoftTimeLimitExceeded(f"the task has been running for {task.soft:g} s")
 
     def terminate(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import streamq
 from streamq.errors import SoftTimeLimitExceeded, TimeLimitExceeded
+from tests.proxy import calls_of
 from tests.system.faults import begun, letters
 
 TASKS = """
@@ -22,6 +23,14 @@ def caught():
         time.sleep(10)
     except streamq.SoftTimeLimitExceeded:
         return "tidied up"
+
+@app.task(bind=True)
+def warned_after(self):
+    began = time.monotonic()
+    try:
+        time.sleep(10)
+    except streamq.SoftTimeLimitExceeded:
+        note(f"warned after {time.monotonic() - began:.3f}")
 
 @app.task(soft_time_limit=0.2, time_limit=1.0)
 def stubborn():
@@ -198,3 +207,19 @@ def test_a_runner_that_is_killed_beside_a_limit_is_still_charged(site):
     os.kill(pid, signal.SIGKILL)
 
     assert result.get(timeout=10)[0] == 2
+
+
+def test_a_soft_limit_comes_in_time_while_redis_is_silent(site, proxy):
+    """The runner has just asked Redis something about the task, and gets no answer."""
+    site.write(TASKS)
+    site.env["STREAMQ_URL"] = proxy.url
+    site.worker("-c", 1)
+    lost = proxy.drop_reply(calls_of("show_started"))
+    site.send("warned_after", soft_time_limit=0.5)
+    site.until(lambda: lost.hits)
+    proxy.blackhole()
+
+    site.until(lambda: site.notes(), seconds=5)
+
+    assert 0.5 <= float(site.notes()[0].split()[-1]) < 0.8
+    proxy.heal()
