@@ -18,6 +18,7 @@ from streamq.errors import (
     ConfigError,
     ContentDisallowed,
     DecodeError,
+    Retry,
     SignatureInvalid,
 )
 from streamq.payload import Payloads, as_text, check_headers
@@ -58,7 +59,7 @@ class Execution:
         self.seal = seal
         self.unsigned = Seldom(60)
         self.manners: dict[bytes, Manner] = {}
-        #: Whose function is running just now, where one runs at a time.
+        #: Whose function is running just now; of greenlets, whose began or ended last.
         self.inside: Delivery | None = None
 
     def admit(self, delivery: Delivery) -> None:
@@ -128,6 +129,8 @@ class Execution:
             self.inside = None
         except BaseException as error:  # also sys.exit(): it is the task that fails, not we
             self.inside = None
+            if error is running.final:
+                return endings.failed(delivery, error, perf_counter() - began)
             return self.judged(delivery, error, perf_counter() - began)
         finally:
             current.reset(token)
@@ -212,6 +215,10 @@ class LazyRunning(Running):
         if self.made is None:
             self.made = request_of(self.delivery, *self.arguments, self.execution.hostname)
         return self.made
+
+    def last_word(self, asked: Retry) -> BaseException | None:
+        """What is raised if the task may not be tried again as asked; None if it may."""
+        return self.execution.endings.last_word(self.delivery, asked)
 
 
 def shown(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from streamq.delivery import Delivery
+from streamq.endings import past_soft_limit
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped, Terminated
 from streamq.runner.alarm import Alarm
 from streamq.runner.desk import Desk, Pauses
@@ -207,7 +208,7 @@ class Solo:
         """Raise inside the task, if it still is the one that has passed its soft limit."""
         task = self.desk.execution.inside
         if task is not None and self.alarm.rings_for(task):
-            raise SoftTimeLimitExceeded(f"the task has been running for {task.soft:g} s")
+            raise past_soft_limit(task)
 
     def terminate(self) -> None:
         """Raise inside the task, if it still is the one that was revoked."""

@@ -32,6 +32,16 @@ def warned_after(self):
     except streamq.SoftTimeLimitExceeded:
         note(f"warned after {time.monotonic() - began:.3f}")
 
+@app.task
+def outer():
+    inner.apply((10,))
+    note("went on")
+
+@app.task
+def inner(seconds):
+    note(f"begin 0 {os.getpid()} {time.time():.3f}")
+    time.sleep(seconds)
+
 @app.task(soft_time_limit=0.2, time_limit=1.0)
 def stubborn():
     note(f"begin 0 {os.getpid()} {time.time():.3f}")
@@ -111,6 +121,24 @@ def test_a_task_that_ignores_the_soft_limit_meets_the_hard_one(site, worker):
     assert len(begun(site)) == 1
     assert site.send("plain", 0).get(timeout=10)[0] == 1
     site.at_rest()
+
+
+def test_a_soft_limit_is_not_kept_by_a_task_that_was_called_inside(site, worker):
+    over(site.send("outer", soft_time_limit=0.4), SoftTimeLimitExceeded, within=2)
+
+    assert site.notes()[1:] == []
+
+
+def test_a_task_that_called_another_inside_can_be_stopped(site, worker):
+    runners = worker.runners()
+    result = site.send("outer")
+    site.until(lambda: begun(site, 0))
+
+    result.revoke(terminate=True)
+
+    over(result, streamq.Revoked, within=2)
+    assert site.notes()[1:] == []
+    assert worker.runners() == runners
 
 
 @pytest.mark.parametrize("name", ["hard", "hard_early"])
