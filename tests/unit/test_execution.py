@@ -375,3 +375,40 @@ def test_a_task_may_end_well_when_it_may_not_be_tried_again():
     outcome = run(execution(work, options={"bind": True}), message())
 
     assert (outcome.state, fields_of(outcome)[b"result"]) == (b"SUCCESS", b'"enough"')
+
+
+LIMITED = {"soft_time_limit": 5}
+
+
+@pytest.mark.parametrize(
+    ("settings", "fields", "told"),
+    [
+        (
+            {"task_time_limit": 5},
+            {},
+            "of the task) is dropped, as time_limit 5 s (from task_time",
+        ),
+        ({"task_time_limit": 6}, {"time_limit": b"3000"}, "as time_limit 3 s (of the call)"),
+        ({"task_time_limit": 6}, {"soft_time_limit": b"9000"}, "soft_time_limit 9 s (of the call)"),
+    ],
+)
+def test_a_soft_limit_that_comes_too_late_is_dropped_and_that_is_said_once(
+    caplog, settings, fields, told
+):
+    limited = execution(lambda: 1, options=LIMITED, **settings)
+    for _ in range(3):
+        delivery = message(**fields)
+        limited.admit(delivery)
+
+        assert (delivery.soft, delivery.hard > 0) == (0, True)
+
+    assert [told in line for line in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("hard", [0, 6])
+def test_a_soft_limit_that_comes_in_time_is_kept(caplog, hard):
+    limited, delivery = execution(lambda: 1, options=LIMITED, task_time_limit=hard), message()
+
+    limited.admit(delivery)
+
+    assert (delivery.soft, delivery.hard, caplog.messages) == (5, hard, [])
