@@ -1,54 +1,16 @@
 """What is lent to one caller at a time is not lost to the others."""
 
-import dis
-import sys
 import threading
 
 import pytest
 
 from streamq.store import lending
 from streamq.store.lending import Lending
-
-#: After these instructions Python looks whether a signal has come.
-HEEDED = ("CALL", "JUMP_BACKWARD", "RESUME")
+from tests.interruptions import interrupted_at
 
 
 class Thing:
     """What is lent."""
-
-
-class Interruption(Exception):
-    """What a time limit raises."""
-
-
-def interrupted_at(step, act):
-    """Do this and raise at the moment of this number inside lending; tell whether it came.
-
-    The moments are those at which Python heeds signals: after calls and backward jumps.
-    """
-    moments = iter(range(step, -1, -1))
-    before = {}
-
-    def trace(frame, event, argument):
-        if frame.f_code.co_filename != lending.__file__:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            last = before.get(frame, "RESUME")
-            before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if last.startswith(HEEDED) and next(moments, None) == 0:
-                before.clear()
-                raise Interruption
-        return trace
-
-    sys.settrace(trace)
-    try:
-        act()
-    except Interruption:
-        return True
-    finally:
-        sys.settrace(None)
-    return False
 
 
 def borrow_and_return(lends):
@@ -61,7 +23,7 @@ def test_an_interruption_anywhere_loses_nothing(idle):
     while True:
         lends = Lending(Thing, 2)
         lends.idle.extend([lends.make_or_wait() for _ in range(idle)])
-        if not interrupted_at(step, lambda lends=lends: borrow_and_return(lends)):
+        if not interrupted_at(step, lending, lambda lends=lends: borrow_and_return(lends)):
             break
         step += 1
 
