@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamq.errors import UNCHANGED, ConfigError, Retry
+from streamq.errors import CHANGEABLE, UNCHANGED, ConfigError, Retry
 from streamq.states import State
 
 
@@ -38,8 +38,6 @@ class NotYet(ConfigError, AttributeError):
 
 #: What a running task will offer.
 LATER = frozenset({"replace", "revoke"})
-#: What a retry may change of its message, beside its arguments.
-CHANGEABLE = frozenset({"queue", "priority", "expires", "time_limit", "soft_time_limit"})
 
 
 class Running:
@@ -52,6 +50,8 @@ class Running:
     #: Whether a worker runs the task: only then can it be tried again.
     in_worker = False
     retrying: Retry | None = None
+    #: What was raised because the task may not be tried again: its last word.
+    final: BaseException | None = None
 
     def __init__(self, request: Request, tell: Any = None) -> None:
         self.request = request
@@ -96,13 +96,13 @@ class Running:
         """Try the task again: with the same id, headers, priority and expiry.
 
         ``countdown`` is seconds, a timedelta or text, ``eta`` a moment; with neither, the
-        task's ``default_retry_delay`` counts.  ``exc`` says why, and is raised when the
-        task may not be tried again; else ``MaxRetriesExceeded`` is.  ``args`` and ``kwargs``
+        task's ``default_retry_delay`` counts.  ``exc`` says why.  ``args`` and ``kwargs``
         replace the arguments, ``queue``, ``priority``, ``expires`` and the time limits may be
         given too.
 
         Raises Retry, which ends this run; with ``throw=False`` returns it, and the task is
-        tried again when it has returned.  Where no worker runs the task, raises ``exc`` or
+        tried again when it has returned.  If the task may not be tried again, raises ``exc``,
+        or MaxRetriesExceeded without one.  Where no worker runs the task, raises ``exc`` or
         what is being handled.
         """
         unknown = options.keys() - CHANGEABLE
@@ -125,10 +125,17 @@ class Running:
             **options,
         )
         directive.final = exc
+        self.final = self.last_word(directive)
+        if self.final is not None:
+            raise self.final
         if throw:
             raise directive
         self.retrying = directive
         return directive
+
+    def last_word(self, asked: Retry) -> BaseException | None:
+        """What is raised if the task may not be tried again as asked; None if it may."""
+        return None
 
 
 current: ContextVar[Running | None] = ContextVar("streamq_current_task", default=None)

@@ -31,11 +31,12 @@ from streamq.errors import (
     Overdue,
     Reject,
     Retry,
+    SoftTimeLimitExceeded,
     StreamqError,
     Terminated,
     TimeLimitExceeded,
 )
-from streamq.failure import describe, message_of
+from streamq.failure import describe, message_of, type_name
 from streamq.message import at_moment, from_now
 from streamq.options import checked
 from streamq.payload import Payloads, as_text
@@ -102,7 +103,7 @@ class Endings:
             else:
                 data = self.results.write(value, self.serializer, self.compression, "the result")
         except Exception as error:  # a class of the task's may raise whatever it likes
-            return self.raised(delivery, error, seconds)
+            return self.failed(delivery, error, seconds)  # the task has run: not once more
         return Outcome(
             delivery,
             b"SUCCESS",
@@ -130,14 +131,14 @@ class Endings:
     # The task raised
 
     def raised(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
-        """The task raised, or its result cannot be kept."""
+        """The task raised."""
         kind, expires = type(error), self.life(delivery)
         if issubclass(kind, Ignore):
             return Outcome(delivery, b"", (), expires=expires if delivery.keep else b"0")
         if issubclass(kind, Terminated):
             return self.revoked(delivery, b"terminated")
         if issubclass(kind, Overdue):
-            return self.raised(delivery, over_limit(delivery), seconds)
+            return self.overdue(delivery, seconds)
         if isinstance(error, Retry):
             return self.tried_again(delivery, error, seconds)
         if issubclass(kind, Reject):
@@ -146,6 +147,17 @@ class Endings:
         if policy.wants(error):
             directive = Retry(exc=error, countdown=policy.pause(delivery.retries, self.chance()))
             return self.tried_again(delivery, directive, seconds)
+        return self.failed(delivery, error, seconds)
+
+    def overdue(self, delivery: Delivery, seconds: float) -> Outcome:
+        """The task was stopped at its hard limit.
+
+        It is only tried again where ``autoretry_for`` names that: what took too long once
+        would do so again.
+        """
+        error, policy = over_limit(delivery), self.policy(delivery)
+        if type_name(TimeLimitExceeded) in policy.autoretry_for:
+            return self.raised(delivery, error, seconds)
         return self.failed(delivery, error, seconds)
 
     def failed(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
@@ -187,21 +199,17 @@ class Endings:
 
     def tried_again(self, delivery: Delivery, asked: Retry, seconds: float) -> Outcome:
         """The task is to be tried again, if it may be."""
-        policy, retries = self.policy(delivery), delivery.retries
-        if asked.max_retries is not UNCHANGED:
-            policy = replace(policy, max_retries=asked.max_retries)
-        if not policy.allows(retries):
-            return self.failed(delivery, asked.final or self.exhausted(delivery, asked), seconds)
+        final = self.last_word(delivery, asked)
+        if final is not None:
+            return self.failed(delivery, final, seconds)
         try:
-            due = self.due(asked, policy)
-            queue = str(
-                checked({"queue": asked.changes.pop("queue", None)}).get("queue", "")
-            ).encode()
+            due = self.due(asked, self.policy(delivery))
+            queue = str(checked({"queue": asked.changes.get("queue")}).get("queue", "")).encode()
             changes = self.signed(delivery, queue, self.changes(delivery, asked))
         except StreamqError as error:  # arguments that cannot be sent, a pause that is none
             return self.failed(delivery, error, seconds)
         reason = describe(asked.exc, skip=1) if asked.exc is not None else describe(asked)
-        number = b"%d" % (retries + 1)
+        number = b"%d" % (delivery.retries + 1)
         return Outcome(
             delivery,
             b"RETRY" if delivery.keep else b"",
@@ -209,6 +217,15 @@ class Endings:
             expires=self.life(delivery),
             follow=(LATER, due, queue, b"retries", number, *changes),
         )
+
+    def last_word(self, delivery: Delivery, asked: Retry) -> BaseException | None:
+        """What a task fails with that may not be tried again as asked; None if it may."""
+        policy = self.policy(delivery)
+        if asked.max_retries is not UNCHANGED:
+            policy = replace(policy, max_retries=asked.max_retries)
+        if policy.allows(delivery.retries):
+            return None
+        return asked.final or self.exhausted(delivery, asked)
 
     def exhausted(self, delivery: Delivery, asked: Retry) -> MaxRetriesExceeded:
         """Say that a task was tried as often as it may be."""
@@ -315,6 +332,13 @@ def over_limit(delivery: Delivery) -> TimeLimitExceeded:
         f"the task ran longer than its limit of {delivery.hard:g} s, and was stopped",
         advice=["time_limit= of the task or the call, or task_time_limit, allows more"],
     )
+
+
+def past_soft_limit(delivery: Delivery) -> SoftTimeLimitExceeded:
+    """What is raised inside a task that has run for long."""
+    error = SoftTimeLimitExceeded(f"the task has been running for {delivery.soft:g} s")
+    error.here = True
+    return error
 
 
 def whole(text: bytes) -> int:

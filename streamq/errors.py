@@ -31,6 +31,8 @@ from typing import Any
 
 #: Says that nothing was said, where None means something.
 UNCHANGED: Any = object()
+#: What the next try of a task may have different, beside its arguments.
+CHANGEABLE = frozenset({"queue", "priority", "expires", "time_limit", "soft_time_limit"})
 
 
 class StreamqError(Exception):
@@ -143,6 +145,9 @@ class TimeLimitExceeded(StreamqError):
 class SoftTimeLimitExceeded(StreamqError):
     """Raised inside a task when its soft time limit has passed."""
 
+    #: Whether it is the limit of the task that runs here, not one that a result tells of.
+    here = False
+
 
 class MaxRetriesExceeded(StreamqError):
     """The task has been retried as often as it may."""
@@ -193,7 +198,8 @@ class Retry(Exception):
 
     ``countdown`` is in seconds, ``eta`` a moment; with neither, the task's own pause counts.
     ``exc`` says why.  ``max_retries`` replaces the task's own bound for this decision.
-    ``changes`` are options of the message that the next try will have.
+    ``changes`` are ``args`` and ``kwargs``, ``queue``, ``priority``, ``expires`` and the time
+    limits that the next try will have; TypeError for anything else.
     """
 
     def __init__(
@@ -207,6 +213,11 @@ class Retry(Exception):
         **changes: Any,
     ) -> None:
         super().__init__(reason)
+        unknown = changes.keys() - CHANGEABLE - {"args", "kwargs"}
+        if unknown:
+            raise TypeError(f"Retry cannot change {', '.join(sorted(unknown))}")
+        if countdown is not None and eta is not None:
+            raise ConfigError("countdown and eta exclude each other: both say when it is due")
         self.exc = exc
         self.countdown = countdown
         self.eta = eta

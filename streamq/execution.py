@@ -18,6 +18,7 @@ from streamq.errors import (
     ConfigError,
     ContentDisallowed,
     DecodeError,
+    Retry,
     SignatureInvalid,
 )
 from streamq.payload import Payloads, as_text, check_headers
@@ -58,7 +59,9 @@ class Execution:
         self.seal = seal
         self.unsigned = Seldom(60)
         self.manners: dict[bytes, Manner] = {}
-        #: Whose function is running just now, where one runs at a time.
+        #: Tasks of which we said that their soft limit is dropped.
+        self.outrun: set[str] = set()
+        #: Whose function is running just now; of greenlets, whose began or ended last.
         self.inside: Delivery | None = None
 
     def admit(self, delivery: Delivery) -> None:
@@ -79,6 +82,25 @@ class Execution:
             hard, soft = delivery.seconds(b"time_limit"), delivery.seconds(b"soft_time_limit")
             delivery.hard = manner.hard if hard is None else hard
             delivery.soft = manner.soft if soft is None else soft
+        if delivery.soft and 0 < delivery.hard <= delivery.soft:
+            self.drop_soft_limit(delivery, manner.task)
+
+    def drop_soft_limit(self, delivery: Delivery, task: Task[..., Any]) -> None:
+        """Let only the hard limit count, which comes no later; say so once for each task."""
+
+        def origin(name: str) -> str:
+            if name.encode() in delivery.fields:
+                return "of the call"
+            return "of the task" if name in task.own_options else f"from task_{name}"
+
+        if task.name not in self.outrun:
+            self.outrun.add(task.name)
+            logger.warning(
+                "%s: soft_time_limit %g s (%s) is dropped, as time_limit %g s (%s) ends it before",
+                *(task.name, delivery.soft, origin("soft_time_limit")),
+                *(delivery.hard, origin("time_limit")),
+            )
+        delivery.soft = 0.0
 
     def manner_of(self, task: Task[..., Any]) -> Manner:
         own, conf = task.own_options, self.conf
@@ -97,7 +119,7 @@ class Execution:
             track_started=own.get("track_started", conf.track_started),
             expires=millis(own.get("result_expires", conf.result_expires)),
             hard=hard,
-            soft=soft if not hard or soft < hard else 0.0,
+            soft=soft,
             retry=standing.changed(own),
             throws=own.get("throws", frozenset()),
         )
@@ -128,6 +150,8 @@ class Execution:
             self.inside = None
         except BaseException as error:  # also sys.exit(): it is the task that fails, not we
             self.inside = None
+            if error is running.final:
+                return endings.failed(delivery, error, perf_counter() - began)
             return self.judged(delivery, error, perf_counter() - began)
         finally:
             current.reset(token)
@@ -212,6 +236,10 @@ class LazyRunning(Running):
         if self.made is None:
             self.made = request_of(self.delivery, *self.arguments, self.execution.hostname)
         return self.made
+
+    def last_word(self, asked: Retry) -> BaseException | None:
+        """What is raised if the task may not be tried again as asked; None if it may."""
+        return self.execution.endings.last_word(self.delivery, asked)
 
 
 def shown(error: BaseException) -> str:

@@ -6,10 +6,14 @@ from typing import Any, Protocol
 from streamq.config import Config
 from streamq.context import Request
 from streamq.delivery import LATER, Delivery, Outcome
+from streamq.errors import MaxRetriesExceeded, Reject, SoftTimeLimitExceeded, Stopped
 from streamq.execution import Execution
 from streamq.payload import Payloads
 from streamq.registry import Registry
 from streamq.tasks import Task
+
+#: How often a task is tried at most: here there is no pause between two tries.
+MOST_TRIES = 1000
 
 
 class Setting(Protocol):
@@ -23,23 +27,39 @@ class Setting(Protocol):
     def conf(self) -> Config: ...
 
 
+class Local(Execution):
+    """Runs a call where it is made, which may be inside of another task."""
+
+    def judged(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
+        """How a run ends that raised this; the limits of the task around it pass through."""
+        if isinstance(error, Stopped) or (isinstance(error, SoftTimeLimitExceeded) and error.here):
+            raise error
+        if isinstance(error, Reject):  # there is no queue to go back to
+            return self.endings.failed(delivery, error, seconds)
+        return super().judged(delivery, error, seconds)
+
+
 def run_local(
     app: Setting, task: Task[..., Any], id: str, publication: tuple[str | bytes | int, ...]
 ) -> dict[str, bytes]:
     """Run one publication through the same steps as in a worker; return its record."""
-    execution = Execution(
-        app.tasks, app.payloads, app.conf, hostname=socket.gethostname(), tell=ignore
-    )
+    execution = Local(app.tasks, app.payloads, app.conf, hostname=socket.gethostname(), tell=ignore)
     fields = {b"id": id.encode(), **wire_fields(publication)}
-    while True:
+    manner = execution.manner_of(task)
+    for _ in range(MOST_TRIES):
         delivery = Delivery("here", b"0-0", fields)
-        delivery.manner = execution.manner_of(task)
+        delivery.manner = manner
         outcome = execution.run(delivery)
         if not outcome.follow or outcome.follow[0] != LATER:
             return record_of(outcome)
         # Tried again at once: nobody waits for the pause here.
         changes = outcome.follow[3:]
         fields |= dict(zip(changes[::2], changes[1::2], strict=True))
+    error = MaxRetriesExceeded(
+        f"{task.name} was tried {MOST_TRIES:,} times at once, and asks to be tried again",
+        advice=["only a worker pauses between two tries; give max_retries to end it here"],
+    )
+    return record_of(execution.endings.failed(delivery, error, 0.0))
 
 
 def ignore(request: Request, state: str, meta: Any) -> None:
@@ -56,7 +76,8 @@ def wire_fields(publication: tuple[str | bytes | int, ...]) -> dict[bytes, bytes
 
 
 def record_of(outcome: Outcome) -> dict[str, bytes]:
-    """The record that settling the outcome would write."""
+    """The record that settling the outcome would write; it shows a failure in any case."""
     pairs = iter(outcome.fields)
     record = {name.decode(): value for name, value in zip(pairs, pairs, strict=True)}
-    return {"state": outcome.state or b"SUCCESS", **record}
+    ended = b"FAILURE" if "error_type" in record else b"SUCCESS"
+    return {"state": outcome.state or ended, **record}

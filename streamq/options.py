@@ -12,7 +12,7 @@ from streamq.errors import ConfigError
 from streamq.retries import class_names
 from streamq.routing import check_name
 from streamq.settings import CONFIRM
-from streamq.units import choice, nearest, seconds
+from streamq.units import choice, limit, nearest, seconds
 
 
 def flag(value: Any, name: str) -> bool:
@@ -129,8 +129,8 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "retry_backoff_max": seconds,
     "retry_jitter": flag,
     "throws": exceptions,
-    "time_limit": seconds,
-    "soft_time_limit": seconds,
+    "time_limit": limit,
+    "soft_time_limit": limit,
     "countdown": countdown,
     "eta": moment,
     "expires": expiry,

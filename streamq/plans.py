@@ -186,10 +186,22 @@ CARRIED_WHEN_ASKED: Mapping[str, Callable[[Any], str]] = {
 }
 
 
+def is_moment(options: Mapping[str, Any]) -> bool:
+    """Whether a call names a moment, which hardly another will."""
+    return "eta" in options or isinstance(options.get("expires"), datetime)
+
+
+def key_of(signature: Signature) -> Any:
+    """What two calls have in common that get one envelope: all but their id."""
+    options = signature.options
+    return (signature.name, *(pair for pair in options.items() if pair[0] != "task_id"))
+
+
 class Plans:
     """Envelopes, remembered by task and options."""
 
-    #: Options that differ from call to call, such as headers, must not fill the memory.
+    #: Options that differ from call to call, such as headers, must not fill the memory; nor
+    #: may they keep out what comes later.
     MOST = 1000
 
     def __init__(self, conf: Config, queues: Callable[[], Sequence[Queue]]) -> None:
@@ -213,17 +225,18 @@ class Plans:
         if self.conf.changes != self.changes:
             self.forget()
         options = signature.options
-        if self.conf.task_routes is not None or "eta" in options:
+        if self.conf.task_routes is not None or is_moment(options):
             return self.fresh(signature)
         try:
-            key = (signature.name, *options.items()) if options else signature.name
+            key = key_of(signature) if options else signature.name
             found = self.known.get(key)
         except TypeError:
             return self.fresh(signature)
         if found is None:
             found = self.fresh(signature)
-            if len(self.known) < self.MOST:
-                self.known[key] = found
+            if len(self.known) >= self.MOST:
+                self.known.clear()
+            self.known[key] = found
         return found
 
     def fresh(self, signature: Signature) -> Envelope:

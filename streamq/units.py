@@ -26,6 +26,9 @@ DURATIONS = {
 #: A hundred years: anything longer is a mistake, and would leave the range of Redis' clocks.
 LONGEST = 100 * 365 * 86_400.0
 
+#: Seconds of the shortest time limit: they travel in milliseconds.
+SHORTEST_LIMIT = 0.001
+
 #: Powers of 1024, as Redis and its peers count memory: MB and MiB are the same here.
 SIZES = {
     "": 1,
@@ -68,6 +71,16 @@ def seconds(value: object, name: str) -> float:
             ],
         )
     return result
+
+
+def limit(value: object, name: str) -> float:
+    """Read a time limit: a duration of a millisecond or more, or 0 for none."""
+    found = seconds(value, name)
+    if 0 < found < SHORTEST_LIMIT:
+        raise ConfigError(
+            f"{name} is shorter than a millisecond: {shown(value)}", advice=["0 means no limit"]
+        )
+    return found
 
 
 def size(value: object, name: str) -> int:

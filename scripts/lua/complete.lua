@@ -65,6 +65,8 @@ while at <= #ARGV do
     if ack == 'start' then
       if mine == 1 then
         redis.call('HSET', marks, stream .. ' ' .. entry, ARGV[at + 1])
+      else -- the mark is ours: then we started it, in a call that is not remembered any more
+        mine = redis.call('HEXISTS', marks, stream .. ' ' .. entry)
       end
       at = at + 2
     else

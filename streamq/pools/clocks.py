@@ -4,6 +4,7 @@ A limit is raised inside the task, where it waits for something.  A task that ne
 keeps the whole process busy; then its supervisor ends the process.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -13,21 +14,21 @@ import gevent
 from gevent.event import Event
 
 from streamq.delivery import Delivery
-from streamq.errors import Overdue, SoftTimeLimitExceeded, Terminated
+from streamq.endings import past_soft_limit
+from streamq.errors import Overdue, Terminated
 
-#: Seconds between two looks: while some task has a short limit, and else.
-OFTEN, SELDOM = 0.02, 1.0
-#: Seconds of a limit that counts as short.
-SHORT = 20.0
+#: Seconds between two looks at least: limits that pass close together are looked at together.
+GATHER = 0.02
 
 
 @dataclass(slots=True)
 class Run:
-    """One task that is running, and the greenlet that runs it."""
+    """One task that is running, the greenlet that runs it, and when its next limit passes."""
 
     delivery: Delivery
     greenlet: Any
     began: float
+    due: float
     warned: bool = False
     stopped: bool = False
 
@@ -38,14 +39,17 @@ class Clocks:
     def __init__(self, slots: int, asked_to_stop: Callable[[int], bool]) -> None:
         self.runs: list[Run | None] = [None] * slots
         self.asked_to_stop = asked_to_stop
-        self.brief = False
+        #: When we look next: no later than the first limit passes of those that run.
+        self.moment = math.inf
         self.news = Event()
 
     def began(self, slot: int, delivery: Delivery) -> None:
         """A task starts in the greenlet that says so."""
-        self.runs[slot] = Run(delivery, gevent.getcurrent(), monotonic())
-        if not self.brief and (delivery.soft or 0 < delivery.hard < SHORT):
-            self.brief = True
+        now = monotonic()
+        due = now + (delivery.soft or delivery.hard or math.inf)
+        self.runs[slot] = Run(delivery, gevent.getcurrent(), now, due)
+        if due < self.moment:
+            self.moment = due
             self.news.set()
 
     def ended(self, slot: int) -> None:
@@ -57,29 +61,34 @@ class Clocks:
         self.news.set()
 
     def watch(self) -> None:
-        """Look at all tasks again and again."""
+        """Look at all tasks whenever a limit passes, or may have been set."""
         while True:
-            self.news.wait(OFTEN if self.brief else SELDOM)
+            gevent.sleep(GATHER)
+            pause = self.moment - monotonic()
+            self.news.wait(None if pause == math.inf else max(0.0, pause))
             self.news.clear()
             self.look()
 
     def look(self) -> None:
         """Interrupt what is late or revoked."""
-        now, brief = monotonic(), False
+        now = monotonic()
         for slot, run in enumerate(self.runs):
-            if run is None:
-                continue
-            delivery, ran = run.delivery, now - run.began
-            brief |= bool(delivery.soft) or 0 < delivery.hard < SHORT
-            overdue = delivery.hard and ran >= delivery.hard
-            if not run.stopped and (overdue or self.asked_to_stop(slot)):
-                run.stopped = True
-                self.interrupt(slot, run, Overdue() if overdue else Terminated())
-            elif delivery.soft and ran >= delivery.soft and not run.warned:
-                run.warned = True
-                said = f"the task has been running for {delivery.soft:g} s"
-                self.interrupt(slot, run, SoftTimeLimitExceeded(said))
-        self.brief = brief
+            if run is not None:
+                self.check(slot, run, now)
+        self.moment = min((run.due for run in self.runs if run is not None), default=math.inf)
+
+    def check(self, slot: int, run: Run, now: float) -> None:
+        """Interrupt a task if it is late or revoked, and find its next limit."""
+        delivery, ran = run.delivery, now - run.began
+        overdue = delivery.hard and ran >= delivery.hard
+        if run.stopped:
+            return
+        if overdue or self.asked_to_stop(slot):
+            run.stopped, run.due = True, math.inf
+            self.interrupt(slot, run, Overdue() if overdue else Terminated())
+        elif delivery.soft and ran >= delivery.soft and not run.warned:
+            run.warned, run.due = True, run.began + (delivery.hard or math.inf)
+            self.interrupt(slot, run, past_soft_limit(delivery))
 
     def interrupt(self, slot: int, run: Run, error: BaseException) -> None:
         """Raise this inside a task, unless it has ended by then."""

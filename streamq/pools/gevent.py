@@ -123,7 +123,7 @@ class Greenlets:
             socket.shutdown(SHUT_RDWR)
 
     def skip_turn(self) -> None:
-        """Nothing to skip: a process with many greenlets always reads by itself."""
+        """There is no turn: a process with many greenlets always reads by itself."""
 
     def soft_limit(self) -> None:
         """Nothing to do: limits are watched by a greenlet."""

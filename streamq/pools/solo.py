@@ -9,7 +9,9 @@ from collections.abc import Callable
 from time import perf_counter
 
 from streamq.delivery import Delivery
+from streamq.endings import past_soft_limit
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped, Terminated
+from streamq.runner.alarm import Alarm
 from streamq.runner.desk import Desk, Pauses
 from streamq.runner.intake import Pace
 from streamq.runner.interrupts import STRAY, Property, warn_ourselves
@@ -51,7 +53,8 @@ class Solo:
         self.pace = Pace()
         self.log = TaskLog()
         self.pauses = Pauses()
-        self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on, warn=warn_ourselves)
+        self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on)
+        self.alarm = Alarm(warn_ourselves)
         self.pid = os.getpid()
         self.stopping = False
         #: Whether what runs here is noted in Redis first, because it may end us.
@@ -71,8 +74,8 @@ class Solo:
         self.turns.interrupt()
 
     def skip_turn(self) -> None:
-        """Read without waiting for the turn, once.  For signal handlers."""
-        self.turns.skip()
+        """Wait for another turn: this one may never be passed on.  For signal handlers."""
+        self.turns.interrupt()
 
     def run(self) -> None:
         """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
@@ -182,10 +185,13 @@ class Solo:
             return
         desk.running.add(delivery)
         self.watch.began(delivery)
+        if delivery.soft:
+            self.alarm.began(delivery)
         try:
             outcome = desk.execution.run(delivery)
         except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
             outcome = desk.execution.interrupted(delivery, error)
+        self.alarm.ended()
         self.watch.ended()
         self.slots.clear(0)
         if os.getpid() != self.pid:
@@ -202,8 +208,8 @@ class Solo:
     def soft_limit(self) -> None:
         """Raise inside the task, if it still is the one that has passed its soft limit."""
         task = self.desk.execution.inside
-        if task is not None and task is self.watch.late:
-            raise SoftTimeLimitExceeded(f"the task has been running for {task.soft:g} s")
+        if task is not None and self.alarm.rings_for(task):
+            raise past_soft_limit(task)
 
     def terminate(self) -> None:
         """Raise inside the task, if it still is the one that was revoked."""

@@ -3,6 +3,10 @@
 Each client that blocks on a stream costs the server time for every message.  The turn is a
 lock on a file that belongs to one process: the kernel frees it when its holder dies, even
 if processes that a task has forked live on.
+
+A task that lets nothing else run in its process keeps the turn from being passed on.  So the
+file holds a number, the lock is on the byte of that number, and the supervisor who counts
+one on makes a turn that nobody has.
 """
 
 import contextlib
@@ -22,30 +26,28 @@ class Turns:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self.waiting = False
         self.mine = False
-        self.skipped = False
+        self.number = 0
 
     def take_at_once(self) -> bool:
-        """Take the turn if nobody has it."""
-        with contextlib.suppress(BlockingIOError):
-            if not self.mine:
-                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.mine = True
+        """Take the turn if nobody has it, or keep it."""
+        if self.mine and self.number != number_in(self.descriptor):
+            self.pass_on()
+        if not self.mine:
+            with contextlib.suppress(BlockingIOError):
+                self.lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.mine = True
         return self.mine
 
     def take(self) -> bool:
-        """Wait for the turn and keep it until ``pass_on``; False if a signal ended the wait.
-
-        True, without the turn, after ``skip``.
-        """
+        """Wait for the turn and keep it until ``pass_on``; False if a signal ended the wait."""
         try:
             self.waiting = True
-            fcntl.lockf(self.descriptor, fcntl.LOCK_EX)
+            self.lock(fcntl.LOCK_EX)
             self.waiting = False
         except Interrupted:
             self.waiting = False
-            fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
-            skipped, self.skipped = self.skipped, False
-            return skipped
+            self.unlock()
+            return False
         self.mine = True
         return True
 
@@ -54,16 +56,35 @@ class Turns:
         if self.mine:
             self.mine = False
             with contextlib.suppress(OSError):  # who closes the file frees the lock
-                fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
-
-    def skip(self) -> None:
-        """Go on without the turn, once: its holder may be unable to pass it on."""
-        if self.waiting:
-            self.skipped = True
-        self.interrupt()
+                self.unlock()
 
     def interrupt(self) -> None:
         """End the wait, if there is one.  For signal handlers."""
         if self.waiting:
             self.waiting = False
             raise Interrupted
+
+    def lock(self, how: int) -> None:
+        self.number = number_in(self.descriptor)
+        fcntl.lockf(self.descriptor, how, 1, self.number)
+
+    def unlock(self) -> None:
+        """Free whatever we have: it may be a turn of before."""
+        fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
+
+
+def make_anew(path: Path) -> None:
+    """Make a turn that nobody has; who waits for the one before is to be told.
+
+    For a process that never has the turn.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.pwrite(descriptor, (number_in(descriptor) + 1).to_bytes(4), 0)
+    finally:
+        os.close(descriptor)
+
+
+def number_in(descriptor: int) -> int:
+    """The number of the turn; 0 for a file that nobody has written to."""
+    return int.from_bytes(os.pread(descriptor, 4, 0))

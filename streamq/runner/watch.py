@@ -2,8 +2,7 @@
 
 The runner's own thread settles between batches.  When one task takes longer than its
 share, this thread settles what has finished before it and hands back what would wait
-behind it, so that a slow task keeps nothing waiting; it shows that the task runs, and
-notices when it has passed its soft time limit.
+behind it, so that a slow task keeps nothing waiting; and it shows that the task runs.
 """
 
 import logging
@@ -37,15 +36,11 @@ class Watch:
         *,
         fenced: Callable[[], None],
         slow: Callable[[], None],
-        warn: Callable[[], None],
     ) -> None:
         self.desk = desk
         self.fenced = fenced
         self.slow = slow
-        self.warn = warn
         self.task: Delivery | None = None
-        #: The task that has passed its soft limit.
-        self.late: Delivery | None = None
         self.since = 0.0
         self.told = False
         self.asleep = False
@@ -106,9 +101,6 @@ class Watch:
         task, ran = self.task, time.monotonic() - self.since
         if task is None or ran < SHARE or self.stopping:
             return
-        if task.soft and ran >= task.soft and self.late is not task:
-            self.late = task
-            self.warn()
         self.slow()
         desk = self.desk
         if desk.finished or desk.unanswered is not None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -13,6 +14,8 @@ T = TypeVar("T")
 class Lending(Generic[T]):
     """Lends at most ``most`` things, made when they are first needed; a caller may wait.
 
+    A time limit may interrupt a task anywhere, also between taking a thing and knowing that
+    it has to be given back.  So what counts is which things still exist.
     After a fork the child starts with none: a reply must never reach the other process.
     """
 
@@ -25,9 +28,10 @@ class Lending(Generic[T]):
         """Start with none: at the beginning, and in a forked child."""
         self.pid = os.getpid()
         self.idle: deque[T] = deque()
-        self.made = 0
+        self.made: WeakSet[T] = WeakSet()
         self.waiting = 0
-        self.returned = threading.Condition()
+        self.lock = threading.RLock()  # entered in one step, unlike the condition itself
+        self.returned = threading.Condition(self.lock)
 
     @contextmanager
     def lent(self) -> Iterator[T]:
@@ -48,16 +52,17 @@ class Lending(Generic[T]):
             return self.make_or_wait()
 
     def make_or_wait(self) -> T:
-        with self.returned:
+        with self.lock:
             self.waiting += 1
             try:
                 while True:
                     try:
                         return self.idle.pop()
                     except IndexError:
-                        if self.made < self.most:
-                            self.made += 1
-                            return self.make()
+                        if len(self.made) < self.most:
+                            thing = self.make()
+                            self.made.add(thing)
+                            return thing
                         self.returned.wait(1.0)
             finally:
                 self.waiting -= 1
@@ -66,7 +71,7 @@ class Lending(Generic[T]):
         """Return what was borrowed, for the next caller."""
         self.idle.append(thing)
         if self.waiting:
-            with self.returned:
+            with self.lock:
                 self.returned.notify()
 
     def clear(self) -> list[T]:
@@ -74,5 +79,5 @@ class Lending(Generic[T]):
         taken: list[T] = []
         while self.idle:
             taken.append(self.idle.pop())
-        self.made -= len(taken)
+            self.made.discard(taken[-1])
         return taken

@@ -47,7 +47,7 @@ PAUSES = (0.05, 1.0)
 FIRST_CONTACT = 1.5
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Lane:
     """One connection, and the number of what was last published on it."""
 

@@ -99,7 +99,9 @@ class Waits:
         self.waiting: dict[str, list[Wait]] = {}
         self.sleepers: set[Wait] = set()
         self.table = threading.Lock()
-        self.lead = threading.Lock()
+        #: Who reads for all.  A name, not a lock: whoever is interrupted by a time limit gives
+        #: it back when its wait is closed, wherever that was.
+        self.leader: Wait | None = None
         self.connection = Connection(self.client.url, name="streamq:waiting")
         self.checked = time.monotonic()
         self.broken = 0
@@ -127,6 +129,7 @@ class Waits:
     def end(self, wait: Wait) -> None:
         """Close a wait, answered or not."""
         with self.table:
+            self.leave(wait)
             for id in wait.open:
                 others = [other for other in self.waiting.get(id, ()) if other is not wait]
                 if others:
@@ -146,19 +149,31 @@ class Waits:
                 self.recheck()
                 continue
             remaining = min(deadline, wait.patience) - now
-            if self.lead.acquire(blocking=False):
-                try:
+            try:
+                if self.leads(wait):
                     self.listen(min(remaining, LONGEST_BLOCK))
-                finally:
-                    self.lead.release()
-                    if wait.answers:
-                        self.hand_over()
-            else:
-                self.sleepers.add(wait)
-                if self.lead.locked():  # else nobody would wake us
-                    wait.sleep(min(remaining, LONGEST_SLEEP))
-                self.sleepers.discard(wait)
+                else:
+                    self.sleepers.add(wait)
+                    if self.leader is not None:  # else nobody would wake us
+                        wait.sleep(min(remaining, LONGEST_SLEEP))
+            finally:
+                led = self.leader is wait
+                self.leave(wait)
+                if led and wait.answers:
+                    self.hand_over()
         return wait.answers.popleft()
+
+    def leads(self, wait: Wait) -> bool:
+        """Take the lead if nobody has it."""
+        with self.table:
+            self.leader = self.leader or wait
+        return self.leader is wait
+
+    def leave(self, wait: Wait) -> None:
+        """Neither lead nor sleep any more."""
+        self.sleepers.discard(wait)
+        if self.leader is wait:
+            self.leader = None
 
     def hand_over(self) -> None:
         """Wake one of those who sleep, so that somebody leads."""

@@ -8,7 +8,9 @@ for a moment, hands back what has not been started, leaves a mark, and lets it g
 import logging
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 
+from streamq.runner import turns
 from streamq.runner.slots import Occupied
 from streamq.store.recovery import Recovery
 from streamq.worker.children import Child, stands_still
@@ -18,17 +20,21 @@ logger = logging.getLogger("streamq.worker")
 #: Seconds that a task runs before the supervisor looks behind it; the runner's own thread
 #: needs a hundredth of that.
 LONG = 1.0
+#: Seconds that a task runs before its runner should have passed the turn on; likewise.
+KEPT = 0.4
 
 
 class Relief:
-    """Looks behind tasks that run long, once for each."""
+    """Looks behind tasks that run long, once for each; ``turn`` is the file of the turn."""
 
-    def __init__(self, recovery: Recovery) -> None:
+    def __init__(self, recovery: Recovery, turn: Path) -> None:
         self.recovery = recovery
+        self.turn = turn
         self.seen: dict[int, bytes] = {}
 
     def look(self, children: Sequence[Child]) -> None:
         """Relieve the runners whose task has been running for long.  Asks Redis once a task."""
+        self.let_others_read([child for child in children if child.sequential])
         pids = {child.pid for child in children}
         self.seen = {pid: entry for pid, entry in self.seen.items() if pid in pids}
         for child in children:
@@ -36,10 +42,22 @@ class Relief:
             if child.sequential and running and running[0].since > LONG:
                 task = running[0]
                 if self.seen.get(child.pid) != task.entry:
-                    wake_one(children)
                     if self.behind(child, task):
                         self.relieve(child, task)
                     self.seen[child.pid] = task.entry
+
+    def let_others_read(self, children: Sequence[Child]) -> None:
+        """Make the turn anew while the one who has it may be unable to pass it on.
+
+        That is so if nobody reads although somebody could.
+        """
+        idle = [child for child in children if not child.slots.running()]
+        if not idle or any(child.slots.reading for child in children):
+            return
+        if any(run.since > KEPT for child in children for run in child.slots.running()):
+            turns.make_anew(self.turn)
+            for child in idle:
+                child.signal(signal.SIGURG)
 
     def behind(self, child: Child, task: Occupied) -> list[bytes]:
         """What the runner holds of the same stream and has read after the running message.
@@ -68,11 +86,3 @@ class Relief:
             )
         finally:
             child.signal(signal.SIGCONT)
-
-
-def wake_one(children: Sequence[Child]) -> None:
-    """Tell one idle runner not to wait for its turn: who has it may be unable to pass it on."""
-    for child in children:
-        if child.sequential and not child.slots.running():
-            child.signal(signal.SIGURG)
-            return

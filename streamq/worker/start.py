@@ -139,13 +139,13 @@ def assemble(
         [change(first, number=number) for number in range(runners)],
         change(first, number=runners, alone=True, concurrency=1, burst=True),
         Nursery(lambda assignment: work(app, assignment, one_by_one)),
-        duties(app, node, sources, runners * first.concurrency),
+        duties(app, node, sources, runners * first.concurrency, folder / "turn"),
         lease=conf.lease,
         shutdown_timeout=conf.shutdown_timeout,
     )
 
 
-def duties(app: App, node: str, sources: Sequence[Source], concurrency: int) -> Duties:
+def duties(app: App, node: str, sources: Sequence[Source], concurrency: int, turn: Path) -> Duties:
     """What the supervisor looks after."""
     conf, keys, name = app.conf, app.store.keys, "streamq:supervisor"
     patience = min(PATIENCE, max(LEAST_PATIENCE, conf.lease / 3))
@@ -173,7 +173,7 @@ def duties(app: App, node: str, sources: Sequence[Source], concurrency: int) -> 
         vigil=Vigil(recovery, lease=conf.lease),
         timetable=Timetable(recovery),
         verdicts=Verdicts(recovery, execution),
-        relief=Relief(recovery),
+        relief=Relief(recovery, turn),
     )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamq.delivery import Delivery, Outcome
-from streamq.endings import over_limit
 from streamq.execution import Execution
 from streamq.result import ENDING
 from streamq.runner import interrupts
@@ -23,7 +22,7 @@ logger = logging.getLogger("streamq.worker")
 
 #: Seconds that a process with many tasks has to end one by itself; and a task that was
 #: revoked, or a signal that somebody chose.
-GRACE = 2.5
+GRACE = 1.0
 #: Seconds after which a read that should have ended by itself shows that its runner is stuck.
 STUCK = 15.0
 
@@ -153,7 +152,7 @@ class Verdicts:
             return endings.revoked(delivery, b"terminated")
         if delivery.manner is None:
             return endings.unknown(delivery)
-        return endings.raised(delivery, over_limit(delivery), delivery.hard)
+        return endings.overdue(delivery, delivery.hard)
 
 
 def still_runs(child: Child, run: Occupied) -> bool:

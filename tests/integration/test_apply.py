@@ -6,7 +6,9 @@ from datetime import date
 import pytest
 
 import streamq
-from streamq.errors import DecodeError, EncodeError
+from streamq.delivery import Delivery
+from streamq.endings import past_soft_limit
+from streamq.errors import DecodeError, EncodeError, Overdue, Terminated
 
 
 @pytest.fixture
@@ -149,3 +151,75 @@ def test_one_task_may_call_another_in_eager_mode(offline):
     outer = app.task(name="outer")(lambda x: inner.enqueue(x).get(allow_join=True) + 1)
 
     assert outer.enqueue(5).get() == 11
+
+
+def test_a_task_is_tried_again_here_as_often_as_it_may_be(offline):
+    runs = []
+
+    def fail(self):
+        runs.append(self.request.retries)
+        self.retry(exc=KeyError("k"))
+
+    result = offline().task(name="t", bind=True, max_retries=2)(fail).apply()
+
+    assert runs == [0, 1, 2]
+    assert isinstance(result.info, KeyError)
+
+
+def test_a_task_that_would_be_tried_for_ever_ends_here(offline):
+    runs = []
+
+    def fail(self):
+        runs.append(1)
+        self.retry()
+
+    result = offline().task(name="t", bind=True, max_retries=None)(fail).apply()
+
+    assert len(runs) == 1000
+    with pytest.raises(streamq.MaxRetriesExceeded, match="1,000 times at once"):
+        result.get()
+
+
+def test_a_failure_is_seen_here_though_its_result_is_ignored(offline):
+    def fail():
+        raise KeyError("k")
+
+    kept = offline(task_always_eager=True).task(name="t", ignore_result=True)(fail).enqueue()
+    raising = offline(task_always_eager=True, task_eager_propagates=True)
+
+    assert (kept.state, kept.failed(), kept.get()) == ("FAILURE", True, None)
+    with pytest.raises(KeyError):
+        raising.task(name="t", ignore_result=True)(fail).enqueue()
+
+
+def test_a_result_that_is_ignored_need_not_fit_here_either(offline):
+    assert offline().task(name="t", ignore_result=True)(object).apply().state == "SUCCESS"
+
+
+@pytest.mark.parametrize("requeue", [True, False])
+def test_a_message_that_is_rejected_here_has_failed(offline, requeue):
+    def reject():
+        raise streamq.Reject("not here", requeue=requeue)
+
+    result = offline().task(name="t")(reject).apply()
+
+    assert result.state == "FAILURE"
+    assert isinstance(result.info, streamq.Reject)
+
+
+@pytest.mark.parametrize(
+    "limit", [Overdue(), Terminated(), past_soft_limit(Delivery("q", b"", {}))]
+)
+def test_the_limits_of_the_task_around_it_pass_through(offline, limit):
+    def stop():
+        raise limit
+
+    with pytest.raises(type(limit)):
+        offline().task(name="t", autoretry_for=(Exception,))(stop).apply()
+
+
+def test_a_soft_limit_that_a_result_tells_of_is_a_failure_like_others(offline):
+    def fail():
+        raise streamq.SoftTimeLimitExceeded("elsewhere")
+
+    assert offline().task(name="t")(fail).apply().failed()

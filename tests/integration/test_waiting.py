@@ -9,6 +9,7 @@ import pytest
 import streamq
 from streamq import Exchange, Queue, ResultTimeout
 from streamq.store import waiting
+from tests.interruptions import interrupted_at
 
 
 @pytest.fixture
@@ -347,3 +348,22 @@ def test_a_timeout_says_how_many_are_missing(double, drain, app):
         came.extend(streamq.as_completed([done, *late], timeout=0.1))
 
     assert app.store.results.waits.waiting == {}
+
+
+@pytest.mark.parametrize("somebody_leads", [False, True], ids=["leading", "sleeping"])
+def test_who_is_interrupted_anywhere_neither_leads_nor_sleeps_any_more(app, somebody_leads):
+    waits = app.store.results.waits
+    for step in range(1000):
+        wait = waits.begin([f"x{step}"])
+        leader = waits.leader = waiting.Wait([]) if somebody_leads else None
+
+        def get(wait=wait):
+            waits.next(wait, time.monotonic() + 0.02)
+
+        came = interrupted_at(step, waiting, get)
+        waits.end(wait)
+
+        assert (waits.leader, waits.sleepers) == (leader, set()), step
+        if not came:
+            break
+    assert step > 10

@@ -198,6 +198,18 @@ def test_an_early_message_leaves_its_queue_before_it_runs_and_keeps_a_mark(desk,
     assert not desk.redis.exists("{streamq}:started:me")
 
 
+def test_a_start_is_ours_however_long_ago_its_answer_was_lost(desk, outcome):
+    entry = desk.take("a", args="[1]")
+    assert desk.start(entry) == "1"
+    desk.redis.delete("{streamq}:settled:me")
+
+    assert desk.start(entry) == "1"
+
+    assert desk.redis.hlen("{streamq}:started:me") == 1
+    assert desk.settle(outcome(entry, "a", ack="early", result="5")) == "1"
+    assert desk.start(entry) == "0"
+
+
 def test_an_early_message_that_another_took_is_not_started(desk):
     entry = desk.take("a")
     desk.redis.xack("{streamq}:queue:mail", "workers", entry)

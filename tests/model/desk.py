@@ -203,7 +203,7 @@ class Desk(Ledger):
         if copy is not None:
             self.take(token.stream, copy)
             self.marks.setdefault(consumer, {})[token.place] = mark
-        return copy is not None
+        return token.place in self.marks.get(consumer, {})
 
     def settle_one(self, consumer: str, ending: Ending) -> bool:
         token = ending.token

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 TASKS = """
 @app.task(bind=True)
 def quick(self, number=0):
@@ -129,16 +131,27 @@ def test_a_task_that_keeps_the_interpreter_to_itself_keeps_no_other_waiting(site
     site.at_rest()
 
 
-def test_a_runner_that_cannot_pass_its_turn_on_does_not_keep_the_others_from_reading(site):
+@pytest.mark.parametrize(("runners", "hogs"), [(2, 1), (4, 1), (4, 3)])
+def test_runners_that_cannot_pass_their_turn_on_do_not_keep_the_others_from_reading(
+    site, runners, hogs
+):
+    """Not once only: for as long as they keep the interpreter to themselves."""
     site.write(TASKS + HOG)
-    site.worker("-c", 2)
+    site.worker("-c", runners)
     for number in range(20):
         site.send("quick", number).get(timeout=10)
-    hog = site.send("hog", 6.0)
-    site.until(lambda: "hog begins" in site.notes())
+    results = []
+    for number in range(hogs):
+        results.append(site.send("hog", 12.0))
+        site.until(lambda n=number: site.notes().count("hog begins") == n + 1)
 
-    assert site.send("quick", 99).get(timeout=4) == 1
+    waits = []
+    for number in range(8):
+        sent = time.monotonic()
+        assert site.send("quick", 100 + number).get(timeout=8) == 1
+        waits.append(time.monotonic() - sent)
 
     assert "hog ends" not in site.notes()
-    assert hog.get(timeout=10) is None
+    assert max(waits) < 1.5, waits
+    assert [hog.get(timeout=20) for hog in results] == [None] * hogs
     site.at_rest()

@@ -8,6 +8,7 @@ import pytest
 
 import streamq
 from streamq.errors import SoftTimeLimitExceeded, TimeLimitExceeded
+from tests.proxy import calls_of
 from tests.system.faults import begun, letters
 
 TASKS = """
@@ -22,6 +23,24 @@ def caught():
         time.sleep(10)
     except streamq.SoftTimeLimitExceeded:
         return "tidied up"
+
+@app.task(bind=True)
+def warned_after(self):
+    began = time.monotonic()
+    try:
+        time.sleep(10)
+    except streamq.SoftTimeLimitExceeded:
+        note(f"warned after {time.monotonic() - began:.3f}")
+
+@app.task
+def outer():
+    inner.apply((10,))
+    note("went on")
+
+@app.task
+def inner(seconds):
+    note(f"begin 0 {os.getpid()} {time.time():.3f}")
+    time.sleep(seconds)
 
 @app.task(soft_time_limit=0.2, time_limit=1.0)
 def stubborn():
@@ -102,6 +121,24 @@ def test_a_task_that_ignores_the_soft_limit_meets_the_hard_one(site, worker):
     assert len(begun(site)) == 1
     assert site.send("plain", 0).get(timeout=10)[0] == 1
     site.at_rest()
+
+
+def test_a_soft_limit_is_not_kept_by_a_task_that_was_called_inside(site, worker):
+    over(site.send("outer", soft_time_limit=0.4), SoftTimeLimitExceeded, within=2)
+
+    assert site.notes()[1:] == []
+
+
+def test_a_task_that_called_another_inside_can_be_stopped(site, worker):
+    runners = worker.runners()
+    result = site.send("outer")
+    site.until(lambda: begun(site, 0))
+
+    result.revoke(terminate=True)
+
+    over(result, streamq.Revoked, within=2)
+    assert site.notes()[1:] == []
+    assert worker.runners() == runners
 
 
 @pytest.mark.parametrize("name", ["hard", "hard_early"])
@@ -198,3 +235,19 @@ def test_a_runner_that_is_killed_beside_a_limit_is_still_charged(site):
     os.kill(pid, signal.SIGKILL)
 
     assert result.get(timeout=10)[0] == 2
+
+
+def test_a_soft_limit_comes_in_time_while_redis_is_silent(site, proxy):
+    """The runner has just asked Redis something about the task, and gets no answer."""
+    site.write(TASKS)
+    site.env["STREAMQ_URL"] = proxy.url
+    site.worker("-c", 1)
+    lost = proxy.drop_reply(calls_of("show_started"), hang=True)
+    site.send("warned_after", soft_time_limit=0.5)
+    site.until(lambda: lost.hits)
+    proxy.blackhole()
+
+    site.until(lambda: site.notes(), seconds=5)
+
+    assert 0.5 <= float(site.notes()[0].split()[-1]) < 0.8
+    proxy.heal()

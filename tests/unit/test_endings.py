@@ -9,12 +9,14 @@ from streamq.config import Config
 from streamq.delivery import BURY, EXPIRE, LATER, REVOKED, Delivery
 from streamq.endings import Endings
 from streamq.errors import (
+    ConfigError,
     MaxRetriesExceeded,
     Overdue,
     Reject,
     Retry,
     SoftTimeLimitExceeded,
     Terminated,
+    TimeLimitExceeded,
 )
 from streamq.execution import Execution
 from streamq.options import checked
@@ -22,6 +24,8 @@ from streamq.payload import Payloads
 from streamq.registry import Registry
 from streamq.signing import read_keys, seal_of
 from streamq.tasks import Task
+
+ANYTHING = {"autoretry_for": (Exception,)}
 
 SEAL = seal_of("required", read_keys({"k": "s" * 32}, "keys"), None, "streamq")
 
@@ -134,6 +138,20 @@ def test_a_retry_may_change_its_message():
     }
 
 
+def test_a_retry_that_is_raised_again_asks_for_the_same():
+    again = Retry(queue="slow", args=(1,))
+
+    assert [ending(again).follow[2] for _ in range(2)] == [b"slow"] * 2
+    assert ending(again).follow[5:] == (b"args", b"[1]")
+
+
+def test_a_retry_cannot_ask_for_what_it_cannot_have():
+    with pytest.raises(TypeError, match="Retry cannot change foo, headers"):
+        Retry(headers={"x": 1}, foo=1)
+    with pytest.raises(ConfigError, match="countdown and eta exclude each other"):
+        Retry(countdown=1, eta=datetime(2030, 1, 1, tzinfo=UTC))
+
+
 def test_a_retry_that_cannot_be_sent_fails_the_task():
     outcome = ending(Retry(args=(object(),)))
 
@@ -175,11 +193,18 @@ def test_a_task_that_was_stopped_was_revoked():
 
 def test_a_task_over_its_limit_fails_and_is_tried_again_if_that_was_asked_for():
     failed = ending(Overdue(), time_limit=b"2000")
-    asked = ending(Overdue(), options={"autoretry_for": (TimeoutError, Exception)})
+    asked = ending(Overdue(), options={"autoretry_for": (TimeoutError, TimeLimitExceeded)})
+    of_another = ending(TimeLimitExceeded("told by a result"), options=ANYTHING)
 
     assert record(failed)[b"error_type"].endswith(b"TimeLimitExceeded")
     assert b"2 s" in record(failed)[b"error"]
     assert asked.state == b"RETRY"
+    assert of_another.state == b"RETRY"
+
+
+def test_a_hard_limit_is_not_tried_again_with_everything_else():
+    assert ending(Overdue(), options=ANYTHING, time_limit=b"2000").state == b"FAILURE"
+    assert ending(Overdue(), autoretry_for=b"Exception", time_limit=b"2000").state == b"FAILURE"
 
 
 def test_a_soft_limit_is_an_exception_like_others():

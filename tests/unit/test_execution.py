@@ -323,3 +323,92 @@ def test_a_retry_that_asks_for_nonsense_fails_its_task_and_nothing_else():
 
     assert outcome.state == b"FAILURE"
     assert fields_of(outcome)[b"error_type"] == b"TypeError"
+
+
+def test_a_result_that_cannot_be_sent_is_not_worth_another_run():
+    outcome = run(execution(object, options={"autoretry_for": (Exception,)}), message())
+
+    assert outcome.state == b"FAILURE"
+    assert fields_of(outcome)[b"error_type"] == b"streamq.errors.EncodeError"
+
+
+@pytest.mark.parametrize("given", [None, KeyError("x")], ids=["without", "with exc"])
+@pytest.mark.parametrize("throw", [True, False])
+def test_a_task_hears_that_it_may_not_be_tried_again(given, throw):
+    heard = []
+
+    def work(self):
+        try:
+            self.retry(exc=given, throw=throw)
+        except Retry:
+            raise
+        except Exception as error:
+            heard.append(error)
+            raise
+
+    options = {"bind": True, "max_retries": 2, "autoretry_for": (Exception,)}
+    tries = [run(execution(work, options=options), message(retries=b"%d" % n)) for n in range(3)]
+
+    assert [outcome.state for outcome in tries] == [b"RETRY", b"RETRY", b"FAILURE"]
+    kind = streamq.MaxRetriesExceeded if given is None else KeyError
+    assert [type(error) for error in heard] == [kind]
+
+
+def test_its_own_last_word_is_not_tried_again_by_itself():
+    """``max_retries`` of a single retry counts, whatever the task would do otherwise."""
+
+    def work(self):
+        self.retry(exc=OSError("x"), max_retries=0)
+
+    options = {"bind": True, "max_retries": 5, "autoretry_for": (OSError,)}
+
+    assert run(execution(work, options=options), message()).state == b"FAILURE"
+
+
+def test_a_task_may_end_well_when_it_may_not_be_tried_again():
+    def work(self):
+        try:
+            self.retry(max_retries=0)
+        except streamq.MaxRetriesExceeded:
+            return "enough"
+
+    outcome = run(execution(work, options={"bind": True}), message())
+
+    assert (outcome.state, fields_of(outcome)[b"result"]) == (b"SUCCESS", b'"enough"')
+
+
+LIMITED = {"soft_time_limit": 5}
+
+
+@pytest.mark.parametrize(
+    ("settings", "fields", "told"),
+    [
+        (
+            {"task_time_limit": 5},
+            {},
+            "of the task) is dropped, as time_limit 5 s (from task_time",
+        ),
+        ({"task_time_limit": 6}, {"time_limit": b"3000"}, "as time_limit 3 s (of the call)"),
+        ({"task_time_limit": 6}, {"soft_time_limit": b"9000"}, "soft_time_limit 9 s (of the call)"),
+    ],
+)
+def test_a_soft_limit_that_comes_too_late_is_dropped_and_that_is_said_once(
+    caplog, settings, fields, told
+):
+    limited = execution(lambda: 1, options=LIMITED, **settings)
+    for _ in range(3):
+        delivery = message(**fields)
+        limited.admit(delivery)
+
+        assert (delivery.soft, delivery.hard > 0) == (0, True)
+
+    assert [told in line for line in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("hard", [0, 6])
+def test_a_soft_limit_that_comes_in_time_is_kept(caplog, hard):
+    limited, delivery = execution(lambda: 1, options=LIMITED, task_time_limit=hard), message()
+
+    limited.admit(delivery)
+
+    assert (delivery.soft, delivery.hard, caplog.messages) == (5, hard, [])

@@ -74,11 +74,21 @@ def test_none_means_not_given():
         {"max_deliveries": 0},
         {"result_expires": "soon"},
         {"serializer": 5},
+        {"time_limit": 0.0005},
+        {"soft_time_limit": timedelta(microseconds=1)},
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(options):
     with pytest.raises(ConfigError):
         checked(options)
+
+
+def test_the_shortest_limit_is_a_millisecond_and_none_is_0():
+    assert "shorter than a millisecond" in refusal(time_limit=0.0009)
+    assert checked({"time_limit": 0.001, "soft_time_limit": 0}) == {
+        "time_limit": 0.001,
+        "soft_time_limit": 0,
+    }
 
 
 def test_queue_and_exchange_exclude_each_other():

@@ -1,5 +1,6 @@
 """From a call to its envelope: where it goes, what it says, and that it is remembered."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -145,9 +146,19 @@ def test_a_changed_setting_is_noticed():
 def test_options_that_differ_each_time_do_not_fill_the_memory():
     known = plans()
     for number in range(Plans.MOST + 50):
-        known.envelope(signature(task_id=f"t{number}"))
+        known.envelope(signature(countdown=number))
 
     assert len(known.known) <= Plans.MOST
+    assert known.envelope(signature(queue="a")) is known.envelope(signature(queue="a"))
+
+
+def test_calls_that_differ_in_their_id_or_their_moment_take_no_room():
+    known = plans()
+    for number in range(10):
+        known.envelope(signature(queue="a", task_id=f"t{number}"))
+        known.envelope(signature(expires=datetime.now(UTC) + timedelta(seconds=number)))
+
+    assert len(known.known) == 1
 
 
 def test_options_that_cannot_be_remembered_still_work():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from streamq.runner.turns import Interrupted, Turns
+from streamq.runner.turns import Interrupted, Turns, make_anew
 
 
 @pytest.fixture
@@ -113,6 +113,27 @@ def test_a_signal_ends_the_wait(path, holder):
 
     assert not waiter.mine
     assert not free(path)
+
+
+def test_a_turn_that_is_made_anew_is_free_whoever_has_the_one_before(path, holder):
+    waiter = Turns(path)
+    assert not waiter.take_at_once()
+
+    make_anew(path)
+
+    assert waiter.take_at_once()
+
+
+def test_who_has_a_turn_of_before_passes_it_on_at_the_next_look(path):
+    turns = Turns(path)
+    assert turns.take()
+    make_anew(path)
+
+    assert turns.take_at_once()
+
+    assert turns.number == 1
+    turns.pass_on()
+    assert free(path)
 
 
 def test_interrupting_nobody_is_harmless(path):
