@@ -66,6 +66,7 @@ local marks = key_of('started', consumer)
 local alone = redis.call('HGET', marks, 'alone') -- what it ran with nothing beside it
 
 redis.call('ZREM', key_of('leases'), consumer)
+redis.call('HDEL', key_of('lease_ms'), consumer)
 
 local function fail(id, fields, queue)
   if field(fields, 'ignore_result') == '1' then

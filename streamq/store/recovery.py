@@ -39,8 +39,8 @@ class Case:
     """A consumer that is dead: what happened to it, and what it was running.
 
     ``charge`` is alone, suspects or none, as recover.lua says.  ``running`` None means that
-    nobody knows.  Strangers say which ``deadline`` they saw, and the server's time that they
-    ``expect`` (seconds).
+    nobody knows.  Strangers say which ``deadline`` they saw, and which time of the server they
+    ``expect``, give or take the ``tolerance`` (seconds).
     """
 
     consumer: str
@@ -49,6 +49,7 @@ class Case:
     running: Sequence[Place] | None = field(default_factory=list)
     deadline: str = ""
     expect: float | None = None
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,24 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """A consumer's deadline as text, in milliseconds of the server, and the lease's seconds."""
+
+    deadline: str
+    length: float
+
+    @property
+    def end(self) -> float:
+        """The deadline in seconds of the server."""
+        return float(self.deadline) / 1000
+
+
+@dataclass(frozen=True, slots=True)
 class Leases:
-    """The lease table: consumers with their deadlines as text, and those that have none."""
+    """The lease table, and the consumers that have none."""
 
     now: float
-    deadlines: dict[str, str]
+    table: dict[str, Lease]
     orphans: list[str]
 
 
@@ -112,12 +126,19 @@ class Recovery:
             suspects=set(map(readable, suspects)),
         )
 
-    def survey(self) -> Leases:
-        """Read the lease table; and the groups, if nobody has done so for a third of a lease."""
-        now, flat, orphans = self.call(SURVEY, max(1, int(self.lease * 1000 / 3)))
-        texts = list(map(readable, flat))
-        deadlines = dict(zip(texts[::2], texts[1::2], strict=True))
-        return Leases(now / 1000, deadlines, list(map(readable, orphans)))
+    def survey(self, every: float) -> Leases:
+        """Read the lease table; and the groups, if nobody has done so for these seconds."""
+        now, flat, orphans, lengths = self.call(SURVEY, max(1, int(every * 1000)))
+        lasting = pairs(lengths)
+        table = {
+            name: Lease(deadline, self.length_of(lasting.get(name, "")))
+            for name, deadline in pairs(flat).items()
+        }
+        return Leases(now / 1000, table, list(map(readable, orphans)))
+
+    def length_of(self, text: str) -> float:
+        """How long a lease lasts, in seconds; as ours where nobody has said so."""
+        return (int(text) / 1000 if text.isdecimal() else 0.0) or self.lease
 
     def sign_off(self, node: str, pid: int) -> None:
         """Remove what the worker said about itself, unless another one has its name now."""
@@ -137,7 +158,7 @@ class Recovery:
         running = [part for place in case.running or () for part in place]
         count = "*" if case.running is None else len(case.running)
         expect = "" if case.expect is None else int(case.expect * 1000)
-        told = (case.consumer, case.deadline, expect, int(self.lease * 1000 / 3))
+        told = (case.consumer, case.deadline, expect, int(case.tolerance * 1000))
         while True:
             moved, lost, buried, isolated, left = self.call(
                 RECOVER, *told, case.reason, case.charge, *self.bounds, count, *running
@@ -192,6 +213,12 @@ class Recovery:
         """
         moved, due, now = self.call(PROMOTE, BUDGET, self.expires, *self.dead)
         return int(moved), int(due) / 1000 if due else None, now / 1000
+
+
+def pairs(flat: Sequence[bytes]) -> dict[str, str]:
+    """Names and values that Redis answers as one list."""
+    texts = list(map(readable, flat))
+    return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
 def readable(name: bytes) -> str:

@@ -241,7 +241,7 @@ class Supervisor:
             parts.presence.node, [child.consumer for child in living], about
         )
         now = time.monotonic()
-        parts.vigil.view.saw(news.now, sent=sent, now=now)
+        parts.vigil.views.saw(news.now, sent=sent, now=now)
         parts.timetable.learn(news.due, news.now)
         parts.bell.listen()
         parts.verdicts.forget()
@@ -260,7 +260,7 @@ class Supervisor:
     def replace_cut_off(self, children: Sequence[Child]) -> None:
         """End runners that cannot reach Redis while we can: they may lack a descriptor."""
         long = ENOUGH * self.lease
-        if not self.duties.vigil.view.clear(time.monotonic()):
+        if not self.duties.vigil.views.own.clear(time.monotonic()):
             return
         for child in children:
             if child.slots.cut_off > long and not child.ended:
@@ -284,7 +284,7 @@ class Supervisor:
     def hear(self) -> None:
         """Heed what the bell says."""
         parts = self.duties
-        server = parts.vigil.view.time(time.monotonic())
+        server = parts.vigil.views.own.time(time.monotonic())
         for words in parts.bell.heard():
             match words:
                 case ["due", moment] if moment.isdecimal():

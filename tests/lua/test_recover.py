@@ -94,6 +94,12 @@ def test_a_lost_early_message_without_a_record_becomes_a_dead_letter(desk):
     assert desk.record("a") == {}
 
 
+def test_nothing_is_kept_of_the_lease_of_a_recovered_consumer(desk):
+    desk.recover()
+
+    assert not desk.redis.exists("{streamq}:leases", "{streamq}:lease_ms")
+
+
 def test_a_recovered_consumer_is_fenced(desk, outcome):
     entry = desk.take("a")
     desk.recover()

@@ -253,7 +253,7 @@ class Bench:
         )
 
     def survey(self) -> set[str]:
-        now, flat, orphans = self.server.run("survey", EVERY)
+        now, flat, orphans, _ = self.server.run("survey", EVERY)
         expected = self.model.survey(EVERY)
         leases = dict(zip(flat[::2], map(int, flat[1::2]), strict=True))
         assert (now, leases) == (self.model.now, self.model.leases)

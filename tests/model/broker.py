@@ -104,6 +104,7 @@ class Broker(Desk):
         if jumped or stale:
             return [0, 0, 0, 0, -1]
         self.leases.pop(death.consumer, None)
+        self.lease_ms.pop(death.consumer, None)
         tally, budget = Tally(), death.budget
         self.report_lost(death, tally)
         for queue in self.queues:

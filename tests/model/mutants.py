@@ -197,6 +197,13 @@ DYING = [
         "crashes",
     ),
     mutant(
+        "the lengths of the leases of the dead stay",
+        "recover",
+        "redis.call('HDEL', key_of('lease_ms'), consumer)\n",
+        "",
+        "crashes",
+    ),
+    mutant(
         "a stale deadline", "recover", "if deadline and deadline ~= claim then", NEVER, "crashes"
     ),
     mutant(

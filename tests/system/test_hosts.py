@@ -64,9 +64,30 @@ def test_what_ran_on_a_killed_host_runs_again_within_a_lease_and_two_seconds(sho
     short.at_rest()
 
 
+def test_who_has_a_long_lease_takes_over_from_shorter_ones_in_their_time(short):
+    doomed = short.worker("-c", 1, "-n", "doomed")
+    result = short.send("hold", 1)
+    short.until(lambda: begun(short, 1))
+    short.env["STREAMQ_LEASE"] = "60s"
+    watched_for_long_enough(short.worker("-c", 1, "-n", "patient"))
+
+    kill_host(doomed)
+    died = time.time()
+    short.until(lambda: len(begun(short, 1)) == 2, "it runs again", seconds=LEASE + MARGIN + 1)
+
+    assert begun(short, 1)[1][2] - died < LEASE + MARGIN
+    (short.folder / "go").touch()
+    assert result.get(timeout=10) == [1, 2]
+    short.at_rest()
+
+
 @pytest.mark.slow
 def test_the_check_finds_that_nobody_watches_over_the_others(short):
-    short.changed_module("streamq/worker/vigil.py", "if self.view.clear(now):", "if False:")
+    short.changed_module(
+        "streamq/worker/vigil.py",
+        "if self.views.of[others[consumer].length].clear(now):",
+        "if False:",
+    )
 
     with pytest.raises(AssertionError, match="all run again"):
         host_dies_beside_another(short, 2, pool=("-c", 2))
