@@ -40,13 +40,15 @@ class Case:
 
     ``charge`` is alone, suspects or none, as recover.lua says.  ``running`` None means that
     nobody knows.  Strangers say which ``deadline`` they saw, and which time of the server they
-    ``expect``, give or take the ``tolerance`` (seconds).
+    ``expect``, give or take the ``tolerance`` (seconds).  ``streams`` are all that it can have
+    read; none where nobody knows.
     """
 
     consumer: str
     reason: str
     charge: str
     running: Sequence[Place] | None = field(default_factory=list)
+    streams: Sequence[str] = ()
     deadline: str = ""
     expect: float | None = None
     tolerance: float = 0.0
@@ -59,7 +61,8 @@ class News:
     now: float
     due: float | None
     fenced: list[str]
-    terminating: list[tuple[str, str]]
+    #: How many tasks are to be terminated, here or elsewhere.
+    terminating: int
     suspects: set[str]
 
 
@@ -117,12 +120,11 @@ class Recovery:
         now, due, fenced, terminating, suspects = self.call(
             RENEW, node, lease, len(consumers), *consumers, *described
         )
-        asked = [readable(text).partition(" ") for text in terminating]
         return News(
             now=now / 1000,
             due=int(due) / 1000 if due else None,
             fenced=list(map(readable, fenced)),
-            terminating=[(name, id) for name, _, id in asked],
+            terminating=terminating,
             suspects=set(map(readable, suspects)),
         )
 
@@ -161,7 +163,14 @@ class Recovery:
         told = (case.consumer, case.deadline, expect, int(case.tolerance * 1000))
         while True:
             moved, lost, buried, isolated, left = self.call(
-                RECOVER, *told, case.reason, case.charge, *self.bounds, count, *running
+                RECOVER,
+                *told,
+                case.reason,
+                case.charge,
+                *self.bounds,
+                count,
+                *running,
+                *case.streams,
             )
             if left < 0:
                 return None
@@ -181,16 +190,31 @@ class Recovery:
         settlement = Settlement("verdict", outcomes, None)
         self.call(SETTLE, *settle_arguments(consumer, settlement, self.dead))
 
-    def deliveries(self, consumer: str, places: Sequence[Place]) -> list[Delivery | None]:
-        """The messages that a consumer has in these places; None where it is gone."""
+    def deliveries(self, places: Sequence[tuple[str, Place]]) -> list[Delivery | None]:
+        """The messages that consumers have in these places; None where it is gone."""
         commands: list[tuple[Any, ...]] = []
-        for stream, entry in places:
+        for consumer, (stream, entry) in places:
             commands.append(("XRANGE", self.keys.queue(stream), entry, entry))
             commands.append(("HGET", self.keys.started(consumer), f"{stream} {entry.decode()}"))
         replies = iter(self.client.ask_all(commands))
         return [
             delivery_of(stream, entry, found, mark)
-            for (stream, entry), found, mark in zip(places, replies, replies, strict=True)
+            for (_, (stream, entry)), found, mark in zip(places, replies, replies, strict=True)
+        ]
+
+    def wishes(self, ids: Sequence[str], signals: Sequence[str]) -> list[list[str]]:
+        """With which of these signals each of these tasks is to be terminated."""
+        if not ids:
+            return []
+        answers = self.client.ask_all(
+            [
+                ("ZMSCORE", self.keys.terminating, *(f"{name} {id}" for id in ids))
+                for name in signals
+            ]
+        )
+        return [
+            [name for name, score in zip(signals, scores, strict=True) if score is not None]
+            for scores in zip(*answers, strict=True)
         ]
 
     def held_after(self, consumer: str, stream: str, entry: bytes) -> list[bytes]:

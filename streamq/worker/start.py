@@ -30,6 +30,7 @@ from streamq.worker.presence import Presence, node_name, own_name
 from streamq.worker.relief import Relief
 from streamq.worker.runner import one_by_one, work
 from streamq.worker.supervisor import Duties, Supervisor
+from streamq.worker.terminations import Terminations
 from streamq.worker.timetable import Timetable
 from streamq.worker.verdicts import Verdicts
 from streamq.worker.vigil import Vigil
@@ -159,6 +160,7 @@ def duties(app: App, node: str, sources: Sequence[Source], concurrency: int) -> 
         dead=(conf.dead_max_length, int(millis(conf.dead_expires))),
     )
     execution = Execution(app.tasks, app.payloads, conf, hostname=node, tell=say_nothing)
+    verdicts = Verdicts(recovery, execution)
     return Duties(
         recovery=recovery,
         presence=Presence(
@@ -172,7 +174,8 @@ def duties(app: App, node: str, sources: Sequence[Source], concurrency: int) -> 
         bell=Bell(app.url, keys.bell, name=name, patience=patience),
         vigil=Vigil(recovery, lease=conf.lease),
         timetable=Timetable(recovery),
-        verdicts=Verdicts(recovery, execution),
+        verdicts=verdicts,
+        terminations=Terminations(recovery, verdicts.stop),
         relief=Relief(recovery),
     )
 

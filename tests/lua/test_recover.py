@@ -138,9 +138,9 @@ def test_deleting_the_consumer_too_early_would_lose_messages(desk):
     desk.read()
     text = load("recover").text
     guard = (
-        "      if #pending > budget then\n"
-        "        return { moved, lost, buried, isolated, 1 }\n"
-        "      end\n"
+        "    if #pending > budget then\n"
+        "      return { moved, lost, buried, isolated, 1 }\n"
+        "    end\n"
     )
     assert text.count(guard) == 1
     script = Script("recover", text.replace(guard, ""))
@@ -167,6 +167,18 @@ def test_a_queue_without_streams_does_no_harm(desk):
     desk.redis.hset("{streamq}:queues", "nowhere", "{}")
 
     assert desk.recover() == [1, 0, 0, 0, 0]
+
+
+def test_who_knows_what_it_read_names_the_streams(desk, scripts):
+    scripts("declare_queue", "other", "{}")
+    desk.take("a")
+    desk.take("b", "other")
+
+    assert desk.recover(streams=["mail:returned", "mail"]) == [1, 0, 0, 0, 0]
+
+    assert (desk.pending(), desk.pending("other")) == (0, 1)
+    assert desk.recover(streams=["other"]) == [1, 0, 0, 0, 0]
+    assert desk.waiting("other:returned")[0]["id"] == "b"
 
 
 def test_recovering_twice_moves_nothing_twice(desk):

@@ -248,9 +248,7 @@ class Bench:
         )
         expected = self.model.renew(consumers, LEASE)
         assert (now, due, fenced) == (self.model.now, expected.due, expected.fenced)
-        self.same(
-            (sorted(terminating), sorted(suspects)), (expected.terminating, expected.suspects)
-        )
+        self.same((terminating, sorted(suspects)), (expected.terminating, expected.suspects))
 
     def survey(self) -> set[str]:
         now, flat, orphans, _ = self.server.run("survey", EVERY)

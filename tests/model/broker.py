@@ -87,7 +87,7 @@ class News:
 
     due: str
     fenced: list[str]
-    terminating: list[str]
+    terminating: int
     suspects: list[str] = field(default_factory=list)
 
 
@@ -186,7 +186,12 @@ class Broker(Desk):
             if self.streams.get(f"{queue}:suspects", Stream()).copies
         }
         due = min((due for due, _, _ in self.scheduled.values()), default="")
-        return News(str(due), fenced, sorted(self.terminating), sorted(self.suspects))
+        waiting = {
+            queue
+            for queue in self.suspects
+            if any(not copy.holder for copy in self.streams[f"{queue}:suspects"].copies)
+        }
+        return News(str(due), fenced, len(self.terminating), sorted(waiting))
 
     def survey(self, every: int) -> set[str]:
         """The consumers that have no lease, and had none when they were looked at before."""

@@ -279,6 +279,26 @@ def test_a_worker_that_was_frozen_settles_nothing_afterwards(short, pool, count)
     assert cold.stop() == 0
 
 
+def test_a_fenced_runner_is_told_and_counted_once_however_long_its_task_goes_on(short):
+    cold = short.worker("-c", 2, "-n", "cold@here")
+    results = short.send_many("hold", 2)
+    short.until(lambda: len(begun(short)) == 2)
+    watched_for_long_enough(short.worker("-c", 2, "-n", "other"))
+    with frozen(*family(cold)):
+        short.until(lambda: len(begun(short)) == 4, "others run what it held")
+
+    short.until(lambda: cold.said.count("it stops") == 2, "it hears of both")
+    time.sleep(2 * LEASE)  # six renewals
+
+    assert cold.said.count("it stops") == 2
+    assert short.redis.hget("{streamq}:worker:cold@here", "fenced") == "2"
+    (short.folder / "go").touch()
+    assert sorted(each.get(timeout=10) for each in results) == [[0, 2], [1, 2]]
+    short.until(lambda: len(cold.runners()) == 2)
+    assert short.redis.hget("{streamq}:worker:cold@here", "fenced") == "2"
+    short.at_rest()
+
+
 @pytest.mark.slow
 def test_the_check_finds_settlements_that_are_not_fenced(short):
     short.changed_package(
