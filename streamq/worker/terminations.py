@@ -20,6 +20,7 @@ GATHER = 0.02
 
 #: One run of a task: the runner's process, its slot, and when it started.
 Run = tuple[int, int, int]
+Running = dict[Run, tuple[Child, Occupied]]
 
 
 class Terminations:
@@ -35,7 +36,7 @@ class Terminations:
         #: The ids of what runs, as far as they were read, and the signals that were heeded.
         self.ids: dict[Run, str] = {}
         self.heeded: set[tuple[Run, str]] = set()
-        self.todo: dict[Run, tuple[Child, Occupied]] = {}
+        self.todo: list[Run] = []
 
     def ask(self) -> None:
         """Somebody wishes to terminate something: look whether it runs here."""
@@ -47,6 +48,7 @@ class Terminations:
         if time.monotonic() < self.moment:
             return
         self.last = time.monotonic()
+        self.moment = self.last + GATHER
         running = {
             (child.pid, run.slot, run.started): (child, run)
             for child in children
@@ -54,25 +56,26 @@ class Terminations:
         }
         self.ids = {run: id for run, id in self.ids.items() if run in running}
         self.heeded = {(run, name) for run, name in self.heeded if run in running}
-        if self.asked:
-            self.todo, self.asked = running, False
-        some = {run: self.todo[run] for run in list(self.todo)[:BUDGET]}
-        self.read([(run, *where) for run, where in some.items() if run not in self.ids])
-        self.heed({run: where for run, where in some.items() if run in self.ids})
-        for run in some:
-            del self.todo[run]
-        self.moment = self.last + GATHER if self.todo or self.asked else float("inf")
+        if self.asked and not self.todo:
+            self.todo, self.asked = list(running), False
+        some, self.todo = self.todo[:BUDGET], self.todo[BUDGET:]
+        places = {run: running[run] for run in some if run in running}
+        self.read({run: place for run, place in places.items() if run not in self.ids})
+        self.heed({run: place for run, place in places.items() if run in self.ids})
+        if not (self.todo or self.asked):
+            self.moment = float("inf")
 
-    def read(self, runs: Sequence[tuple[Run, Child, Occupied]]) -> None:
+    def read(self, runs: Running) -> None:
         """Read the ids of tasks; one that has been settled meanwhile has none."""
         places = [
-            (child.consumer, (child.streams[each.stream], each.entry)) for _, child, each in runs
+            (child.consumer, (child.streams[each.stream], each.entry))
+            for child, each in runs.values()
         ]
-        for (run, *_), delivery in zip(runs, self.recovery.deliveries(places), strict=True):
+        for run, delivery in zip(runs, self.recovery.deliveries(places), strict=True):
             if delivery is not None:
                 self.ids[run] = delivery.id.decode(errors="replace")
 
-    def heed(self, runs: dict[Run, tuple[Child, Occupied]]) -> None:
+    def heed(self, runs: Running) -> None:
         """Stop those of these tasks that are to be terminated, once with each signal."""
         ids = [self.ids[run] for run in runs]
         for run, id, names in zip(runs, ids, self.recovery.wishes(ids, ENDING), strict=True):

@@ -67,9 +67,10 @@ class Verdicts:
                 logger.error("runner %d is stuck, and is replaced", child.pid)
                 child.end("it was stuck")
         now = time.monotonic()
-        late = [request for request in self.requests if request.until <= now]
-        self.requests = [request for request in self.requests if request.until > now]
-        for request in late:
+        pids = {child.pid for child in children}
+        requests = [request for request in self.requests if request.child.pid in pids]
+        self.requests = [request for request in requests if request.until > now]
+        for request in [request for request in requests if request.until <= now]:
             self.end(request.child, request.run, TERMINATED)
 
     def next_moment(self, children: Sequence[Child]) -> float:

@@ -54,13 +54,15 @@ class Death:
     allowed: int = 3
     budget: int = 100
     running: tuple[str, ...] | None = ()
+    #: All that it can have read, where that is known.
+    streams: tuple[str, ...] = ()
 
     def argv(self, bounds: tuple[int, int]) -> list[str | int]:
         places = [part for place in self.running or () for part in place.split(" ")]
         count: str | int = "*" if self.running is None else len(self.running)
         clock = ("", 0) if self.expected is None else (self.expected, TOLERANCE)
         told = (self.consumer, self.claim, *clock, "it died", self.charge, self.allowed, HOUR)
-        return [*told, *bounds, self.budget, count, *places]
+        return [*told, *bounds, self.budget, count, *places, *self.streams]
 
 
 #: By how much the clock may differ from what a recovering worker expects.
@@ -107,17 +109,17 @@ class Broker(Desk):
         self.lease_ms.pop(death.consumer, None)
         tally, budget = Tally(), death.budget
         self.report_lost(death, tally)
-        for queue in self.queues:
-            for stream in streams_of(queue):
-                found = self.streams.get(stream, Stream())
-                held = [copy for copy in found.copies if copy.holder == death.consumer]
-                for copy in held[:budget]:
-                    self.move(death, stream, copy, tally)
-                if len(held) > budget:
-                    tally.left = 1
-                    return tally.answer()
-                budget -= len(held)
-                found.consumers.discard(death.consumer)
+        every = (stream for queue in self.queues for stream in streams_of(queue))
+        for stream in death.streams or tuple(every):
+            found = self.streams.get(stream, Stream())
+            held = [copy for copy in found.copies if copy.holder == death.consumer]
+            for copy in held[:budget]:
+                self.move(death, stream, copy, tally)
+            if len(held) > budget:
+                tally.left = 1
+                return tally.answer()
+            budget -= len(held)
+            found.consumers.discard(death.consumer)
         self.alone.pop(death.consumer, None)
         self.settled.pop(death.consumer, None)
         return tally.answer()

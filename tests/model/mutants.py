@@ -204,6 +204,13 @@ DYING = [
         "crashes",
     ),
     mutant(
+        "what was read is not looked through",
+        "recover",
+        "for i = at, #ARGV do",
+        "for i = at + 1, #ARGV do",
+        "crashes",
+    ),
+    mutant(
         "a stale deadline", "recover", "if deadline and deadline ~= claim then", NEVER, "crashes"
     ),
     mutant(

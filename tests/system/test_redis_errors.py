@@ -167,6 +167,21 @@ def test_a_worker_that_starts_before_its_redis_waits_for_it(site, server):
     assert worker.stop() == 0
 
 
+@pytest.mark.parametrize("flags", [("-c", 1), ("-c", 1, "--burst")], ids=["stays", "burst"])
+def test_a_worker_that_starts_while_redis_loads_waits_for_it(behind, proxy, flags):
+    held = behind.send("work", 1)
+    proxy.answer(LOADING, times=None)
+    worker = behind.worker(*flags, ready=False)
+    behind.until(lambda: "LOADING" in worker.said)
+    time.sleep(0.5)
+
+    proxy.heal()
+
+    assert held.get(timeout=10) == 1
+    assert worker.said.count("LOADING") == 1
+    assert (worker.wait(10) if "--burst" in flags else worker.stop()) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_worker_that_waits_for_a_host_that_has_no_name_yet_can_be_stopped(site, number):
     site.write(TASKS)

@@ -46,6 +46,7 @@ def deaf():
 
 @app.task
 def fatal():
+    note(f"begin 0 {os.getpid()} {time.time():.3f}")
     os.kill(os.getpid(), signal.SIGSEGV)
 """
 
@@ -209,6 +210,7 @@ def test_a_signal_that_a_task_survives_excuses_no_later_crash(site):
 
     with pytest.raises(WorkerLost, match="SIGSEGV"):
         fatal.get(timeout=10)
+    assert len(begun(site)) == 1
     site.until(lambda: counted(site, "crashed") == 1)
     assert worker.stop() == 0
 
