@@ -74,8 +74,14 @@ def test_without_looking_at_the_clock_it_would(shifted, server):
         "recover.lua", "if expected and math.abs(now - expected) > tolerance then", "if false then"
     )
 
+    def jump_again_and_again():
+        """Who renews a lease in the moment before somebody looks at it is spared by one jump."""
+        for hours in range(1, 6):
+            jump(shifted, hours)
+            time.sleep(LEASE / 4)
+
     with pytest.raises(AssertionError, match="each of them runs once"):
-        runs_through(shifted, FLAGS, [server.url], lambda: jump(shifted, 1))
+        runs_through(shifted, FLAGS, [server.url], jump_again_and_again)
 
 
 def dies_as_the_clock_jumps_back(site, server):
