@@ -161,17 +161,9 @@ class Recovery:
         count = "*" if case.running is None else len(case.running)
         expect = "" if case.expect is None else int(case.expect * 1000)
         told = (case.consumer, case.deadline, expect, int(case.tolerance * 1000))
+        about = (case.reason, case.charge, *self.bounds, count, *running, *case.streams)
         while True:
-            moved, lost, buried, isolated, left = self.call(
-                RECOVER,
-                *told,
-                case.reason,
-                case.charge,
-                *self.bounds,
-                count,
-                *running,
-                *case.streams,
-            )
+            moved, lost, buried, isolated, left = self.call(RECOVER, *told, *about)
             if left < 0:
                 return None
             found.moved += moved
