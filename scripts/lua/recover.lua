@@ -25,6 +25,8 @@
 --       budget                       how many messages to move in this call
 --       count, then stream and entry of each message that was running; '*' if that is not
 --       known: everything it held may have been
+--       then the streams that it can have read, by their short names; none: it may have
+--       read any
 --
 -- Answers {moved, lost, buried, isolated, left}: handed back, failed as WorkerLost,
 -- dead-lettered, to be run alone, and 1 if there is more to do, 0 if not, -1 if the consumer
@@ -66,6 +68,7 @@ local marks = key_of('started', consumer)
 local alone = redis.call('HGET', marks, 'alone') -- what it ran with nothing beside it
 
 redis.call('ZREM', key_of('leases'), consumer)
+redis.call('HDEL', key_of('lease_ms'), consumer)
 
 local function fail(id, fields, queue)
   if field(fields, 'ignore_result') == '1' then
@@ -159,20 +162,32 @@ end
 
 report_lost()
 
-local prefix = #root + #':queue:' + 1
-for _, queue in ipairs(redis.call('HKEYS', key_of('queues'))) do
-  for _, key in ipairs(streams_of(queue)) do
-    local pending = redis.pcall('XPENDING', key, 'workers', '-', '+', budget + 1, consumer)
-    if not pending.err then
-      for i = 1, math.min(#pending, budget) do
-        move(string.sub(key, prefix), pending[i][1])
-      end
-      if #pending > budget then
-        return { moved, lost, buried, isolated, 1 }
-      end
-      budget = budget - #pending
-      redis.call('XGROUP', 'DELCONSUMER', key, 'workers', consumer)
+-- The streams to look through, by their short names.
+local function read_by_it()
+  local streams, prefix = {}, #root + #':queue:' + 1
+  for i = at, #ARGV do
+    streams[#streams + 1] = ARGV[i]
+  end
+  for _, queue in ipairs(streams[1] and {} or redis.call('HKEYS', key_of('queues'))) do
+    for _, key in ipairs(streams_of(queue)) do
+      streams[#streams + 1] = string.sub(key, prefix)
     end
+  end
+  return streams
+end
+
+for _, stream in ipairs(read_by_it()) do
+  local key = key_of('queue', stream)
+  local pending = redis.pcall('XPENDING', key, 'workers', '-', '+', budget + 1, consumer)
+  if not pending.err then
+    for i = 1, math.min(#pending, budget) do
+      move(stream, pending[i][1])
+    end
+    if #pending > budget then
+      return { moved, lost, buried, isolated, 1 }
+    end
+    budget = budget - #pending
+    redis.call('XGROUP', 'DELCONSUMER', key, 'workers', consumer)
   end
 end
 redis.call('DEL', marks)

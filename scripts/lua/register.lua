@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Give consumers a lease, before their first read.
+-- Give consumers a lease, before their first read; and say how long theirs lasts, because
+-- others judge by that.
 --
 -- KEYS  root of the namespace
 -- ARGV  lease in milliseconds, then consumers
@@ -12,5 +13,6 @@
 local now = clock()
 for i = 2, #ARGV do
   redis.call('ZADD', key_of('leases'), now + tonumber(ARGV[1]), ARGV[i])
+  redis.call('HSET', key_of('lease_ms'), ARGV[i], ARGV[1])
 end
 return now

@@ -8,8 +8,8 @@
 --       then names and values that describe the worker
 --
 -- Answers {server's time, moment of the next message for later or '', the consumers that
--- have no lease any more (they are fenced), what is to be terminated as SIGNAL ID, the
--- queues that hold suspects}.
+-- have no lease any more (they are fenced), how many tasks are to be terminated, the queues
+-- with suspects that nobody runs}.
 --
 -- @include keys
 -- @include clock
@@ -35,8 +35,12 @@ redis.call('ZREMRANGEBYSCORE', key_of('terminating'), '-inf', now)
 
 local suspects = redis.call('SMEMBERS', key_of('suspects'))
 for i = #suspects, 1, -1 do
-  if redis.call('XLEN', key_of('queue', suspects[i] .. ':suspects')) == 0 then
+  local key = key_of('queue', suspects[i] .. ':suspects')
+  local count = redis.pcall('XLEN', key)
+  if count == 0 then
     redis.call('SREM', key_of('suspects'), suspects[i])
+    table.remove(suspects, i)
+  elseif redis.pcall('XPENDING', key, 'workers')[1] == count then
     table.remove(suspects, i)
   end
 end
@@ -46,6 +50,6 @@ return {
   now,
   first[2] or '',
   fenced,
-  redis.call('ZRANGE', key_of('terminating'), 0, -1),
+  redis.call('ZCARD', key_of('terminating')),
   suspects,
 }

@@ -7,10 +7,11 @@
 --
 -- KEYS  root of the namespace
 -- ARGV  every                        milliseconds for which the groups are not looked at
---                                    again, by whomever
+--                                    again, unless by somebody who looks more often
 --
 -- Answers {server's time, consumer, deadline, consumer, deadline, … as one list,
--- consumers without a lease}.
+-- consumers without a lease, and how many milliseconds the lease of each consumer lasts
+-- in the same manner}.
 --
 -- @include keys
 -- @include clock
@@ -36,6 +37,9 @@ local function look_at(key)
   end
 end
 
+if redis.call('PTTL', key_of('survey')) > every then
+  redis.call('DEL', key_of('survey')) -- whoever took the turn looks more seldom
+end
 if redis.call('SET', key_of('survey'), '1', 'NX', 'PX', every) then
   for _, queue in ipairs(redis.call('HKEYS', key_of('queues'))) do
     for _, key in ipairs(streams_of(queue)) do
@@ -43,4 +47,9 @@ if redis.call('SET', key_of('survey'), '1', 'NX', 'PX', every) then
     end
   end
 end
-return { now, redis.call('ZRANGE', key_of('leases'), 0, -1, 'WITHSCORES'), orphans }
+return {
+  now,
+  redis.call('ZRANGE', key_of('leases'), 0, -1, 'WITHSCORES'),
+  orphans,
+  redis.call('HGETALL', key_of('lease_ms')),
+}

@@ -181,6 +181,7 @@ class Solo:
         self.slots.start(0, self.numbers[delivery.stream], delivery.entry, delivery.hard)
         if self.slots.taken_away() and not delivery.early:
             self.slots.notice()
+            self.slots.clear(0)
             desk.lose_unstarted()
             return
         desk.running.add(delivery)

@@ -152,6 +152,15 @@ class Slots:
                 found.append(Occupied(stream, name, seconds, limit / 1000, slot, since))
         return found
 
+    def ended(self) -> list[Occupied]:
+        """What ran last in each slot where nothing runs now: it may be still to be settled."""
+        found = []
+        for slot in range(self.count):
+            since, _, stream, entry = SLOT.unpack_from(self.memory, self.first + slot * SIZE)
+            if not since and (name := entry.rstrip(b"\0")):
+                found.append(Occupied(stream, name, 0.0, slot=slot))
+        return found
+
     def reset(self) -> None:
         """Make it fit for a new runner."""
         end = self.first + self.count * SIZE

@@ -33,6 +33,7 @@ TYPES = {
     "orphans": "zset",
     "survey": "string",
     "leases": "zset",
+    "lease_ms": "hash",
     "started": "hash",
     "settled": "string",
     "reply": "stream",

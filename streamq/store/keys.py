@@ -126,6 +126,11 @@ class Keys:
         return f"{self.root}:leases"
 
     @property
+    def lease_ms(self) -> str:
+        """Hash: consumer → how long its lease lasts, from each renewal."""
+        return f"{self.root}:lease_ms"
+
+    @property
     def survey(self) -> str:
         """Text, expires: there while nobody needs to look at the groups again."""
         return f"{self.root}:survey"

@@ -21,7 +21,7 @@ from streamq.units import count
 #: Kinds of keys that may stay for ever: topology, stores with bounds of their own.
 LASTING = frozenset(
     {"exchanges", "alternates", "queues", "bindings", "routes", "queue", "script"}
-    | {"leases", "workers", "dead", "scheduled", "suspects"}
+    | {"leases", "lease_ms", "workers", "dead", "scheduled", "suspects"}
 )
 
 #: States of tasks that wait in no queue's stream.

@@ -39,16 +39,19 @@ class Case:
     """A consumer that is dead: what happened to it, and what it was running.
 
     ``charge`` is alone, suspects or none, as recover.lua says.  ``running`` None means that
-    nobody knows.  Strangers say which ``deadline`` they saw, and the server's time that they
-    ``expect`` (seconds).
+    nobody knows.  Strangers say which ``deadline`` they saw, and which time of the server they
+    ``expect``, give or take the ``tolerance`` (seconds).  ``streams`` are all that it can have
+    read; none where nobody knows.
     """
 
     consumer: str
     reason: str
     charge: str
     running: Sequence[Place] | None = field(default_factory=list)
+    streams: Sequence[str] = ()
     deadline: str = ""
     expect: float | None = None
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +61,30 @@ class News:
     now: float
     due: float | None
     fenced: list[str]
-    terminating: list[tuple[str, str]]
+    #: How many tasks are to be terminated, here or elsewhere.
+    terminating: int
     suspects: set[str]
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """A consumer's deadline as text, in milliseconds of the server, and the lease's seconds."""
+
+    deadline: str
+    length: float
+
+    @property
+    def end(self) -> float:
+        """The deadline in seconds of the server."""
+        return float(self.deadline) / 1000
+
+
+@dataclass(frozen=True, slots=True)
 class Leases:
-    """The lease table: consumers with their deadlines as text, and those that have none."""
+    """The lease table, and the consumers that have none."""
 
     now: float
-    deadlines: dict[str, str]
+    table: dict[str, Lease]
     orphans: list[str]
 
 
@@ -103,21 +120,27 @@ class Recovery:
         now, due, fenced, terminating, suspects = self.call(
             RENEW, node, lease, len(consumers), *consumers, *described
         )
-        asked = [readable(text).partition(" ") for text in terminating]
         return News(
             now=now / 1000,
             due=int(due) / 1000 if due else None,
             fenced=list(map(readable, fenced)),
-            terminating=[(name, id) for name, _, id in asked],
+            terminating=terminating,
             suspects=set(map(readable, suspects)),
         )
 
-    def survey(self) -> Leases:
-        """Read the lease table; and the groups, if nobody has done so for a third of a lease."""
-        now, flat, orphans = self.call(SURVEY, max(1, int(self.lease * 1000 / 3)))
-        texts = list(map(readable, flat))
-        deadlines = dict(zip(texts[::2], texts[1::2], strict=True))
-        return Leases(now / 1000, deadlines, list(map(readable, orphans)))
+    def survey(self, every: float) -> Leases:
+        """Read the lease table; and the groups, if nobody has done so for these seconds."""
+        now, flat, orphans, lengths = self.call(SURVEY, max(1, int(every * 1000)))
+        lasting = pairs(lengths)
+        table = {
+            name: Lease(deadline, self.length_of(lasting.get(name, "")))
+            for name, deadline in pairs(flat).items()
+        }
+        return Leases(now / 1000, table, list(map(readable, orphans)))
+
+    def length_of(self, text: str) -> float:
+        """How long a lease lasts, in seconds; as ours where nobody has said so."""
+        return (int(text) / 1000 if text.isdecimal() else 0.0) or self.lease
 
     def sign_off(self, node: str, pid: int) -> None:
         """Remove what the worker said about itself, unless another one has its name now."""
@@ -137,11 +160,10 @@ class Recovery:
         running = [part for place in case.running or () for part in place]
         count = "*" if case.running is None else len(case.running)
         expect = "" if case.expect is None else int(case.expect * 1000)
-        told = (case.consumer, case.deadline, expect, int(self.lease * 1000 / 3))
+        told = (case.consumer, case.deadline, expect, int(case.tolerance * 1000))
+        about = (case.reason, case.charge, *self.bounds, count, *running, *case.streams)
         while True:
-            moved, lost, buried, isolated, left = self.call(
-                RECOVER, *told, case.reason, case.charge, *self.bounds, count, *running
-            )
+            moved, lost, buried, isolated, left = self.call(RECOVER, *told, *about)
             if left < 0:
                 return None
             found.moved += moved
@@ -160,16 +182,31 @@ class Recovery:
         settlement = Settlement("verdict", outcomes, None)
         self.call(SETTLE, *settle_arguments(consumer, settlement, self.dead))
 
-    def deliveries(self, consumer: str, places: Sequence[Place]) -> list[Delivery | None]:
-        """The messages that a consumer has in these places; None where it is gone."""
+    def deliveries(self, places: Sequence[tuple[str, Place]]) -> list[Delivery | None]:
+        """The messages that consumers have in these places; None where it is gone."""
         commands: list[tuple[Any, ...]] = []
-        for stream, entry in places:
+        for consumer, (stream, entry) in places:
             commands.append(("XRANGE", self.keys.queue(stream), entry, entry))
             commands.append(("HGET", self.keys.started(consumer), f"{stream} {entry.decode()}"))
         replies = iter(self.client.ask_all(commands))
         return [
             delivery_of(stream, entry, found, mark)
-            for (stream, entry), found, mark in zip(places, replies, replies, strict=True)
+            for (_, (stream, entry)), found, mark in zip(places, replies, replies, strict=True)
+        ]
+
+    def wishes(self, ids: Sequence[str], signals: Sequence[str]) -> list[list[str]]:
+        """With which of these signals each of these tasks is to be terminated."""
+        if not ids:
+            return []
+        answers = self.client.ask_all(
+            [
+                ("ZMSCORE", self.keys.terminating, *(f"{name} {id}" for id in ids))
+                for name in signals
+            ]
+        )
+        return [
+            [name for name, score in zip(signals, scores, strict=True) if score is not None]
+            for scores in zip(*answers, strict=True)
         ]
 
     def held_after(self, consumer: str, stream: str, entry: bytes) -> list[bytes]:
@@ -192,6 +229,12 @@ class Recovery:
         """
         moved, due, now = self.call(PROMOTE, BUDGET, self.expires, *self.dead)
         return int(moved), int(due) / 1000 if due else None, now / 1000
+
+
+def pairs(flat: Sequence[bytes]) -> dict[str, str]:
+    """Names and values that Redis answers as one list."""
+    texts = list(map(readable, flat))
+    return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
 def readable(name: bytes) -> str:

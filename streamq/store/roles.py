@@ -88,6 +88,7 @@ SENT_BY_WORKERS = accesses(
     "script:*: HMGET HSET",
     "leases: ZSCORE",
     "revoked: EXISTS",
+    "terminating: ZMSCORE",
     "started:*: HGET HSET",
     "workers: ZREM",
     "worker:*: HMGET HGET DEL",

@@ -35,8 +35,9 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     #: The tasks for which we have ended it, and how each of them ends.
     verdicts: list[Any] = field(default_factory=list)
-    #: Whether we have ended it; and whether it has been seen in the lease table.
-    ended: bool = False
+    #: Why we have ended it, if we have.
+    ended: str = ""
+    #: Whether it has been seen in the lease table.
     leased: bool = False
     #: When it was told that it had been declared dead.
     dismissed: float | None = None
@@ -46,6 +47,11 @@ class Child:
     def sequential(self) -> bool:
         """Whether it runs one task at a time: a forked runner does."""
         return self.process is None
+
+    def end(self, why: str) -> None:
+        """Kill it, for this reason."""
+        self.ended = why
+        self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> None:
         """Send a signal; a process that is gone already is none of our concern."""
@@ -78,19 +84,19 @@ class Death:
     @property
     def reason(self) -> str:
         """What happened to it, in words."""
+        if self.child.ended:
+            return f"runner {self.child.pid} was ended by its worker: {self.child.ended}"
         code = os.waitstatus_to_exitcode(self.status)
+        when = "while it ran the task" if self.child.slots.running() else "after it ran the task"
         peak = f"; its memory had reached {self.memory / 2**20:.0f} MiB" if self.memory else ""
         if code >= 0:
-            return f"runner {self.child.pid} exited with code {code} while it ran the task{peak}"
+            return f"runner {self.child.pid} exited with code {code} {when}{peak}"
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
         hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-        return (
-            f"runner {self.child.pid} was killed by {name} ({-code}) while it ran the task"
-            f"{peak}{hint}"
-        )
+        return f"runner {self.child.pid} was killed by {name} ({-code}) {when}{peak}{hint}"
 
 
 class Nursery:

@@ -1,8 +1,10 @@
 """What the death of a runner means for the messages that it held."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from streamq.runner.slots import Occupied
 from streamq.store.connection import Refused
 from streamq.store.recovery import Case, Place, Recovered, Recovery
 from streamq.worker.children import Child, Death
@@ -37,17 +39,23 @@ class Deaths:
 
     def mourn(self, death: Death, *, stopped: bool) -> None:
         """A runner has ended; ``stopped`` says that we ended it to stop the worker."""
-        child = death.child
-        running = running_on(child)
-        fenced = death.fenced or child.dismissed is not None
-        ended = stopped or child.ended or child.verdicts  # by us
+        child, fenced = death.child, death.fenced or death.child.dismissed is not None
+        running = places(child, child.slots.running())
+        verdicts = [each for each in child.verdicts if (each.stream, each.entry) in running]
+        ended = stopped or child.ended or verdicts  # by us
         crashed = not (death.orderly or fenced or ended)
         self.crashed += crashed
         self.fenced += fenced and child.dismissed is None
         charge = "none" if not crashed else "alone" if len(running) == 1 else "suspects"
-        reason = "the worker was stopped" if stopped else death.reason
-        case = Case(consumer=child.consumer, reason=reason, charge=charge, running=running)
-        self.open.append(Open(case, list(child.verdicts)))
+        case = Case(
+            consumer=child.consumer,
+            reason="the worker was stopped" if stopped else death.reason,
+            charge=charge,
+            # What a task leaves behind may end its runner before the task is settled.
+            running=running or places(child, child.slots.ended()),
+            streams=child.streams,
+        )
+        self.open.append(Open(case, verdicts))
 
     def recover(self) -> None:
         """Recover what dead runners held; what fails stays for the next try."""
@@ -89,6 +97,6 @@ class Deaths:
             logger.info("%d messages handed back, %d lost", found.moved, found.lost)
 
 
-def running_on(child: Child) -> list[Place]:
-    """The messages that a runner was running."""
-    return [(child.streams[each.stream], each.entry) for each in child.slots.running()]
+def places(child: Child, slots: Sequence[Occupied]) -> list[Place]:
+    """Where the messages are that a runner had in these slots."""
+    return [(child.streams[each.stream], each.entry) for each in slots]

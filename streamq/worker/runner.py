@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from streamq.app import App
@@ -18,7 +19,7 @@ from streamq.routing import Queue
 from streamq.runner import interrupts
 from streamq.runner.desk import Desk
 from streamq.runner.limits import Limits
-from streamq.runner.slots import Board
+from streamq.runner.slots import Board, Slots
 from streamq.runner.turns import Turns
 from streamq.store.connection import Connection
 from streamq.store.consumer import Consumer, Fenced
@@ -38,6 +39,8 @@ def work(app: App, assignment: Assignment, pool_of: "Callable[[Runner], Any]") -
     runner = Runner(app, assignment)
     pool = pool_of(runner)
     listen(pool)
+    if isinstance(pool, Solo):
+        listen_for_task(runner.slots)
     try:
         pool.run()
     except Fenced:
@@ -66,6 +69,21 @@ def listen(pool: Any) -> None:
     signal.signal(interrupts.LATE, lambda *_: pool.soft_limit())
     signal.signal(interrupts.STOP, lambda *_: pool.terminate())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def listen_for_task(slots: Slots) -> None:
+    """End by a signal that somebody chose to terminate the running task with.
+
+    One that is meant for the worker reaches its runners too, and is the supervisor's affair.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if slots.asked_to_stop(0):
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, end)
 
 
 def one_by_one(runner: "Runner") -> Solo:

@@ -3,24 +3,29 @@
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from streamq.app import App
 from streamq.delivery import millis
-from streamq.errors import ConfigError
+from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.execution import Execution
 from streamq.extras import require
 from streamq.finding import Found
 from streamq.options import check_limits
 from streamq.routing import Queue
+from streamq.runner.desk import Pauses
 from streamq.runner.intake import Source
 from streamq.runner.slots import workplace
 from streamq.store.bell import Bell
 from streamq.store.client import Client
 from streamq.store.recovery import Recovery
+from streamq.store.replies import Denied, Disconnected
 from streamq.store.rights import permitted
 from streamq.worker.assignment import Assignment
 from streamq.worker.banner import banner
@@ -30,11 +35,14 @@ from streamq.worker.presence import Presence, node_name, own_name
 from streamq.worker.relief import Relief
 from streamq.worker.runner import one_by_one, work
 from streamq.worker.supervisor import Duties, Supervisor
+from streamq.worker.terminations import Terminations
 from streamq.worker.timetable import Timetable
 from streamq.worker.verdicts import Verdicts
 from streamq.worker.vigil import Vigil
 
 logger = logging.getLogger("streamq.worker")
+
+T = TypeVar("T")
 
 #: Seconds that a supervisor waits for an answer: signals and dead runners wait with it.
 PATIENCE, LEAST_PATIENCE = 2.0, 0.5
@@ -62,18 +70,46 @@ def start_worker(
     app.import_tasks()
     check_limits({"time_limit": conf.task_time_limit, "soft_time_limit": conf.task_soft_time_limit})
     _ = app.seal  # without a key there is nothing to start: say so now
-    sources = declare(app, permitted(app.store, chosen_queues(app, exclude)))
-    given = conf.origin("worker_name") != "default"
-    node = own_name(node_name(conf.worker_name), app.store.client, app.store.keys, given=given)
+    queues, name = chosen_queues(app, exclude), node_name(conf.worker_name)
     folder = workplace()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        sources = awaited(lambda: declare(app, permitted(app.store, queues)), burst=burst)
+        node = awaited(lambda: named(app, name), burst=burst)
         supervisor = assemble(found, dict(flags), node, sources, folder, burst=burst)
-        supervisor.announce()
+        awaited(supervisor.announce, burst=burst)
         write_line(banner(found, node, sources))
         return supervisor.run()
+    except KeyboardInterrupt:
+        logger.info("stopped before it had begun")
+        return 0
     finally:
         flush_streams()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def awaited(act: Callable[[], T], *, burst: bool) -> T:
+    """Do this as soon as Redis lets us: it may be started beside us, and get its name only then.
+
+    A worker for a burst waits for no Redis that cannot be reached.
+    """
+    pauses = Pauses()
+    while True:
+        try:
+            done = act()
+        except BrokerUnavailable as error:
+            if isinstance(error, Denied) or (burst and isinstance(error, Disconnected)):
+                raise
+            time.sleep(pauses.next(error))
+        else:
+            pauses.over()
+            return done
+
+
+def named(app: App, name: str) -> str:
+    """The name of this worker in its fleet."""
+    given = app.conf.origin("worker_name") != "default"
+    return own_name(name, app.store.client, app.store.keys, given=given)
 
 
 def chosen_queues(app: App, exclude: Sequence[str]) -> list[Queue]:
@@ -159,6 +195,7 @@ def duties(app: App, node: str, sources: Sequence[Source], concurrency: int, tur
         dead=(conf.dead_max_length, int(millis(conf.dead_expires))),
     )
     execution = Execution(app.tasks, app.payloads, conf, hostname=node, tell=say_nothing)
+    verdicts = Verdicts(recovery, execution)
     return Duties(
         recovery=recovery,
         presence=Presence(
@@ -172,7 +209,8 @@ def duties(app: App, node: str, sources: Sequence[Source], concurrency: int, tur
         bell=Bell(app.url, keys.bell, name=name, patience=patience),
         vigil=Vigil(recovery, lease=conf.lease),
         timetable=Timetable(recovery),
-        verdicts=Verdicts(recovery, execution),
+        verdicts=verdicts,
+        terminations=Terminations(recovery, verdicts.stop),
         relief=Relief(recovery, turn),
     )
 

@@ -28,6 +28,7 @@ from streamq.worker.logs import flush_streams
 from streamq.worker.presence import Presence
 from streamq.worker.relief import Relief
 from streamq.worker.stops import Stops
+from streamq.worker.terminations import Terminations
 from streamq.worker.timetable import Timetable
 from streamq.worker.verdicts import Verdicts
 from streamq.worker.view import ENOUGH
@@ -53,6 +54,7 @@ class Duties:
     vigil: Vigil
     timetable: Timetable
     verdicts: Verdicts
+    terminations: Terminations
     relief: Relief
 
 
@@ -162,7 +164,8 @@ class Supervisor:
         if self.away:
             moments.append(self.again)
         else:
-            moments += [self.renewal, parts.timetable.moment, parts.vigil.moment]
+            moments += [self.renewal, parts.terminations.moment]
+            moments += [parts.timetable.moment, parts.vigil.moment]
         if self.deadline is not None and not self.killed:
             moments.append(self.deadline)
         bell = [parts.bell] if parts.bell.fileno() >= 0 else []
@@ -198,6 +201,7 @@ class Supervisor:
             self.attempt(self.renew_in_time)
             self.attempt(self.deaths.recover)
             self.attempt(self.hear)
+            self.attempt(parts.terminations.look, children)
             self.attempt(parts.timetable.move)
             self.attempt(parts.vigil.look, {child.consumer for child in children})
             self.attempt(parts.relief.look, children)
@@ -241,18 +245,17 @@ class Supervisor:
             parts.presence.node, [child.consumer for child in living], about
         )
         now = time.monotonic()
-        parts.vigil.view.saw(news.now, sent=sent, now=now)
+        parts.vigil.views.saw(news.now, sent=sent, now=now)
         parts.timetable.learn(news.due, news.now)
         parts.bell.listen()
-        parts.verdicts.forget()
         self.replace_cut_off(children)
         for child in living:
             if child.consumer not in news.fenced:
                 child.leased = True
             elif child.leased:  # else it is only being born
                 self.dismiss(child)
-        for name, id in news.terminating:
-            parts.verdicts.terminate(name, id, children)
+        if news.terminating:
+            parts.terminations.ask()
         if news.suspects.intersection(parts.presence.queues):
             self.isolate()
         self.renewal = now + self.lease / 3
@@ -260,13 +263,12 @@ class Supervisor:
     def replace_cut_off(self, children: Sequence[Child]) -> None:
         """End runners that cannot reach Redis while we can: they may lack a descriptor."""
         long = ENOUGH * self.lease
-        if not self.duties.vigil.view.clear(time.monotonic()):
+        if not self.duties.vigil.views.own.clear(time.monotonic()):
             return
         for child in children:
             if child.slots.cut_off > long and not child.ended:
                 logger.error("runner %d cannot reach Redis, but we can; it is replaced", child.pid)
-                child.ended = True
-                child.signal(signal.SIGKILL)
+                child.end("it could not reach Redis, but its worker could")
 
     def dismiss(self, child: Child) -> None:
         """Let a runner stop that was declared dead.
@@ -278,19 +280,21 @@ class Supervisor:
             child.dismissed = now
             self.deaths.fenced += 1
             logger.warning("runner %d was declared dead meanwhile; it stops", child.pid)
-        late = now - child.dismissed > self.shutdown_timeout
-        child.signal(signal.SIGKILL if late else signal.SIGTERM)
+        if now - child.dismissed > self.shutdown_timeout:
+            child.end("it had been declared dead")
+        else:
+            child.signal(signal.SIGTERM)
 
     def hear(self) -> None:
         """Heed what the bell says."""
         parts = self.duties
-        server = parts.vigil.view.time(time.monotonic())
+        server = parts.vigil.views.own.time(time.monotonic())
         for words in parts.bell.heard():
             match words:
                 case ["due", moment] if moment.isdecimal():
                     parts.timetable.hear(float(moment) / 1000, server)
-                case ["terminate", name, id]:
-                    parts.verdicts.terminate(name, id, list(self.nursery.children.values()))
+                case ["terminate", *_]:
+                    parts.terminations.ask()
                 case ["suspects", queue] if queue in parts.presence.queues:
                     self.isolate()
 

@@ -4,15 +4,15 @@ A runner can be ended at any moment, but only for the task that it is running th
 stopped first, looked at, and then ended or let go.
 """
 
+import contextlib
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from streamq.delivery import Delivery, Outcome
 from streamq.execution import Execution
-from streamq.result import ENDING
 from streamq.runner import interrupts
 from streamq.runner.slots import Occupied
 from streamq.store.recovery import Recovery
@@ -54,7 +54,6 @@ class Verdicts:
         self.recovery = recovery
         self.execution = execution
         self.requests: list[Request] = []
-        self.heeded: dict[tuple[str, str], float] = {}
 
     def look(self, children: Sequence[Child]) -> None:
         """End what is over its hard limit, and what did not stop when it was asked to."""
@@ -65,12 +64,12 @@ class Verdicts:
                     self.end(child, run, OVERDUE)
             if child.slots.reading > STUCK and not child.ended:
                 logger.error("runner %d is stuck, and is replaced", child.pid)
-                child.ended = True
-                child.signal(signal.SIGKILL)
+                child.end("it was stuck")
         now = time.monotonic()
-        late = [request for request in self.requests if request.until <= now]
-        self.requests = [request for request in self.requests if request.until > now]
-        for request in late:
+        pids = {child.pid for child in children}
+        requests = [request for request in self.requests if request.child.pid in pids]
+        self.requests = [request for request in requests if request.until > now]
+        for request in [request for request in requests if request.until <= now]:
             self.end(request.child, request.run, TERMINATED)
 
     def next_moment(self, children: Sequence[Child]) -> float:
@@ -88,51 +87,36 @@ class Verdicts:
 
     def end(self, child: Child, run: Occupied, kind: str) -> None:
         """End the runner, if it still runs this; else let it go on."""
-        child.signal(signal.SIGSTOP)
-        if stands_still(child.pid) and still_runs(child, run):
-            stream = child.streams[run.stream]
-            logger.warning("runner %d is ended: its task is %s", child.pid, kind)
-            child.ended = True
-            child.verdicts.append(Verdict(stream, run.entry, kind))
-            child.signal(signal.SIGKILL)
-        child.signal(signal.SIGCONT)
+        with held(child, run) as same:
+            if same:
+                logger.warning("runner %d is ended: its task is %s", child.pid, kind)
+                self.note(child, run, kind)
+                child.end(f"its task was {kind}")
 
-    def terminate(self, name: str, id: str, children: Sequence[Child]) -> None:
-        """Stop this task if it runs here, with the signal of this name."""
-        if (name, id) in self.heeded or name not in ENDING:
-            return
-        for child in children:
-            runs = child.slots.running()
-            places = [(child.streams[run.stream], run.entry) for run in runs]
-            found = self.recovery.deliveries(child.consumer, places)
-            for run, delivery in zip(runs, found, strict=True):
-                if delivery is not None and delivery.id.decode(errors="replace") == id:
-                    self.heeded[name, id] = time.monotonic()
-                    logger.info("%s is terminated", id)
-                    self.stop(child, run, name)
+    def note(self, child: Child, run: Occupied, kind: str) -> None:
+        """Note how a task ends if its runner does while it runs it."""
+        child.verdicts.append(Verdict(child.streams[run.stream], run.entry, kind))
 
-    def stop(self, child: Child, run: Occupied, name: str) -> None:
+    def stop(self, child: Child, run: Occupied, name: str, id: str) -> None:
         """Interrupt a task; a chosen signal goes to its process, if it has one for itself."""
+        logger.info("%s is terminated", id)
         self.requests.append(Request(child, run, time.monotonic() + GRACE))
         if name == "SIGKILL" and child.sequential:
             self.end(child, run, TERMINATED)
-        elif name == "SIGTERM" or not child.sequential:
-            child.slots.ask_to_stop(run.slot, run.started)
+            return
+        child.slots.ask_to_stop(run.slot, run.started)
+        if name == "SIGTERM" or not child.sequential:
             child.signal(interrupts.STOP)
-        else:
-            stream = child.streams[run.stream]
-            child.verdicts.append(Verdict(stream, run.entry, TERMINATED))
-            child.signal(signal.Signals[name])
-
-    def forget(self) -> None:
-        """Forget requests that nobody repeats any more."""
-        before = time.monotonic() - 600
-        self.heeded = {key: moment for key, moment in self.heeded.items() if moment > before}
+            return
+        with held(child, run) as same:
+            if same:
+                self.note(child, run, TERMINATED)
+                child.signal(signal.Signals[name])
 
     def settle(self, consumer: str, verdicts: Sequence[Verdict]) -> int:
         """Settle the tasks for which a runner was ended, in its name; return how many."""
-        places = [(verdict.stream, verdict.entry) for verdict in verdicts]
-        found = self.recovery.deliveries(consumer, places)
+        places = [(consumer, (verdict.stream, verdict.entry)) for verdict in verdicts]
+        found = self.recovery.deliveries(places)
         outcomes = [
             self.outcome(delivery, verdict.kind)
             for delivery, verdict in zip(found, verdicts, strict=True)
@@ -153,6 +137,16 @@ class Verdicts:
         if delivery.manner is None:
             return endings.unknown(delivery)
         return endings.overdue(delivery, delivery.hard)
+
+
+@contextlib.contextmanager
+def held(child: Child, run: Occupied) -> Iterator[bool]:
+    """Let a runner stand still for a block; tell whether it does, and still runs this."""
+    child.signal(signal.SIGSTOP)
+    try:
+        yield stands_still(child.pid) and still_runs(child, run)
+    finally:
+        child.signal(signal.SIGCONT)
 
 
 def still_runs(child: Child, run: Occupied) -> bool:

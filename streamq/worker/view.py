@@ -1,21 +1,23 @@
 """Whether what a supervisor sees of the others can be trusted: pure reasoning about time.
 
 Leases run out while Redis is away, or when its clock jumps; so nobody is declared dead on
-the first sight of an expired lease, but only after 1.5 leases of unbroken view.
+the first sight of an expired lease, but only after 1.5 leases of unbroken view.  Workers
+may have leases of different lengths: each is judged by its own.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-#: Leases of unbroken view after which a supervisor may judge.
+from streamq.store.recovery import Lease
+
+#: Leases of unbroken view after which a supervisor may judge; and for which a deadline has
+#: not moved that counts as past, whatever the server's clock says: it may have jumped back.
 ENOUGH = 1.5
-#: Seconds after which a deadline that nobody has moved counts as past, whatever the server's
-#: clock says: it may have jumped back.  At least so long, or three leases.
-STANDSTILL = 120.0
 
 
 @dataclass(slots=True)
 class View:
-    """How long we have seen Redis without a break, and what time it should be there.
+    """How long we have seen Redis without a break that could end a lease of this length.
 
     All arguments are seconds: ``now`` and ``sent`` of our monotonic clock, ``server`` of
     the server's.
@@ -25,8 +27,6 @@ class View:
     since: float | None = None
     seen: float = 0.0
     server: float = 0.0
-    #: Seconds by which the server's clock has jumped back, until that was heeded.
-    behind: float = 0.0
 
     def saw(self, server: float, *, sent: float, now: float) -> None:
         """Redis answered.
@@ -34,10 +34,7 @@ class View:
         The view begins anew if it was silent for long, here or there, or its clock jumped.
         """
         silence = now - self.seen
-        jump = (server - self.server) - silence
-        jumped = abs(jump) > self.lease / 3
-        if jumped and self.seen:
-            self.behind = max(0.0, self.behind - jump)
+        jumped = abs(server - self.server - silence) > self.lease / 3
         slow = now - sent > self.lease / 3
         if self.since is None or jumped or slow or silence > self.lease:
             self.since = now
@@ -51,57 +48,58 @@ class View:
         """Whether it has been unbroken for long enough to judge others."""
         return self.since is not None and now - self.since >= ENOUGH * self.lease
 
-    def take_behind(self) -> float:
-        """How far the clock has jumped back since this was asked last."""
-        behind, self.behind = self.behind, 0.0
-        return behind
-
     def time(self, now: float) -> float:
         """What the server's clock should say."""
         return self.server + (now - self.seen)
 
 
-@dataclass(slots=True)
-class Watched:
-    """A deadline, when it was first seen, and how long it had to go then."""
+class Views:
+    """The view for each length of lease that there is."""
 
-    deadline: str
-    first: float
-    left: float
+    def __init__(self, lease: float) -> None:
+        self.own = View(lease)
+        self.of = {lease: self.own}
+
+    def heed(self, lengths: Collection[float]) -> None:
+        """Judge leases of these lengths from now on; one that is new is not judged yet."""
+        self.of = {length: self.of.get(length) or View(length) for length in lengths}
+        self.of[self.own.lease] = self.own
+
+    def saw(self, server: float, *, sent: float, now: float) -> None:
+        """Redis answered."""
+        for view in self.of.values():
+            view.saw(server, sent=sent, now=now)
+
+    def broke(self) -> None:
+        """Redis could not be reached, or could not work."""
+        for view in self.of.values():
+            view.broke()
+
+    @property
+    def shortest(self) -> float:
+        """The shortest of the leases."""
+        return min(self.of)
 
 
 @dataclass(slots=True)
 class Others:
-    """The leases of other workers, as they were seen so far."""
+    """The leases of other workers, each with the moment at which it was first seen so."""
 
-    lease: float
-    watched: dict[str, Watched] = field(default_factory=dict)
+    watched: dict[str, tuple[Lease, float]] = field(default_factory=dict)
 
-    def look(
-        self, deadlines: dict[str, str], *, server: float, now: float, behind: float = 0.0
-    ) -> list[str]:
-        """Take note of the lease table; return the consumers whose lease has run out.
-
-        ``behind`` is how far the server's clock has just jumped back: a deadline that was
-        written before that is over when it would have been without the jump.
-        """
-        longest = max(3 * self.lease, STANDSTILL)
-        known = self.watched
-        self.watched = {}
-        for consumer, deadline in deadlines.items():
-            before = known.get(consumer)
-            if before is None or before.deadline != deadline:
-                left = float(deadline) / 1000 - server
-                left -= behind if left > behind else 0.0
-                before = Watched(deadline, now, min(left, longest))
-            self.watched[consumer] = before
+    def look(self, leases: Mapping[str, Lease], *, server: float, now: float) -> list[str]:
+        """Take note of the lease table; return the consumers whose lease has run out."""
+        known, self.watched = self.watched, {}
+        for consumer, lease in leases.items():
+            before, first = known.get(consumer, (None, now))
+            self.watched[consumer] = (lease, first if before == lease else now)
         return [
             consumer
-            for consumer, one in self.watched.items()
-            if float(one.deadline) / 1000 < server or now - one.first > one.left + self.lease
+            for consumer, (lease, first) in self.watched.items()
+            if lease.end < server or now - first > ENOUGH * lease.length
         ]
 
     def next_end(self, *, server: float) -> float:
         """Seconds until the first of the leases runs out; infinite if there is none."""
-        ends = [float(one.deadline) / 1000 - server for one in self.watched.values()]
+        ends = [lease.end - server for lease, _ in self.watched.values()]
         return min((end for end in ends if end > 0), default=float("inf"))

@@ -7,12 +7,14 @@ from collections.abc import Collection
 from streamq.store.connection import Refused
 from streamq.store.recovery import Case, Leases, Recovered, Recovery
 from streamq.worker.identity import died_here, node_of
-from streamq.worker.view import Others, View
+from streamq.worker.view import Others, Views
 
 logger = logging.getLogger("streamq.worker")
 
 #: Seconds after the end of a lease when it is looked at.
 GRACE = 0.1
+#: Seconds between two looks at most: who has a longer lease than others must see theirs.
+SELDOM = 5.0
 
 
 class Vigil:
@@ -21,15 +23,15 @@ class Vigil:
     def __init__(self, recovery: Recovery, *, lease: float) -> None:
         self.recovery = recovery
         self.lease = lease
-        self.view = View(lease)
-        self.others = Others(lease)
+        self.views = Views(lease)
+        self.others = Others()
         self.moment = 0.0
         self.taken_over = 0
 
     def begin(self) -> None:
         """Take over from a predecessor on this machine whose processes are gone, at once."""
         leases = self.survey()
-        for consumer in leases.deadlines:
+        for consumer in leases.table:
             if died_here(consumer):
                 self.take_over(consumer, leases, "its process is gone")
 
@@ -39,30 +41,32 @@ class Vigil:
             return
         leases = self.survey()
         now = time.monotonic()
-        ended = self.others.look(
-            {name: end for name, end in leases.deadlines.items() if name not in ours},
-            server=leases.now,
-            now=now,
-            behind=self.view.take_behind(),
-        )
-        if self.view.clear(now):
-            for consumer in ended:
+        others = {name: lease for name, lease in leases.table.items() if name not in ours}
+        for consumer in self.others.look(others, server=leases.now, now=now):
+            if self.views.of[others[consumer].length].clear(now):
                 self.take_over(consumer, leases, "its lease ran out")
+        if self.views.own.clear(now):
             for consumer in leases.orphans:
                 if consumer not in ours:
                     self.take_over(consumer, leases, "it had no lease")
         soon = self.others.next_end(server=leases.now) + GRACE
-        self.moment = time.monotonic() + min(self.lease / 3, soon)
+        self.moment = time.monotonic() + min(self.often, soon)
+
+    @property
+    def often(self) -> float:
+        """Seconds between two looks: a third of the shortest lease that anybody has."""
+        return max(GRACE, min(self.views.shortest / 3, SELDOM))
 
     def survey(self) -> Leases:
         sent = time.monotonic()
-        leases = self.recovery.survey()
-        self.view.saw(leases.now, sent=sent, now=time.monotonic())
+        leases = self.recovery.survey(self.often)
+        self.views.heed({lease.length for lease in leases.table.values()})
+        self.views.saw(leases.now, sent=sent, now=time.monotonic())
         return leases
 
     def broke(self) -> None:
         """Redis is away: whatever has run out meanwhile proves nothing."""
-        self.view.broke()
+        self.views.broke()
         self.moment = 0.0
 
     def take_over(self, consumer: str, leases: Leases, why: str) -> None:
@@ -70,14 +74,15 @@ class Vigil:
 
         Nobody knows what it was running, so all that it held is suspected.
         """
-        orphan = consumer not in leases.deadlines
+        lease = leases.table.get(consumer)
         case = Case(
             consumer=consumer,
             reason=f"worker {node_of(consumer)} died while it ran the task: {why}",
-            charge="none" if orphan else "suspects",
+            charge="suspects" if lease else "none",
             running=None,
-            deadline=leases.deadlines.get(consumer, "none"),
-            expect=self.view.time(time.monotonic()),
+            deadline=lease.deadline if lease else "none",
+            expect=self.views.own.time(time.monotonic()),
+            tolerance=(lease.length if lease else self.lease) / 3,
         )
         try:
             found = self.recovery.recover(case)

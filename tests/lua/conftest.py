@@ -74,7 +74,7 @@ class Desk:
             self.scripts(
                 *("recover", name, told["deadline"], told["expect"], told["tolerance"]),
                 *(told["reason"], told["charge"], told["crashes"], HOUR, *BOUNDS),
-                *(told["budget"], count, *pairs),
+                *(told["budget"], count, *pairs, *told.get("streams", ())),
             )
         )
 

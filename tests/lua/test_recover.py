@@ -94,6 +94,12 @@ def test_a_lost_early_message_without_a_record_becomes_a_dead_letter(desk):
     assert desk.record("a") == {}
 
 
+def test_nothing_is_kept_of_the_lease_of_a_recovered_consumer(desk):
+    desk.recover()
+
+    assert not desk.redis.exists("{streamq}:leases", "{streamq}:lease_ms")
+
+
 def test_a_recovered_consumer_is_fenced(desk, outcome):
     entry = desk.take("a")
     desk.recover()
@@ -132,9 +138,9 @@ def test_deleting_the_consumer_too_early_would_lose_messages(desk):
     desk.read()
     text = load("recover").text
     guard = (
-        "      if #pending > budget then\n"
-        "        return { moved, lost, buried, isolated, 1 }\n"
-        "      end\n"
+        "    if #pending > budget then\n"
+        "      return { moved, lost, buried, isolated, 1 }\n"
+        "    end\n"
     )
     assert text.count(guard) == 1
     script = Script("recover", text.replace(guard, ""))
@@ -161,6 +167,18 @@ def test_a_queue_without_streams_does_no_harm(desk):
     desk.redis.hset("{streamq}:queues", "nowhere", "{}")
 
     assert desk.recover() == [1, 0, 0, 0, 0]
+
+
+def test_who_knows_what_it_read_names_the_streams(desk, scripts):
+    scripts("declare_queue", "other", "{}")
+    desk.take("a")
+    desk.take("b", "other")
+
+    assert desk.recover(streams=["mail:returned", "mail"]) == [1, 0, 0, 0, 0]
+
+    assert (desk.pending(), desk.pending("other")) == (0, 1)
+    assert desk.recover(streams=["other"]) == [1, 0, 0, 0, 0]
+    assert desk.waiting("other:returned")[0]["id"] == "b"
 
 
 def test_recovering_twice_moves_nothing_twice(desk):

@@ -42,3 +42,17 @@ def test_workers_that_fell_silent_are_no_longer_listed(desk, scripts):
     scripts("renew", "node", 10_000, 0, "pid", "7")
 
     assert desk.redis.zrange("{streamq}:workers", 0, -1) == ["node"]
+
+
+def test_queues_whose_suspects_all_run_are_not_named(desk, scripts):
+    desk.redis.sadd("{streamq}:suspects", "mail", "empty")
+    desk.redis.xgroup_create("{streamq}:queue:mail:suspects", "workers", "0", mkstream=True)
+    desk.add("a", "mail:suspects")
+    assert scripts("renew", "node", 15_000, 0, "pid", "7")[4] == ["mail"]
+
+    desk.read("mail:suspects")
+
+    assert scripts("renew", "node", 15_000, 0, "pid", "7")[4] == []
+    assert desk.redis.smembers("{streamq}:suspects") == {"mail"}
+    desk.add("b", "mail:suspects")
+    assert scripts("renew", "node", 15_000, 0, "pid", "7")[4] == ["mail"]

@@ -118,7 +118,8 @@ def test_supervisors_hear_what_is_to_be_terminated_now_or_when_they_renew(
 
     assert listener.get_message(timeout=1)["data"] == "terminate SIGTERM a"
     listener.close()
-    assert scripts("renew", "node", 1000, 0, "pid", "1")[3] == ["SIGTERM a"]
+    assert scripts("renew", "node", 1000, 0, "pid", "1")[3] == 1
+    assert redis.zrange("{streamq}:terminating", 0, -1) == ["SIGTERM a"]
 
 
 def test_revocations_do_not_pile_up(redis, scripts):

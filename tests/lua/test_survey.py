@@ -18,11 +18,12 @@ def survey(redis, keys, desk):
 
 
 def test_the_table_is_told_with_its_deadlines_and_the_time(survey, scripts):
-    now, leases, orphans = survey(5000)
+    now, leases, orphans, lasting = survey(5000)
 
     assert (now, orphans) == (5000, [])
     assert leases[0] == "me"
     assert float(leases[1]) > 15_000
+    assert lasting == ["me", "15000"]
 
 
 def test_a_consumer_without_a_lease_is_named_when_it_is_seen_twice(survey, desk):
@@ -50,6 +51,21 @@ def test_the_groups_are_looked_at_by_one_worker_at_a_time(desk, scripts):
     assert desk.redis.zcard("{streamq}:orphans") == 1
     assert 0 < desk.redis.pttl("{streamq}:survey") <= 60_000
     assert desk.redis.pttl("{streamq}:orphans") > 0
+
+
+def test_who_looks_seldom_keeps_nobody_from_looking_more_often(desk, scripts):
+    desk.take("a")
+    desk.redis.zrem("{streamq}:leases", "me")
+    scripts("survey", 60_000)
+    desk.redis.delete("{streamq}:orphans")
+
+    scripts("survey", 1000)
+
+    assert desk.redis.zcard("{streamq}:orphans") == 1
+    assert 0 < desk.redis.pttl("{streamq}:survey") <= 1000
+    desk.redis.delete("{streamq}:orphans")
+    scripts("survey", 60_000)
+    assert desk.redis.zcard("{streamq}:orphans") == 0, "the turn is taken"
 
 
 def test_what_is_known_of_orphans_goes_although_workers_go_on_looking(survey, desk):

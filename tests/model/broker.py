@@ -54,13 +54,15 @@ class Death:
     allowed: int = 3
     budget: int = 100
     running: tuple[str, ...] | None = ()
+    #: All that it can have read, where that is known.
+    streams: tuple[str, ...] = ()
 
     def argv(self, bounds: tuple[int, int]) -> list[str | int]:
         places = [part for place in self.running or () for part in place.split(" ")]
         count: str | int = "*" if self.running is None else len(self.running)
         clock = ("", 0) if self.expected is None else (self.expected, TOLERANCE)
         told = (self.consumer, self.claim, *clock, "it died", self.charge, self.allowed, HOUR)
-        return [*told, *bounds, self.budget, count, *places]
+        return [*told, *bounds, self.budget, count, *places, *self.streams]
 
 
 #: By how much the clock may differ from what a recovering worker expects.
@@ -87,7 +89,7 @@ class News:
 
     due: str
     fenced: list[str]
-    terminating: list[str]
+    terminating: int
     suspects: list[str] = field(default_factory=list)
 
 
@@ -104,19 +106,20 @@ class Broker(Desk):
         if jumped or stale:
             return [0, 0, 0, 0, -1]
         self.leases.pop(death.consumer, None)
+        self.lease_ms.pop(death.consumer, None)
         tally, budget = Tally(), death.budget
         self.report_lost(death, tally)
-        for queue in self.queues:
-            for stream in streams_of(queue):
-                found = self.streams.get(stream, Stream())
-                held = [copy for copy in found.copies if copy.holder == death.consumer]
-                for copy in held[:budget]:
-                    self.move(death, stream, copy, tally)
-                if len(held) > budget:
-                    tally.left = 1
-                    return tally.answer()
-                budget -= len(held)
-                found.consumers.discard(death.consumer)
+        every = (stream for queue in self.queues for stream in streams_of(queue))
+        for stream in death.streams or tuple(every):
+            found = self.streams.get(stream, Stream())
+            held = [copy for copy in found.copies if copy.holder == death.consumer]
+            for copy in held[:budget]:
+                self.move(death, stream, copy, tally)
+            if len(held) > budget:
+                tally.left = 1
+                return tally.answer()
+            budget -= len(held)
+            found.consumers.discard(death.consumer)
         self.alone.pop(death.consumer, None)
         self.settled.pop(death.consumer, None)
         return tally.answer()
@@ -185,7 +188,12 @@ class Broker(Desk):
             if self.streams.get(f"{queue}:suspects", Stream()).copies
         }
         due = min((due for due, _, _ in self.scheduled.values()), default="")
-        return News(str(due), fenced, sorted(self.terminating), sorted(self.suspects))
+        waiting = {
+            queue
+            for queue in self.suspects
+            if any(not copy.holder for copy in self.streams[f"{queue}:suspects"].copies)
+        }
+        return News(str(due), fenced, len(self.terminating), sorted(waiting))
 
     def survey(self, every: int) -> set[str]:
         """The consumers that have no lease, and had none when they were looked at before."""

@@ -134,6 +134,8 @@ def tables(model: Broker) -> Iterator[tuple[str, Any]]:
     for key, members in {"suspects": model.suspects, "dead": set(model.dead)}.items():
         if members:
             yield key, members
+    if model.lease_ms:
+        yield "lease_ms", model.lease_ms
     if model.surveyed:
         yield "survey", "1"
 

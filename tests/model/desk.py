@@ -169,6 +169,7 @@ class Desk(Ledger):
 
     def register(self, consumer: str, lease: int) -> None:
         self.leases[consumer] = self.now + lease
+        self.lease_ms[consumer] = str(lease)
 
     def read(self, consumer: str, stream: str, count: int) -> list[Copy]:
         """The first messages that nobody holds."""

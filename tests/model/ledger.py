@@ -110,6 +110,7 @@ class Ledger:
         self.records: dict[str, Record] = {}
         self.news: dict[str, list[tuple[str, str]]] = {}
         self.leases: dict[str, int] = {}
+        self.lease_ms: dict[str, str] = {}
         self.marks: dict[str, dict[str, Mark]] = {}
         self.alone: dict[str, str] = {}
         self.settled: dict[str, tuple[str, str]] = {}

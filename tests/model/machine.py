@@ -334,7 +334,10 @@ class Machine(RuleBasedStateMachine):
         running = tuple(token.place for token in self.in_hand(consumer)[: pick % 3])
         if charge == "crash":
             charge = "alone" if len(running) == 1 else "suspects"
-        self.bench.recover(self.death(consumer, charge=charge, running=running, budget=budget))
+        known = self.model.streams.items() if pick % 2 else ()
+        streams = tuple(name for name, stream in known if consumer in stream.consumers)
+        told = {"charge": charge, "running": running, "streams": streams}
+        self.bench.recover(self.death(consumer, budget=budget, **told))
 
     @rule(
         who=PICK,

@@ -197,6 +197,20 @@ DYING = [
         "crashes",
     ),
     mutant(
+        "the lengths of the leases of the dead stay",
+        "recover",
+        "redis.call('HDEL', key_of('lease_ms'), consumer)\n",
+        "",
+        "crashes",
+    ),
+    mutant(
+        "what was read is not looked through",
+        "recover",
+        "for i = at, #ARGV do",
+        "for i = at + 1, #ARGV do",
+        "crashes",
+    ),
+    mutant(
         "a stale deadline", "recover", "if deadline and deadline ~= claim then", NEVER, "crashes"
     ),
     mutant(

@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 #: Keys that may stay for ever: topology, and stores that are bounded.
 LASTING = re.compile(
-    r"\{streamq\}:(exchanges|alternates|queues|leases|workers"
+    r"\{streamq\}:(exchanges|alternates|queues|leases|lease_ms|workers"
     r"|(bindings|routes|queue|script|dead):.*)$"
 )
 

@@ -281,3 +281,32 @@ def test_whatever_code_a_task_exits_with_it_is_a_crash_of_its_runner(site, code)
         site.send("leave").get(timeout=15)
 
     assert site.app.store.client.ask("ZCARD", site.app.store.keys.dead("default")) == 1
+
+
+BOMB = """
+import sys
+
+def explode(frame, event, arg):
+    if event == "call" and frame.f_code.co_name == "exchange":
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+@app.task
+def bomb():
+    note("bomb")
+    sys.setprofile(explode)
+"""
+
+
+def test_a_task_that_kills_its_runner_after_it_has_returned_is_put_aside(site):
+    """It is settled after that only; then a runner of suspects shows that it was this one."""
+    site.env["STREAMQ_LEASE"] = "1s"
+    site.write(BOMB)
+    site.worker("-c", 1)
+
+    with pytest.raises(WorkerLost, match=r"killed by SIGSEGV .* after it ran the task"):
+        site.send("bomb").get(timeout=20)
+
+    assert site.notes() == ["bomb"] * 4
+    assert site.redis.zcard("{streamq}:dead:default") == 1
+    site.until(lambda: not site.redis.exists("{streamq}:suspects"))
+    site.at_rest()

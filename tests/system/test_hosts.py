@@ -64,9 +64,30 @@ def test_what_ran_on_a_killed_host_runs_again_within_a_lease_and_two_seconds(sho
     short.at_rest()
 
 
+def test_who_has_a_long_lease_takes_over_from_shorter_ones_in_their_time(short):
+    doomed = short.worker("-c", 1, "-n", "doomed")
+    result = short.send("hold", 1)
+    short.until(lambda: begun(short, 1))
+    short.env["STREAMQ_LEASE"] = "60s"
+    watched_for_long_enough(short.worker("-c", 1, "-n", "patient"))
+
+    kill_host(doomed)
+    died = time.time()
+    short.until(lambda: len(begun(short, 1)) == 2, "it runs again", seconds=LEASE + MARGIN + 1)
+
+    assert begun(short, 1)[1][2] - died < LEASE + MARGIN
+    (short.folder / "go").touch()
+    assert result.get(timeout=10) == [1, 2]
+    short.at_rest()
+
+
 @pytest.mark.slow
 def test_the_check_finds_that_nobody_watches_over_the_others(short):
-    short.changed_module("streamq/worker/vigil.py", "if self.view.clear(now):", "if False:")
+    short.changed_module(
+        "streamq/worker/vigil.py",
+        "if self.views.of[others[consumer].length].clear(now):",
+        "if False:",
+    )
 
     with pytest.raises(AssertionError, match="all run again"):
         host_dies_beside_another(short, 2, pool=("-c", 2))
@@ -78,27 +99,37 @@ def test_tasks_of_a_killed_host_run_again_before_a_backlog_of_100_000(short):
     doomed = short.worker("-P", "gevent", "-c", 200, "-n", "doomed")
     results = short.send_many("hold", 200)
     short.until(lambda: len(begun(short)) == 200)
-    other = short.worker("-c", 2, "-n", "other")
-    long_one = short.send("last", 1000, 3 * LEASE, queue="elsewhere")
-    short.worker("-c", 1, "-Q", "elsewhere", "-n", "third")
     backlog = short.app.enqueue_many(
-        short.app.signature("tasks.last", (number, 0.004)) for number in range(100_000)
+        short.app.signature("tasks.last", (1000 + number, 0.004)) for number in range(100_000)
     )
-    watched_for_long_enough(other)
-    (short.folder / "go").touch()
-    began = len(begun(short))
+    watched_for_long_enough(short.worker("-c", 2, "-n", "other"))
+    short.worker("-c", 1, "-Q", "elsewhere", "-n", "third")
+    long_one = short.send("last", LONG_ONE, 3 * LEASE, queue="elsewhere")
+    short.until(lambda: begun(short, LONG_ONE))
+    assert not [each for each in results if each.ready()], "all of them run"
 
     died = time.time()
     kill_host(doomed)
-    short.until(lambda: all(each.ready() for each in results), seconds=LEASE + MARGIN)
+    (short.folder / "go").touch()
+    short.until(lambda: len(held_again(short, died)) == 200, seconds=LEASE + MARGIN + 1)
 
-    again = {number: moment for number, pid, moment in begun(short)[began:] if number < 200}
-    assert max(again.values()) - died < LEASE + MARGIN
-    assert [each.get(timeout=1) for each in results] == [[number, 2] for number in range(200)]
-    assert backlog[-1].state == "QUEUED"
-    assert long_one.get(timeout=20)[0] == 1000
-    assert len(begun(short, 1000)) >= 1
-    assert other.process.poll() is None
+    assert max(held_again(short, died).values()) - died < LEASE + MARGIN
+    assert [each.get(timeout=5) for each in results] == [[number, 2] for number in range(200)]
+    assert len([run for run in begun(short) if run[0] < 200]) == 400, "each twice, and no more"
+    assert backlog[-1].state == "QUEUED", "there still is a backlog"
+    assert long_one.get(timeout=20)[0] == LONG_ONE
+    assert time.time() - died > LEASE, "it ran beside all this"
+    (began,) = begun(short, LONG_ONE)
+    assert began[2] < died
+
+
+#: The number of the task that runs elsewhere for three leases.
+LONG_ONE = 999
+
+
+def held_again(site, died):
+    """When each of the tasks that a host held has begun again."""
+    return {number: at for number, _, at in begun(site) if number < 200 and at > died}
 
 
 def long_task_beside_a_dying_host(site):
@@ -256,6 +287,26 @@ def test_a_worker_that_was_frozen_settles_nothing_afterwards(short, pool, count)
     short.drained()
     short.at_rest()
     assert cold.stop() == 0
+
+
+def test_a_fenced_runner_is_told_and_counted_once_however_long_its_task_goes_on(short):
+    cold = short.worker("-c", 2, "-n", "cold@here")
+    results = short.send_many("hold", 2)
+    short.until(lambda: len(begun(short)) == 2)
+    watched_for_long_enough(short.worker("-c", 2, "-n", "other"))
+    with frozen(*family(cold)):
+        short.until(lambda: len(begun(short)) == 4, "others run what it held")
+
+    short.until(lambda: cold.said.count("it stops") == 2, "it hears of both")
+    time.sleep(2 * LEASE)  # six renewals
+
+    assert cold.said.count("it stops") == 2
+    assert short.redis.hget("{streamq}:worker:cold@here", "fenced") == "2"
+    (short.folder / "go").touch()
+    assert sorted(each.get(timeout=10) for each in results) == [[0, 2], [1, 2]]
+    short.until(lambda: len(cold.runners()) == 2)
+    assert short.redis.hget("{streamq}:worker:cold@here", "fenced") == "2"
+    short.at_rest()
 
 
 @pytest.mark.slow

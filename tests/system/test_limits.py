@@ -185,7 +185,7 @@ def test_the_neighbours_of_a_task_that_is_ended_are_handed_back_uncharged(site):
 @pytest.mark.slow
 def test_the_check_finds_neighbours_that_are_charged(site):
     site.changed_module(
-        "streamq/worker/deaths.py", "stopped or child.ended or child.verdicts ", "stopped "
+        "streamq/worker/deaths.py", "ended = stopped or child.ended or verdicts", "ended = stopped"
     )
 
     assert busy_beside_others(site) == [2] * 5

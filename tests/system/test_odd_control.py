@@ -16,6 +16,8 @@ def test_junk_in_control_data_ends_no_worker(site):
 
     for name in ("leases", "terminating", "revoked", "workers", "orphans"):
         site.redis.zadd(f"{{streamq}}:{name}", {junk: 5, b"x": 9e15, b"": 1})
+    lengths = {junk: junk, b"x": b"-5", b"": b"1"}
+    site.redis.hset("{streamq}:lease_ms", mapping=lengths)
     site.redis.sadd("{streamq}:suspects", junk, "nowhere")
     site.redis.hset(f"{{streamq}}:started:{consumer}", "x y", "no mark")
     site.redis.zadd("{streamq}:scheduled", {b"ghost": 1, junk: 2})

@@ -145,12 +145,54 @@ def test_a_worker_that_may_not_do_what_it_must_says_so(site, server):
     ends_with_78(site, match="no permissions")
 
 
-def test_a_redis_that_is_away_is_another_exit_code(site, server):
+def test_a_burst_without_a_redis_has_another_exit_code(site, server):
     """The control: 78 is about credentials, not about any failure."""
     site.write(TASKS)
     server.stop(signal.SIGKILL)
 
-    assert site.worker(ready=False).wait(20) == 69
+    assert site.worker("--burst", ready=False).wait(20) == 69
+
+
+def test_a_worker_that_starts_before_its_redis_waits_for_it(site, server):
+    site.write(TASKS)
+    server.stop(signal.SIGKILL)
+    worker = site.worker(ready=False)
+    site.until(lambda: "cannot reach Redis" in worker.said)
+    time.sleep(1.0)
+
+    server.start()
+
+    site.until(lambda: site.redis.zcard("{streamq}:leases"), "it works")
+    assert worker.said.count("cannot reach Redis") == 1
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("flags", [("-c", 1), ("-c", 1, "--burst")], ids=["stays", "burst"])
+def test_a_worker_that_starts_while_redis_loads_waits_for_it(behind, proxy, flags):
+    held = behind.send("work", 1)
+    proxy.answer(LOADING, times=None)
+    worker = behind.worker(*flags, ready=False)
+    behind.until(lambda: "LOADING" in worker.said)
+    time.sleep(0.5)
+
+    proxy.heal()
+
+    assert held.get(timeout=10) == 1
+    assert worker.said.count("LOADING") == 1
+    assert (worker.wait(10) if "--burst" in flags else worker.stop()) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_waits_for_a_host_that_has_no_name_yet_can_be_stopped(site, number):
+    site.write(TASKS)
+    site.env["STREAMQ_URL"] = "redis://streamq-is-not-there.invalid/0"
+    worker = site.worker(ready=False)
+    site.until(lambda: "cannot reach Redis at redis://streamq-is-not-there" in worker.said)
+
+    worker.signal(number)
+
+    assert worker.wait(10) == 0
+    assert "Traceback" not in worker.said
 
 
 # Keys that are not ours

@@ -277,7 +277,7 @@ def harmless(data, content, compression):
     except (DecodeError, ContentDisallowed):
         return None
     finally:
-        assert time.process_time() - began < 0.05
+        assert time.process_time() - began < 0.25  # the collector may run meanwhile
 
 
 @settings(max_examples=1000, deadline=None)

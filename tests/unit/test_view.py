@@ -2,7 +2,8 @@
 
 import pytest
 
-from streamq.worker.view import Others, View
+from streamq.store.recovery import Lease
+from streamq.worker.view import Others, View, Views
 
 LEASE = 15.0
 
@@ -66,71 +67,145 @@ def test_the_servers_time_is_foreseen():
     assert watching.view.time(watching.now + 3) == watching.server + 3
 
 
-def at(seconds):
-    return f"{seconds * 1000:.0f}"
+def lease(seconds, length=LEASE):
+    """A lease that ends at this moment of the server."""
+    return Lease(f"{seconds * 1000:.0f}", length)
 
 
 def test_a_lease_that_has_run_out_is_seen():
-    others = Others(LEASE)
+    others = Others()
+    table = {"a": lease(5010), "b": lease(5020)}
 
-    assert others.look({"a": at(5010), "b": at(5020)}, server=5000, now=0) == []
+    assert others.look(table, server=5000, now=0) == []
     assert others.next_end(server=5000) == 10
-    assert others.look({"a": at(5010), "b": at(5020)}, server=5011, now=11) == ["a"]
+    assert others.look(table, server=5011, now=11) == ["a"]
 
 
 def test_who_renews_lives():
-    others = Others(LEASE)
+    others = Others()
 
     for second in range(0, 100, 5):
-        table = {"a": at(5000 + second + LEASE)}
+        table = {"a": lease(5000 + second + LEASE)}
         assert others.look(table, server=5000 + second, now=second) == []
 
 
 def test_a_clock_that_jumped_back_does_not_keep_the_dead_alive():
-    others = Others(LEASE)
-    table = {"dead": at(5015)}
+    others = Others()
+    table = {"dead": lease(5015)}
     others.look(table, server=5000, now=0)
 
-    found = [others.look(table, server=1400 + second, now=second) for second in range(5, 60, 5)]
+    found = [s for s in range(1, 60) if others.look(table, server=1400 + s, now=s)]
 
-    assert found[:4] == [[], [], [], []]
-    assert found[-1] == ["dead"]
+    assert found[0] == 23, "1.5 leases"
 
 
 def test_after_such_a_jump_the_living_stay_alive():
-    others = Others(LEASE)
-    others.look({"a": at(5015)}, server=5000, now=0)
+    others = Others()
+    others.look({"a": lease(5015)}, server=5000, now=0)
 
     for second in range(5, 300, 5):
         server = 1400 + second
-        assert others.look({"a": at(server + LEASE)}, server=server, now=second) == []
+        assert others.look({"a": lease(server + LEASE)}, server=server, now=second) == []
 
 
-def test_who_sees_a_jump_back_knows_what_was_written_before_it():
-    """A dead worker renewed its lease just before the jump, and nobody had seen that yet."""
-    watching, others = Watching(), Others(LEASE)
-    watching.see()
-    dead = at(watching.server + 13)
+def test_who_only_sees_a_deadline_far_ahead_finds_the_dead_as_soon():
+    others = Others()
+    table = {"dead": lease(5000 + 3600)}
 
-    def look():
-        table = {"dead": dead, "living": at(watching.server + LEASE)}
-        view = watching.view
-        server, behind = watching.server, view.take_behind()
-        return others.look(table, server=server, now=watching.now, behind=behind)
+    ends = [s for s in range(0, 600) if others.look(table, server=5000 + s, now=s)]
 
-    watching.see(jump=-3600)
-    found = [look()]
-    for _ in range(8):
-        watching.see()
-        found.append(look())
-
-    assert found == [[]] * 5 + [["dead"]] * 4, "8 s that it had to go, and a lease"
+    assert ends[0] == 23
 
 
-def test_who_only_sees_a_deadline_far_ahead_waits_for_a_while():
-    others = Others(LEASE)
-    table = {"dead": at(5000 + 3600)}
+# Leases of several lengths in one fleet
 
-    ends = [s for s in range(0, 600, 5) if others.look(table, server=5000 + s, now=s)]
+LONG, SHORT = 600.0, 2.0
 
-    assert 120 <= ends[0] <= 150
+
+class Fleet:
+    """One worker of each length of lease, and one that watches them; time is moved by hand."""
+
+    def __init__(self, own):
+        self.views, self.others = Views(own), Others()
+        self.now, self.server = 100.0, 5000.0
+        self.table = {}
+        self.renewed = {SHORT: 0.0, LONG: 0.0}
+        self.living = {SHORT, LONG}
+        self.away = False
+
+    def step(self, *, jump=0.0):
+        """Half a second passes; return who is found dead."""
+        self.now += 0.5
+        self.server += 0.5 + jump
+        if self.away:
+            self.views.broke()
+            return []
+        for length in self.living:
+            if self.now - self.renewed[length] >= length / 3:
+                self.renewed[length] = self.now
+                self.table[length] = lease(self.server + length, length)
+        self.views.heed({each.length for each in self.table.values()})
+        self.views.saw(self.server, sent=self.now, now=self.now)
+        ended = self.others.look(self.table, server=self.server, now=self.now)
+        return [length for length in ended if self.views.of[length].clear(self.now)]
+
+    def watch(self, seconds):
+        """The first moment at which each of them was found dead."""
+        began, found = self.now, {}
+        while self.now - began < seconds:
+            for length in self.step():
+                found.setdefault(length, self.now - began)
+        return found
+
+
+@pytest.mark.parametrize("own", [SHORT, LONG])
+def test_the_living_are_judged_by_their_own_lease(own):
+    assert Fleet(own).watch(4 * LONG) == {}
+
+
+@pytest.mark.parametrize("own", [SHORT, LONG])
+@pytest.mark.parametrize("away", [3.0, 300.0, 2000.0])
+def test_after_an_outage_nobody_takes_from_leases_of_another_length(own, away):
+    fleet = Fleet(own)
+    fleet.watch(2 * LONG)
+
+    fleet.away = True
+    fleet.watch(away)
+    fleet.away = False
+
+    assert fleet.watch(2 * LONG) == {}
+
+
+@pytest.mark.parametrize("own", [SHORT, LONG])
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_a_jump_of_the_clock_kills_nobody_whatever_the_lengths(own, jump):
+    fleet = Fleet(own)
+    fleet.watch(2 * LONG)
+
+    assert fleet.step(jump=jump) == []
+    assert fleet.watch(2 * LONG) == {}
+
+
+@pytest.mark.parametrize("own", [SHORT, LONG])
+def test_the_dead_are_found_within_their_own_lease(own):
+    fleet = Fleet(own)
+    fleet.watch(2 * LONG)
+
+    fleet.living = set()
+    found = fleet.watch(2 * LONG)
+
+    assert found.keys() == {SHORT, LONG}
+    assert all(took <= length + 1 for length, took in found.items())
+
+
+@pytest.mark.parametrize("own", [SHORT, LONG])
+def test_the_dead_are_found_within_one_and_a_half_of_their_leases_after_a_jump_back(own):
+    fleet = Fleet(own)
+    fleet.watch(2 * LONG)
+
+    fleet.living = set()
+    fleet.step(jump=-3600)
+    found = fleet.watch(3 * LONG)
+
+    assert found.keys() == {SHORT, LONG}
+    assert all(took <= 1.5 * length + 1 for length, took in found.items())

@@ -1,0 +1,97 @@
+"""What a runner was ended for, and what is said of its end; with processes, without Redis."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from streamq.runner.slots import Board
+from streamq.worker.children import Child, Death
+from streamq.worker.deaths import Deaths
+from streamq.worker.verdicts import TERMINATED, Verdicts
+
+ENTRY = b"1-1"
+
+
+@pytest.fixture
+def child(tmp_path):
+    """A runner that runs a task, as far as its supervisor can see."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"],
+        stdout=subprocess.PIPE,
+        process_group=0,
+    )
+    process.stdout.readline()
+    slots = Board(tmp_path / "slots", 1, 1).of(0)
+    slots.start(0, 0, ENTRY)
+    yield Child(0, process.pid, "me", slots, ["mail"])
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def lives(child):
+    """Whether the process is there, after a signal had time to arrive."""
+    time.sleep(0.1)
+    return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def charge_for(child, status=signal.SIGSEGV):
+    """What the death of a runner is charged with, and which messages."""
+    deaths = Deaths(None, None)
+    deaths.mourn(Death(child, int(status)), stopped=False)
+    (one,) = deaths.open
+    return one.case.charge, one.case.running, one.verdicts
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGKILL"])
+def test_a_chosen_signal_reaches_the_task_that_it_is_meant_for(child, name):
+    Verdicts(None, None).stop(child, child.slots.running()[0], name, "id")
+
+    assert not lives(child)
+    charge, _, (verdict,) = charge_for(child, signal.Signals[name])
+    assert (charge, verdict.entry, verdict.kind) == ("none", ENTRY, TERMINATED)
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGKILL"])
+def test_a_chosen_signal_spares_the_task_that_came_after(child, name):
+    (run,) = child.slots.running()
+    child.slots.start(0, 0, b"2-1")
+
+    Verdicts(None, None).stop(child, run, name, "id")
+
+    assert lives(child)
+    assert not child.verdicts
+
+
+def test_a_verdict_on_a_task_that_has_ended_excuses_no_crash_of_another(child):
+    verdicts = Verdicts(None, None)
+    verdicts.note(child, child.slots.running()[0], TERMINATED)
+    child.slots.start(0, 0, b"2-1")
+
+    assert charge_for(child) == ("alone", [("mail", b"2-1")], [])
+
+
+def test_a_runner_that_dies_with_its_task_unsettled_makes_a_suspect_of_it(child):
+    child.slots.clear(0)
+
+    assert charge_for(child) == ("suspects", [("mail", ENTRY)], [])
+
+
+def test_who_has_run_nothing_has_no_suspect(child):
+    child.slots.reset()
+
+    assert charge_for(child) == ("suspects", [], [])
+
+
+def test_a_runner_that_we_ended_ran_out_of_nothing(child):
+    killed = Death(child, int(signal.SIGKILL))
+    assert killed.reason.endswith("while it ran the task (out of memory?)")
+
+    child.end("its task was overdue")
+
+    assert killed.reason == f"runner {child.pid} was ended by its worker: its task was overdue"
+    assert charge_for(child, signal.SIGKILL)[0] == "none"
