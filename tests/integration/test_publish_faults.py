@@ -35,6 +35,9 @@ from tests.proxy import calls_of
 PUBLISHING = calls_of("publish", "push")
 
 WAITED_FOR = [LOADING, BUSY, READONLY, MASTERDOWN, UNBLOCKED, CLUSTERDOWN, MOVED, NOSCRIPT, CLIENTS]
+ODD = "ERR something that nobody has heard of"
+FULL = "QUEUEFULL 0 default 1"
+STALE = "STALE 1 2"
 SAID_AT_ONCE = {
     MISCONF: WritesRefused,
     NOREPLICAS: WritesRefused,
@@ -145,20 +148,38 @@ def test_an_error_that_does_not_pass_in_time_says_that_nothing_was_done(
     assert streams(app) == {"default": 1}
 
 
-@pytest.mark.parametrize("error", [MISCONF, NOREPLICAS, OOM, NOAUTH, READONLY], ids=code_of)
-def test_after_a_lost_answer_no_error_says_that_nothing_was_written(
-    make_app, proxy, streams, error
+@pytest.mark.parametrize(
+    "error",
+    [MISCONF, NOREPLICAS, OOM, NOAUTH, NOPERM, READONLY, WRONGTYPE, ODD, FULL, STALE],
+    ids=code_of,
+)
+def test_after_a_lost_answer_no_refusal_says_that_nothing_was_written(
+    publish, app, proxy, sent, error
 ):
-    app = make_app(url=proxy.url, publish_timeout="500ms")
-    app.enqueue("warm.up")
+    app.conf.publish_timeout = 0.3
     lost = proxy.drop_reply(PUBLISHING)
     proxy.answer(error, PUBLISHING, times=None)
 
-    with pytest.raises(PublishUnknown, match="the same task_id"):
-        app.enqueue("any.task")
+    with pytest.raises(PublishUnknown, match="the same task_id") as said:
+        publish()
 
     assert lost.hits == 1
-    assert streams(app) == {"default": 2}
+    assert "last error" in str(said.value)
+    assert sent() == 1
+
+
+@pytest.mark.parametrize("error", [MISCONF, NOREPLICAS, OOM], ids=code_of)
+def test_after_a_lost_answer_a_redis_that_takes_no_writes_is_asked_again(
+    publish, proxy, sent, error
+):
+    """It may take some before the deadline, and then it tells what became of the first try."""
+    proxy.drop_reply(PUBLISHING)
+    refused = proxy.answer(error, PUBLISHING, times=2)
+
+    publish()
+
+    assert refused.hits == 2
+    assert sent() == 1
 
 
 def test_the_next_try_after_a_failover_is_made_on_a_new_connection(app, proxy, clients):
