@@ -82,7 +82,7 @@ def size(least: str, most: str | None = None) -> Kind:
 
 def limit() -> Kind:
     """A time limit: seconds, or 0 for none."""
-    return Kind("seconds, 0 for none", units.seconds)
+    return Kind("seconds, 0 for none", units.limit)
 
 
 def whole(unit: str, *, least: int = 1, most: int = units.LARGEST) -> Kind:

@@ -104,9 +104,9 @@ class Attempt:
         self.proven |= self.sent or isinstance(error, Passing)
         pause: float = min(PAUSES[0] * 2**self.tries, PAUSES[1])
         self.tries += 1
-        if self.asks_again(error):
-            if now + pause < (self.deadline if self.proven else self.first_deadline):
-                return pause
+        deadline = self.deadline if self.proven else self.first_deadline
+        if self.asks_again(error) and now + pause < deadline:
+            return pause
         self.give_up(error)
 
     def asks_again(self, error: BrokerUnavailable) -> bool:
