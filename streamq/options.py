@@ -90,7 +90,12 @@ def expiry(value: Any, name: str) -> float | datetime:
     if isinstance(value, datetime):
         return value
     if isinstance(value, str) and value[:4].isdigit() and value[4:5] == "-":
-        return moment(value, name)
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ConfigError(
+                f"option {name} is not a moment: {value!r}", advice=[str(error), 'or "10m"']
+            ) from None
     return ahead(value, name)
 
 

@@ -229,6 +229,8 @@ class Result(Generic[R]):
             if name in record
         }
         advice = ["is a worker running?  streamq workers ls"] if "worker" not in record else []
+        if known["state"] in (State.SCHEDULED, State.RETRY):
+            advice.insert(0, f"when is it due?  streamq result {self.id}")
         return ResultTimeout(f"no result of {self.id}{waited}", known=known, advice=advice)
 
     def value(self, record: Record) -> Any:

@@ -18,7 +18,7 @@ PATIENCE = 1.0
 
 
 @click.command(cls=Command)
-@click.argument("role", type=click.Choice(list(ROLES)))
+@click.argument("role", type=click.Choice(list(ROLES)), metavar="ROLE")
 @click.option("--user", metavar="NAME", help="Its name; else streamq-ROLE.")
 @click.option("--namespace", metavar="NAME", help="Else that of the app.")
 @click.option(
@@ -35,7 +35,7 @@ def acl(
     namespace: str | None,
     password_file: IO[str] | None,
 ) -> None:
-    """Print the line that makes a Redis user of this role.
+    """Print the line that makes a Redis user of this ROLE: producer, worker or monitor.
 
     It gives exactly the rights that the role needs, and takes all others.
 

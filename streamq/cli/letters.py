@@ -66,7 +66,7 @@ def chosen(
     which = Which(**told)
     filtered = which != Which()
     if (letters and (filtered or all_of_them)) or not (letters or filtered or all_of_them):
-        raise click.UsageError("say which: LETTER…, filters such as --task, or --all")
+        raise click.UsageError("say which: QUEUE LETTER…, filters such as --task, or --all")
     queues = queues_of(dead, queue)
     if not letters:
         found = {name: dead.names(name, which) for name in queues}
