@@ -242,6 +242,37 @@ def test_copies_of_a_fan_out_run_each_in_its_own_queue(sealed, redis, drain):
     assert dead(redis, app, app.result("fresh@two"), "two")["dead_reason"] == "signature"
 
 
+def test_a_genuine_message_that_a_thief_puts_back_runs_again(sealed, redis, drain):
+    """What no signature can keep from happening; only the record of its first end stays."""
+    app = sealed()
+    result = app.tasks["t.note"].enqueue("paid")
+    caught = waiting(redis, app)
+
+    for _ in range(3):
+        drain(app)
+        redis.xadd(stream_of(app), caught)
+    drain(app)
+
+    assert ran == [("paid",)] * 4
+    assert result.get(timeout=5) == ["paid"]
+
+
+def test_a_genuine_message_that_has_expired_does_not_run_when_it_is_put_back(
+    sealed, redis, drain, eventually
+):
+    app = sealed()
+    result = app.tasks["t.note"].options(expires="300ms").enqueue("paid")
+    caught = waiting(redis, app)
+    drain(app)
+    assert result.get(timeout=5) == ["paid"]
+    eventually(lambda: float(caught["expires"]) / 1000 < redis.time()[0])
+
+    redis.xadd(stream_of(app), caught)
+    drain(app)
+
+    assert ran == [("paid",)]
+
+
 @pytest.fixture
 def moves(drain):
     """Sends a task that is tried again in the queue ``other``, and lets that happen."""
