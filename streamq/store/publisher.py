@@ -123,7 +123,9 @@ class Attempt:
         raise PublishUnknown(
             "Redis was lost before it answered; whether it took the message is unknown",
             known={"last error": str(error).partition("\n")[0], "tries": self.tries},
-            advice=["send it again with the same task_id: it is accepted once"],
+            advice=[
+                "with a task_id of yours: send it again with the same task_id, it is accepted once"
+            ],
         ) from error
 
 

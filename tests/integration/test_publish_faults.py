@@ -7,7 +7,13 @@ import time
 import pytest
 
 from streamq import Exchange, Queue
-from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError, PublishUnknown
+from streamq.errors import (
+    BrokerFull,
+    BrokerUnavailable,
+    ConfigError,
+    PartlyPublished,
+    PublishUnknown,
+)
 from streamq.store.connection import Failover, Passing
 from streamq.store.publisher import Attempt
 from streamq.store.replies import Denied, WritesRefused, meaning
@@ -180,6 +186,36 @@ def test_after_a_lost_answer_a_redis_that_takes_no_writes_is_asked_again(
 
     assert refused.hits == 2
     assert sent() == 1
+
+
+def test_of_many_those_are_named_of_which_nothing_is_known(app, proxy, streams):
+    app.conf.publish_timeout = 0.3
+    first = proxy.drop_reply(PUBLISHING)
+    calls = [app.signature("any.task", (number,)) for number in range(1200)]
+
+    def cut():
+        for number, call in enumerate(calls):
+            if number == 500:
+                first.wait()
+                proxy.answer(OOM, PUBLISHING, times=None)
+            yield call
+
+    with pytest.raises(PartlyPublished, match="the first 500 of these") as said:
+        app.enqueue_many(cut())
+
+    assert (len(said.value.accepted), said.value.remaining) == (0, calls)
+    assert said.value.unknown == calls[:500]
+    assert streams(app) == {"default": 502}
+
+
+def test_of_many_that_were_refused_none_is_in_doubt(app, proxy, streams):
+    proxy.answer(OOM, PUBLISHING, times=None)
+
+    with pytest.raises(PartlyPublished) as said:
+        app.enqueue_many(app.signature("any.task") for _ in range(10))
+
+    assert (len(said.value.remaining), said.value.unknown) == (10, [])
+    assert streams(app) == {"default": 2}
 
 
 def test_the_next_try_after_a_failover_is_made_on_a_new_connection(app, proxy, clients):
