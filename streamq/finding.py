@@ -68,6 +68,12 @@ def named_app(spec: str, how: str) -> App:
 
 def load(name: str, how: str) -> ModuleType:
     """Import a module; ConfigError if it is not there or fails."""
+    if not name or name.startswith("."):
+        raise ConfigError(
+            f"{name!r} names no module",
+            known={"said by": how},
+            advice=["MODULE[:APP], as in shop.tasks:app"],
+        )
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

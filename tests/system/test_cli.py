@@ -210,6 +210,11 @@ def test_what_was_due_before_now_is_due_now(shell, redis, keys, countdown):
     assert redis.xlen(keys.queue("default")) == 1
 
 
+@pytest.mark.parametrize("spec", [".", ":app", "../shop", ".tasks:app"])
+def test_what_names_no_module_is_told_as_such(shell, spec):
+    assert "names no module" in shell.quick("queues", "ls", "-A", spec, code=78)
+
+
 def test_a_signal_is_told_to_those_that_are_terminated(shell):
     assert "UNKNOWN" in shell.quick("revoke", "any-id", "--terminate", "--signal", "kill")
 
