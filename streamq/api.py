@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from streamq.app import App, apps
+from streamq.context import Running
 from streamq.errors import ConfigError
 from streamq.result import Result
 from streamq.tasks import Call, Signature, Task
@@ -80,6 +81,10 @@ async def aenqueue(what: Any, /, *args: Any, **kwargs: Any) -> Result[Any]:
 
 @overload
 def task(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    *, bind: Literal[True], **options: Any
+) -> Callable[[Callable[Concatenate[Running, P], R]], Task[P, R]]: ...
 @overload
 def task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 

@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from streamq.bulk import Bulk
 from streamq.bundled import ensure
@@ -79,7 +79,7 @@ class App:
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
     def task(
-        self, /, *, bind: bool, **options: Any
+        self, /, *, bind: Literal[True], **options: Any
     ) -> Callable[[Callable[Concatenate[Running, P], R]], Task[P, R]]: ...
     @overload
     def task(self, /, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...

@@ -5,7 +5,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Protocol
 
-from streamq.errors import NotConfirmed, PartlyPublished
+from streamq.errors import NotConfirmed, PartlyPublished, PublishUnknown
 from streamq.message import Envelope, Publication, new_ids
 from streamq.result import Result
 from streamq.store.confirm import Confirmation
@@ -205,11 +205,14 @@ class Bulk:
 
     def stopped(self, error: Exception) -> PartlyPublished:
         """Say what was accepted and what was not sent."""
+        chunk = self.flying if isinstance(error, PublishUnknown) else None
+        unknown = chunk.signatures if chunk is not None else []
         left = self.unsent()
         reason = str(error).partition("\n")[0]
         stop = PartlyPublished(
             f"{len(self.results):,} messages were accepted, {len(left):,} were not sent: {reason}",
-            advice=["the error has .accepted (results) and .remaining (signatures)"],
+            known={"unknown": f"the first {len(unknown):,} of these"} if unknown else None,
+            advice=["the error has .accepted (results), .remaining and .unknown (signatures)"],
         )
-        stop.accepted, stop.remaining = self.results, left
+        stop.accepted, stop.remaining, stop.unknown = self.results, left, unknown
         return stop

@@ -3,7 +3,7 @@
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NoReturn, overload
 
 from streamq.errors import CHANGEABLE, UNCHANGED, ConfigError, Retry
 from streamq.states import State
@@ -80,6 +80,33 @@ class Running:
             )
         if self.tell is not None:
             self.tell(self.request, state, meta)
+
+    @overload
+    def retry(
+        self,
+        *,
+        exc: BaseException | None = ...,
+        countdown: Any = ...,
+        eta: Any = ...,
+        max_retries: int | None = ...,
+        args: Any = ...,
+        kwargs: Any = ...,
+        throw: Literal[True] = True,
+        **options: Any,
+    ) -> NoReturn: ...
+    @overload
+    def retry(
+        self,
+        *,
+        exc: BaseException | None = ...,
+        countdown: Any = ...,
+        eta: Any = ...,
+        max_retries: int | None = ...,
+        args: Any = ...,
+        kwargs: Any = ...,
+        throw: bool,
+        **options: Any,
+    ) -> Retry: ...
 
     def retry(
         self,

@@ -106,7 +106,11 @@ class BrokerFull(BrokerUnavailable):
 
 
 class PublishUnknown(BrokerUnavailable):
-    """Redis was lost before it answered; sending again with the same id is safe."""
+    """Redis was lost before it answered; sending again with the same ``task_id`` is safe.
+
+    Without a ``task_id`` of yours the message has a new id each time it is sent, and may be
+    accepted twice.
+    """
 
 
 class NotConfirmed(BrokerUnavailable):
@@ -157,11 +161,14 @@ class PartlyPublished(StreamqError):
     """``enqueue_many`` stopped half-way; ``__cause__`` says why.
 
     ``accepted`` are the results of what Redis accepted, ``remaining`` the signatures
-    that were not sent.
+    that were not sent.  ``unknown`` are those of ``remaining``, the first ones, of which it
+    is not known whether Redis took them: without a ``task_id`` they may run twice if they
+    are sent again.
     """
 
     accepted: Sequence[Any] = ()
     remaining: Sequence[Any] = ()
+    unknown: Sequence[Any] = ()
 
 
 class TaskError(StreamqError):

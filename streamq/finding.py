@@ -9,6 +9,7 @@ from types import ModuleType
 
 from streamq.app import App
 from streamq.errors import ConfigError
+from streamq.registry import broken
 
 #: Where an app is looked for in the current folder when nobody says where it is.
 CANDIDATES = ("streamq_app", "tasks", "app", "worker", "celery_app")
@@ -67,6 +68,12 @@ def named_app(spec: str, how: str) -> App:
 
 def load(name: str, how: str) -> ModuleType:
     """Import a module; ConfigError if it is not there or fails."""
+    if not name or name.startswith("."):
+        raise ConfigError(
+            f"{name!r} names no module",
+            known={"said by": how},
+            advice=["MODULE[:APP], as in shop.tasks:app"],
+        )
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -81,22 +88,6 @@ def load(name: str, how: str) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:  # a module that is a script may end itself
         raise broken(name, error) from error
-
-
-def broken(name: str, error: BaseException) -> ConfigError:
-    """Say that a module of the user's fails while it is imported, and where."""
-    frame = error.__traceback__
-    place = ""
-    while frame is not None:
-        file = frame.tb_frame.f_code.co_filename
-        if not file.startswith("<frozen"):
-            place = f"{file}:{frame.tb_lineno}"
-        frame = frame.tb_next
-    return ConfigError(
-        f"importing {name!r} failed: {type(error).__name__}: {error}",
-        known={"at": place},
-        advice=["-v shows the whole traceback"],
-    )
 
 
 def apps_of(module: ModuleType) -> dict[str, App]:

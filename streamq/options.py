@@ -5,14 +5,14 @@ configuration.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from streamq.errors import ConfigError
 from streamq.retries import class_names
 from streamq.routing import check_name
 from streamq.settings import CONFIRM
-from streamq.units import choice, limit, nearest, seconds
+from streamq.units import ahead, choice, limit, nearest, seconds
 
 
 def flag(value: Any, name: str) -> bool:
@@ -72,13 +72,6 @@ def exceptions(value: Any, name: str) -> frozenset[str]:
     return class_names(classes)
 
 
-def countdown(value: Any, name: str) -> float:
-    if isinstance(value, int | float | timedelta) and not isinstance(value, bool):
-        value = value.total_seconds() if isinstance(value, timedelta) else value
-        value = max(0.0, value)  # what was due before is due now
-    return seconds(value, name)
-
-
 def moment(value: Any, name: str) -> datetime:
     if isinstance(value, str):
         try:
@@ -97,8 +90,13 @@ def expiry(value: Any, name: str) -> float | datetime:
     if isinstance(value, datetime):
         return value
     if isinstance(value, str) and value[:4].isdigit() and value[4:5] == "-":
-        return moment(value, name)
-    return countdown(value, name)
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ConfigError(
+                f"option {name} is not a moment: {value!r}", advice=[str(error), 'or "10m"']
+            ) from None
+    return ahead(value, name)
 
 
 def confirm(value: Any, name: str) -> str:
@@ -131,7 +129,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "throws": exceptions,
     "time_limit": limit,
     "soft_time_limit": limit,
-    "countdown": countdown,
+    "countdown": ahead,
     "eta": moment,
     "expires": expiry,
     "task_id": named,

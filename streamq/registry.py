@@ -83,15 +83,37 @@ def task_name(function: Any) -> str:
 def import_modules(names: tuple[str, ...]) -> None:
     """Import the modules that define tasks; ConfigError says which one failed, and why."""
     for name in names:
+        if name.startswith("."):
+            raise ConfigError(f"cannot import {name!r}: name the module in full, as in shop.tasks")
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-                raise
+                raise broken(name, error) from error
             raise ConfigError(
                 f"cannot import {name!r}: no module named {error.name!r}",
                 advice=["check include=[…] or -I, and the folder the worker is started in"],
             ) from error
+        except ConfigError:
+            raise
+        except (Exception, SystemExit) as error:  # a module that is a script may end itself
+            raise broken(name, error) from error
+
+
+def broken(name: str, error: BaseException) -> ConfigError:
+    """Say that a module of the user's fails while it is imported, and where."""
+    frame = error.__traceback__
+    place = ""
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        if not file.startswith("<frozen"):
+            place = f"{file}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return ConfigError(
+        f"importing {name!r} failed: {type(error).__name__}: {error}",
+        known={"at": place},
+        advice=["-v shows the whole traceback"],
+    )
 
 
 def import_related(packages: list[str], related: str) -> None:

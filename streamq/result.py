@@ -12,7 +12,7 @@ from streamq.payload import Payloads, as_text
 from streamq.states import FINAL, State, combined
 from streamq.store.results import Results
 from streamq.store.waiting import Record, is_final
-from streamq.units import nearest
+from streamq.units import ahead, nearest
 
 R = TypeVar("R")
 
@@ -140,7 +140,8 @@ class Result(Generic[R]):
         refuse_inside_task(allow_join)
         if self.ignored:
             return None  # type: ignore[return-value]
-        deadline = time.monotonic() + (FOREVER if timeout is None else timeout)
+        timeout = patience(timeout)
+        deadline = deadline_after(timeout)
         record = self.record() if self.final is not None else {}
         if not is_final(record):
             record = self.awaited(deadline, timeout)
@@ -157,7 +158,8 @@ class Result(Generic[R]):
         refuse_inside_task(allow_join)
         if self.ignored:
             return None  # type: ignore[return-value]
-        deadline = time.monotonic() + (FOREVER if timeout is None else timeout)
+        timeout = patience(timeout)
+        deadline = deadline_after(timeout)
         if len(self.queues) > 1 or "copies" in (record := await self.afinal(deadline, timeout)):
             return await self.aget_copies(deadline, timeout)  # type: ignore[return-value]
         if record.get("state") == b"SUCCESS":
@@ -227,6 +229,8 @@ class Result(Generic[R]):
             if name in record
         }
         advice = ["is a worker running?  streamq workers ls"] if "worker" not in record else []
+        if known["state"] in (State.SCHEDULED, State.RETRY):
+            advice.insert(0, f"when is it due?  streamq result {self.id}")
         return ResultTimeout(f"no result of {self.id}{waited}", known=known, advice=advice)
 
     def value(self, record: Record) -> Any:
@@ -293,6 +297,15 @@ def signal_name(given: str) -> str:
     return name
 
 
+def patience(timeout: Any) -> float | None:
+    """For how many seconds to wait; None is for ever.  Raises ConfigError for what is neither."""
+    return None if timeout is None else ahead(timeout, "timeout")
+
+
+def deadline_after(timeout: float | None) -> float:
+    return time.monotonic() + (FOREVER if timeout is None else timeout)
+
+
 def may_begin_again(final: Record) -> bool:
     """Whether a task that has ended may run again: one that failed, by ``streamq dead retry``.
 
@@ -316,7 +329,8 @@ def as_completed(results: Iterable[Result[R]], timeout: float | None = None) -> 
     Raises ResultTimeout, naming how many are still open, when it passes.
     """
     everyone = list(results)
-    deadline = time.monotonic() + (FOREVER if timeout is None else timeout)
+    timeout = patience(timeout)
+    deadline = deadline_after(timeout)
     owners = {part.id: result for result in everyone for part in result.parts()}
     open_parts = {result: len(result.parts()) for result in everyone}
     yield from [result for result in open_parts if result.ignored]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from streamq.errors import ConfigError, SignatureInvalid
-from streamq.units import shown
+from streamq.units import shown, visible
 
 #: What a message gains or changes on its way, so that no signature can cover it.  The id is
 #: covered apart from the other fields, because each copy of a fan-out has its own.
@@ -131,8 +131,18 @@ class Seal:
         ``fields`` are those of its entry; any old signature is left out.  ``queue`` is the
         one it is addressed to; a message that names an exchange is bound to that and its
         routing key instead.  A worker that changes a message signs it anew with this.
+
+        Raises ConfigError for a copy of a fan-out that is to go to another queue: nobody
+        could tell it from a stolen one there.
         """
-        base, _ = address(id, queue, fields)
+        base, home = address(id, queue, fields)
+        if not home:
+            copy = id.decode(errors="replace")
+            raise ConfigError(
+                f"{visible(copy)} is a signed copy of a fan-out, and runs only in the queue that "
+                f"its id names, not in {visible(queue.decode(errors='replace'))!r}",
+                advice=["retry without queue=; or enqueue the task anew, with queue="],
+            )
         return b"%s:%s" % (self.key.encode(), self.digest(self.key, base, queue, fields))
 
     def check(self, id: bytes, queue: bytes, fields: Mapping[bytes, bytes]) -> bool:

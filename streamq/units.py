@@ -26,8 +26,8 @@ DURATIONS = {
 #: A hundred years: anything longer is a mistake, and would leave the range of Redis' clocks.
 LONGEST = 100 * 365 * 86_400.0
 
-#: Seconds of the shortest time limit: they travel in milliseconds.
-SHORTEST_LIMIT = 0.001
+#: A millisecond: what Redis and our scripts count, so that less would be nothing.
+SHORTEST = 0.001
 
 #: Powers of 1024, as Redis and its peers count memory: MB and MiB are the same here.
 SIZES = {
@@ -74,13 +74,22 @@ def seconds(value: object, name: str) -> float:
 
 
 def limit(value: object, name: str) -> float:
-    """Read a time limit: a duration of a millisecond or more, or 0 for none."""
-    found = seconds(value, name)
-    if 0 < found < SHORTEST_LIMIT:
+    """Read a time limit: a duration of at least a millisecond, or 0 for none."""
+    result = seconds(value, name)
+    if 0 < result < SHORTEST:
         raise ConfigError(
-            f"{name} is shorter than a millisecond: {shown(value)}", advice=["0 means no limit"]
+            f"{name} is shorter than a millisecond: {shown(value)}", advice=["0 is for no limit"]
         )
-    return found
+    return result
+
+
+def ahead(value: object, name: str) -> float:
+    """Read a duration from now on; what was before now is now: 0."""
+    if isinstance(value, str) and value.strip().startswith("-"):
+        seconds(value.strip()[1:], name)
+        return 0.0
+    number = _seconds(value)
+    return 0.0 if number is not None and -math.inf < number < 0 else seconds(value, name)
 
 
 def size(value: object, name: str) -> int:

@@ -6,7 +6,7 @@ import click
 
 from streamq.app import App
 from streamq.cli.base import Command, Given
-from streamq.cli.common import app_if_any, warn
+from streamq.cli.common import app_if_any, typed, warn
 from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.routing import check_name
 from streamq.store.client import Client
@@ -18,7 +18,7 @@ PATIENCE = 1.0
 
 
 @click.command(cls=Command)
-@click.argument("role", type=click.Choice(list(ROLES)))
+@click.argument("role", type=click.Choice(list(ROLES)), metavar="ROLE")
 @click.option("--user", metavar="NAME", help="Its name; else streamq-ROLE.")
 @click.option("--namespace", metavar="NAME", help="Else that of the app.")
 @click.option(
@@ -35,7 +35,7 @@ def acl(
     namespace: str | None,
     password_file: IO[str] | None,
 ) -> None:
-    """Print the line that makes a Redis user of this role.
+    """Print the line that makes a Redis user of this ROLE: producer, worker or monitor.
 
     It gives exactly the rights that the role needs, and takes all others.
 
@@ -43,17 +43,21 @@ def acl(
     streamq acl worker --password-file secret | redis-cli -u redis://admin:…@host
     """
     app = app_if_any(given)
-    keys = Keys(check_name(namespace, "--namespace:") if namespace else app.conf.namespace)
-    password = None if password_file is None else password_in(password_file)
+    with typed():
+        named = None if namespace is None else check_name(namespace, "--namespace:")
+        password = None if password_file is None else password_in(password_file)
+    keys = Keys(named or app.conf.namespace)
     chosen = ROLES[role]
-    line = rule(
-        chosen.needs,
-        keys,
-        user=user or f"streamq-{role}",
-        password=password,
-        channels=chosen.channels,
-        newer=known_commands(app),
-    )
+    newer = known_commands(app)
+    with typed():
+        line = rule(
+            chosen.needs,
+            keys,
+            user=f"streamq-{role}" if user is None else user,
+            password=password,
+            channels=chosen.channels,
+            newer=newer,
+        )
     warn(f"a {role} {chosen.about}")
     if password is None:
         warn(f"put a password in the place of {PLACEHOLDER}, or say --password-file FILE")

@@ -147,6 +147,8 @@ def shared_options(*, everywhere: bool) -> list[click.Parameter]:
 
 
 def take_app(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None and not value.strip():
+        raise click.UsageError("-A names no app: it is empty", ctx)
     if value is not None:
         ctx.ensure_object(Given).app = value
 

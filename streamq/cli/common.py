@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -14,13 +15,43 @@ from streamq.config import Config
 from streamq.errors import ConfigError, StreamqError
 from streamq.finding import Found, NoApp, find_app
 from streamq.store.inspector import Inspector
-from streamq.units import nearest, visible
+from streamq.units import nearest, seconds, visible
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 #: Digits of what can be a number of milliseconds.
 LONGEST_NUMBER = 15
 
+#: What ``-n`` takes: more is a mistake, and would leave what Redis can count.
+most = click.IntRange(1, 1_000_000)
+
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+@contextmanager
+def typed() -> Iterator[None]:
+    """Let a value that was typed be a mistake in the command line, and not in the configuration."""
+    try:
+        yield
+    except ConfigError as error:
+        raise click.UsageError(str(error), click.get_current_context(silent=True)) from error
+
+
+def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """The callback of an option that is a duration, in seconds."""
+    with typed():
+        return None if value is None else seconds(value, param.opts[0])
+
+
+timeout = click.option("--timeout", metavar="SECONDS", callback=duration,
+                       help="How long to wait: 5, 90s, 2h.")  # fmt: skip
+
+
+def task_id(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """The callback of an argument that is the id of a task, or several."""
+    for id in value if isinstance(value, tuple) else (value,):
+        if not id.strip():
+            raise click.UsageError("the id of a task is not empty", ctx)
+    return value
 
 
 class NotThere(StreamqError, LookupError):

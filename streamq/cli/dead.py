@@ -22,6 +22,7 @@ from streamq.cli.common import (
     warn,
     yes,
 )
+from streamq.cli.common import most as at_most
 from streamq.cli.letters import (
     choice,
     chosen,
@@ -41,7 +42,7 @@ from streamq.units import count, grouped, visible
 #: In which order a message is shown; what is not here comes last.
 ORDER = {name: at for at, name in enumerate((b"id", b"task", b"args", b"kwargs"))}
 
-limit = click.option("-n", "--limit", "most", type=click.IntRange(1), default=50, show_default=True,
+limit = click.option("-n", "--limit", "most", type=at_most, default=50, show_default=True,
                      help="How many of each queue, the newest first.")  # fmt: skip
 
 

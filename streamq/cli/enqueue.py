@@ -7,10 +7,12 @@ import click
 
 from streamq.app import App
 from streamq.cli.base import FAILED, Command, Given
-from streamq.cli.common import inline, print_json, spec_of, value_of, warn
+from streamq.cli.common import inline, print_json, spec_of, typed, value_of, warn
+from streamq.cli.common import timeout as timeout_option
 from streamq.errors import ConfigError
 from streamq.finding import NoApp, find_app
 from streamq.result import Result
+from streamq.routing import check_name
 from streamq.states import State
 from streamq.units import visible
 
@@ -47,7 +49,7 @@ def split_at(sign: str, words: list[str]) -> tuple[list[str], list[str]]:
 @click.option("--eta", metavar="MOMENT", help="Run it then: 2026-12-24T18:00 or …+01:00.")
 @click.option("--expires", metavar="WHEN", help="Not to start after that: 10m, or a moment.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="How long to wait.")
+@timeout_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_context
 def enqueue(
@@ -71,8 +73,15 @@ def enqueue(
     app = sending_app(ctx.obj, task)
     args, kwargs = arguments_of(arguments)
     given = {name: value for name, value in options.items() if value is not None}
+    with typed():
+        signature = app.signature(task, args, kwargs, **given)
+        if not options["exchange"] and (options["routing_key"], options["exchange"]) != (
+            None,
+            None,
+        ):
+            check_name(options["routing_key"] or "", "without an exchange, the key is a queue:")
     try:
-        result = app.send(app.signature(task, args, kwargs, **given))
+        result = app.send(signature)
     except TypeError as error:  # the arguments do not fit the function
         raise click.UsageError(str(error)) from error
     queues = queues_of(result)

@@ -17,6 +17,7 @@ from streamq.cli.common import (
     not_there,
     pairs_of,
     print_json,
+    typed,
     yes,
 )
 from streamq.cli.tables import show_facts, show_list, show_table
@@ -95,13 +96,15 @@ def bind(
     topology = app.store.topology
     kind, name = resolved(app, target)
     if type is not None:
-        topology.declare_exchange(Exchange(exchange, type=type))
+        with typed():
+            declared = Exchange(exchange, type=type)
+        topology.declare_exchange(declared)
     known = topology.exchanges()
     if exchange not in known:
         raise not_there("exchange", exchange, known)
     binding = binding_of(exchange, key, headers, match)
     topology.bind(binding, kind, name)
-    click.echo(f"{exchange}  {said(key, binding.arguments)} → {name}")
+    click.echo(visible(f"{exchange}  {said(key, binding.arguments)} → {name}"))
 
 
 @exchanges.command(cls=Command)
@@ -136,7 +139,7 @@ def unbind(
         )
     confirm(f"1 binding, {exchange}  {said(key, asked)} → {name}, would be removed", yes=yes)
     app.store.topology.unbind(binding, kind, name)
-    click.echo(f"removed: {exchange}  {said(key, asked)} → {name}")
+    click.echo(visible(f"removed: {exchange}  {said(key, asked)} → {name}"))
 
 
 @exchanges.command(cls=Command)
@@ -232,7 +235,8 @@ def binding_of(exchange: str, key: str, headers: tuple[str, ...], match: str | N
     arguments = pairs_of(headers, "--header")
     if match is not None:
         arguments["x-match"] = match
-    return Binding(exchange, key, arguments)
+    with typed():
+        return Binding(exchange, key, arguments)
 
 
 def target_of(binding: Bound) -> str:

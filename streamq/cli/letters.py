@@ -6,11 +6,9 @@ from typing import Any, TypeVar
 import click
 
 from streamq.app import App
-from streamq.cli.common import NotThere, not_there, warn
-from streamq.errors import ConfigError
+from streamq.cli.common import NotThere, duration, not_there, warn
 from streamq.letter import Which
 from streamq.store.letters import DeadLetters
-from streamq.units import seconds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,19 +16,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 Chosen = dict[str, list[bytes]]
 
 
-def age(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """A duration in seconds."""
-    try:
-        return None if value is None else seconds(value, param.opts[0])
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
-
-
 ABOUT = {
     "--task": ("NAME", "Name of the task, or a glob: 'mail.*'.", None),
     "--reason": ("TEXT", "Part of the reason, or a glob.", None),
-    "--older": ("AGE", "Died more than 5m, 2d … ago.", age),
-    "--newer": ("AGE", "Died less than 5m, 2d … ago.", age),
+    "--older": ("AGE", "Died more than 5m, 2d … ago.", duration),
+    "--newer": ("AGE", "Died less than 5m, 2d … ago.", duration),
 }
 
 
@@ -76,7 +66,7 @@ def chosen(
     which = Which(**told)
     filtered = which != Which()
     if (letters and (filtered or all_of_them)) or not (letters or filtered or all_of_them):
-        raise click.UsageError("say which: LETTER…, filters such as --task, or --all")
+        raise click.UsageError("say which: QUEUE LETTER…, filters such as --task, or --all")
     queues = queues_of(dead, queue)
     if not letters:
         found = {name: dead.names(name, which) for name in queues}

@@ -48,7 +48,7 @@ def export(
     no_word = not letters and Which(**told) == Which()
     found = chosen(dead, queue, letters, no_word, **told)
     target = None if output in (None, "-") else Path(str(output))
-    if target is not None and target.exists():
+    if target is not None and os.path.exists(target):
         confirm(f"{target} would be overwritten", yes=yes)
     lines = (line for name, names in found.items() for line in dead.export(name, names))
     written = write(lines, sys.stdout.buffer) if target is None else save(lines, target)
@@ -107,16 +107,18 @@ def write(lines: Iterable[bytes], file: IO[bytes]) -> int:
 
 def save(lines: Iterable[bytes], target: Path) -> int:
     """Write a file that is there only when all of it is written."""
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        file = unfinished.open("xb")
-    except OSError as error:
-        raise StreamqError(f"cannot write {target}: {error.strerror}") from None
-    try:
-        with file:
-            written = write(lines, file)
-        unfinished.replace(target)
-    except BaseException:
-        unfinished.unlink()
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+        with unfinished.open("xb") as file:
+            try:
+                written = write(lines, file)
+                unfinished.replace(target)
+            except BaseException:
+                unfinished.unlink()
+                raise
+    except StreamqError:
         raise
+    except (OSError, ValueError) as error:  # no name for a file, a folder, a full disk
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StreamqError(f"cannot write {target}: {reason}") from error
     return written

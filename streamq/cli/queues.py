@@ -18,6 +18,7 @@ from streamq.cli.common import (
     span,
     yes,
 )
+from streamq.cli.common import most as at_most
 from streamq.cli.tables import show_facts, show_list, show_table
 from streamq.errors import StreamqError
 from streamq.store.inspector import Inspector, QueueState, Waiting
@@ -90,7 +91,7 @@ def show(given: Given, queue: str, as_json: bool) -> None:
 
 @queues.command(cls=Command)
 @click.argument("queue")
-@click.option("-n", "--count", "most", type=click.IntRange(1), default=10, show_default=True)
+@click.option("-n", "--count", "most", type=at_most, default=10, show_default=True)
 @as_json
 @click.pass_obj
 def peek(given: Given, queue: str, most: int, as_json: bool) -> None:

@@ -15,7 +15,9 @@ from streamq.cli.common import (
     print_json,
     span,
     story,
+    task_id,
 )
+from streamq.cli.common import timeout as timeout_option
 from streamq.cli.tables import show_facts
 from streamq.errors import StreamqError
 from streamq.letter import deaths_in
@@ -25,9 +27,9 @@ from streamq.units import visible
 
 
 @click.command(cls=Command)
-@click.argument("id")
+@click.argument("id", callback=task_id)
 @click.option("--wait", is_flag=True, help="Wait for the end.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="How long to wait.")
+@timeout_option
 @as_json
 @click.pass_context
 def result(ctx: click.Context, id: str, wait: bool, timeout: float | None, as_json: bool) -> None:

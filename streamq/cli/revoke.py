@@ -3,23 +3,28 @@
 import click
 
 from streamq.cli.base import Command, Given
-from streamq.cli.common import app_if_any, as_json, print_json
+from streamq.cli.common import app_if_any, as_json, print_json, task_id, typed
+from streamq.result import signal_name
 from streamq.units import visible
 
 
 @click.command(cls=Command)
-@click.argument("ids", nargs=-1, required=True, metavar="ID…")
+@click.argument("ids", nargs=-1, required=True, metavar="ID…", callback=task_id)
 @click.option("--terminate", is_flag=True, help="Also stop them if they run.")
-@click.option("--signal", default="SIGTERM", show_default=True, help="How they are stopped.")
+@click.option("--signal", help="With --terminate: how they are stopped; else by SIGTERM.")
 @as_json
 @click.pass_obj
 def revoke(
-    given: Given, /, ids: tuple[str, ...], terminate: bool, signal: str, as_json: bool
+    given: Given, /, ids: tuple[str, ...], terminate: bool, signal: str | None, as_json: bool
 ) -> None:
     """See to it that tasks do not start any more, on any worker.
 
     Those that run go on, unless --terminate stops them; they are not tried again.
     """
+    if signal is not None and not terminate:
+        raise click.UsageError("--signal says how --terminate stops a task: say that too")
+    with typed():
+        signal = signal_name("SIGTERM" if signal is None else signal)
     app = app_if_any(given)
     states = {}
     for id in ids:

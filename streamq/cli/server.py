@@ -10,6 +10,7 @@ import click
 from streamq import bundled
 from streamq.bundled import Server
 from streamq.cli.base import Command, Group
+from streamq.cli.common import most
 
 
 @click.group(cls=Group)
@@ -63,7 +64,9 @@ def path() -> None:
 
 
 @server.command(cls=Command)
-@click.option("-n", "--lines", default=50, show_default=True, help="How many, from the end.")
+@click.option(
+    "-n", "--lines", type=most, default=50, show_default=True, help="How many, from the end."
+)
 def logs(lines: int) -> None:
     """Print what it logged last."""
     log = bundled.place().log

@@ -1,13 +1,15 @@
 """``streamq worker``: run tasks."""
 
+import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from streamq.cli.base import Command, Given
-from streamq.cli.common import required_app, warn
-from streamq.settings import LATER_POOLS
+from streamq.cli.common import required_app, typed, warn
+from streamq.settings import LATER_POOLS, SETTINGS
 from streamq.worker.start import start_worker
 
 
@@ -70,15 +72,28 @@ def worker(
             f"it keeps {settings['concurrency']}"
         )
     flags = {name: value for name, value in settings.items() if value is not None}
+    check_flags(flags)
     found = required_app(given)
     sys.exit(start_worker(found, flags, exclude=names_of(exclude), burst=burst))
+
+
+def check_flags(flags: Mapping[str, str]) -> None:
+    """Raise UsageError for a value that does not fit."""
+    with typed():
+        for name, value in flags.items():
+            setting = SETTINGS[name]
+            setting.kind.read(value, f"{name} ({setting.flag})")
+    if not flags.get("queues", "all").strip(", "):
+        raise click.UsageError("-Q names no queue; without it, all are read")
 
 
 def maximum_of(autoscale: str) -> str:
     """The larger number of ``MAX,MIN``; MIN may be left out."""
     most, _, least = autoscale.partition(",")
     numbers = [part.strip() for part in (most, least or "0")]
-    if not all(part.isdecimal() for part in numbers) or int(numbers[0]) < max(1, int(numbers[1])):
+    if not all(re.fullmatch(r"\d{1,9}", part, re.ASCII) for part in numbers) or int(
+        numbers[0]
+    ) < max(1, int(numbers[1])):
         raise click.UsageError(f"--autoscale is MAX,MIN, as in 10,3; not {autoscale!r}")
     return numbers[0]
 

@@ -24,7 +24,8 @@ def check_orphans(facts: Facts) -> Iterator[Finding]:
         says = f"{count(len(late), 'lease')} over for more than {NOTICED:.0f} s: {names(late)}"
         yield Finding("orphans", "warning", says, advice)
     if not held and not late:
-        yield Finding("orphans", "ok", f"{count(len(facts.leases), 'consumer')}, each with a lease")
+        says = f"{count(len(facts.leases), 'consumer')}, each with a lease"
+        yield Finding("orphans", "ok", says if facts.leases else "none: no worker holds messages")
 
 
 def check_readers(facts: Facts) -> Iterator[Finding]:
@@ -105,7 +106,7 @@ def check_clients(facts: Facts) -> Iterator[Finding]:
     ours = [f"{number} {name}" for name, number in sorted(facts.clients.items())]
     others = facts.number("connected_clients") - sum(facts.clients.values())
     says = ", ".join(ours) or "none of ours"
-    yield Finding("clients", "ok", f"{says}; {max(others, 0)} others")
+    yield Finding("clients", "ok", f"connections by name: {says}; {max(others, 0)} others")
 
 
 #: Things that are named; the rest are counted.

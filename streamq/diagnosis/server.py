@@ -16,7 +16,9 @@ def check_server(facts: Facts) -> Iterator[Finding]:
         yield Finding("server", "warning", says, advice)
         return
     kind, version = server_of(facts.info)
-    says = f"{kind.capitalize()} {version} at {facts.url}, answers in {facts.round_trip:.1g} s"
+    says = (
+        f"{kind.capitalize()} {version} at {facts.url}, answers in {facts.round_trip * 1000:.2g} ms"
+    )
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     oldest = OLDEST.get(kind)
     if oldest is None:

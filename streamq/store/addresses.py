@@ -106,12 +106,18 @@ class Address:
         return f"redis-cli -h {host} -p {port} SENTINEL MASTER {self.sentinels.service}"
 
 
+#: The path of a URL that names a server; redis-py takes any other for database 0.
+DATABASE = re.compile(r"/?\d*/?", re.ASCII)
+
+
 def address_of(url: str) -> Address:
     """Read a URL.  Raises ConfigError if it is none."""
     try:
         if url.startswith(SCHEME):
             return behind_sentinels(url)
         options = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+        if not DATABASE.fullmatch(urlsplit(url).path) and "path" not in options:
+            raise ValueError("a database is a number")
     except ValueError as error:
         # What redis-py quotes of it may be a password.
         problem = re.sub(r"(['\"]).*\1", "…", str(error), flags=re.DOTALL)

@@ -16,7 +16,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from streamq.errors import BrokerUnavailable, NotConfirmed, StreamqError
+from streamq.errors import BrokerUnavailable, ConfigError, NotConfirmed, StreamqError
 from streamq.message import Publication
 from streamq.store.addresses import Address, NoMaster, Sentinels, address_of, check_role
 from streamq.store.client import later
@@ -37,7 +37,7 @@ from streamq.store.connection import (
 )
 from streamq.store.connection import reason as reason_of
 from streamq.store.keys import Keys
-from streamq.store.publisher import LANES, PUBLISH, Attempt, Refusal, lost
+from streamq.store.publisher import LANES, PUBLISH, Attempt, lost, refusal_of
 from streamq.store.replies import Denied, after_loading, translated
 from streamq.store.scripts import Script, load
 from streamq.store.waiting import LONGEST_BLOCK, RECHECK, Record, as_record, is_final
@@ -205,8 +205,8 @@ class AsyncStore:
                     raise
                 except BrokerUnavailable as error:
                     await asyncio.sleep(attempt.pause(error, time.monotonic()))
-                except Refused as error:
-                    raise Refusal(str(error)) from None
+                except (Refused, ConfigError) as error:
+                    attempt.give_up(refusal_of(error))
         finally:
             self.lanes.put_nowait(lane)
 

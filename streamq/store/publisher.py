@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, NoReturn
 
 from streamq.errors import (
     BrokerUnavailable,
@@ -104,15 +104,28 @@ class Attempt:
         self.proven |= self.sent or isinstance(error, Passing)
         pause: float = min(PAUSES[0] * 2**self.tries, PAUSES[1])
         self.tries += 1
-        passes = isinstance(error, Disconnected | Passing) and not isinstance(error, WritesRefused)
-        if passes and now + pause < (self.deadline if self.proven else self.first_deadline):
+        deadline = self.deadline if self.proven else self.first_deadline
+        if self.asks_again(error) and now + pause < deadline:
             return pause
-        if not self.sent:
+        self.give_up(error)
+
+    def asks_again(self, error: BrokerUnavailable) -> bool:
+        """Whether a further try may help; after a lost answer only an answer ends the doubt."""
+        if isinstance(error, Denied):
+            return False
+        passes = isinstance(error, Disconnected | Passing) and not isinstance(error, WritesRefused)
+        return passes or self.sent
+
+    def give_up(self, error: Exception) -> NoReturn:
+        """Raise this; after a lost answer PublishUnknown, as no refusal is about the try before."""
+        if not self.sent or (isinstance(error, Refusal) and error.leads_nowhere):
             raise error
         raise PublishUnknown(
             "Redis was lost before it answered; whether it took the message is unknown",
             known={"last error": str(error).partition("\n")[0], "tries": self.tries},
-            advice=["send it again with the same task_id: it is accepted once"],
+            advice=[
+                "with a task_id of yours: send it again with the same task_id, it is accepted once"
+            ],
         ) from error
 
 
@@ -156,6 +169,11 @@ class Refusal(Exception):
                 return Foreign(str(self))
             case _:
                 return ConfigError(f"the publish script refused the call: {self}")
+
+
+def refusal_of(error: Refused | ConfigError) -> Exception:
+    """What the script refused as a Refusal; that this Redis cannot confirm, as it is."""
+    return Refusal(str(error)) if isinstance(error, Refused) else error
 
 
 class Publisher:
@@ -242,8 +260,10 @@ class Publisher:
             except BrokerUnavailable as error:
                 attempt = attempt or Attempt(self.timeout(), proven=lane.proven, now=monotonic())
                 sleep(attempt.pause(error, monotonic()))
-            except Refused as error:
-                raise Refusal(str(error)) from None
+            except (Refused, ConfigError) as error:
+                if attempt:
+                    attempt.give_up(refusal_of(error))
+                raise refusal_of(error) from None
 
     def once(self, lane: Lane, script: Script, argv: tuple[Any, ...], *, sent: bool) -> Any:
         """Run a script once: read its answer, having sent it unless that was done."""

@@ -1,5 +1,6 @@
 """Tried again, for later, revoked, expired: as a producer and a task see it."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -46,6 +47,33 @@ def test_what_was_due_before_is_due_now(app, drain, countdown):
 
     assert result.state == "QUEUED"
     assert drain(app) == 1
+
+
+@pytest.mark.parametrize("here", ["UTC", "America/New_York"])
+@pytest.mark.parametrize(
+    ("moment", "due"),
+    [
+        ("2033-07-01T12:00", "2033-07-01T10:00Z"),
+        ("2033-01-01T12:00", "2033-01-01T11:00Z"),
+        ("2033-10-30T02:30", "2033-10-30T00:30Z"),  # twice that night: the first of them
+        ("2033-03-27T02:30", "2033-03-27T01:30Z"),  # not that night: an hour was left out
+        ("2033-07-01T12:00+09:00", "2033-07-01T03:00Z"),
+    ],
+)
+def test_summer_time_and_the_zone_of_the_machine_move_no_moment(
+    make_app, redis, monkeypatch, here, moment, due
+):
+    monkeypatch.setenv("TZ", here)
+    time.tzset()
+    app = make_app(timezone="Europe/Berlin")
+    app.declare()
+
+    app.task(name="t")(lambda: 1).apply_async(eta=moment)
+
+    monkeypatch.undo()
+    time.tzset()
+    ((_, score),) = redis.zrange(app.store.keys.scheduled, 0, -1, withscores=True)
+    assert score == datetime.fromisoformat(due).timestamp() * 1000
 
 
 def test_an_eta_without_a_zone_is_in_the_zone_of_the_app(make_app, redis):

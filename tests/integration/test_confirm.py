@@ -450,3 +450,26 @@ def test_a_default_app_sends_one_command_for_each_message(make_app, proxy):
         app.enqueue("any.task")
 
     assert proxy.seen.total() - before == 10
+
+
+@WAYS
+def test_after_a_lost_answer_a_server_that_cannot_confirm_says_nothing_of_the_message(
+    on_disk, make_app, send
+):
+    url, client = on_disk
+    client.config_set("appendfsync", "always")
+    with Proxy(url) as proxy:
+        app = make_app(url=proxy.url, confirm="fsync", publish_timeout="5s")
+        send(app)
+        lost = proxy.drop_reply(PUBLISHING)
+        proxy.answer(
+            "ERR WAITAOF cannot be used",
+            lambda command: lost.hits and command.name == "WAITAOF",
+            times=None,
+        )
+
+        with pytest.raises(PublishUnknown, match="the same task_id"):
+            send(app)
+
+    assert lost.hits == 1
+    assert client.xlen(app.store.keys.queue("default")) == 2

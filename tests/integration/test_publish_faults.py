@@ -7,7 +7,13 @@ import time
 import pytest
 
 from streamq import Exchange, Queue
-from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError, PublishUnknown
+from streamq.errors import (
+    BrokerFull,
+    BrokerUnavailable,
+    ConfigError,
+    PartlyPublished,
+    PublishUnknown,
+)
 from streamq.store.connection import Failover, Passing
 from streamq.store.publisher import Attempt
 from streamq.store.replies import Denied, WritesRefused, meaning
@@ -35,6 +41,9 @@ from tests.proxy import calls_of
 PUBLISHING = calls_of("publish", "push")
 
 WAITED_FOR = [LOADING, BUSY, READONLY, MASTERDOWN, UNBLOCKED, CLUSTERDOWN, MOVED, NOSCRIPT, CLIENTS]
+ODD = "ERR something that nobody has heard of"
+FULL = "QUEUEFULL 0 default 1"
+STALE = "STALE 1 2"
 SAID_AT_ONCE = {
     MISCONF: WritesRefused,
     NOREPLICAS: WritesRefused,
@@ -145,19 +154,67 @@ def test_an_error_that_does_not_pass_in_time_says_that_nothing_was_done(
     assert streams(app) == {"default": 1}
 
 
-@pytest.mark.parametrize("error", [MISCONF, NOREPLICAS, OOM, NOAUTH, READONLY], ids=code_of)
-def test_after_a_lost_answer_no_error_says_that_nothing_was_written(
-    make_app, proxy, streams, error
+@pytest.mark.parametrize(
+    "error",
+    [MISCONF, NOREPLICAS, OOM, NOAUTH, NOPERM, READONLY, WRONGTYPE, ODD, FULL, STALE],
+    ids=code_of,
+)
+def test_after_a_lost_answer_no_refusal_says_that_nothing_was_written(
+    publish, app, proxy, sent, error
 ):
-    app = make_app(url=proxy.url, publish_timeout="500ms")
-    app.enqueue("warm.up")
+    app.conf.publish_timeout = 0.3
     lost = proxy.drop_reply(PUBLISHING)
     proxy.answer(error, PUBLISHING, times=None)
 
-    with pytest.raises(PublishUnknown, match="the same task_id"):
-        app.enqueue("any.task")
+    with pytest.raises(PublishUnknown, match="the same task_id") as said:
+        publish()
 
     assert lost.hits == 1
+    assert "last error" in str(said.value)
+    assert sent() == 1
+
+
+@pytest.mark.parametrize("error", [MISCONF, NOREPLICAS, OOM], ids=code_of)
+def test_after_a_lost_answer_a_redis_that_takes_no_writes_is_asked_again(
+    publish, proxy, sent, error
+):
+    """It may take some before the deadline, and then it tells what became of the first try."""
+    proxy.drop_reply(PUBLISHING)
+    refused = proxy.answer(error, PUBLISHING, times=2)
+
+    publish()
+
+    assert refused.hits == 2
+    assert sent() == 1
+
+
+def test_of_many_those_are_named_of_which_nothing_is_known(app, proxy, streams):
+    app.conf.publish_timeout = 0.3
+    first = proxy.drop_reply(PUBLISHING)
+    calls = [app.signature("any.task", (number,)) for number in range(1200)]
+
+    def cut():
+        for number, call in enumerate(calls):
+            if number == 500:
+                first.wait()
+                proxy.answer(OOM, PUBLISHING, times=None)
+            yield call
+
+    with pytest.raises(PartlyPublished, match="the first 500 of these") as said:
+        app.enqueue_many(cut())
+
+    assert (len(said.value.accepted), said.value.remaining) == (0, calls)
+    assert said.value.unknown == calls[:500]
+    assert streams(app) == {"default": 502}
+
+
+def test_of_many_that_were_refused_none_is_in_doubt(app, proxy, streams):
+    proxy.answer(OOM, PUBLISHING, times=None)
+
+    with pytest.raises(PartlyPublished) as said:
+        app.enqueue_many(app.signature("any.task") for _ in range(10))
+
+    assert (len(said.value.remaining), said.value.unknown) == (10, [])
     assert streams(app) == {"default": 2}
 
 

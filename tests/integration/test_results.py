@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 
 import pytest
 
@@ -95,6 +96,23 @@ def test_an_id_without_a_record_is_unknown(app):
         *(None, None),
     )
     assert result.copies == {}
+
+
+def numbers():
+    yield 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [numbers(), threading.Lock(), lambda: 1, float("nan"), {1: 2}, {"a": [object()]}, "\ud800"],
+    ids=["generator", "lock", "function", "nan", "key", "nested", "surrogate"],
+)
+def test_whatever_cannot_be_written_fails_its_task_and_no_other(run, app, redis, value):
+    with pytest.raises(streamq.EncodeError):
+        run(lambda: value).get(timeout=1)
+
+    assert redis.xlen(app.store.keys.queue("default")) == 0
+    assert app.result("x").state == "UNKNOWN"
 
 
 def test_a_result_that_expired_before_it_was_read_ends_the_wait(

@@ -9,6 +9,7 @@ import pytest
 from streamq import Binding, Exchange, Queue
 from streamq.errors import ConfigError, SignatureInvalid
 from streamq.signing import Seal
+from streamq.store.scripts import load
 
 KEYS = {"k1": "1" * 32, "k2": "2" * 32}
 PICKLE = "application/x-python-serialize"
@@ -239,6 +240,82 @@ def test_copies_of_a_fan_out_run_each_in_its_own_queue(sealed, redis, drain):
     assert app.result("fresh@two").failed()
     assert dead(redis, app, app.result(stolen["id"]), "two")["dead_reason"] == "signature"
     assert dead(redis, app, app.result("fresh@two"), "two")["dead_reason"] == "signature"
+
+
+def test_a_genuine_message_that_a_thief_puts_back_runs_again(sealed, redis, drain):
+    """What no signature can keep from happening; only the record of its first end stays."""
+    app = sealed()
+    result = app.tasks["t.note"].enqueue("paid")
+    caught = waiting(redis, app)
+
+    for _ in range(3):
+        drain(app)
+        redis.xadd(stream_of(app), caught)
+    drain(app)
+
+    assert ran == [("paid",)] * 4
+    assert result.get(timeout=5) == ["paid"]
+
+
+def test_a_genuine_message_that_has_expired_does_not_run_when_it_is_put_back(
+    sealed, redis, drain, eventually
+):
+    app = sealed()
+    result = app.tasks["t.note"].options(expires="300ms").enqueue("paid")
+    caught = waiting(redis, app)
+    drain(app)
+    assert result.get(timeout=5) == ["paid"]
+    eventually(lambda: float(caught["expires"]) / 1000 < redis.time()[0])
+
+    redis.xadd(stream_of(app), caught)
+    drain(app)
+
+    assert ran == [("paid",)]
+
+
+@pytest.fixture
+def moves(drain):
+    """Sends a task that is tried again in the queue ``other``, and lets that happen."""
+
+    def run(app, **options):
+        @app.task(name="t.moves", bind=True)
+        def moves(self):
+            return self.request.queue if self.request.retries else self.retry(**elsewhere)
+
+        elsewhere = {"queue": "other", "countdown": 0}
+        app.queues = [
+            *(Queue(name, Exchange("fan", type="fanout")) for name in ("one", "two")),
+            Queue("other"),
+        ]
+        app.declare()
+        result = moves.options(**options).enqueue()
+        drain(app)
+        app.store.client.call(load("promote"), app.store.keys.root, 100, 60_000, 100, 60_000)
+        drain(app)
+        return result
+
+    return run
+
+
+def test_a_copy_of_a_fan_out_is_not_tried_again_in_another_queue(sealed, redis, moves):
+    app = sealed()
+
+    result = moves(app, exchange="fan")
+
+    for copy in result.copies.values():
+        with pytest.raises(ConfigError, match=r"copy of a fan-out[\s\S]*retry without queue="):
+            copy.get(timeout=5)
+        assert not dead(redis, app, copy, "other")
+
+
+def test_what_is_no_copy_is_signed_anew_for_the_queue_where_it_is_tried_again(sealed, moves):
+    assert moves(sealed(), queue="one").get(timeout=5) == "other"
+
+
+def test_a_copy_that_nobody_signed_is_tried_again_in_another_queue(make_app, moves):
+    result = moves(make_app(), exchange="fan")
+
+    assert result.get(timeout=5) == {"one": "other", "two": "other"}
 
 
 def test_a_message_through_an_exchange_to_one_queue_runs(sealed, drain):

@@ -1,5 +1,7 @@
 """Waiting without polling: one connection a process, whatever breaks meanwhile."""
 
+import asyncio
+import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +10,7 @@ import pytest
 
 import streamq
 from streamq import Exchange, Queue, ResultTimeout
+from streamq.errors import ConfigError
 from streamq.store import waiting
 from tests.interruptions import interrupted_at
 
@@ -189,6 +192,25 @@ def test_an_unknown_id_is_not_waited_for_for_ever(app, monkeypatch):
 
     with pytest.raises(ResultTimeout, match="no such task is known"):
         app.result("nobody-sent-this").get()
+
+
+@pytest.mark.parametrize("timeout", [math.nan, math.inf, -math.inf, "soon", True])
+def test_a_wait_that_is_no_number_of_seconds_is_refused(app, double, timeout):
+    result = double.enqueue(1)
+
+    with pytest.raises(ConfigError, match="timeout is not a duration"):
+        result.get(timeout)
+    with pytest.raises(ConfigError, match="timeout is not a duration"):
+        asyncio.run(result.aget(timeout))
+    with pytest.raises(ConfigError, match="timeout is not a duration"):
+        next(streamq.as_completed([result], timeout))
+
+
+def test_who_waits_in_vain_for_a_task_that_is_for_later_is_told_where_to_see_it(double):
+    result = double.options(countdown="1h").enqueue(1)
+
+    with pytest.raises(ResultTimeout, match=rf"when is it due\?  streamq result {result.id}"):
+        result.get("10ms")
 
 
 def test_a_timeout_leaves_nothing_behind(app, double):

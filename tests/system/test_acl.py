@@ -182,6 +182,6 @@ def test_the_rules_take_their_names_from_the_command_line(site):
 
 
 def test_an_empty_password_makes_no_rule(site):
-    said = streamq(site, "acl", "worker", "--password-file", "-", code=78, input="\n").stderr
+    said = streamq(site, "acl", "worker", "--password-file", "-", code=2, input="\n").stderr
 
     assert "no password" in said

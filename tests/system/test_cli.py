@@ -159,6 +159,98 @@ def test_a_broken_module_that_nobody_named_does_not_keep_people_from_looking(bar
     assert "going on without the app in this folder" in bare.err
 
 
+BIG = "9" * 5000
+
+WRONG = {
+    "--countdown": ["enqueue", "any.task", "--countdown", "nan"],
+    "--expires": ["enqueue", "any.task", "--expires", "soon"],
+    "--eta": ["enqueue", "any.task", "--eta", "nonsense"],
+    "--timeout nan": ["enqueue", "any.task", "--timeout", "nan"],
+    "--timeout inf": ["result", "any-id", "--timeout", "inf"],
+    "--timeout -1": ["result", "any-id", "--timeout", "-1"],
+    "--queue": ["enqueue", "any.task", "--queue", "a:b"],
+    "--exchange": ["enqueue", "any.task", "--exchange", ""],
+    "--routing-key": ["enqueue", "any.task", "--routing-key", ""],
+    "--id": ["enqueue", "any.task", "--id", ""],
+    "task": ["enqueue", ""],
+    "result": ["result", ""],
+    "revoke": ["revoke", "any-id", ""],
+    "signal alone": ["revoke", "any-id", "--signal", "SIGKILL"],
+    "no signal": ["revoke", "any-id", "--terminate", "--signal", "SIGNAL"],
+    "app": ["queues", "ls", "-A", ""],
+    "peek": ["queues", "peek", "default", "-n", BIG],
+    "logs": ["server", "logs", "-n", "-5"],
+    "dead ls": ["dead", "ls", "-n", BIG],
+    "older": ["dead", "ls", "--older", "nan"],
+    "bind": ["exchanges", "bind", "a:b", "default", "--type", "topic"],
+    "namespace": ["acl", "worker", "--namespace", ""],
+    "user": ["acl", "worker", "--user", ""],
+    "level": ["worker", "-l", "loud"],
+    "concurrency": ["worker", "-c", "nan"],
+    "queues": ["worker", "-Q", ","],
+    "limit": ["worker", "--time-limit", "0.5ms"],
+    "soft limit": ["worker", "--soft-time-limit", "nan"],
+    "autoscale": ["worker", "--autoscale", BIG],
+}
+
+
+@pytest.mark.parametrize("words", WRONG.values(), ids=WRONG)
+def test_a_value_that_does_not_fit_is_a_mistake_in_the_command_line(shell, redis, words):
+    shell.quick("enqueue", "tasks.add", "1", "2", "--id", "declares-the-queue")
+
+    assert "streamq: " in shell.quick(*words, code=2)
+
+    assert redis.xlen("{streamq}:queue:default") == 1
+
+
+@pytest.mark.parametrize("countdown", ["-5", "-5s", "0"])
+def test_what_was_due_before_now_is_due_now(shell, redis, keys, countdown):
+    shell.quick("enqueue", "tasks.add", "1", "2", "--countdown", countdown)
+
+    assert redis.xlen(keys.queue("default")) == 1
+
+
+@pytest.mark.parametrize("spec", [".", ":app", "../shop", ".tasks:app"])
+def test_what_names_no_module_is_told_as_such(shell, spec):
+    assert "names no module" in shell.quick("queues", "ls", "-A", spec, code=78)
+
+
+def test_a_signal_is_told_to_those_that_are_terminated(shell):
+    assert "UNKNOWN" in shell.quick("revoke", "any-id", "--terminate", "--signal", "kill")
+
+
+@pytest.mark.parametrize("text", ["raise RuntimeError('boom')", "def f(:", "import no_such_thing"])
+def test_an_included_module_that_fails_is_told_in_a_few_lines(shell, text):
+    (shell.folder / "extra.py").write_text(text)
+
+    said = shell.quick("worker", "-I", "extra", code=78)
+
+    assert said.startswith("streamq: importing 'extra' failed: ")
+    assert len(said.splitlines()) < 6
+
+
+def test_a_file_that_cannot_be_written_or_read_is_told(shell, tmp_path):
+    for place in ("", str(tmp_path), "x" * 300, "/nowhere/at/all"):
+        assert "cannot write" in shell.quick("dead", "export", "-o", place, "--yes", code=1)
+    assert "nowhere" in shell.quick("dead", "import", "/nowhere", code=2)
+    assert "nowhere" in shell.quick("acl", "worker", "--password-file", "/nowhere", code=2)
+    assert "no password" in shell.quick("acl", "worker", "--password-file", "/dev/null", code=2)
+
+
+def test_a_database_that_is_no_number_is_not_taken_for_the_first_one(bare):
+    said = bare("queues", "ls", code=78, STREAMQ_URL="redis://localhost:1/shop")
+
+    assert "a database is a number" in said
+
+
+def test_what_is_bound_is_shown_escaped(shell):
+    shell.quick("enqueue", "tasks.add", "1", "2")
+    words = ["odd", "default", "\x1b[31m"]
+
+    assert "\\x1b[31m" in shell.quick("exchanges", "bind", *words, "--type", "topic")
+    assert "\\x1b[31m" in shell.quick("exchanges", "unbind", *words, "--yes")
+
+
 def test_bytes_that_are_no_text_are_a_mistake_in_the_command_line(shell):
     assert shell("result", b"\xff", code=2) == "streamq: an argument is not UTF-8\n"
 

@@ -4,6 +4,7 @@ import statistics
 import time
 
 import pytest
+import redis as redis_py
 
 from streamq.errors import BrokerUnavailable
 from tests.system.traffic import LEASE, TASKS, begun
@@ -34,6 +35,23 @@ def ours(redis):
 
 
 # Connections
+
+
+def test_a_thousand_connections_of_others_keep_nobody_waiting(short, server):
+    crowd = [redis_py.Redis.from_url(server.url, protocol=2) for _ in range(1000)]
+    for client in crowd:
+        client.ping()
+    assert server.client.info("clients")["connected_clients"] >= 1000
+
+    worker = short.worker("-c", 2)
+    results = short.send_many("quick", 100)
+
+    assert [each.get(timeout=20) for each in results] == list(range(100))
+    assert len(ours(server.client)) < 12
+    assert worker.stop() == 0
+    for client in crowd:
+        client.close()
+    short.at_rest()
 
 
 @FLAGS

@@ -167,7 +167,7 @@ def test_a_letter_nobody_knows_gets_a_suggestion(mail, act):
     ],
 )
 def test_what_is_meant_must_be_said_in_one_way(mail, words):
-    assert "say which: LETTER…, filters such as --task, or --all" in mail.quick(
+    assert "say which: QUEUE LETTER…, filters such as --task, or --all" in mail.quick(
         "dead", *words, code=2
     )
 

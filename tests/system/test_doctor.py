@@ -38,6 +38,18 @@ def test_a_problem_ends_with_one_and_says_what_to_do(site):
     assert "→ CONFIG SET maxmemory-policy noeviction" in lines[place + 1]
 
 
+def test_a_worker_serves_a_server_that_may_delete_what_it_likes(site):
+    """The doctor says what that may cost; whoever set it may mean it."""
+    site.write("\n@app.task\ndef plain():\n    return 1\n")
+    site.redis.config_set("maxmemory-policy", "allkeys-lru")
+
+    worker = site.worker("-c", 1)
+
+    assert site.send("plain").get(timeout=10) == 1
+    assert "allkeys-lru, without effect as long as maxmemory is 0" in doctor(site)
+    assert worker.stop() == 0
+
+
 def test_programs_get_the_same(site):
     site.redis.config_set("appendonly", "no")
 

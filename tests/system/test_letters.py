@@ -134,6 +134,23 @@ def test_odd_fields_do_no_harm(served):
     served.at_rest()
 
 
+@pytest.mark.parametrize("count", [100, 3_000, 9_000])
+def test_fields_that_nobody_knows_do_no_harm_however_many(served, count):
+    fields = {f"unknown-{number}": "x" * 20 for number in range(count)}
+
+    many = add(served, id="many", task="tasks.echo", args='["x"]', **fields)
+    lost = add(served, id="lost", task="tasks.echo", args="[", **fields)
+
+    assert many.get(timeout=10) == "x"
+    with pytest.raises(DecodeError):
+        lost.get(timeout=10)
+    letter = letter_of(served, lost)
+    assert letter["args"] == "["
+    assert len(letter) >= count
+    assert add(served, id="next", task="tasks.echo").get(timeout=10) == ""
+    served.at_rest()
+
+
 def test_a_pickle_is_not_loaded_where_it_was_not_asked_for(served):
     trap = served.folder / "trap"
     data = pickle.dumps((Touch(trap),))

@@ -16,7 +16,21 @@ def fetch(self: Running, url: str) -> bytes:
     return url.encode()
 
 
+@app.task(bind=False)
+def unbound(x: int) -> str:
+    return str(x)
+
+
+@streamq.task(bind=True)
+def again(self: Running, x: int) -> int:
+    return x
+
+
 add()  # WRONG
+unbound("1")  # WRONG
+unbound.enqueue()  # WRONG
+again.enqueue()  # WRONG
+again.enqueue("1")  # WRONG
 add("1")  # WRONG
 add.enqueue()  # WRONG
 add.enqueue(1, 2, 3)  # WRONG

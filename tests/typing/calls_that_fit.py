@@ -3,7 +3,7 @@
 from typing import Any, assert_type
 
 import streamq
-from streamq import App, Result, Running, Signature, Task
+from streamq import App, Result, Retry, Running, Signature, Task
 
 app = App("typing")
 
@@ -28,7 +28,33 @@ def double(x: float) -> float:
     return 2 * x
 
 
+@app.task(bind=False, queue="mail")
+def unbound(x: int) -> str:
+    return str(x)
+
+
+@streamq.task(bind=True)
+def again(self: Running, x: int) -> int:
+    if x == 1:
+        raise self.retry(countdown=5)
+    if x == 2:
+        self.retry(exc=ValueError())
+    elif x == 3:
+        assert_type(self.retry(throw=False), Retry)
+    else:
+        return x
+    return 0
+
+
+@app.task(bind=True, max_retries=3)
+def only_again(self: Running) -> int:
+    self.retry()
+
+
 assert_type(add(1, 2), int)
+assert_type(unbound(1), str)
+assert_type(unbound.enqueue(1), Result[str])
+assert_type(again.enqueue(1), Result[int])
 assert_type(add.enqueue(1, 2), Result[int])
 assert_type(add.enqueue(1, 2).get(timeout=5), int)
 assert_type(add.delay(1, y=2).get(), int)

@@ -1,12 +1,15 @@
 """Options: which there are, what they accept, and which layer wins."""
 
+import math
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
 from streamq.errors import ConfigError
-from streamq.options import CHECKS, LATER, checked, merged
+from streamq.options import CHECKS, LATER, backoff, checked, expiry, merged
 from streamq.routing import Exchange, Queue
+from streamq.units import ahead, limit, seconds
 
 #: Every option that users were told of.
 PROMISED = set(
@@ -83,12 +86,28 @@ def test_a_value_that_does_not_fit_is_refused(options):
         checked(options)
 
 
-def test_the_shortest_limit_is_a_millisecond_and_none_is_0():
-    assert "shorter than a millisecond" in refusal(time_limit=0.0009)
-    assert checked({"time_limit": 0.001, "soft_time_limit": 0}) == {
-        "time_limit": 0.001,
-        "soft_time_limit": 0,
-    }
+SECONDS = [
+    name for name, check in CHECKS.items() if check in (ahead, backoff, expiry, limit, seconds)
+]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "nan", "inf", Decimal("nan")])
+@pytest.mark.parametrize("name", SECONDS)
+def test_what_is_no_number_of_seconds_is_refused_under_the_name_of_the_option(name, value):
+    assert refusal(**{name: value}).startswith(f"{name} is not a duration: ")
+
+
+@pytest.mark.parametrize("value", [0.0009, "0.5ms", timedelta(microseconds=999)])
+@pytest.mark.parametrize("name", ["time_limit", "soft_time_limit"])
+def test_a_limit_below_a_millisecond_is_refused_as_it_would_be_none(name, value):
+    assert refusal(**{name: value}).startswith(f"{name} is shorter than a millisecond")
+    assert checked({name: 0.001}) == {name: 0.001}
+    assert checked({name: 0}) == {name: 0}
+
+
+@pytest.mark.parametrize("name", ["countdown", "expires"])
+def test_what_was_before_now_is_now(name):
+    assert checked({name: -5}) == checked({name: timedelta(days=-1)}) == {name: 0}
 
 
 def test_queue_and_exchange_exclude_each_other():

@@ -106,8 +106,10 @@ def test_a_mistake_inside_a_module_is_not_hidden(tmp_path, monkeypatch):
     (tmp_path / "shop_with_mistake.py").write_text("import no_such_library")
     monkeypatch.syspath_prepend(tmp_path)
 
-    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+    with pytest.raises(ConfigError, match="no_such_library") as said:
         import_modules(("shop_with_mistake",))
+
+    assert isinstance(said.value.__cause__, ModuleNotFoundError)
 
 
 def test_autodiscovery_imports_tasks_where_there_are_any(tmp_path, monkeypatch):
