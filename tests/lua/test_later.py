@@ -64,9 +64,9 @@ def test_it_waits_until_it_is_due_and_is_moved_once(times, redis, keys, waiting)
     times.send("a", due="+5000")
 
     times.now += 4_999
-    assert times.promote() == [0, "1005000", 1_004_999]
+    assert times.promote() == [0, "1005000", 1_004_999, []]
     times.now += 1
-    assert times.promote() == [1, "", 1_005_000]
+    assert times.promote() == [1, "", 1_005_000, []]
     assert times.promote()[0] == 0
 
     assert waiting() == ["a"]

@@ -262,7 +262,7 @@ class Bench:
 
     def promote(self, limit: int = 100) -> Any:
         answer = self.server.run("promote", limit, HOUR, *self.bounds)
-        return self.same(answer, [*self.model.promote(limit), self.model.now])
+        return self.same(answer, [*self.model.promote(limit), self.model.now, []])
 
     # People
 

@@ -264,8 +264,8 @@ class Desk(Ledger):
             self.add(home, fields)
             return
         self.keep_for_later(home, token.id, {**fields, "eta": str(due)}, due)
-        if token.id in self.records:
-            self.records[token.id].fields |= {"eta": str(due), "queue": queue or own}
+        if record.state:
+            record.fields |= {"eta": str(due), "queue": queue or own}
 
     def release(self, consumer: str, tokens: Sequence[Token]) -> int | str:
         if consumer not in self.leases:
