@@ -194,7 +194,7 @@ class Recovery:
     def release(self, consumer: str, stream: str, entries: Sequence[bytes]) -> int:
         """Hand back messages of a consumer that has not started them; return how many."""
         pairs = [part for entry in entries for part in (stream, entry)]
-        return int(self.call(RELEASE, consumer, *pairs))
+        return int(self.call(RELEASE, consumer, self.expires, *pairs))
 
     # Later
 

@@ -87,7 +87,7 @@ SENT_BY_WORKERS = accesses(
     "queues: HGET HGETALL",
     "script:*: HMGET HSET",
     "leases: ZSCORE",
-    "revoked: EXISTS",
+    "revoked: ZRANGE",
     "started:*: HGET HSET",
     "workers: ZREM",
     "worker:*: HMGET HGET DEL",

@@ -171,7 +171,7 @@ def test_what_cannot_be_moved_stays_says_why_and_blocks_nothing(
     assert failed[1].startswith("WRONGTYPE")
     assert now + 20_000 < int(due) <= now + 40_000
     assert [fields["id"] for fields in desk.waiting("post")] == ["t1", "t2"]
-    assert promote() == [0, due, promote()[2], []]
+    assert promote()[:2] == [0, due]
     desk.redis.delete(key)
     desk.redis.zadd("{streamq}:scheduled", {"t0": 1})
 

@@ -218,5 +218,5 @@ def test_no_message_waits_longer_than_its_queue_allows(
 
 
 def test_a_message_that_has_expired_is_known_by_the_servers_clock(times):
-    assert times.run("screen", "a", "1000000", "b", "1000001", "c", "") == "e11"
-    assert times.run("screen", "a", "soon") == "1"
+    assert times.run("screen", "a", "", "1000000", "b", "", "1000001", "c", "", "") == "e11"
+    assert times.run("screen", "a", "", "soon") == "1"

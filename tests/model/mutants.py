@@ -104,7 +104,7 @@ CONSUMERS = [
     mutant(
         "screen sees no revocation",
         "screen",
-        "if redis.call('ZSCORE', key_of('revoked'), ARGV[i]) then",
+        "if is_revoked(ARGV[i], ARGV[i + 1]) then",
         NEVER,
     ),
     mutant(
