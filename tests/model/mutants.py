@@ -72,7 +72,12 @@ CONSUMERS = [
     mutant("complete leaves the entry", "complete", "if done[1] then", NEVER),
     mutant("take leaves the entry", MESSAGES, "  redis.call('XDEL', key, entry)\n"),
     mutant("complete forgets its number", "complete", "if before then", NEVER),
-    mutant("settle forgets its number", "settle", "if before then", NEVER),
+    mutant(
+        "settle forgets its number",
+        "settle",
+        "local before, progress = answered(consumer, number)",
+        "local before, progress = nil, ''",
+    ),
     mutant(
         "an early message leaves no mark",
         "complete",
@@ -299,6 +304,26 @@ PEOPLE = [
         "revoke",
         "redis.call('HSET', record, 'revoked', '1')\n",
     ),
+    mutant(
+        "a waiting task is not revoked beside one for later",
+        "revoke",
+        "if waits and not (later and",
+        "if waits and not (later or",
+    ),
+    mutant("a revoked task waits again", "release", "if recorded(id, 'revoked') then", NEVER),
+    mutant(
+        "a revocation that was met stays",
+        ENDINGS,
+        "if before[1] == 'REVOKED' then",
+        NEVER,
+    ),
+    mutant("the dead tell where a task stands", "progress", SCORED, NEVER),
+    mutant(
+        "others tell where a task stands",
+        "progress",
+        "not WAITS[state] and worker ~= consumer",
+        "false",
+    ),
     mutant("a purge takes what runs", "purge", "'(' .. last_read(key)", "'-'"),
     mutant("a queue goes with its messages", "delete_queue", "if held > 0 then", NEVER),
     mutant(
@@ -334,4 +359,13 @@ DIRECTED: dict[str, Callable[[Bench], None]] = {
     "a suspect goes to the others": histories.a_suspect_runs_alone,
     "who was alone is forgotten": histories.a_suspect_runs_alone,
     "a revoked task stays for later": histories.a_task_for_later_is_revoked,
+    "a waiting task is not revoked beside one for later": (
+        histories.a_waiting_task_is_revoked_beside_one_for_later
+    ),
+    "a revoked task waits again": histories.a_revoked_task_gives_its_message_back,
+    "a revocation that was met stays": (
+        histories.a_task_ends_that_was_revoked_before_it_showed_itself
+    ),
+    "the dead tell where a task stands": histories.the_dead_and_others_tell_where_a_task_stands,
+    "others tell where a task stands": histories.the_dead_and_others_tell_where_a_task_stands,
 }
