@@ -239,9 +239,12 @@ class Bench:
     # Supervisors
 
     def recover(self, death: Death) -> Any:
-        """In the order in which Redis names the queues: a long hash has no other."""
+        """In the order in which Redis names queues and marks: a long hash has no other."""
         order = self.server.client.hkeys(self.server.keys.queues)
         self.model.queues = {name: self.model.queues[name] for name in order}
+        if marks := self.model.marks.get(death.consumer):
+            order = self.server.client.hkeys(self.server.keys.started(death.consumer))
+            self.model.marks[death.consumer] = {p: marks[p] for p in order if p in marks}
         answer = self.server.run("recover", *death.argv(self.bounds))
         return self.same(answer, self.model.recover(death))
 
