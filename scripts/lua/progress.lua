@@ -14,7 +14,8 @@
 
 local consumer, record = ARGV[1], key_of('task', ARGV[2])
 local state, worker = unpack(redis.call('HMGET', record, 'state', 'worker'))
-local runs_elsewhere = not WAITS[state] and worker ~= consumer
+local waits = state == 'QUEUED' or state == 'RETRY' or state == 'SCHEDULED'
+local runs_elsewhere = not waits and worker ~= consumer
 if not state or FINAL[state] or runs_elsewhere then
   return 0
 end

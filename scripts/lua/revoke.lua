@@ -38,7 +38,7 @@ local function note(kind, member, lasts)
   end
 end
 
-local waits = not state or WAITS[state]
+local waits = not state or state == 'QUEUED' or state == 'RETRY' or state == 'SCHEDULED'
 local later = redis.call('ZSCORE', key_of('scheduled'), id)
 
 if later then

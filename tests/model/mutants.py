@@ -89,7 +89,7 @@ CONSUMERS = [
         "moment, ...)\n  if tonumber(expires) > 0 then",
         f"moment, ...)\n  {NEVER}",
     ),
-    mutant("an end is overwritten", ENDINGS, "if before.err or FINAL[before[1]] then", NEVER),
+    mutant("an end is overwritten", ENDINGS, "if FINAL[before[1]] or before.err then", NEVER),
     mutant("an end is touched", ENDINGS, "if state and not FINAL[state] then", "if state then"),
     mutant(
         "an ended task starts",
@@ -321,7 +321,7 @@ PEOPLE = [
     mutant(
         "others tell where a task stands",
         "progress",
-        "not WAITS[state] and worker ~= consumer",
+        "not waits and worker ~= consumer",
         "false",
     ),
     mutant("a purge takes what runs", "purge", "'(' .. last_read(key)", "'-'"),

@@ -65,10 +65,10 @@ end
 local function finish(id, state, expires, ...)
   local record = key_of('task', id)
   local before = redis.pcall('HMGET', record, 'state', 'waiters', 'retries')
-  if before[1] == 'REVOKED' then
-    redis.call('ZREM', key_of('revoked'), id)
-  end
-  if before.err or FINAL[before[1]] then
+  if FINAL[before[1]] or before.err then
+    if before[1] == 'REVOKED' then
+      redis.call('ZREM', key_of('revoked'), id)
+    end
     return false
   end
   if before[3] then -- why it was tried again is not how it ended

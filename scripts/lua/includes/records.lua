@@ -2,9 +2,6 @@
 --
 -- @include keys
 
--- The states of tasks that wait to run.
-local WAITS = { QUEUED = true, RETRY = true, SCHEDULED = true }
-
 -- A field of a task's record: false if it has none, nil if the key holds no record at all
 -- but something else.  Then nothing is known, and nothing can be written.
 local function recorded(id, name)
