@@ -78,6 +78,19 @@ def test_what_cannot_follow_stays_and_is_settled_once_the_key_is_gone(
     assert len(desk.letters()) + desk.redis.zcard("{streamq}:scheduled") == 1
 
 
+def test_what_was_left_of_a_call_without_a_number_is_settled_by_another_one(desk, following, spoil):
+    entries = [desk.take(id) for id in "ab"]
+    first, second = following(entries[0], "a"), following(entries[1], "b", *BURY)
+    key = spoil("dead:mail")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        desk.settle_and_follow(first, second, number="verdict")
+    desk.redis.delete(key)
+
+    assert desk.settle_and_follow(second, number="verdict") == "1"
+
+    assert desk.letters() == ["b"]
+
+
 def test_an_early_message_that_cannot_follow_keeps_its_mark(desk, following, spoil):
     entry = desk.take("a", ignore_result="1")
     desk.start(entry)
