@@ -44,6 +44,13 @@ class Delivery:
         return self.stream.partition(":")[0]
 
     @property
+    def base(self) -> bytes | None:
+        """The id of the call that was sent to several queues, if this is a copy of one."""
+        base, _, queue = self.id.rpartition(b"@")
+        ours = queue == self.queue.encode() and b"deaths" not in self.fields
+        return base if base and ours else None
+
+    @property
     def expires(self) -> int | None:
         """The server's moment, in milliseconds, from which on it is not to start."""
         moments = (self.number(b"expires"), self.number(b"stale"))

@@ -31,20 +31,13 @@
 -- @include keys
 -- @include clock
 -- @include endings
-
-local MEMORY_MS = 600000 -- a lost answer is asked for again within seconds, or never
+-- @include numbered
 
 local consumer, number = ARGV[1], ARGV[2]
 
-local memory = redis.call('GET', key_of('settled', consumer))
-if memory then
-  local last, answer = string.match(memory, '^(%S+) (.*)$')
-  if last == number then
-    return answer
-  end
-end
-if not redis.call('ZRANK', key_of('leases'), consumer) then
-  return redis.error_reply('FENCED ' .. consumer)
+local before = answered(consumer, number)
+if before then
+  return before
 end
 
 local marks = key_of('started', consumer)
@@ -91,7 +84,4 @@ while at <= #ARGV do
   end
 end
 
--- Last, so that a call that failed half-way is not taken for one that was answered.
-local text = table.concat(answer)
-redis.call('SET', key_of('settled', consumer), number .. ' ' .. text, 'PX', MEMORY_MS)
-return text
+return remember(consumer, number, table.concat(answer))

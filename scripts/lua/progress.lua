@@ -1,24 +1,31 @@
 #!lua flags=allow-oom
 -- Write a state that a running task named, with what there is to know about it.
 --
--- KEYS  root of the namespace
--- ARGV  id, state, meta, content type of meta ('' for JSON)
+-- A consumer that was declared dead writes nothing, and nobody over a run of another one.
 --
--- Answers 1, or 0 if the task has no record or has ended.
+-- KEYS  root of the namespace
+-- ARGV  consumer, id, state, meta, content type of meta ('' for JSON)
+--
+-- Answers 1, or 0 if the task has no record, has ended, or is not run by this consumer.
 --
 -- @include keys
 -- @include clock
 -- @include endings
 
-local record = key_of('task', ARGV[1])
-local state = redis.call('HGET', record, 'state')
-if not state or FINAL[state] then
+local consumer, record = ARGV[1], key_of('task', ARGV[2])
+local state, worker = unpack(redis.call('HMGET', record, 'state', 'worker'))
+local waits = state == 'QUEUED' or state == 'RETRY' or state == 'SCHEDULED'
+local runs_elsewhere = not waits and worker ~= consumer
+if not state or FINAL[state] or runs_elsewhere then
   return 0
 end
-redis.call('HSET', record, 'state', ARGV[2], 'meta', ARGV[3])
-if ARGV[4] == '' then
+if not redis.call('ZSCORE', key_of('leases'), consumer) then
+  return 0
+end
+redis.call('HSET', record, 'state', ARGV[3], 'meta', ARGV[4], 'worker', consumer)
+if ARGV[5] == '' then
   redis.call('HDEL', record, 'meta_content_type')
 else
-  redis.call('HSET', record, 'meta_content_type', ARGV[4])
+  redis.call('HSET', record, 'meta_content_type', ARGV[5])
 end
 return 1

@@ -2,21 +2,26 @@
 -- Move the messages that are due into their queues, the first due first.
 --
 -- Bounded: whoever is answered that more are due calls again.  What expired meanwhile ends
--- as REVOKED; what leads to a queue that is gone becomes a dead letter.
+-- as REVOKED; what leads to a queue that is gone becomes a dead letter.  What cannot be moved,
+-- because a key that it needs holds something else, stays, and is tried again a while later.
 --
 -- KEYS  root of the namespace
 -- ARGV  limit, expires (of records, ms)
 --       most, life                   how many dead letters a queue keeps, and how long (ms)
 --
--- Answers {moved, moment of the next due message or '', server's time}.
+-- Answers {moved, moment of the next due message or '', server's time, and as one list the
+-- name of each message that could not be moved and why}.
 --
 -- @include keys
 -- @include clock
 -- @include endings
+-- @include foreign
 -- @include messages
 -- @include dead
 -- @include dead_letter
 -- @include later
+
+local PAUSE_MS = 30000 -- before what could not be moved is tried again
 
 local limit, life = tonumber(ARGV[1]), ARGV[2]
 local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }
@@ -30,23 +35,21 @@ end
 
 -- A task that waits in its queue now; one that is tried again says so until it starts.
 local function show_queued(id)
-  local record = key_of('task', id)
-  if redis.call('HGET', record, 'state') == 'SCHEDULED' then
+  local record, state = key_of('task', id), recorded(id, 'state')
+  if state == 'SCHEDULED' then
     redis.call('HSET', record, 'state', 'QUEUED')
   end
-  redis.call('HDEL', record, 'eta')
+  if state then
+    redis.call('HDEL', record, 'eta')
+  end
 end
 
-local function move(name)
-  local fields = redis.call('HGETALL', later_key(name))
-  drop_later(name)
-  if not fields[1] then
-    return
-  end
+-- To where a message goes now.
+local function move(fields)
   local id, stream = field(fields, 'id'), field(fields, 'scheduled_for')
   local queue = queue_of(stream)
   fields = without(fields, { scheduled_for = true })
-  if redis.call('HGET', key_of('task', id), 'state') == 'REVOKED' then
+  if recorded(id, 'state') == 'REVOKED' then
     redis.call('ZREM', key_of('revoked'), id)
     return
   end
@@ -58,6 +61,10 @@ local function move(name)
     dead_letter(queue, id, fields, 'queue gone', '', 'its queue was deleted', limits, true)
     end_of(id, fields, 'FAILURE', 'error_type', 'streamq.errors.Unroutable', 'error',
       'the queue ' .. queue .. ' was deleted before the task was due')
+  elseif too_large(fields) then
+    local why = 'too many fields'
+    dead_letter(queue, id, fields, why, '', why, limits, true)
+    end_of(id, fields, 'FAILURE', 'error_type', 'streamq.errors.DecodeError', 'error', why)
   else
     -- the queue may have fewer levels by now than when the message was sent
     local level = string.match(stream, ':p(%d)$') or '0'
@@ -67,10 +74,27 @@ local function move(name)
   end
 end
 
+-- Whatever fails leaves the message where it is.
+local function promote(name)
+  local fields = redis.call('HGETALL', later_key(name))
+  if fields[1] then
+    move(fields)
+  end
+  drop_later(name)
+end
+
 local due = redis.call('ZRANGE', scheduled, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
+local moved, failed = 0, {}
 for _, name in ipairs(due) do
-  move(name)
+  local fine, why = pcall(promote, name)
+  if fine then
+    moved = moved + 1
+  else
+    redis.call('ZADD', scheduled, now + PAUSE_MS, name)
+    failed[#failed + 1] = name
+    failed[#failed + 1] = reason_of(why)
+  end
 end
 
 local next_one = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
-return { #due, next_one[2] or '', now }
+return { moved, next_one[2] or '', now, failed }

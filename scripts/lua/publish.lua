@@ -156,7 +156,7 @@ local function queue_named(name)
     local settings = redis.call('HGET', key_of('queues'), name)
     queue = {
       name = name,
-        declared = settings ~= false,
+      declared = settings ~= false,
       max_priority = nil,
       max_length = nil,
       message_ttl = nil,

@@ -8,7 +8,8 @@
 -- condemns.  What was acknowledged early cannot run again: its task fails as WorkerLost.
 --
 -- Bounded: whoever is answered that more is left calls again.  The consumer is deleted from
--- its groups when it holds nothing.
+-- its groups when it holds nothing.  What cannot be moved, because a key that it needs holds
+-- something else, stays with it, and everything else is moved first.
 --
 -- KEYS  root of the namespace
 -- ARGV  consumer
@@ -31,10 +32,12 @@
 -- Answers {moved, lost, buried, isolated, left}: handed back, failed as WorkerLost,
 -- dead-lettered, to be run alone, and 1 if there is more to do, 0 if not, -1 if the consumer
 -- lives or the clock has jumped: then nothing was done.
+-- Refuses with  WRONGTYPE key …  if something had to stay
 --
 -- @include keys
 -- @include clock
 -- @include endings
+-- @include foreign
 -- @include streams
 -- @include messages
 -- @include dead
@@ -64,6 +67,7 @@ for _ = 1, known and tonumber(ARGV[12]) or 0 do
 end
 
 local moved, lost, buried, isolated = 0, 0, 0, 0
+local failure
 local marks = key_of('started', consumer)
 local alone = redis.call('HGET', marks, 'alone') -- what it ran with nothing beside it
 
@@ -88,26 +92,24 @@ local function condemn(stream, entry, fields, why)
   buried = buried + 1
 end
 
--- Tasks that were acknowledged before they ran.
-local function report_lost()
-  local flat = redis.call('HGETALL', marks)
-  for i = 1, #flat, 2 do
-    if flat[i] ~= 'alone' then
-      local mark = cjson.decode(flat[i + 1])
-      local queue, id = queue_of(mark.stream), field(mark.fields, 'id')
-      if field(mark.fields, 'ignore_result') == '1' then
-        dead_letter(queue, id, mark.fields, 'worker lost', consumer, reason, limits, true)
-        buried = buried + 1
-      else
-        fail(id, mark.fields, queue)
-        lost = lost + 1
-      end
-    end
+-- Do one thing; what fails leaves its message where it is, and the others are gone on with.
+local function attempt(act, ...)
+  local fine, why = pcall(act, ...)
+  failure = failure or not fine and reason_of(why)
+end
+
+-- A task that was acknowledged before it ran.
+local function report_lost(place, text)
+  local mark = cjson.decode(text)
+  local queue, id = queue_of(mark.stream), field(mark.fields, 'id')
+  if field(mark.fields, 'ignore_result') == '1' then
+    dead_letter(queue, id, mark.fields, 'worker lost', consumer, reason, limits, true)
+    buried = buried + 1
+  else
+    fail(id, mark.fields, queue)
+    lost = lost + 1
   end
-  redis.call('DEL', marks)
-  if alone then -- until everything has been moved
-    redis.call('HSET', marks, 'alone', alone)
-  end
+  redis.call('HDEL', marks, place)
 end
 
 -- To those that are run alone, by a runner that does nothing else.
@@ -116,10 +118,10 @@ local function isolate(stream, entry, fields)
   local key = key_of('queue', queue .. ':suspects')
   set_field(fields, 'id', id)
   redis.pcall('XGROUP', 'CREATE', key, 'workers', '0', 'MKSTREAM')
+  redis.call('SADD', key_of('suspects'), queue)
   redis.call('XADD', key, '*', unpack(fields))
   take(stream, entry)
   show_waiting(id)
-  redis.call('SADD', key_of('suspects'), queue)
   redis.call('PUBLISH', key_of('bell'), 'suspects ' .. queue)
   isolated = isolated + 1
 end
@@ -143,7 +145,7 @@ local function move(stream, entry)
   if charged then
     set_field(fields, 'crashes', tostring(crashes))
   end
-  if redis.call('HGET', key_of('task', id), 'revoked') then
+  if recorded(id, 'revoked') then
     take(stream, entry)
     finish(id, 'REVOKED', expires, 'worker', consumer, 'reason', 'revoked')
     moved = moved + 1
@@ -160,7 +162,12 @@ local function move(stream, entry)
   end
 end
 
-report_lost()
+local started = redis.call('HGETALL', marks)
+for i = 1, #started, 2 do
+  if started[i] ~= 'alone' then -- that is known until everything has been moved
+    attempt(report_lost, started[i], started[i + 1])
+  end
+end
 
 -- The streams to look through, by their short names.
 local function read_by_it()
@@ -181,14 +188,19 @@ for _, stream in ipairs(read_by_it()) do
   local pending = redis.pcall('XPENDING', key, 'workers', '-', '+', budget + 1, consumer)
   if not pending.err then
     for i = 1, math.min(#pending, budget) do
-      move(stream, pending[i][1])
+      attempt(move, stream, pending[i][1])
     end
     if #pending > budget then
-      return { moved, lost, buried, isolated, 1 }
+      return failure and redis.error_reply(failure) or { moved, lost, buried, isolated, 1 }
     end
     budget = budget - #pending
-    redis.call('XGROUP', 'DELCONSUMER', key, 'workers', consumer)
+    if not failure then -- else it is to be found by whoever tries again
+      redis.call('XGROUP', 'DELCONSUMER', key, 'workers', consumer)
+    end
   end
+end
+if failure then
+  return redis.error_reply(failure)
 end
 redis.call('DEL', marks)
 redis.call('DEL', key_of('settled', consumer))

@@ -39,10 +39,13 @@ local function note(kind, member, lasts)
 end
 
 local waits = not state or state == 'QUEUED' or state == 'RETRY' or state == 'SCHEDULED'
+local later = redis.call('ZSCORE', key_of('scheduled'), id)
 
-if redis.call('ZSCORE', key_of('scheduled'), id) then
+if later then
   drop_later(id)
-elseif waits then
+end
+-- where the record speaks of a message for later, that was it; else another may wait
+if waits and not (later and (state == 'SCHEDULED' or state == 'RETRY')) then
   redis.call('ZREMRANGEBYSCORE', key_of('revoked'), '-inf', now)
   note('revoked', id, life)
 end

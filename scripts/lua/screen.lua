@@ -1,20 +1,26 @@
 #!lua flags=allow-oom
 -- Look at messages before they run: which of them are revoked, which have expired?
 --
--- Asked only of messages that carry an `expires`, and of all while anything is revoked.
+-- Asked only of messages that carry an `expires` or may be among those that are revoked.
 --
 -- KEYS  root of the namespace
--- ARGV  for each message: id, expires (server's time in milliseconds, or '')
+-- ARGV  for each message: id, the id of the fan-out that it is a copy of ('' if it is none),
+--       expires (server's time in milliseconds, or '')
 --
 -- Answers a text: for each message 1 (run it), r (revoked) or e (expired).
 --
 -- @include keys
 -- @include clock
 
+local function is_revoked(id, base)
+  local found = redis.call('ZMSCORE', key_of('revoked'), id, base)
+  return found[1] or found[2]
+end
+
 local now, answer = clock(), {}
-for i = 1, #ARGV, 2 do
-  local expires = tonumber(ARGV[i + 1])
-  if redis.call('ZSCORE', key_of('revoked'), ARGV[i]) then
+for i = 1, #ARGV, 3 do
+  local expires = tonumber(ARGV[i + 2])
+  if is_revoked(ARGV[i], ARGV[i + 1]) then
     answer[#answer + 1] = 'r'
   elseif expires and expires <= now then
     answer[#answer + 1] = 'e'

@@ -3,8 +3,10 @@
 -- again, one that goes to the dead letters, one that expired.
 --
 -- All of it or nothing: acknowledging, deleting, the result and what follows are one act.
--- What follows never fails its settlement: it ignores limits, and becomes a dead letter if
--- it leads nowhere.
+-- What follows ignores limits, and becomes a dead letter if it leads nowhere.  It is written
+-- before its message is acknowledged: where a key that it needs holds something else, the
+-- message stays with its consumer, and so does the whole call.  Sent again, it does what is
+-- left to do.
 --
 -- A consumer that was declared dead settles nothing.  A call that is repeated after its
 -- answer was lost gets the answer that it got.
@@ -28,59 +30,61 @@
 --         revoked                    the revocation has been met, and is forgotten
 --
 -- Answers a text of 1 (settled) and 0 (was not yours any more), one for each message.
--- Refuses with  FENCED consumer
+-- Refuses with  FENCED consumer  or  WRONGTYPE key …  if not all could be settled
 --
 -- @include keys
 -- @include clock
 -- @include endings
+-- @include numbered
+-- @include foreign
 -- @include messages
 -- @include dead
 -- @include dead_letter
 -- @include later
 
-local MEMORY_MS = 600000 -- a lost answer is asked for again within seconds, or never
-
 local consumer, number = ARGV[1], ARGV[2]
 local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }
 
-local memory = redis.call('GET', key_of('settled', consumer))
-if memory then
-  local last, answer = string.match(memory, '^(%S+) (.*)$')
-  if last == number then
-    return answer
-  end
-end
-if not redis.call('ZRANK', key_of('leases'), consumer) then
-  return redis.error_reply('FENCED ' .. consumer)
+local before, progress = answered(consumer, number)
+if before then
+  return before
 end
 
 local marks = key_of('started', consumer)
 
--- The fields of a message, while they can still be read.
-local function last_look(early, stream, entry)
-  if not early then
-    return fields_of(stream, entry)
+-- Whether a message is still to be settled, and its fields while they can be read.
+local function held(message)
+  if message.early then
+    local mark = redis.call('HGET', marks, message.place)
+    return mark, mark and cjson.decode(mark).fields
   end
-  local mark = redis.call('HGET', marks, stream .. ' ' .. entry)
-  return mark and cjson.decode(mark).fields
+  local key, entry = key_of('queue', message.stream), message.entry
+  return redis.call('XPENDING', key, 'workers', entry, entry, 1)[1], fields_of(message.stream, entry)
+end
+
+-- Take a message out of the hands of its consumer; false if it was not there any more.
+local function done(message)
+  if message.early then
+    return redis.call('HDEL', marks, message.place) == 1
+  end
+  return take(message.stream, message.entry)
+end
+
+-- Whether a task that is to run again has ended meanwhile: it was revoked.
+local function is_over(id)
+  return FINAL[recorded(id, 'state')] or recorded(id, 'revoked')
 end
 
 -- A task that is to run again says why; it has not ended, so nobody is told.
--- False if it has ended meanwhile: it was revoked.
 local function postpone(id, state, ...)
-  local record = key_of('task', id)
-  local before, revoked = unpack(redis.call('HMGET', record, 'state', 'revoked'))
-  if FINAL[before] or revoked then
-    return false
-  end
-  if state ~= '' and before then
+  local record, before_it = key_of('task', id), recorded(id, 'state')
+  if state ~= '' and before_it then
     redis.call('HSET', record, 'state', state, 'worker', consumer, ...)
     redis.call('HDEL', record, 'started', 'meta', 'meta_content_type')
     redis.call('PERSIST', record)
-  elseif before then
+  elseif before_it then
     show_waiting(id)
   end
-  return true
 end
 
 -- A moment: +MS from now, or MS since 1970.
@@ -102,34 +106,51 @@ local function again(stream, id, fields, words)
   end
   local home = home_of(queue, fields)
   local declared = redis.call('HEXISTS', key_of('queues'), queue) == 1
-  if due <= now and words[3] == '' and declared then
+  local at_once = due <= now and words[3] == '' and declared
+  if at_once and not foreign(key_of('queue', home), 'stream') then
     redis.call('XADD', key_of('queue', home), '*', unpack(fields))
     return
   end
   local eta = string.format('%.0f', due)
   set_field(fields, 'eta', eta)
+  need('zset', key_of('scheduled'))
+  need('hash', later_key(id))
   keep_for_later(home, id, fields, eta)
-  if redis.call('EXISTS', key_of('task', id)) == 1 then
+  if recorded(id, 'state') then
     redis.call('HSET', key_of('task', id), 'eta', eta, 'queue', queue)
   end
 end
 
-local function follow(early, stream, id, state, expires, record, fields, words)
+local function run_again(message, fields)
+  local id, stream, record = message.id, message.stream, message.record
+  if is_over(id) then
+    finish(id, 'REVOKED', message.expires, 'worker', consumer, 'reason', 'revoked')
+  elseif fields and too_large(fields) then
+    local why = 'too many fields'
+    dead_letter(queue_of(stream), id, fields, why, consumer, why, limits, true)
+    if recorded(id, 'state') then
+      finish(id, 'FAILURE', message.expires, 'worker', consumer, unpack(record))
+    end
+  else
+    if fields then
+      again(stream, id, fields, message.words)
+    end
+    postpone(id, message.state, unpack(record))
+  end
+end
+
+local function follow(message, fields)
+  local id, words, expires = message.id, message.words, message.expires
   local verb = words[1]
   if verb == 'later' then
-    if not postpone(id, state, unpack(record)) then
-      finish(id, 'REVOKED', expires, 'worker', consumer, 'reason', 'revoked')
-    elseif fields then
-      again(stream, id, fields, words)
-    end
-    return
+    return run_again(message, fields)
   end
   if fields and (verb == 'bury' or verb == 'expire') then
     local kept = verb == 'bury'
-    dead_letter(queue_of(stream), id, fields, words[2], consumer, words[3], limits, kept)
+    dead_letter(queue_of(message.stream), id, fields, words[2], consumer, words[3], limits, kept)
   end
-  if state ~= '' then
-    finish(id, state, expires, 'worker', consumer, unpack(record))
+  if message.state ~= '' then
+    finish(id, message.state, expires, 'worker', consumer, unpack(message.record))
   elseif tonumber(expires) > 0 then
     leave(id, expires, consumer)
   end
@@ -138,32 +159,61 @@ local function follow(early, stream, id, state, expires, record, fields, words)
   end
 end
 
+-- What follows is written first: whatever fails then leaves the message where it is.
+local function settle(message)
+  if not message.words[1] then
+    local mine = done(message)
+    if mine then
+      follow(message)
+    end
+    return mine
+  end
+  local mine, fields = held(message)
+  if mine then
+    follow(message, fields)
+    done(message)
+  end
+  return mine
+end
+
 -- So many values of ARGV, from a position on that holds their count; and the next position.
 local function taken(at, each)
   local last = at + each * tonumber(ARGV[at])
   return { unpack(ARGV, at + 1, last) }, last + 1
 end
 
-local answer, at = {}, 5
-while at <= #ARGV do
-  local early, stream, entry, id = ARGV[at] == 'early', ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local state, expires = ARGV[at + 4], ARGV[at + 5]
+-- The message that begins at a position of ARGV, and the next position.
+local function message_at(at)
   local record, words
-  record, at = taken(at + 6, 2)
-  words, at = taken(at, 1)
-  local fields, mine = words[1] and last_look(early, stream, entry), nil
-  if early then
-    mine = redis.call('HDEL', marks, stream .. ' ' .. entry) == 1
-  else
-    mine = take(stream, entry)
-  end
-  if mine then
-    follow(early, stream, id, state, expires, record, fields, words)
-  end
-  answer[#answer + 1] = mine and 1 or 0
+  local after = at + 6
+  record, after = taken(after, 2)
+  words, after = taken(after, 1)
+  return {
+    early = ARGV[at] == 'early',
+    stream = ARGV[at + 1],
+    entry = ARGV[at + 2],
+    place = ARGV[at + 1] .. ' ' .. ARGV[at + 2],
+    id = ARGV[at + 3],
+    state = ARGV[at + 4],
+    expires = ARGV[at + 5],
+    record = record,
+    words = words,
+  },
+    after
 end
 
--- Last, so that a call that failed half-way is not taken for one that was answered.
-local text = table.concat(answer)
-redis.call('SET', key_of('settled', consumer), number .. ' ' .. text, 'PX', MEMORY_MS)
-return text
+local answer, failure, at = {}, false, 5
+while at <= #ARGV do
+  local message
+  message, at = message_at(at)
+  local letter = string.sub(progress, #answer + 1, #answer + 1)
+  if letter ~= '1' and letter ~= '0' then
+    local fine, found = pcall(settle, message)
+    letter = not fine and '-' or found and '1' or '0'
+    failure = failure or not fine and found
+  end
+  answer[#answer + 1] = letter
+end
+
+local text = remember(consumer, number, table.concat(answer))
+return failure and redis.error_reply(reason_of(failure)) or text

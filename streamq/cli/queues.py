@@ -113,7 +113,10 @@ def peek(given: Given, queue: str, most: int, as_json: bool) -> None:
 @yes
 @click.pass_obj
 def purge(given: Given, queue: str, yes: bool) -> None:
-    """Remove the messages that wait; their tasks end as REVOKED."""
+    """Remove the messages that wait; their tasks end as REVOKED.
+
+    What is running stays, and what is for later, which is in no queue yet.
+    """
     app = app_if_any(given)
     inspector = inspector_of(app)
     state = state_of(inspector, queue)
@@ -121,6 +124,8 @@ def purge(given: Given, queue: str, yes: bool) -> None:
         confirm(f"{count(state.ready, 'message')} in {queue} would be removed", yes=yes)
     removed = inspector.purge(queue, app.conf.result_expires)
     click.echo(f"{count(removed, 'message')} removed from {queue}")
+    if later := inspector.scheduled():
+        click.echo(f"left for later, in all queues: {count(later, 'message')}")
 
 
 @queues.command(cls=Command)

@@ -24,6 +24,7 @@ from streamq.store.consumer import (
     Fenced,
     Settlement,
     Start,
+    doubtful,
 )
 from streamq.units import visible
 
@@ -111,7 +112,7 @@ class Desk:
             settlement = self.next_settlement()
             commands = [self.consumer.settle_command(settlement)] if settlement else []
             if read is not None:
-                commands += (read, self.consumer.any_revoked_command())
+                commands += (read, self.consumer.revoked_command())
             if not commands:
                 return
             replies = self.talk(commands)
@@ -136,7 +137,7 @@ class Desk:
             if not streams:
                 raise Passing("no queue can be read")
             read = self.consumer.read_command(streams, 1, block=seconds)
-            last = (read, self.consumer.any_revoked_command())
+            last = (read, self.consumer.revoked_command())
             replies = self.guard(lambda: self.consumer.perform(commands, ANSWER_TIMEOUT, last))
             if settlement is not None:
                 self.settled(settlement, replies.pop())
@@ -170,8 +171,8 @@ class Desk:
     def take(self, reply: Any, revoked: Any, talk: Talk | None = None) -> int:
         """Put what was read on the desk; return how much that was.
 
-        ``revoked`` is the answer to whether anything is revoked; ``talk`` sends commands on
-        the connection that was read from.
+        ``revoked`` is the answer to what is revoked; ``talk`` sends commands on the
+        connection that was read from.
         """
         if isinstance(reply, Refused) and reply.code == "NOGROUP" and self.intake.alone:
             return 0  # nobody has been suspected in this queue yet
@@ -185,27 +186,22 @@ class Desk:
         deliveries = self.consumer.deliveries(reply)
         for delivery in deliveries:
             self.execution.admit(delivery)
-        self.unstarted += self.screened(deliveries, talk or self.talk, thorough=bool(revoked))
+        self.unstarted += self.screened(deliveries, talk or self.talk, revoked)
         return len(deliveries)
 
-    def screened(self, deliveries: list[Delivery], talk: Talk, *, thorough: bool) -> list[Delivery]:
-        """Those of the messages that may run; what is revoked or has expired is finished.
-
-        Redis is asked about all if ``thorough``, else about those that may have expired.
-        """
-        doubtful = [
-            each
-            for each in deliveries
-            if thorough or b"expires" in each.fields or b"stale" in each.fields
-        ]
-        if not doubtful:
+    def screened(
+        self, deliveries: list[Delivery], talk: Talk, revoked: list[bytes] | None
+    ) -> list[Delivery]:
+        """Those of the messages that may run; what is revoked or has expired is finished."""
+        asked = doubtful(deliveries, revoked)
+        if not asked:
             return deliveries
-        answer = talk([self.consumer.screen_command(doubtful)])[0]
+        answer = talk([self.consumer.screen_command(asked)])[0]
         if isinstance(answer, Exception):
             raise answer
         unfit = {
             delivery: REASONS[letter]
-            for delivery, letter in zip(doubtful, answer.decode(), strict=True)
+            for delivery, letter in zip(asked, answer.decode(), strict=True)
             if letter != "1"
         }
         for delivery, reason in unfit.items():
@@ -294,7 +290,9 @@ class Desk:
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give back these messages.  What fails to go back is found again by ``repair``."""
         with self.lock:
-            reply = self.talk([self.consumer.release_command(deliveries)])[0]
+            reply = self.talk(
+                [self.consumer.release_command(deliveries, self.execution.endings.expires)]
+            )[0]
             if isinstance(reply, Exception):
                 self.broken = True
                 raise reply
@@ -345,7 +343,7 @@ class Desk:
         found = [each for each in pending if (each.stream, each.entry) not in held]
         for delivery in found:
             self.execution.admit(delivery)
-        self.unstarted += self.screened(found, self.talk, thorough=True)
+        self.unstarted += self.screened(found, self.talk, None)
 
     def in_hand(self) -> list[Delivery]:
         """Every message that this runner knows it holds."""

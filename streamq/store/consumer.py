@@ -24,6 +24,8 @@ REGISTER = load("register")
 #: A settlement is one script, during which Redis serves nobody else.
 MOST_SETTLED = 100
 MOST_BYTES = 1 << 20
+#: Revoked ids that a read compares by itself; with more, Redis is asked about each message.
+MOST_REVOKED = 100
 
 
 class Fenced(Exception):
@@ -168,17 +170,17 @@ class Consumer:
         told: list[Any] = []
         for each in deliveries:
             expires = each.expires
-            told += (each.id, "" if expires is None else expires)
+            told += (each.id, each.base or b"", "" if expires is None else expires)
         return SCREEN.command(self.keys.root, *told)
 
-    def any_revoked_command(self) -> tuple[Any, ...]:
-        """Ask whether anything is revoked; sent behind each read."""
-        return ("EXISTS", self.keys.revoked)
+    def revoked_command(self) -> tuple[Any, ...]:
+        """Ask what is revoked, as far as that is not too much; sent behind each read."""
+        return ("ZRANGE", self.keys.revoked, 0, MOST_REVOKED)
 
-    def release_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...]:
-        """The call of ``release.lua``."""
+    def release_command(self, deliveries: Iterable[Delivery], expires: bytes) -> tuple[Any, ...]:
+        """The call of ``release.lua``; ``expires`` is for the records of what is revoked."""
         pairs = [part for each in deliveries for part in (each.stream, each.entry)]
-        return RELEASE.command(self.keys.root, self.name, *pairs)
+        return RELEASE.command(self.keys.root, self.name, expires, *pairs)
 
     # Answers
 
@@ -225,6 +227,24 @@ def settle_arguments(consumer: str, settlement: Settlement, dead: tuple[int, int
         argv += (len(outcome.fields) // 2, *outcome.fields)
         argv += (len(outcome.follow), *outcome.follow)
     return argv
+
+
+def doubtful(deliveries: list[Delivery], revoked: list[bytes] | None) -> list[Delivery]:
+    """Those about which Redis is asked whether they may run.
+
+    They may have expired, or are among the ``revoked``; all of them if that is None or more
+    than can be compared here.
+    """
+    if revoked is None or len(revoked) > MOST_REVOKED:
+        return deliveries
+    marked = frozenset(revoked)
+    return [
+        each
+        for each in deliveries
+        if b"expires" in each.fields
+        or b"stale" in each.fields
+        or (marked and (each.id in marked or each.base in marked))
+    ]
 
 
 def is_shown(delivery: Delivery) -> bool:

@@ -66,6 +66,19 @@ class News:
     suspects: set[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promoted:
+    """How many messages for later were moved, when the next is due, and why some were not.
+
+    Times are seconds of the server; ``failed`` has the reason by the name of the message.
+    """
+
+    moved: int
+    due: float | None
+    now: float
+    failed: dict[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A consumer's deadline as text, in milliseconds of the server, and the lease's seconds."""
@@ -218,17 +231,20 @@ class Recovery:
     def release(self, consumer: str, stream: str, entries: Sequence[bytes]) -> int:
         """Hand back messages of a consumer that has not started them; return how many."""
         pairs = [part for entry in entries for part in (stream, entry)]
-        return int(self.call(RELEASE, consumer, *pairs))
+        return int(self.call(RELEASE, consumer, self.expires, *pairs))
 
     # Later
 
-    def promote(self) -> tuple[int, float | None, float]:
-        """Move some of the messages that are due into their queues.
-
-        Returns how many, the moment of the next one and the time, in the server's seconds.
-        """
-        moved, due, now = self.call(PROMOTE, BUDGET, self.expires, *self.dead)
-        return int(moved), int(due) / 1000 if due else None, now / 1000
+    def promote(self) -> Promoted:
+        """Move some of the messages that are due into their queues."""
+        moved, due, now, failed = self.call(PROMOTE, BUDGET, self.expires, *self.dead)
+        texts = list(map(readable, failed))
+        return Promoted(
+            moved=moved,
+            due=int(due) / 1000 if due else None,
+            now=now / 1000,
+            failed=dict(zip(texts[::2], texts[1::2], strict=True)),
+        )
 
 
 def pairs(flat: Sequence[bytes]) -> dict[str, str]:

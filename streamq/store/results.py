@@ -53,6 +53,6 @@ class Results:
         for id in ids:
             self.client.call(FORGET, self.keys.root, id)
 
-    def tell(self, id: str, state: str, meta: bytes, content_type: str) -> None:
-        """Write a state that the running task named, unless it has ended meanwhile."""
-        self.client.call(PROGRESS, self.keys.root, id, state, meta, content_type)
+    def tell(self, consumer: str, id: str, state: str, meta: bytes, content_type: str) -> None:
+        """Write a state that a task named which this consumer runs, if it still does."""
+        self.client.call(PROGRESS, self.keys.root, consumer, id, state, meta, content_type)

@@ -87,7 +87,7 @@ SENT_BY_WORKERS = accesses(
     "queues: HGET HGETALL",
     "script:*: HMGET HSET",
     "leases: ZSCORE",
-    "revoked: EXISTS",
+    "revoked: ZRANGE",
     "terminating: ZMSCORE",
     "started:*: HGET HSET",
     "workers: ZREM",

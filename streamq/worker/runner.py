@@ -105,6 +105,8 @@ class Runner:
     def __init__(self, app: App, assignment: Assignment) -> None:
         self.app = app
         self.assignment = assignment
+        #: Of this process: a task may tell from a child of it.
+        self.name = assignment.consumer(os.getpid())
         folder, conf = Path(assignment.folder), app.conf
         board = Board(folder / "slots", assignment.runners, assignment.slots)
         self.slots = board.of(assignment.number)
@@ -142,7 +144,7 @@ class Runner:
         return Consumer(
             Connection(self.assignment.url, name=f"streamq:{role}:{self.assignment.node}"),
             self.app.store.keys,
-            self.assignment.consumer(os.getpid()),
+            self.name,
             dead=(conf.dead_max_length, int(millis(conf.dead_expires))),
         )
 
@@ -159,4 +161,4 @@ class Runner:
         serializer = app.conf.result_serializer
         data = app.payloads.write(meta, serializer, None, "meta")
         content = "" if serializer == "json" else serializer
-        app.store.results.tell(request.id, state, data, content)
+        app.store.results.tell(self.name, request.id, state, data, content)

@@ -4,10 +4,13 @@ No worker leads: each knows when the next one is due and moves what is; who come
 finds nothing.  While nothing is due nobody asks: a new first message rings the bell.
 """
 
+import logging
 import random
 import time
 
 from streamq.store.recovery import BUDGET, Recovery
+
+logger = logging.getLogger("streamq.worker")
 
 #: Seconds between two moves at least: what falls due meanwhile is moved together.
 GATHER = 0.01
@@ -40,9 +43,11 @@ class Timetable:
         if time.monotonic() < self.moment:
             return
         for _ in range(IN_A_ROW):
-            moved, due, server = self.recovery.promote()
-            if moved < BUDGET:
+            found = self.recovery.promote()
+            for name, why in found.failed.items():
+                logger.error("%s is due and cannot be moved; it is tried again: %s", name, why)
+            if found.moved < BUDGET:
                 break
-        self.learn(due, server)
-        if moved < BUDGET:
+        self.learn(found.due, found.now)
+        if found.moved < BUDGET:
             self.moment = max(self.moment, time.monotonic() + GATHER)

@@ -8,6 +8,7 @@ import pytest
 import streamq
 from streamq import Exchange, Queue
 from streamq.errors import ConfigError, MaxRetriesExceeded, Retry, Revoked
+from streamq.store.consumer import MOST_REVOKED
 from streamq.store.scripts import load
 
 HOUR = 3600.0
@@ -336,6 +337,54 @@ def test_a_task_may_be_revoked_whose_result_nobody_keeps(app, drain):
     drain(app)
 
     assert ran == []
+
+
+@pytest.mark.parametrize("countdown", [0, 60])
+def test_copies_of_which_nobody_keeps_a_result_are_revoked_by_the_id_of_all(
+    app, drain, pass_time, countdown
+):
+    app.queues = [Queue(name, Exchange("news", "fanout")) for name in ("one", "two")]
+    ran = []
+    t = app.task(name="t", exchange="news", ignore_result=True)(lambda n: ran.append(n))
+    app.declare()
+    kept, revoked = (t.options(countdown=countdown).enqueue(n) for n in range(2))
+
+    app.result(revoked.id).revoke()
+    pass_time(61)
+    drain(app)
+
+    assert ran == [0, 0]
+    assert not app.result(kept.id).record()
+
+
+def test_more_revocations_than_a_read_compares_are_heeded_too(app, drain, redis):
+    ran = []
+    results = [app.task(name="t")(lambda n: ran.append(n)).enqueue(n) for n in range(3)]
+    for number in range(2 * MOST_REVOKED):
+        app.result(f"unknown-{number}").revoke()
+
+    results[1].revoke()
+    drain(app)
+
+    assert ran == [0, 2]
+
+
+def test_a_message_that_its_revoked_task_gives_back_is_not_run_again(app, drain):
+    ran = []
+
+    @app.task(name="t", bind=True)
+    def t(self):
+        ran.append(1)
+        self.update_state("HALFWAY")
+        app.result(self.request.id).revoke()
+        if len(ran) < 3:
+            raise streamq.Reject("not now", requeue=True)
+
+    result = t.enqueue()
+    drain(app)
+
+    assert ran == [1]
+    assert (result.state, result.record()["reason"]) == ("REVOKED", b"revoked")
 
 
 def test_a_signal_that_ends_nothing_is_refused(app):

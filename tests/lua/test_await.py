@@ -52,21 +52,46 @@ def test_forgetting_ends_the_waits(desk, scripts):
 def test_progress_is_written_with_what_there_is_to_know(desk, scripts):
     desk.add("a")
 
-    assert scripts("progress", "a", "PROGRESS", "{}", "msgpack") == 1
+    assert scripts("progress", "me", "a", "PROGRESS", "{}", "msgpack") == 1
     assert desk.record("a")["meta_content_type"] == "msgpack"
-    assert scripts("progress", "a", "HALF", "[]", "") == 1
+    assert scripts("progress", "me", "a", "HALF", "[]", "") == 1
 
-    assert desk.record("a") == {"state": "HALF", "meta": "[]"}
+    assert desk.record("a") == {"state": "HALF", "meta": "[]", "worker": "me"}
 
 
 @pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED"])
 def test_progress_does_not_reopen_what_has_ended(desk, scripts, state):
     desk.redis.hset("{streamq}:task:a", "state", state)
 
-    assert scripts("progress", "a", "PROGRESS", "{}", "") == 0
+    assert scripts("progress", "me", "a", "PROGRESS", "{}", "") == 0
     assert desk.record("a") == {"state": state}
 
 
 def test_progress_of_a_task_without_a_record_writes_nothing(desk, scripts):
-    assert scripts("progress", "a", "PROGRESS", "{}", "") == 0
+    assert scripts("progress", "me", "a", "PROGRESS", "{}", "") == 0
     assert desk.record("a") == {}
+
+
+def test_who_was_declared_dead_writes_no_progress(desk, scripts):
+    desk.recover(desk.take("a"))
+
+    assert scripts("progress", "me", "a", "PROGRESS", "{}", "") == 0
+    assert desk.record("a") == {"state": "QUEUED"}
+
+
+def test_nobody_writes_progress_over_a_run_of_another(desk, scripts):
+    desk.take("a")
+    scripts("register", 15_000, "other")
+    scripts("show_started", "other", "a")
+
+    assert scripts("progress", "me", "a", "PROGRESS", "{}", "") == 0
+    assert scripts("progress", "other", "a", "PROGRESS", "{}", "") == 1
+    assert desk.record("a")["state"] == "PROGRESS"
+
+
+def test_a_task_that_is_tried_again_elsewhere_may_tell_where_it_stands(desk, scripts):
+    desk.add("a")
+    desk.redis.hset("{streamq}:task:a", mapping={"state": "RETRY", "worker": "other"})
+
+    assert scripts("progress", "me", "a", "PROGRESS", "{}", "") == 1
+    assert desk.record("a")["worker"] == "me"

@@ -207,6 +207,15 @@ def test_a_dead_letter_that_leads_nowhere_is_kept_here(afterlife, desk, followin
     assert desk.letter("a")["dead_reason"] == "rejected"
 
 
+def test_a_signed_dead_letter_is_kept_where_its_signature_fits(afterlife, desk, following):
+    entry = desk.take("a", signature="k1:1")
+
+    desk.settle_and_follow(following(entry, "a", "bury", "rejected", "no"))
+
+    assert desk.letters() == ["a"]
+    assert desk.waiting("morgue") == []
+
+
 def test_a_dead_letter_keeps_the_key_it_came_with_unless_the_queue_has_one(
     desk, following, scripts
 ):

@@ -64,9 +64,9 @@ def test_it_waits_until_it_is_due_and_is_moved_once(times, redis, keys, waiting)
     times.send("a", due="+5000")
 
     times.now += 4_999
-    assert times.promote() == [0, "1005000", 1_004_999]
+    assert times.promote() == [0, "1005000", 1_004_999, []]
     times.now += 1
-    assert times.promote() == [1, "", 1_005_000]
+    assert times.promote() == [1, "", 1_005_000, []]
     assert times.promote()[0] == 0
 
     assert waiting() == ["a"]
@@ -218,5 +218,5 @@ def test_no_message_waits_longer_than_its_queue_allows(
 
 
 def test_a_message_that_has_expired_is_known_by_the_servers_clock(times):
-    assert times.run("screen", "a", "1000000", "b", "1000001", "c", "") == "e11"
-    assert times.run("screen", "a", "soon") == "1"
+    assert times.run("screen", "a", "", "1000000", "b", "", "1000001", "c", "", "") == "e11"
+    assert times.run("screen", "a", "", "soon") == "1"

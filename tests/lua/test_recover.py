@@ -139,7 +139,8 @@ def test_deleting_the_consumer_too_early_would_lose_messages(desk):
     text = load("recover").text
     guard = (
         "    if #pending > budget then\n"
-        "      return { moved, lost, buried, isolated, 1 }\n"
+        "      return failure and redis.error_reply(failure) "
+        "or { moved, lost, buried, isolated, 1 }\n"
         "    end\n"
     )
     assert text.count(guard) == 1

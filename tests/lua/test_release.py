@@ -3,12 +3,14 @@
 import pytest
 from redis.exceptions import ResponseError
 
+HOUR = 3_600_000
+
 
 def test_messages_go_to_the_front_in_their_order(desk, scripts):
     entries = [desk.take(id) for id in "abc"]
 
     pairs = [part for entry in entries for part in ("mail", entry)]
-    assert scripts("release", "me", *pairs) == 3
+    assert scripts("release", "me", HOUR, *pairs) == 3
 
     assert [fields["id"] for fields in desk.waiting()] == ["a", "b", "c"]
     assert "crashes" not in desk.waiting()[0]
@@ -19,7 +21,7 @@ def test_of_a_priority_level_they_go_to_the_front_of_the_queue(desk, scripts):
     desk.redis.xgroup_create("{streamq}:queue:mail:p9", "workers", "0", mkstream=True)
     entry = desk.take("a", "mail:p9")
 
-    scripts("release", "me", "mail:p9", entry)
+    scripts("release", "me", HOUR, "mail:p9", entry)
 
     assert [fields["id"] for fields in desk.waiting()] == ["a"]
 
@@ -29,7 +31,7 @@ def test_only_what_the_consumer_holds_is_handed_back(desk, scripts):
     waiting = desk.add("b")
     scripts("register", 1000, "other")
 
-    assert scripts("release", "other", "mail", mine, "mail", waiting, "mail", "1-1") == 0
+    assert scripts("release", "other", HOUR, "mail", mine, "mail", waiting, "mail", "1-1") == 0
 
     assert desk.waiting() == []
     assert desk.pending() == 1
@@ -38,8 +40,8 @@ def test_only_what_the_consumer_holds_is_handed_back(desk, scripts):
 def test_handing_back_twice_makes_no_second_copy(desk, scripts):
     entry = desk.take("a")
 
-    assert scripts("release", "me", "mail", entry) == 1
-    assert scripts("release", "me", "mail", entry) == 0
+    assert scripts("release", "me", HOUR, "mail", entry) == 1
+    assert scripts("release", "me", HOUR, "mail", entry) == 0
     assert len(desk.waiting()) == 1
 
 
@@ -47,7 +49,7 @@ def test_a_task_that_had_started_waits_again(desk, scripts):
     entry = desk.take("a")
     scripts("show_started", "me", "a")
 
-    scripts("release", "me", "mail", entry)
+    scripts("release", "me", HOUR, "mail", entry)
 
     assert desk.record("a") == {"state": "QUEUED"}
 
@@ -57,5 +59,18 @@ def test_a_consumer_without_a_lease_hands_nothing_back(desk, scripts):
     desk.redis.zrem("{streamq}:leases", "me")
 
     with pytest.raises(ResponseError, match=r"^FENCED me"):
-        scripts("release", "me", "mail", entry)
+        scripts("release", "me", HOUR, "mail", entry)
     assert desk.pending() == 1
+
+
+def test_a_task_that_was_revoked_while_it_ran_ends_as_it_gives_its_message_back(desk, scripts):
+    entry = desk.take("a")
+    scripts("show_started", "me", "a")
+    scripts("revoke", "a", HOUR, HOUR, "", 1000)
+
+    assert scripts("release", "me", HOUR, "mail", entry) == 0
+
+    record = desk.record("a")
+    assert (record["state"], record["reason"]) == ("REVOKED", "revoked")
+    assert 0 < desk.redis.pttl("{streamq}:task:a") <= HOUR
+    assert (desk.waiting(), desk.waiting("mail"), desk.pending()) == ([], [], 0)

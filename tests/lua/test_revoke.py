@@ -21,7 +21,7 @@ def test_a_waiting_task_ends_at_once_and_is_not_run_when_it_is_met(desk, revoke,
     record = desk.record("a")
     assert (record["state"], record["reason"]) == ("REVOKED", "revoked")
     assert desk.redis.pttl("{streamq}:task:a") > 0
-    assert scripts("screen", "a", "", "b", "") == "r1"
+    assert scripts("screen", "a", "", "", "b", "", "") == "r1"
 
 
 def test_those_who_wait_for_it_are_told(desk, revoke, scripts):
@@ -102,7 +102,7 @@ def test_an_unknown_id_gets_no_record_but_would_not_run(revoke, redis, scripts):
     assert revoke("nobody") == ""
 
     assert not redis.exists("{streamq}:task:nobody")
-    assert scripts("screen", "nobody", "") == "r"
+    assert scripts("screen", "nobody", "", "") == "r"
 
 
 def test_supervisors_hear_what_is_to_be_terminated_now_or_when_they_renew(
@@ -128,3 +128,40 @@ def test_revocations_do_not_pile_up(redis, scripts):
     scripts("revoke", "new", HOUR, HOUR, "", 1000)
 
     assert redis.zrange("{streamq}:revoked", 0, -1) == ["new"]
+
+
+def test_a_copy_is_revoked_by_the_id_of_its_fan_out(revoke, scripts):
+    revoke("a")
+
+    assert scripts("screen", "a@mail", "a", "", "a@post", "", "") == "r1"
+
+
+@pytest.mark.parametrize("state", ["QUEUED", ""])
+def test_of_two_messages_of_one_id_neither_the_waiting_nor_the_later_one_runs(
+    desk, revoke, scripts, state
+):
+    desk.add("a", **({} if state else {"ignore_result": "1"}))
+    scripts("publish", "", "", *("", "mail", "a", 0, 0, "", "+60000", "", 0, 1, "task", "t"))
+
+    assert revoke("a") == ("REVOKED" if state else "")
+
+    assert desk.redis.keys("{streamq}:scheduled*") == []
+    assert scripts("screen", "a", "", "") == "r"
+
+
+@pytest.mark.parametrize("follows", [(), ("later", "+0", "", "retries", "1")])
+def test_a_revocation_that_came_after_the_start_is_forgotten_at_the_end(
+    desk, revoke, outcome, following, follows
+):
+    entry = desk.take("a")
+    revoke("a")
+    assert desk.redis.zrange("{streamq}:revoked", 0, -1) == ["a"]
+
+    if follows:
+        desk.settle_and_follow(following(entry, "a", *follows, state="RETRY"))
+    else:
+        desk.settle(outcome(entry, "a", result="5"))
+
+    assert not desk.redis.exists("{streamq}:revoked")
+    assert desk.record("a")["state"] == "REVOKED"
+    assert desk.waiting("mail") == []

@@ -58,16 +58,34 @@ def test_an_answer_is_remembered_as_it_was(desk, outcome):
     assert desk.settle(outcome(two, "b"), number=8) == "0"
 
 
-def test_a_call_that_failed_half_way_is_not_taken_for_one_that_was_answered(desk, outcome):
+def test_what_stands_in_the_place_of_a_record_is_left_alone_and_keeps_nobody_up(desk, outcome):
     entries = [desk.take(id) for id in "abc"]
     groups = [outcome(entry, id) for entry, id in zip(entries, "abc", strict=True)]
     desk.redis.set("{streamq}:task:b", "not a record")
 
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
-        desk.settle(*groups, number=7)
+    assert desk.settle(*groups) == "111"
 
-    assert desk.settle(*groups, number=7) == "001"
-    assert desk.record("c")["state"] == "SUCCESS"
+    assert [desk.record(id)["state"] for id in "ac"] == ["SUCCESS"] * 2
+    assert desk.redis.get("{streamq}:task:b") == "not a record"
+    assert (desk.pending(), desk.waiting("mail")) == (0, [])
+
+
+def test_what_stands_in_the_place_of_replies_keeps_no_task_from_ending(desk, outcome, scripts):
+    scripts("await", "a", "one")
+    desk.redis.set("{streamq}:reply:one", "not a stream")
+
+    assert desk.settle(outcome(desk.take("a"), "a", result="5")) == "1"
+
+    assert desk.record("a")["state"] == "SUCCESS"
+
+
+def test_a_record_that_is_kept_for_ever_stays_though_it_would_have_expired(desk, outcome, scripts):
+    entry = desk.take("a")
+    desk.redis.pexpire("{streamq}:task:a", 60_000)
+
+    desk.settle(outcome(entry, "a", expires=0, result="5"))
+
+    assert desk.redis.pttl("{streamq}:task:a") == -1
 
 
 def test_a_consumer_without_a_lease_settles_nothing(desk, outcome):

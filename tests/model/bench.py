@@ -6,7 +6,7 @@ from typing import Any
 from tests.model.broker import Broker, Death
 from tests.model.checks import Checks
 from tests.model.desk import Call, Ending
-from tests.model.ledger import HOUR, Copy, Fields, Mark, Token
+from tests.model.ledger import HOUR, Copy, Fields, Mark, Token, queue_of
 from tests.model.server import Server
 
 START = 1_700_000_000_000
@@ -207,24 +207,27 @@ class Bench:
     def release(self, consumer: str, *tokens: Token) -> Any:
         flat = [part for token in tokens for part in (token.stream, token.entry)]
         expected = self.model.release(consumer, tokens)
-        return self.same(self.server.run("release", consumer, *flat), expected)
+        return self.same(self.server.run("release", consumer, HOUR, *flat), expected)
 
     def show_started(self, consumer: str, *tokens: Token) -> Any:
         ids = [token.id for token in tokens]
         expected = self.model.show_started(consumer, ids)
         return self.same(self.server.run("show_started", consumer, *ids), expected)
 
-    def progress(self, id: str) -> Any:
-        expected = self.model.progress(id, "HALFWAY", "{}")
-        return self.same(self.server.run("progress", id, "HALFWAY", "{}", ""), expected)
+    def progress(self, consumer: str, id: str) -> Any:
+        expected = self.model.progress(consumer, id, "HALFWAY", "{}")
+        answer = self.server.run("progress", consumer, id, "HALFWAY", "{}", "")
+        return self.same(answer, expected)
 
     def screen(self, *tokens: Token) -> Any:
         told = []
         for token in tokens:
             fields = self.copy_of(token).fields
             moments = [fields[name] for name in ("expires", "stale") if name in fields]
-            told.append((token.id, min(moments, default="")))
-        flat = [part for pair in told for part in pair]
+            base, _, queue = token.id.rpartition("@")
+            base = base if queue == queue_of(token.stream) and "deaths" not in fields else ""
+            told.append((token.id, base, min(moments, default="")))
+        flat = [part for each in told for part in each]
         return self.same(self.server.run("screen", *flat), self.model.screen(told))
 
     def note_alone(self, consumer: str, token: Token) -> None:
@@ -236,9 +239,12 @@ class Bench:
     # Supervisors
 
     def recover(self, death: Death) -> Any:
-        """In the order in which Redis names the queues: a long hash has no other."""
+        """In the order in which Redis names queues and marks: a long hash has no other."""
         order = self.server.client.hkeys(self.server.keys.queues)
         self.model.queues = {name: self.model.queues[name] for name in order}
+        if marks := self.model.marks.get(death.consumer):
+            order = self.server.client.hkeys(self.server.keys.started(death.consumer))
+            self.model.marks[death.consumer] = {p: marks[p] for p in order if p in marks}
         answer = self.server.run("recover", *death.argv(self.bounds))
         return self.same(answer, self.model.recover(death))
 
@@ -260,7 +266,7 @@ class Bench:
 
     def promote(self, limit: int = 100) -> Any:
         answer = self.server.run("promote", limit, HOUR, *self.bounds)
-        return self.same(answer, [*self.model.promote(limit), self.model.now])
+        return self.same(answer, [*self.model.promote(limit), self.model.now, []])
 
     # People
 

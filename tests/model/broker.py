@@ -258,9 +258,10 @@ class Broker(Desk):
         if record.state in FINAL:
             return record.state
         waits = record.state in ("", "QUEUED", "RETRY", "SCHEDULED")
-        if id in self.scheduled:
+        later = id in self.scheduled
+        if later:
             self.end(self.scheduled.pop(id)[2])
-        elif waits:
+        if waits and not (later and record.state in ("SCHEDULED", "RETRY")):
             self.revoked = {k: until for k, until in self.revoked.items() if until > self.now}
             self.revoked[id] = self.now + HOUR
         if record.state and waits:

@@ -265,15 +265,21 @@ class Desk(Ledger):
             self.add(home, fields)
             return
         self.keep_for_later(home, token.id, {**fields, "eta": str(due)}, due)
-        if token.id in self.records:
-            self.records[token.id].fields |= {"eta": str(due), "queue": queue or own}
+        if record.state:
+            record.fields |= {"eta": str(due), "queue": queue or own}
 
     def release(self, consumer: str, tokens: Sequence[Token]) -> int | str:
         if consumer not in self.leases:
             return f"FENCED {consumer}"
         released = 0
         for token in tokens:
-            if (copy := self.found(token, consumer)) is not None:
+            if (copy := self.found(token, consumer)) is None:
+                continue
+            if "revoked" in self.records.get(token.id, Record()).fields:
+                self.take(token.stream, copy)
+                self.end(copy.fields)
+                self.finish(token.id, "REVOKED", HOUR, worker=consumer, reason="revoked")
+            else:
                 self.give_back(token.stream, copy, copy.fields)
                 released += 1
         return released
@@ -291,19 +297,23 @@ class Desk(Ledger):
                 shown += 1
         return shown
 
-    def progress(self, id: str, state: str, meta: str) -> int:
+    def progress(self, consumer: str, id: str, state: str, meta: str) -> int:
         record = self.records.get(id, Record())
-        if not record.state or record.state in FINAL:
+        if not record.state or record.state in FINAL or consumer not in self.leases:
             return 0
-        record.fields |= {"state": state, "meta": meta}
+        waits = record.state in ("QUEUED", "RETRY", "SCHEDULED")
+        if not waits and record.fields.get("worker") != consumer:
+            return 0
+        record.fields |= {"state": state, "meta": meta, "worker": consumer}
         return 1
 
-    def screen(self, messages: Sequence[tuple[str, str]]) -> str:
-        """For each id with the moment of its expiry: run it, revoked or expired?"""
-        return "".join(
-            "r" if id in self.revoked else "e" if expires and int(expires) <= self.now else "1"
-            for id, expires in messages
-        )
+    def screen(self, messages: Sequence[tuple[str, str, str]]) -> str:
+        """For each id, with its fan-out's and the moment of its expiry: how is it?"""
+        answer = ""
+        for id, base, expires in messages:
+            late = expires != "" and int(expires) <= self.now
+            answer += "r" if {id, base} & self.revoked.keys() else "e" if late else "1"
+        return answer
 
     # Those who wait
 

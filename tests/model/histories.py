@@ -53,8 +53,8 @@ def an_id_is_used_again_after_its_window(bench: Bench) -> None:
 
 def a_message_is_settled_twice(bench: Bench) -> None:
     token = take(bench, "a")
-    assert bench.settle("c", followed(token, BURY, False)) == "1"
-    assert bench.settle("c", followed(token, BURY, False)) == "0"
+    assert bench.settle("c", followed(token, (), False)) == "1"
+    assert bench.settle("c", followed(token, (), False)) == "0"
 
 
 def the_answer_of_complete_is_lost(bench: Bench) -> None:
@@ -82,9 +82,10 @@ def a_task_is_revoked_while_it_runs_and_tried_again(bench: Bench) -> None:
 
 
 def a_revoked_message_is_met(bench: Bench) -> None:
-    bench.send(bench.message("mail", id="a"))
+    bench.send(bench.message("mail", id="a", keep=False))
     bench.revoke("a")
-    bench.settle("c", followed(bench.read("c", "mail")[0], ("revoked",), False))
+    (token,) = bench.read("c", "mail")
+    bench.settle("c", Ending(token=token, follow=("revoked",)))
 
 
 def a_queue_is_deleted_before_an_early_message_is_tried_again(bench: Bench) -> None:
@@ -172,6 +173,35 @@ def a_task_for_later_is_revoked(bench: Bench) -> None:
     bench.revoke("a")
 
 
+def a_waiting_task_is_revoked_beside_one_for_later(bench: Bench) -> None:
+    bench.send(bench.message("mail", id="a"))
+    bench.send(bench.message("mail", id="a", due=1000, keep=False))
+    bench.revoke("a")
+    bench.screen(*bench.read("c", "mail"))
+
+
+def a_revoked_task_gives_its_message_back(bench: Bench) -> None:
+    token = take(bench, "a")
+    bench.show_started("c", token)
+    bench.revoke("a")
+    bench.release("c", token)
+
+
+def a_task_ends_that_was_revoked_before_it_showed_itself(bench: Bench) -> None:
+    token = take(bench, "a")
+    bench.revoke("a")
+    bench.complete("c", done(token))
+
+
+def the_dead_and_others_tell_where_a_task_stands(bench: Bench) -> None:
+    token = take(bench, "a")
+    bench.register("d")
+    bench.progress("c", "a")
+    bench.progress("d", "a")
+    bench.recover(Death(consumer="c", running=(token.place,)))
+    bench.progress("c", "a")
+
+
 def one_of_two_was_running(bench: Bench) -> None:
     first, _ = take(bench, "a"), take(bench, "b")
     bench.recover(Death(consumer="c", running=(first.place,)))
@@ -212,6 +242,10 @@ HISTORIES: tuple[Callable[[Bench], None], ...] = (
     a_queue_loses_its_levels_while_a_message_is_for_later,
     a_queue_is_deleted_while_a_message_is_for_later,
     a_task_for_later_is_revoked,
+    a_waiting_task_is_revoked_beside_one_for_later,
+    a_revoked_task_gives_its_message_back,
+    a_task_ends_that_was_revoked_before_it_showed_itself,
+    the_dead_and_others_tell_where_a_task_stands,
     one_of_two_was_running,
     a_suspect_runs_alone,
 )

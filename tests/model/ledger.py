@@ -179,12 +179,14 @@ class Ledger:
     def finish(self, id: str, state: str, life: int, **told: str) -> bool:
         """The end of a task is written once, and those who wait are told once."""
         record = self.records.setdefault(id, Record())
+        if record.state == "REVOKED":
+            self.revoked.pop(id, None)
         if record.state in FINAL:
             return False
         if "retries" in record.fields:
             record.without("error", "error_type", "error_args", "traceback", "eta")
         record.fields |= {"state": state, "finished": str(self.now), **told}
-        record.life = life or record.life
+        record.life = life
         self.tell(record, id, state)
         self.count_copy(id, life)
         return True
@@ -195,6 +197,8 @@ class Ledger:
         if record.state and record.state not in FINAL:
             record.fields |= {"worker": worker, "finished": str(self.now)}
             record.life = life
+        elif record.state == "REVOKED":
+            self.revoked.pop(id, None)
         self.count_copy(id, life)
 
     def count_copy(self, id: str, life: int) -> None:

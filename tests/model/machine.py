@@ -296,9 +296,9 @@ class Machine(RuleBasedStateMachine):
             self.bench.show_started(consumer, self.one(shown, pick))
 
     @HELD
-    @rule(pick=PICK)
-    def progress(self, pick: int) -> None:
-        self.bench.progress(self.one(self.ids(), pick))
+    @rule(who=PICK, pick=PICK)
+    def progress(self, who: int, pick: int) -> None:
+        self.bench.progress(self.consumer(who), self.one(self.ids(), pick))
 
     @HELD
     @rule(who=PICK)

@@ -30,6 +30,7 @@ def mutant(name: str, file: str, old: str, new: str = "", profile: str = "everyt
 
 DEAD, ENDINGS, LATER = "includes/dead", "includes/endings", "includes/later"
 LETTER, MESSAGES = "includes/dead_letter", "includes/messages"
+NUMBERED = "includes/numbered"
 
 PRODUCERS = [
     mutant("a lane forgets", "publish", SAME_NUMBER, NEVER),
@@ -63,16 +64,20 @@ PRODUCERS = [
 ]
 
 CONSUMERS = [
-    mutant("the dead complete", "complete", LEASED, NEVER),
-    mutant("the dead settle", "settle", LEASED, NEVER),
+    mutant("the dead settle", NUMBERED, LEASED, NEVER),
     mutant("the dead hand back", "release", SCORED, NEVER),
     mutant("the dead show what they start", "show_started", SCORED, NEVER),
     mutant("complete asks nobody", "complete", f"mine = {XACK}", f"{XACK} mine = 1"),
     mutant("take asks nobody", MESSAGES, f"if {XACK} == 0 then", f"if {XACK} == 2 then"),
     mutant("complete leaves the entry", "complete", "if done[1] then", NEVER),
     mutant("take leaves the entry", MESSAGES, "  redis.call('XDEL', key, entry)\n"),
-    mutant("complete forgets its number", "complete", SAME_NUMBER, NEVER),
-    mutant("settle forgets its number", "settle", SAME_NUMBER, NEVER),
+    mutant("complete forgets its number", "complete", "if before then", NEVER),
+    mutant(
+        "settle forgets its number",
+        "settle",
+        "local before, progress = answered(consumer, number)",
+        "local before, progress = nil, ''",
+    ),
     mutant(
         "an early message leaves no mark",
         "complete",
@@ -84,7 +89,7 @@ CONSUMERS = [
         "moment, ...)\n  if tonumber(expires) > 0 then",
         f"moment, ...)\n  {NEVER}",
     ),
-    mutant("an end is overwritten", ENDINGS, "if FINAL[before[1]] then", NEVER),
+    mutant("an end is overwritten", ENDINGS, "if FINAL[before[1]] or before.err then", NEVER),
     mutant("an end is touched", ENDINGS, "if state and not FINAL[state] then", "if state then"),
     mutant(
         "an ended task starts",
@@ -104,7 +109,7 @@ CONSUMERS = [
     mutant(
         "screen sees no revocation",
         "screen",
-        "if redis.call('ZSCORE', key_of('revoked'), ARGV[i]) then",
+        "if is_revoked(ARGV[i], ARGV[i + 1]) then",
         NEVER,
     ),
     mutant(
@@ -123,18 +128,26 @@ CONSUMERS = [
 FOLLOWING = [
     mutant("a retry is stale", "settle", "without(fields, { stale = true })", "fields"),
     mutant("retries are not counted", "settle", "    set_field(fields, words[i], value)\n"),
-    mutant("a revoked task is tried again", "settle", "if FINAL[before] or revoked then", NEVER),
+    mutant("a revoked task is tried again", "settle", "if is_over(id) then", NEVER),
     mutant("a revocation stays", "settle", "if verb == 'revoked' then", NEVER),
     mutant("a retry ends in no queue", "settle", "queue) == 1\n", "queue) >= 0\n"),
-    mutant("what is buried is dropped", LETTER, "elseif kept then", "elseif false then", "letters"),
+    mutant(
+        "what is buried is dropped",
+        LETTER,
+        "elseif kept or blocked then",
+        "elseif false then",
+        "letters",
+    ),
     mutant(
         "an exchange that leads nowhere drops",
         LETTER,
-        "return queues[1] and table.concat(queues, ':')",
-        "return table.concat(queues, ':')",
+        "return queues[1] and table.concat(queues, ':'),",
+        "return table.concat(queues, ':'),",
         "letters",
     ),
-    mutant("a letter's end is overwritten", LETTER, "'state') == 0 then", "'state') >= 0 then"),
+    mutant(
+        "a letter's end is overwritten", LETTER, "'state') == false then", "'state') ~= nil then"
+    ),
     mutant("a circle of letters", LETTER, "deaths <= MOST_DEATHS and", "true and"),
     mutant(
         "letters are not bounded",
@@ -256,21 +269,21 @@ DYING = [
     mutant(
         "who was alone is forgotten",
         "recover",
-        "if alone then -- until",
-        "if false then -- until",
+        "if started[i] ~= 'alone' then",
+        "redis.call('HDEL', marks, 'alone')\n  if started[i] ~= 'alone' then",
         "crashes",
     ),
     mutant(
         "what was lost is not told",
         "recover",
-        "\nreport_lost()\n",
-        "\nredis.call('DEL', marks)\n",
+        "    attempt(report_lost, started[i], started[i + 1])\n",
+        "    redis.call('HDEL', marks, started[i])\n",
         "crashes",
     ),
     mutant(
         "a revoked task is handed back",
         "recover",
-        "if redis.call('HGET', key_of('task', id), 'revoked') then",
+        "if recorded(id, 'revoked') then",
         NEVER,
         "crashes",
     ),
@@ -304,6 +317,26 @@ PEOPLE = [
         "a running task hears nothing",
         "revoke",
         "redis.call('HSET', record, 'revoked', '1')\n",
+    ),
+    mutant(
+        "a waiting task is not revoked beside one for later",
+        "revoke",
+        "if waits and not (later and",
+        "if waits and not (later or",
+    ),
+    mutant("a revoked task waits again", "release", "if recorded(id, 'revoked') then", NEVER),
+    mutant(
+        "a revocation that was met stays",
+        ENDINGS,
+        "if before[1] == 'REVOKED' then",
+        NEVER,
+    ),
+    mutant("the dead tell where a task stands", "progress", SCORED, NEVER),
+    mutant(
+        "others tell where a task stands",
+        "progress",
+        "not waits and worker ~= consumer",
+        "false",
     ),
     mutant("a purge takes what runs", "purge", "'(' .. last_read(key)", "'-'"),
     mutant("a queue goes with its messages", "delete_queue", "if held > 0 then", NEVER),
@@ -340,4 +373,13 @@ DIRECTED: dict[str, Callable[[Bench], None]] = {
     "a suspect goes to the others": histories.a_suspect_runs_alone,
     "who was alone is forgotten": histories.a_suspect_runs_alone,
     "a revoked task stays for later": histories.a_task_for_later_is_revoked,
+    "a waiting task is not revoked beside one for later": (
+        histories.a_waiting_task_is_revoked_beside_one_for_later
+    ),
+    "a revoked task waits again": histories.a_revoked_task_gives_its_message_back,
+    "a revocation that was met stays": (
+        histories.a_task_ends_that_was_revoked_before_it_showed_itself
+    ),
+    "the dead tell where a task stands": histories.the_dead_and_others_tell_where_a_task_stands,
+    "others tell where a task stands": histories.the_dead_and_others_tell_where_a_task_stands,
 }

@@ -480,6 +480,18 @@ def test_purge_asks_and_ends_what_it_removes_as_revoked(shell, redis, keys):
     assert redis.hget(keys.task(id), "state") == "REVOKED"
 
 
+def test_purge_says_what_it_leaves_for_later(shell, redis, keys):
+    shell.quick("enqueue", "tasks.add", "1", "2", "--countdown", "60")
+
+    out = shell.quick("queues", "purge", "default", "--yes")
+
+    assert out.splitlines() == [
+        "0 messages removed from default",
+        "left for later, in all queues: 1 message",
+    ]
+    assert redis.zcard(keys.scheduled) == 1
+
+
 def test_delete_takes_a_queue_with_its_messages_and_bindings(shell, redis, keys):
     sent = shell.json("enqueue", "tasks.add", "1", "2", "--exchange", "events",
                       "--routing-key", "mail.x")  # fmt: skip

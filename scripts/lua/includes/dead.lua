@@ -5,6 +5,7 @@
 --
 -- @include keys
 -- @include endings
+-- @include foreign
 -- @include messages
 
 local TRIMMED_AT_ONCE = 100
@@ -40,6 +41,8 @@ end
 -- Keep a letter that died at `at`; there may be more fields than `unpack` takes at once.
 local function keep_letter(queue, letter, fields, at, limits)
   local key, dead = letter_key(queue, letter), key_of('dead', queue)
+  need('hash', key)
+  need('set', key_of('dead'))
   for first = 1, #fields, 1000 do
     redis.call('HSET', key, unpack(fields, first, math.min(first + 999, #fields)))
   end
@@ -53,8 +56,10 @@ local function keep_letter(queue, letter, fields, at, limits)
 end
 
 -- Bury a message.  `fields` are its own; a second letter of the same id keeps its own place.
+-- Fails before it writes anything where a key of the dead letters holds something else.
 local function bury(queue, id, fields, reason, worker, error, limits)
   local letter, twin = id, 1
+  need('zset', key_of('dead', queue))
   while redis.call('ZSCORE', key_of('dead', queue), letter) do
     twin = twin + 1
     letter = id .. '#' .. twin
@@ -64,7 +69,7 @@ local function bury(queue, id, fields, reason, worker, error, limits)
   set_field(fields, 'dead_error', error)
   set_field(fields, 'dead_worker', worker)
   set_field(fields, 'dead_at', moment)
-  local enqueued = redis.call('HGET', key_of('task', id), 'enqueued')
+  local enqueued = recorded(id, 'enqueued')
   if enqueued then
     set_field(fields, 'dead_enqueued', enqueued)
   end

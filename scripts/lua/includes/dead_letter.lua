@@ -52,12 +52,25 @@ local function afterlife_of(queue, fields)
   return settings.dead_letter_exchange, key
 end
 
+-- The queues to which an exchange sends a letter.  None, and true, if one of them cannot
+-- take it: then it stays here as a whole.
+local function next_queues(fields, deaths, exchange, key)
+  local queues = deaths <= MOST_DEATHS and route(exchange, key, headers_of(fields)) or {}
+  for _, name in ipairs(queues) do
+    if too_large(fields) or foreign(key_of('queue', home_of(name, fields)), 'stream') then
+      return {}, true
+    end
+  end
+  return queues, false
+end
+
 -- The dead-letter exchange sends a copy to each queue that wants it, as a task of its own:
 -- ID@QUEUE.  Limits of those queues do not count.  A record that has a state belongs to an
--- earlier letter of this id, and stays as it is.  Returns the queues, joined, if any.
+-- earlier letter of this id, and stays as it is.  Returns the queues, joined, if any; and
+-- whether some of them cannot take it.
 local function pass_on(queue, id, fields, reason, exchange, key)
   local deaths = number_in(fields, 'deaths', 0) + 1
-  local queues = deaths <= MOST_DEATHS and route(exchange, key, headers_of(fields)) or {}
+  local queues, blocked = next_queues(fields, deaths, exchange, key)
   for _, name in ipairs(queues) do
     local copy = without(fields, OF_THIS_LIFE)
     set_field(copy, 'id', id .. '@' .. name)
@@ -69,7 +82,7 @@ local function pass_on(queue, id, fields, reason, exchange, key)
     redis.call('XADD', key_of('queue', home_of(name, copy)), '*', unpack(copy))
     local record = key_of('task', id .. '@' .. name)
     local kept = field(fields, 'ignore_result') ~= '1'
-    if kept and redis.call('HEXISTS', record, 'state') == 0 then
+    if kept and recorded(id .. '@' .. name, 'state') == false then
       redis.call(
         'HSET', record, 'state', 'QUEUED', 'task', field(fields, 'task') or '', 'queue', name,
         'enqueued', moment
@@ -77,20 +90,23 @@ local function pass_on(queue, id, fields, reason, exchange, key)
       redis.call('PERSIST', record)
     end
   end
-  return queues[1] and table.concat(queues, ':')
+  return queues[1] and table.concat(queues, ':'), blocked
 end
 
 -- Put a message aside for good.  `kept` says whether the dead letters take it where there
--- is no exchange for it.
+-- is no exchange for it.  Fails, having written nothing, if they cannot.
 local function dead_letter(queue, id, fields, reason, worker, error, limits, kept)
   local exchange, key = afterlife_of(queue, fields)
-  local taken = exchange and pass_on(queue, id, fields, reason, exchange, key)
+  local taken, blocked
+  if exchange then
+    taken, blocked = pass_on(queue, id, fields, reason, exchange, key)
+  end
   if taken then
     local record = key_of('task', id)
-    if redis.call('EXISTS', record) == 1 then
+    if redis.call('TYPE', record).ok == 'hash' then
       redis.call('HSET', record, 'dead_lettered_to', taken)
     end
-  elseif kept then
+  elseif kept or blocked then
     bury(queue, id, fields, reason, worker, error, limits)
   end
 end

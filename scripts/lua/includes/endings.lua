@@ -2,6 +2,7 @@
 --
 -- @include keys
 -- @include clock
+-- @include records
 
 local now = clock()
 local moment = string.format('%.0f', now) -- as text: Redis is slow to make one of a number
@@ -24,15 +25,15 @@ local function tell_waiters(waiters, id, ...)
   end
   for waiter in string.gmatch(waiters, '%S+') do
     local reply = key_of('reply', waiter)
-    redis.call('XADD', reply, 'MAXLEN', '~', REPLIES_KEPT, '*', unpack(news))
+    redis.pcall('XADD', reply, 'MAXLEN', '~', REPLIES_KEPT, '*', unpack(news))
     redis.call('PEXPIRE', reply, REPLY_LIFE_MS)
   end
 end
 
 -- The record of a message that went to several queues lives until its last copy has ended.
 local function count_copy(id, expires)
-  local base = key_of('task', string.match(id, '^(.*)@') or '')
-  local copies = redis.call('HGET', base, 'copies')
+  local base_id = string.match(id, '^(.*)@')
+  local base, copies = key_of('task', base_id), recorded(base_id, 'copies')
   if not copies then
     return
   end
@@ -45,11 +46,12 @@ end
 -- A task ends without a word: its record keeps its state, for a while, and says who ran it;
 -- unless it has ended before.
 local function leave(id, expires, worker)
-  local record = key_of('task', id)
-  local state = redis.call('HGET', record, 'state')
+  local record, state = key_of('task', id), recorded(id, 'state')
   if state and not FINAL[state] then
     redis.call('HSET', record, 'worker', worker, 'finished', moment)
     redis.call('PEXPIRE', record, expires)
+  elseif state == 'REVOKED' then
+    redis.call('ZREM', key_of('revoked'), id)
   end
   if string.find(id, '@', 1, true) then
     count_copy(id, expires)
@@ -58,11 +60,15 @@ end
 
 -- Write the end of a task: a final state and further fields, as names and values.
 -- `expires` is the text of the milliseconds it is kept, '0' for ever.  False, and nothing
--- written, if the task has ended already.
+-- written, if the task has ended already, or something else stands in its record's place.
+-- A revocation that its message was still to meet has been met by whoever ends it.
 local function finish(id, state, expires, ...)
   local record = key_of('task', id)
-  local before = redis.call('HMGET', record, 'state', 'waiters', 'retries')
-  if FINAL[before[1]] then
+  local before = redis.pcall('HMGET', record, 'state', 'waiters', 'retries')
+  if FINAL[before[1]] or before.err then
+    if before[1] == 'REVOKED' then
+      redis.call('ZREM', key_of('revoked'), id)
+    end
     return false
   end
   if before[3] then -- why it was tried again is not how it ended
@@ -71,6 +77,8 @@ local function finish(id, state, expires, ...)
   redis.call('HSET', record, 'state', state, 'finished', moment, ...)
   if tonumber(expires) > 0 then
     redis.call('PEXPIRE', record, expires)
+  else
+    redis.call('PERSIST', record) -- what a wish to be told had left may expire
   end
   if before[2] then
     redis.call('HDEL', record, 'waiters')

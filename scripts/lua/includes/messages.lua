@@ -1,6 +1,7 @@
 -- Messages in the hands of a worker: where they came from, and where else they may go.
 --
 -- @include keys
+-- @include records
 
 -- The queue of a stream: `mail` for `mail`, `mail:p9` and `mail:returned`.
 local function queue_of(stream)
@@ -86,8 +87,7 @@ end
 
 -- The record of a task that has not ended says again that it waits.
 local function show_waiting(id)
-  local record = key_of('task', id)
-  local state = redis.call('HGET', record, 'state')
+  local record, state = key_of('task', id), recorded(id, 'state')
   local ended = state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED'
   if state and not ended and state ~= 'QUEUED' then
     redis.call('HSET', record, 'state', 'QUEUED')
@@ -101,8 +101,8 @@ local function give_back(stream, entry, fields)
   local id, queue = id_of(stream, entry, fields), queue_of(stream)
   set_field(fields, 'id', id)
   if string.find(stream, ':suspects', 1, true) then
-    redis.call('XADD', key_of('queue', queue .. ':suspects'), '*', unpack(fields))
     redis.call('SADD', key_of('suspects'), queue)
+    redis.call('XADD', key_of('queue', queue .. ':suspects'), '*', unpack(fields))
   else
     redis.call('XADD', key_of('queue', queue .. ':returned'), '*', unpack(fields))
   end

@@ -1,0 +1,53 @@
+"""Messages for later, as a supervisor moves them."""
+
+import logging
+
+import pytest
+
+from streamq import Queue
+from streamq.worker.start import duties
+
+
+@pytest.fixture
+def timetable(app):
+    """A timetable that believes that something is due."""
+    parts = duties(app, "node", [], 1)
+    parts.timetable.moment = 0.0
+    yield parts.timetable
+    parts.recovery.client.close()
+
+
+def test_a_message_that_cannot_be_moved_is_an_error_in_the_log_and_blocks_nothing(
+    app, redis, timetable, caplog
+):
+    for name, queue in (("a", "gone"), ("b", "default")):
+        fields = {"id": name, "task": "t", "scheduled_for": queue}
+        redis.hset(app.store.keys.later(name), mapping=fields)
+        redis.zadd(app.store.keys.scheduled, {name: 1})
+    app.store.topology.declare([Queue("default")])
+    redis.set(app.store.keys.dead("gone"), "not ours")
+
+    with caplog.at_level(logging.ERROR, logger="streamq.worker"):
+        timetable.move()
+
+    assert [fields["id"] for _, fields in redis.xrange(app.store.keys.queue("default"))] == ["b"]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("a is due and cannot be moved; it is tried again: WRONGTYPE")
+    assert app.store.keys.dead("gone") in said
+
+
+def test_a_retry_waits_for_a_foreign_key_to_go_and_is_not_lost(app, redis, working, eventually):
+    tries, key = [], app.store.keys.scheduled
+
+    @app.task(name="work", autoretry_for=(ValueError,), default_retry_delay=0.01)
+    def work():
+        tries.append(1)
+        raise ValueError
+
+    redis.set(key, "not ours")
+    with working(app) as pool:
+        work.enqueue()
+        eventually(lambda: pool.pauses.tries > 0)
+        redis.delete(key)
+        eventually(lambda: redis.zcard(key) == 1)
+        assert tries == [1]

@@ -1,0 +1,278 @@
+"""Keys in which somebody else has put something, straight at Redis: nothing is lost or doubled."""
+
+import pytest
+from redis.exceptions import ResponseError
+
+HOUR = 3_600_000
+RETRY = ("later", "+5000", "", "retries", "1")
+AT_ONCE = ("later", "+0", "", "retries", "1")
+BURY = ("bury", "rejected", "no")
+MANY = {f"field{number}": "x" for number in range(4100)}
+
+
+@pytest.fixture
+def spoil(redis):
+    """Put a list into a key; return it."""
+
+    def spoil(name):
+        key = f"{{streamq}}:{name}"
+        redis.delete(key)
+        redis.rpush(key, "not ours")
+        return key
+
+    return spoil
+
+
+@pytest.fixture
+def promote(scripts):
+    return lambda: scripts("promote", 100, HOUR, 3, HOUR)
+
+
+@pytest.fixture
+def later(desk):
+    """Messages for later that are due; they go to these streams."""
+
+    def later(*streams, **fields):
+        for number, stream in enumerate(streams):
+            name = f"t{number}"
+            told = {"id": name, "task": "t", "scheduled_for": stream, **fields}
+            desk.redis.hset(f"{{streamq}}:scheduled:{name}", mapping=told)
+            desk.redis.hset(f"{{streamq}}:task:{name}", "state", "SCHEDULED")
+            desk.redis.zadd("{streamq}:scheduled", {name: number + 1})
+
+    return later
+
+
+# Settling
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("scheduled", RETRY),
+        ("scheduled:b", RETRY),
+        ("dead:mail", BURY),
+        ("dead", BURY),
+        ("dead:mail:b", BURY),
+    ],
+)
+def test_what_cannot_follow_stays_and_is_settled_once_the_key_is_gone(
+    desk, following, spoil, key, words
+):
+    entries = [desk.take(id) for id in "abc"]
+    plain, third = following(entries[0], "a"), following(entries[2], "c")
+    call = (plain, following(entries[1], "b", *words, state="RETRY"), third)
+    key = spoil(key)
+
+    for _ in range(2):
+        with pytest.raises(ResponseError, match=f"WRONGTYPE {key} is a list, not a"):
+            desk.settle_and_follow(*call, number=7)
+
+    assert [desk.record(id)["state"] for id in "abc"] == ["FAILURE", "QUEUED", "FAILURE"]
+    assert desk.pending() == 1
+    desk.redis.delete(key)
+
+    assert desk.settle_and_follow(*call, number=7) == "111"
+    assert desk.settle_and_follow(*call, number=7) == "111"
+    assert desk.pending() == 0
+    assert len(desk.letters()) + desk.redis.zcard("{streamq}:scheduled") == 1
+
+
+def test_what_was_left_of_a_call_without_a_number_is_settled_by_another_one(desk, following, spoil):
+    entries = [desk.take(id) for id in "ab"]
+    first, second = following(entries[0], "a"), following(entries[1], "b", *BURY)
+    key = spoil("dead:mail")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        desk.settle_and_follow(first, second, number="verdict")
+    desk.redis.delete(key)
+
+    assert desk.settle_and_follow(second, number="verdict") == "1"
+
+    assert desk.letters() == ["b"]
+
+
+def test_an_early_message_that_cannot_follow_keeps_its_mark(desk, following, spoil):
+    entry = desk.take("a", ignore_result="1")
+    desk.start(entry)
+    key = spoil("dead:mail")
+    end = following(entry, "a", *BURY, ack="early", state="")
+
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        desk.settle_and_follow(end, number=7)
+    assert desk.redis.hlen("{streamq}:started:me") == 1
+    desk.redis.delete(key)
+
+    assert desk.settle_and_follow(end, number=7) == "1"
+    assert desk.letters() == ["a"]
+
+
+def test_a_retry_whose_stream_is_foreign_is_kept_for_later(desk, following, spoil, scripts):
+    entry = desk.take("a", "mail:returned")
+    spoil("queue:mail")
+
+    end = following(entry, "a", *AT_ONCE, stream="mail:returned", state="RETRY")
+    assert desk.settle_and_follow(end) == "1"
+
+    assert desk.redis.hget("{streamq}:scheduled:a", "scheduled_for") == "mail"
+    assert desk.pending("mail:returned") == 0
+
+
+def test_a_retry_with_more_fields_than_a_script_can_pass_on_is_a_dead_letter(desk, following):
+    entry = desk.take("a", **MANY)
+
+    assert desk.settle_and_follow(following(entry, "a", *AT_ONCE, state="RETRY")) == "1"
+
+    assert desk.letter("a")["dead_reason"] == "too many fields"
+    assert desk.record("a")["state"] == "FAILURE"
+    assert desk.pending() == 0
+
+
+@pytest.mark.parametrize("verb", ["bury", "expire"])
+def test_a_letter_stays_here_if_one_of_its_queues_cannot_take_it(
+    desk, following, scripts, spoil, verb
+):
+    scripts("declare_exchange", "dlx", "fanout", "")
+    for queue in ("morgue", "other"):
+        scripts("declare_queue", queue, "{}")
+        scripts("bind", "dlx", "queue", queue, "")
+    scripts("declare_queue", "mail", '{"dead_letter_exchange":"dlx"}')
+    spoil("queue:other")
+    entry = desk.take("a")
+
+    assert desk.settle_and_follow(following(entry, "a", verb, "rejected", "no")) == "1"
+
+    assert desk.letters() == ["a"]
+    assert desk.waiting("morgue") == []
+
+
+def test_a_letter_with_too_many_fields_stays_here(desk, following, scripts):
+    scripts("declare_queue", "morgue", "{}")
+    scripts(
+        "declare_queue", "mail", '{"dead_letter_exchange":"","dead_letter_routing_key":"morgue"}'
+    )
+    entry = desk.take("a", **MANY)
+
+    assert desk.settle_and_follow(following(entry, "a", *BURY)) == "1"
+
+    assert desk.letters() == ["a"]
+
+
+@pytest.mark.parametrize("words", [RETRY, AT_ONCE, BURY])
+def test_a_foreign_record_keeps_nothing_from_following(desk, following, spoil, words):
+    entry = desk.take("a")
+    spoil("task:a")
+
+    assert desk.settle_and_follow(following(entry, "a", *words, state="RETRY")) == "1"
+
+    reached = [*desk.letters(), *desk.redis.zrange("{streamq}:scheduled", 0, -1)]
+    assert reached + [fields["id"] for fields in desk.waiting("mail")] == ["a"]
+
+
+# Promoting
+
+
+def test_what_cannot_be_moved_stays_says_why_and_blocks_nothing(
+    desk, later, spoil, scripts, promote
+):
+    scripts("declare_queue", "post", "{}")
+    later("mail", "post", "post")
+    key = spoil("queue:mail")
+
+    moved, due, now, failed = promote()
+
+    assert (moved, failed[0]) == (2, "t0")
+    assert failed[1].startswith("WRONGTYPE")
+    assert now + 20_000 < int(due) <= now + 40_000
+    assert [fields["id"] for fields in desk.waiting("post")] == ["t1", "t2"]
+    assert promote()[:2] == [0, due]
+    desk.redis.delete(key)
+    desk.redis.zadd("{streamq}:scheduled", {"t0": 1})
+
+    assert promote()[0] == 1
+    assert [fields["id"] for fields in desk.waiting("mail")] == ["t0"]
+
+
+@pytest.mark.parametrize(
+    ("key", "stream"),
+    [
+        ("dead:gone", "gone"),
+        ("dead", "gone"),
+        ("scheduled:t0", "mail"),
+    ],
+)
+def test_nothing_is_written_twice_or_lost_while_a_key_is_foreign(
+    desk, later, spoil, promote, key, stream
+):
+    later(stream, "mail")
+    spoil(key)
+
+    assert promote()[0] == 1
+
+    assert desk.redis.zrange("{streamq}:scheduled", 0, -1) == ["t0"]
+    assert desk.record("t0")["state"] == "SCHEDULED"
+    assert not desk.redis.keys("{streamq}:dead:gone:*")
+
+
+def test_a_due_message_with_too_many_fields_is_a_dead_letter(desk, later, promote):
+    later("mail", **MANY)
+
+    assert promote()[0] == 1
+
+    assert desk.letter("t0")["dead_reason"] == "too many fields"
+    assert desk.record("t0")["state"] == "FAILURE"
+    assert desk.redis.keys("{streamq}:scheduled*") == []
+
+
+def test_a_due_message_whose_record_is_foreign_is_moved(desk, later, promote, spoil):
+    later("mail")
+    spoil("task:t0")
+
+    assert promote()[0] == 1
+
+    assert [fields["id"] for fields in desk.waiting("mail")] == ["t0"]
+
+
+# Recovering
+
+
+def test_a_foreign_record_keeps_nothing_from_being_recovered(desk, spoil):
+    entries = [desk.take(id) for id in "abc"]
+    spoil("task:a")
+
+    assert desk.recover(entries[0]) == [3, 0, 0, 0, 0]
+
+    assert [fields["id"] for fields in desk.waiting()] == ["a", "b", "c"]
+
+
+def test_what_cannot_be_buried_stays_with_the_dead_and_the_others_are_moved(desk, spoil):
+    bad = desk.take("a", crashes="2")
+    desk.take("b")
+    key = spoil("dead:mail")
+
+    for _ in range(2):
+        with pytest.raises(ResponseError, match=f"WRONGTYPE {key}"):
+            desk.recover(bad)
+
+    assert [fields["id"] for fields in desk.waiting()] == ["b"]
+    assert desk.pending() == 1
+    desk.redis.delete(key)
+
+    assert desk.recover(bad) == [0, 0, 1, 0, 0]
+    assert desk.letters() == ["a"]
+    assert desk.pending() == 0
+
+
+def test_a_mark_that_cannot_be_buried_stays(desk, spoil):
+    for id in "ab":
+        desk.start(desk.take(id, **({"ignore_result": "1"} if id == "a" else {})))
+    key = spoil("dead:mail")
+
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        desk.recover()
+
+    assert desk.record("b")["error_type"] == "streamq.errors.WorkerLost"
+    assert desk.redis.hlen("{streamq}:started:me") == 1
+    desk.redis.delete(key)
+
+    assert desk.recover() == [0, 0, 1, 0, 0]
+    assert not desk.redis.exists("{streamq}:started:me")
