@@ -83,6 +83,7 @@ local function promote(name)
   drop_later(name)
 end
 
+need('zset', scheduled)
 local due = redis.call('ZRANGE', scheduled, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
 local moved, failed = 0, {}
 for _, name in ipairs(due) do

@@ -26,14 +26,18 @@ for i = 4, last do
   end
 end
 
+-- Where somebody else has written to a key of these, the leases are renewed all the same.
 redis.call('DEL', key_of('worker', node))
 redis.call('HSET', key_of('worker', node), 'seen', now, unpack(ARGV, last + 1))
 redis.call('PEXPIRE', key_of('worker', node), 3 * lease_ms)
-redis.call('ZADD', key_of('workers'), now + 3 * lease_ms, node)
-redis.call('ZREMRANGEBYSCORE', key_of('workers'), '-inf', now)
-redis.call('ZREMRANGEBYSCORE', key_of('terminating'), '-inf', now)
+redis.pcall('ZADD', key_of('workers'), now + 3 * lease_ms, node)
+redis.pcall('ZREMRANGEBYSCORE', key_of('workers'), '-inf', now)
+redis.pcall('ZREMRANGEBYSCORE', key_of('terminating'), '-inf', now)
 
-local suspects = redis.call('SMEMBERS', key_of('suspects'))
+local suspects = redis.pcall('SMEMBERS', key_of('suspects'))
+if suspects.err then
+  suspects = {}
+end
 for i = #suspects, 1, -1 do
   local key = key_of('queue', suspects[i] .. ':suspects')
   local count = redis.pcall('XLEN', key)
@@ -45,11 +49,12 @@ for i = #suspects, 1, -1 do
   end
 end
 
-local first = redis.call('ZRANGE', key_of('scheduled'), 0, 0, 'WITHSCORES')
+local first = redis.pcall('ZRANGE', key_of('scheduled'), 0, 0, 'WITHSCORES')
+local terminating = redis.pcall('ZCARD', key_of('terminating'))
 return {
   now,
-  first[2] or '',
+  first.err and '0' or first[2] or '', -- whoever moves what is due says what is wrong
   fenced,
-  redis.call('ZCARD', key_of('terminating')),
+  tonumber(terminating) or 0,
   suspects,
 }

@@ -1,6 +1,7 @@
 """What the death of a runner means for the messages that it held."""
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from streamq.worker.verdicts import Verdict, Verdicts
 
 logger = logging.getLogger("streamq.worker")
 
+#: Seconds until a recovery that was refused is tried again: only a person can help.
+PAUSE = 5.0
+
 
 @dataclass(slots=True)
 class Open:
@@ -19,6 +23,7 @@ class Open:
 
     case: Case
     verdicts: list[Verdict]
+    again: float = 0.0  # on the monotonic clock, if it was refused
 
 
 class Deaths:
@@ -58,19 +63,18 @@ class Deaths:
         self.open.append(Open(case, verdicts))
 
     def recover(self) -> None:
-        """Recover what dead runners held; what fails stays for the next try."""
-        refused: list[Open] = []
-        while self.open:
-            one = self.open[0]
+        """Recover what dead runners held; what is refused is tried again in a while."""
+        now = time.monotonic()
+        for one in [each for each in self.open if each.again <= now]:
             try:
                 self.deal_with(one)
             except Refused as error:
+                one.again = now + PAUSE
                 logger.error(
                     "recovering %s failed, and is tried again: %s", one.case.consumer, error
                 )
-                refused.append(one)
-            self.open.pop(0)
-        self.open = refused
+            else:
+                self.open.remove(one)
 
     def deal_with(self, one: Open) -> None:
         """Settle the tasks it was ended for, then hand the rest to others."""

@@ -276,3 +276,10 @@ def test_a_mark_that_cannot_be_buried_stays(desk, spoil):
 
     assert desk.recover() == [0, 0, 1, 0, 0]
     assert not desk.redis.exists("{streamq}:started:me")
+
+
+def test_what_stands_in_the_place_of_the_timetable_is_named(redis, promote):
+    redis.lpush("{streamq}:scheduled", "somebody else's")
+
+    with pytest.raises(ResponseError, match="scheduled is a list, not a zset"):
+        promote()

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 
 def test_a_lease_ends_by_the_servers_clock(desk, scripts):
     now = scripts("register", 15_000, "a", "b")
@@ -56,3 +58,15 @@ def test_queues_whose_suspects_all_run_are_not_named(desk, scripts):
     assert desk.redis.smembers("{streamq}:suspects") == {"mail"}
     desk.add("b", "mail:suspects")
     assert scripts("renew", "node", 15_000, 0, "pid", "7")[4] == ["mail"]
+
+
+@pytest.mark.parametrize("key", ["scheduled", "suspects", "terminating", "workers"])
+def test_a_foreign_key_keeps_no_lease_from_being_renewed(desk, scripts, key):
+    desk.redis.zadd("{streamq}:leases", {"me": 5})
+    desk.redis.lpush("{streamq}:" + key, "somebody else's")
+
+    _, due, fenced, terminating, suspects = scripts("renew", "node", 15_000, 1, "me", "pid", "7")
+
+    assert desk.redis.zscore("{streamq}:leases", "me") > 15_000
+    assert (fenced, terminating, suspects) == ([], 0, [])
+    assert due == ("0" if key == "scheduled" else "")
