@@ -7,6 +7,8 @@ BIN = $(VENV)/bin
 # How long `make chaos` breaks things, and from which seed (by chance if empty).
 SECONDS ?= 60
 SEED ?=
+# What a process does that is patched by gevent: it produces, and waits for results.
+GREEN = connection enqueue enqueue_many publish_faults publisher results waiting
 
 SETUP = setup.cfg pyproject.toml scripts/make_venv
 
@@ -26,9 +28,8 @@ test-all: $(VENV)/.dev-ready ## run all tests
 	$(BIN)/python -m pytest
 
 test-green: $(VENV)/.dev-ready ## run the integration tests of producers under gevent's patching
-	$(BIN)/python -m gevent.monkey --module pytest tests/integration -m "not slow" \
-		--ignore tests/integration/test_worker_faults.py \
-		--ignore tests/integration/test_bundled_server.py
+	$(BIN)/python -m gevent.monkey --module pytest -m "not slow" \
+		$(GREEN:%=tests/integration/test_%.py)
 
 chaos: $(VENV)/.dev-ready ## break everything at random: SECONDS=600 SEED=7
 	$(BIN)/python -m tests.chaos.run --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

@@ -9,9 +9,9 @@ from streamq.worker.start import duties
 
 
 @pytest.fixture
-def timetable(app):
+def timetable(app, tmp_path):
     """A timetable that believes that something is due."""
-    parts = duties(app, "node", [], 1)
+    parts = duties(app, "node", [], 1, tmp_path / "turn")
     parts.timetable.moment = 0.0
     yield parts.timetable
     parts.recovery.client.close()
