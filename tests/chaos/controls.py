@@ -28,10 +28,7 @@ LEASE_CHECK = "if not redis.call('ZRANK', key_of('leases'), consumer) then\n"
 CONTROLS: Mapping[str, Control] = {
     # The dead settle: what a runner does whose supervisor is frozen for longer than a lease.
     "no-fence": Control(
-        edits=(
-            (LUA + "settle.lua", LEASE_CHECK, "if false then\n"),
-            (LUA + "complete.lua", LEASE_CHECK, "if false then\n"),
-        ),
+        edits=((LUA + "includes/numbered.lua", LEASE_CHECK, "if false then\n"),),
         weights={"freeze_supervisor": 3, "freeze_family": 1},
         seen_by=frozenset({"posthumous"}),
     ),
@@ -45,8 +42,13 @@ CONTROLS: Mapping[str, Control] = {
             ),
             (
                 LUA + "settle.lua",
-                "    mine = take(stream, entry)\n",
-                "    take(stream, entry)\n    mine = true\n",
+                "  return redis.call('XPENDING', key, 'workers', entry, entry, 1)[1], ",
+                "  return true, ",
+            ),
+            (
+                LUA + "settle.lua",
+                "  return take(message.stream, message.entry)\n",
+                "  take(message.stream, message.entry)\n  return true\n",
             ),
         ),
         weights={"raise_the_dead": 1},

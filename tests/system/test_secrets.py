@@ -147,7 +147,7 @@ WRONG = [
 
 @pytest.mark.parametrize("given", WRONG)
 @pytest.mark.parametrize(
-    "words", ["enqueue tasks.echo x -v", "worker -v -A tasks", "config show -v"]
+    "words", ["enqueue tasks.echo x -v", "worker --burst -v -A tasks", "config show -v"]
 )
 def test_mistakes_in_secrets_are_told_without_them(guarded, given, words):
     guarded.write(
