@@ -19,9 +19,10 @@ from gevent.event import Event
 from streamq.delivery import Delivery
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped
 from streamq.pools.clocks import Clocks
-from streamq.runner.desk import Desk, Pauses
+from streamq.runner.desk import Desk
 from streamq.runner.interrupts import ROBBED, STRAY, Property
 from streamq.runner.limits import Limits
+from streamq.runner.pauses import Pauses
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
 from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Disconnected, Refused
@@ -365,7 +366,7 @@ class Greenlets:
             try:
                 act()
             except (BrokerUnavailable, Refused) as error:
-                self.slots.away(True)
+                self.slots.away(isinstance(error, BrokerUnavailable))
                 pause = self.pauses.next(error)
                 gevent.sleep(min(pause, STEP) if self.stopping else pause)
                 if self.stopping and self.limits.out_of_patience(self.pauses.since):

@@ -92,7 +92,7 @@ def test_the_fault_would_be_a_hot_loop_without_the_pause(
     app, ran, proxy, working, eventually, monkeypatch
 ):
     """The control: the bound on tries is one that can be broken."""
-    monkeypatch.setattr("streamq.runner.desk.Pauses.LONGEST", 0.001)
+    monkeypatch.setattr("streamq.runner.pauses.Pauses.LONGEST", 0.001)
     with working(app):
         app.enqueue("work", 1)
         eventually(lambda: ran == [1])
