@@ -261,6 +261,24 @@ def test_what_cannot_be_buried_stays_with_the_dead_and_the_others_are_moved(desk
     assert desk.pending() == 0
 
 
+def test_many_that_cannot_be_moved_keep_no_other_from_it(desk, spoil, scripts):
+    scripts("declare_queue", "post", "{}")
+    for number in range(250):
+        desk.take(f"a{number}")
+    for number in range(5):
+        desk.take(f"b{number}", "post")
+    key = spoil("queue:mail:returned")
+    some = {"streams": ("mail", "post"), "budget": 3, "charge": "none"}
+
+    assert desk.recover(**some) == [3, 0, 0, 0, 1]
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        desk.recover(**some)
+
+    assert (desk.pending("mail"), desk.pending("post")) == (250, 0)
+    desk.redis.delete(key)
+    assert desk.recover(**{**some, "budget": 300}) == [250, 0, 0, 0, 0]
+
+
 def test_a_mark_that_cannot_be_buried_stays(desk, spoil):
     for id in "ab":
         desk.start(desk.take(id, **({"ignore_result": "1"} if id == "a" else {})))
