@@ -25,7 +25,7 @@ from streamq.runner.limits import Limits
 from streamq.runner.pauses import Pauses
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
-from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Disconnected, Refused
+from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Disconnected, Passing, Refused
 from streamq.store.consumer import MOST_BYTES, Consumer, Fenced
 
 logger = logging.getLogger("streamq.worker")
@@ -216,6 +216,8 @@ class Greenlets:
         """Read once and start what came; tell whether more may be waiting."""
         self.asked = perf_counter()
         self.desk.repair()
+        if not self.desk.intake.readable:
+            raise Passing("no queue can be read")
         count, found = min(self.wanted(), AT_ONCE), 0
         for streams in self.desk.intake.groups(count):
             if found < count:
@@ -338,7 +340,8 @@ class Greenlets:
             self.slots.ran = self.ran
             self.property.take_back()
             try:
-                self.persist(self.desk.exchange)
+                if self.desk.owes:
+                    self.persist(self.desk.exchange)
             except Fenced:
                 self.fenced = True
                 self.stop()

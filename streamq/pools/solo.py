@@ -95,7 +95,8 @@ class Solo:
         if not self.alone:
             count = 1 if self.isolated else self.pace.count
             self.desk.fetch(min(count, self.limits.left(self.ran)))
-            self.reached()  # a runner that waits for a message is not away
+            if self.pauses.tries:  # a runner that waits for a message is not away
+                self.slots.away(False)
         if self.desk.unstarted:
             self.turns.pass_on()
         elif self.burst and self.desk.empty:

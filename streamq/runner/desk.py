@@ -369,6 +369,11 @@ class Desk:
         ]
 
     @property
+    def owes(self) -> bool:
+        """Whether Redis is to be told something."""
+        return bool(self.finished or self.starts or self.aside or self.unanswered)
+
+    @property
     def empty(self) -> bool:
         """Whether nothing is in hand but what cannot be settled now."""
         return not (self.unstarted or self.running or self.finished or self.unanswered)

@@ -289,3 +289,23 @@ def test_what_cannot_be_settled_keeps_no_burst_from_its_end(refused):
     assert refused.worker("-c", 1, "--burst", ready=False).wait() == 0
 
     assert refused.notes() == ["100", "1"]
+
+
+@pytest.mark.parametrize("flags", POOLS)
+def test_a_worker_of_which_no_queue_can_be_read_says_so_once(site, flags):
+    site.write(TASKS)
+    site.env["STREAMQ_LEASE"] = "1s"
+    worker = site.worker(*flags)
+    runners, key = worker.runners(), "{streamq}:queue:default"
+    assert site.send("work", 0).get(timeout=10) == 0
+    site.redis.delete(key)
+    site.redis.set(key, "not a stream")
+    site.until(lambda: "trying again" in worker.said)
+    lines = worker.said.count("\n")
+
+    time.sleep(3)
+
+    assert worker.said.count("\n") - lines <= 1
+    assert worker.runners() == runners
+    site.redis.delete(key)
+    assert site.send("work", 1).get(timeout=10) == 1
