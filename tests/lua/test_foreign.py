@@ -295,6 +295,15 @@ def test_a_mark_that_cannot_be_buried_stays(desk, spoil):
     assert not desk.redis.exists("{streamq}:started:me")
 
 
+@pytest.mark.parametrize("call", [("survey", 1000), ("register", 1000, "you")])
+@pytest.mark.parametrize(("name", "kind"), [("leases", "zset"), ("lease_ms", "hash")])
+def test_what_stands_in_the_place_of_the_leases_is_named(scripts, spoil, call, name, kind):
+    key = spoil(name)
+
+    with pytest.raises(ResponseError, match=f"WRONGTYPE {key} is a list, not a {kind}"):
+        scripts(*call)
+
+
 def test_what_stands_in_the_place_of_the_timetable_is_named(redis, promote):
     redis.lpush("{streamq}:scheduled", "somebody else's")
 

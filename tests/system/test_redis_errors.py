@@ -309,3 +309,14 @@ def test_a_worker_of_which_no_queue_can_be_read_says_so_once(site, flags):
     assert worker.runners() == runners
     site.redis.delete(key)
     assert site.send("work", 1).get(timeout=10) == 1
+
+
+def test_a_worker_that_cannot_start_beside_a_foreign_key_names_it(site):
+    site.write(TASKS)
+    site.redis.set("{streamq}:lease_ms", "not ours")
+
+    worker = site.worker(ready=False)
+    site.until(lambda: "{streamq}:lease_ms is a string, not a hash" in worker.said)
+
+    assert "@user_script" not in worker.said
+    assert "Traceback" not in worker.said
