@@ -236,6 +236,8 @@ class Desk:
 
     def settled(self, settlement: Settlement, reply: Any) -> None:
         """Take the answer to a settlement."""
+        if isinstance(reply, Refused) and reply.code == "WRONGTYPE" and not settlement.follows:
+            return self.part(settlement)
         if isinstance(reply, Exception):
             raise reply
         self.unanswered = None
@@ -253,6 +255,17 @@ class Desk:
             self.aside.put([outcome for outcome, digit in pairs if digit == "-"], reason)
         elif settlement.follows:
             self.aside.forget()
+
+    def part(self, settlement: Settlement) -> None:
+        """A queue of one of these is no stream any more: it must not keep the others.
+
+        What was to start does not; if it is still ours, it is found again by ``repair``.
+        """
+        outcomes, self.unanswered = settlement.outcomes, None
+        if settlement.start is not None:
+            settlement.start.mine, self.broken = [], True
+        if outcomes:
+            self.unanswered = self.consumer.settlement(outcomes, None, singly=True)
 
     # Starting and handing back
 
