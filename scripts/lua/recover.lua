@@ -9,7 +9,8 @@
 --
 -- Bounded: whoever is answered that more is left calls again.  The consumer is deleted from
 -- its groups when it holds nothing.  What cannot be moved, because a key that it needs holds
--- something else, stays with it, and everything else is moved first.
+-- something else, stays with it, and everything else is moved first: what stays is tried at
+-- each call, and does not count.
 --
 -- KEYS  root of the namespace
 -- ARGV  consumer
@@ -47,6 +48,7 @@ local consumer, claim = ARGV[1], ARGV[2]
 local expected, tolerance = tonumber(ARGV[3]), tonumber(ARGV[4])
 local reason, charge = ARGV[5], ARGV[6]
 local crashes_allowed, expires = tonumber(ARGV[7]), ARGV[8]
+local PAGE = 100 -- messages that are looked at together
 local limits = { most = tonumber(ARGV[9]), life_ms = tonumber(ARGV[10]) }
 local budget, known = tonumber(ARGV[11]), ARGV[12] ~= '*'
 
@@ -92,10 +94,12 @@ local function condemn(stream, entry, fields, why)
   buried = buried + 1
 end
 
--- Do one thing; what fails leaves its message where it is, and the others are gone on with.
+-- Do one thing, and tell whether it was done; what fails leaves its message where it is, and
+-- the others are gone on with.
 local function attempt(act, ...)
   local fine, why = pcall(act, ...)
   failure = failure or not fine and reason_of(why)
+  return fine
 end
 
 -- A task that was acknowledged before it ran.
@@ -183,20 +187,36 @@ local function read_by_it()
   return streams
 end
 
+-- Move what it held in a stream, as far as the budget goes; true if there may be more.  What
+-- stays is passed over, and costs nothing.
+local function move_all(stream)
+  local key, after = key_of('queue', stream), '-'
+  while true do
+    local pending = redis.pcall('XPENDING', key, 'workers', after, '+', PAGE, consumer)
+    if pending.err then
+      return false
+    end
+    for _, held in ipairs(pending) do
+      if budget == 0 then
+        return true
+      elseif attempt(move, stream, held[1]) then
+        budget = budget - 1
+      end
+    end
+    if #pending < PAGE then
+      break
+    end
+    after = '(' .. pending[#pending][1]
+  end
+  if not failure then -- else it is to be found by whoever tries again
+    redis.call('XGROUP', 'DELCONSUMER', key, 'workers', consumer)
+  end
+  return false
+end
+
 for _, stream in ipairs(read_by_it()) do
-  local key = key_of('queue', stream)
-  local pending = redis.pcall('XPENDING', key, 'workers', '-', '+', budget + 1, consumer)
-  if not pending.err then
-    for i = 1, math.min(#pending, budget) do
-      attempt(move, stream, pending[i][1])
-    end
-    if #pending > budget then
-      return failure and redis.error_reply(failure) or { moved, lost, buried, isolated, 1 }
-    end
-    budget = budget - #pending
-    if not failure then -- else it is to be found by whoever tries again
-      redis.call('XGROUP', 'DELCONSUMER', key, 'workers', consumer)
-    end
+  if move_all(stream) then
+    return { moved, lost, buried, isolated, 1 }
   end
 end
 if failure then

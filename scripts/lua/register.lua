@@ -6,9 +6,14 @@
 -- ARGV  lease in milliseconds, then consumers
 --
 -- Answers the server's time in milliseconds.
+-- Refuses with  WRONGTYPE key …
 --
 -- @include keys
 -- @include clock
+-- @include foreign
+
+need('zset', key_of('leases'))
+need('hash', key_of('lease_ms'))
 
 local now = clock()
 for i = 2, #ARGV do

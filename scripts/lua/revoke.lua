@@ -2,8 +2,9 @@
 -- Revoke a task: it will not start any more, on any worker, also one that is away now.
 --
 -- A task that waits ends as REVOKED at once, and its message is dropped when it is met; one
--- that is for later leaves at once.  One that runs goes on, unless it is to be terminated:
--- then the supervisors are told.  It is not tried again.
+-- that is for later leaves at once, and no mark stays: with many of them each read would ask
+-- about each message.  One that runs goes on, unless it is to be terminated: then the
+-- supervisors are told.  It is not tried again.
 --
 -- KEYS  root of the namespace
 -- ARGV  id
@@ -40,12 +41,14 @@ end
 
 local waits = not state or state == 'QUEUED' or state == 'RETRY' or state == 'SCHEDULED'
 local later = redis.call('ZSCORE', key_of('scheduled'), id)
+-- A second one of the same id, which no record keeps from running.
+local twin = not state and redis.call('ZSCORE', key_of('scheduled'), id .. '#2')
 
 if later then
   drop_later(id)
 end
--- where the record speaks of a message for later, that was it; else another may wait
-if waits and not (later and (state == 'SCHEDULED' or state == 'RETRY')) then
+-- Where the record waits for a moment, or there is none, the message for later was it.
+if waits and not (later and state ~= 'QUEUED' and not twin) then
   redis.call('ZREMRANGEBYSCORE', key_of('revoked'), '-inf', now)
   note('revoked', id, life)
 end

@@ -2,11 +2,11 @@
 -- Settle messages whose tasks have ended, with whatever follows: a message that is tried
 -- again, one that goes to the dead letters, one that expired.
 --
--- All of it or nothing: acknowledging, deleting, the result and what follows are one act.
--- What follows ignores limits, and becomes a dead letter if it leads nowhere.  It is written
--- before its message is acknowledged: where a key that it needs holds something else, the
--- message stays with its consumer, and so does the whole call.  Sent again, it does what is
--- left to do.
+-- For each message all of it or nothing: acknowledging, deleting, the result and what follows
+-- are one act.  What follows ignores limits, and becomes a dead letter if it leads nowhere.
+-- It is written before its message is acknowledged: where a key that it needs holds something
+-- else, the message stays with its consumer; the others of the call are settled.  Sent again,
+-- it does what is left to do.
 --
 -- A consumer that was declared dead settles nothing.  A call that is repeated after its
 -- answer was lost gets the answer that it got.
@@ -29,8 +29,9 @@
 --                                    1970), in this queue ('' for its own), with these fields
 --         revoked                    the revocation has been met, and is forgotten
 --
--- Answers a text of 1 (settled) and 0 (was not yours any more), one for each message.
--- Refuses with  FENCED consumer  or  WRONGTYPE key …  if not all could be settled
+-- Answers a text of 1 (settled), 0 (was not yours any more) and - (cannot be settled now), one
+-- for each message; where one cannot, a space and the first reason follow.
+-- Refuses with  FENCED consumer
 --
 -- @include keys
 -- @include clock
@@ -216,4 +217,4 @@ while at <= #ARGV do
 end
 
 local text = remember(consumer, number, table.concat(answer))
-return failure and redis.error_reply(reason_of(failure)) or text
+return failure and text .. ' ' .. reason_of(failure) or text

@@ -12,10 +12,15 @@
 -- Answers {server's time, consumer, deadline, consumer, deadline, … as one list,
 -- consumers without a lease, and how many milliseconds the lease of each consumer lasts
 -- in the same manner}.
+-- Refuses with  WRONGTYPE key …
 --
 -- @include keys
 -- @include clock
+-- @include foreign
 -- @include streams
+
+need('zset', key_of('leases'))
+need('hash', key_of('lease_ms'))
 
 local now, every = clock(), tonumber(ARGV[1])
 local orphans, seen = {}, {}

@@ -19,12 +19,13 @@ from gevent.event import Event
 from streamq.delivery import Delivery
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped
 from streamq.pools.clocks import Clocks
-from streamq.runner.desk import Desk, Pauses
+from streamq.runner.desk import Desk
 from streamq.runner.interrupts import ROBBED, STRAY, Property
 from streamq.runner.limits import Limits
+from streamq.runner.pauses import Pauses
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
-from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Disconnected, Refused
+from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Disconnected, Passing, Refused
 from streamq.store.consumer import MOST_BYTES, Consumer, Fenced
 
 logger = logging.getLogger("streamq.worker")
@@ -215,6 +216,8 @@ class Greenlets:
         """Read once and start what came; tell whether more may be waiting."""
         self.asked = perf_counter()
         self.desk.repair()
+        if not self.desk.intake.readable:
+            raise Passing("no queue can be read")
         count, found = min(self.wanted(), AT_ONCE), 0
         for streams in self.desk.intake.groups(count):
             if found < count:
@@ -337,7 +340,8 @@ class Greenlets:
             self.slots.ran = self.ran
             self.property.take_back()
             try:
-                self.persist(self.desk.exchange)
+                if self.desk.owes:
+                    self.persist(self.desk.exchange)
             except Fenced:
                 self.fenced = True
                 self.stop()
@@ -365,7 +369,7 @@ class Greenlets:
             try:
                 act()
             except (BrokerUnavailable, Refused) as error:
-                self.slots.away(True)
+                self.slots.away(isinstance(error, BrokerUnavailable))
                 pause = self.pauses.next(error)
                 gevent.sleep(min(pause, STEP) if self.stopping else pause)
                 if self.stopping and self.limits.out_of_patience(self.pauses.since):

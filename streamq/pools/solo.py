@@ -12,10 +12,11 @@ from streamq.delivery import Delivery
 from streamq.endings import past_soft_limit
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped, Terminated
 from streamq.runner.alarm import Alarm
-from streamq.runner.desk import Desk, Pauses
+from streamq.runner.desk import Desk
 from streamq.runner.intake import Pace
 from streamq.runner.interrupts import STRAY, Property, warn_ourselves
 from streamq.runner.limits import Limits
+from streamq.runner.pauses import Pauses
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
 from streamq.runner.turns import Turns
@@ -94,7 +95,8 @@ class Solo:
         if not self.alone:
             count = 1 if self.isolated else self.pace.count
             self.desk.fetch(min(count, self.limits.left(self.ran)))
-            self.reached()  # a runner that waits for a message is not away
+            if self.pauses.tries:  # a runner that waits for a message is not away
+                self.slots.away(False)
         if self.desk.unstarted:
             self.turns.pass_on()
         elif self.burst and self.desk.empty:
@@ -109,6 +111,9 @@ class Solo:
         self.alone = False
         if not self.turns.take_at_once():
             self.desk.exchange()  # what has finished cannot wait as long as we may have to
+            if self.desk.aside:  # nobody ends a wait for the turn when it is time to try again
+                self.rest(1.0)
+                return
             if not self.turns.take():
                 return
         if self.stopping:
@@ -240,7 +245,7 @@ class Solo:
                 act()
             except (BrokerUnavailable, Refused) as error:
                 self.slots.reads(False)
-                self.slots.away(True)
+                self.slots.away(isinstance(error, BrokerUnavailable))
                 self.rest(self.pauses.next(error))
                 if self.stopping and self.limits.out_of_patience(self.pauses.since):
                     return

@@ -16,6 +16,7 @@ from typing import Any
 from streamq.delivery import Delivery, Outcome
 from streamq.execution import Execution
 from streamq.runner.intake import Intake
+from streamq.runner.pauses import Aside
 from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Passing, Refused
 from streamq.store.consumer import (
     MOST_BYTES,
@@ -60,6 +61,7 @@ class Desk:
         self.finished: deque[Outcome] = deque()
         self.running: set[Delivery] = set()
         self.unanswered: Settlement | None = None
+        self.aside = Aside()
         self.starts: deque[Start] = deque()
         self.lock = threading.RLock()
         self.broken = False
@@ -213,6 +215,8 @@ class Desk:
 
     def next_settlement(self) -> Settlement | None:
         """What is to be settled now: first of all what got no answer."""
+        if self.aside and self.unanswered is None:
+            self.finished += self.aside.due()
         if self.unanswered is None and (self.finished or self.starts):
             ended = self.ended()
             follows = any(outcome.follow for outcome in ended)
@@ -232,10 +236,12 @@ class Desk:
 
     def settled(self, settlement: Settlement, reply: Any) -> None:
         """Take the answer to a settlement."""
+        if isinstance(reply, Refused) and reply.code == "WRONGTYPE" and not settlement.follows:
+            return self.part(settlement)
         if isinstance(reply, Exception):
             raise reply
         self.unanswered = None
-        digits = reply.decode()
+        digits, _, reason = reply.decode(errors="backslashreplace").partition(" ")
         if settlement.start is not None:
             settlement.start.answer(digits)
         if "0" in digits:
@@ -244,6 +250,22 @@ class Desk:
                     self.refused += 1
                     id = visible(outcome.delivery.id.decode(errors="replace"), kept="")
                     logger.warning("%s was taken back while it ran; its result is dropped", id)
+        if reason:
+            pairs = zip(settlement.outcomes, digits, strict=True)
+            self.aside.put([outcome for outcome, digit in pairs if digit == "-"], reason)
+        elif settlement.follows:
+            self.aside.forget()
+
+    def part(self, settlement: Settlement) -> None:
+        """A queue of one of these is no stream any more: it must not keep the others.
+
+        What was to start does not; if it is still ours, it is found again by ``repair``.
+        """
+        outcomes, self.unanswered = settlement.outcomes, None
+        if settlement.start is not None:
+            settlement.start.mine, self.broken = [], True
+        if outcomes:
+            self.unanswered = self.consumer.settlement(outcomes, None, singly=True)
 
     # Starting and handing back
 
@@ -356,34 +378,15 @@ class Desk:
             *(delivery for start in starts for delivery in start.deliveries),
             *self.running,
             *(outcome.delivery for outcome in [*self.finished]),
-            *(outcome.delivery for outcome in unanswered),
+            *(outcome.delivery for outcome in [*unanswered, *self.aside.outcomes]),
         ]
 
     @property
+    def owes(self) -> bool:
+        """Whether Redis is to be told something."""
+        return bool(self.finished or self.starts or self.aside or self.unanswered)
+
+    @property
     def empty(self) -> bool:
-        """Whether nothing is in hand."""
+        """Whether nothing is in hand but what cannot be settled now."""
         return not (self.unstarted or self.running or self.finished or self.unanswered)
-
-
-class Pauses:
-    """How long to wait before Redis is tried again, and saying so once."""
-
-    FIRST, LONGEST = 0.05, 1.0
-
-    def __init__(self) -> None:
-        self.tries = 0
-        self.since = 0.0
-
-    def next(self, error: Exception) -> float:
-        """Seconds to wait after this failure."""
-        if not self.tries:
-            self.since = time.monotonic()
-            logger.warning("%s; trying again", str(error).partition("\n")[0])
-        self.tries += 1
-        return float(min(self.FIRST * 2 ** (self.tries - 1), self.LONGEST))
-
-    def over(self) -> None:
-        """Redis works again."""
-        if self.tries:
-            logger.warning("Redis is back after %.1f s", time.monotonic() - self.since)
-            self.tries = 0

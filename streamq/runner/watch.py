@@ -103,7 +103,7 @@ class Watch:
             return
         self.slow()
         desk = self.desk
-        if desk.finished or desk.unanswered is not None:
+        if desk.owes:
             desk.settle()
         if desk.unstarted:
             count = desk.hand_back()

@@ -53,13 +53,21 @@ class Settlement:
     """One numbered call: what has ended, and what is acknowledged before it starts.
 
     It is sent again unchanged until it is answered.  Where something follows a message, the
-    call takes the long way, and starts nothing.
+    call takes the long way, and starts nothing; so does one that is to go ``singly``, each
+    message whatever becomes of the others.
     """
 
-    def __init__(self, number: int | str, outcomes: list[Outcome], start: Start | None) -> None:
+    def __init__(
+        self,
+        number: int | str,
+        outcomes: list[Outcome],
+        start: Start | None,
+        *,
+        singly: bool = False,
+    ) -> None:
         self.number = number
         self.start = start
-        self.follows = any(outcome.follow for outcome in outcomes)
+        self.follows = singly or any(outcome.follow for outcome in outcomes)
         assert start is None or not self.follows
         self.groups = {} if self.follows else by_origin(outcomes)
         #: What has ended, in the order in which it is answered.
@@ -130,10 +138,12 @@ class Consumer:
 
     # Settling
 
-    def settlement(self, outcomes: list[Outcome], start: Start | None) -> Settlement:
+    def settlement(
+        self, outcomes: list[Outcome], start: Start | None, *, singly: bool = False
+    ) -> Settlement:
         """Give a call its number."""
         self.number += 1
-        return Settlement(self.number, outcomes, start)
+        return Settlement(self.number, outcomes, start, singly=singly)
 
     def settle_command(self, settlement: Settlement) -> tuple[Any, ...]:
         """The call of ``settle.lua``, or of ``complete.lua`` where nothing follows."""

@@ -8,6 +8,7 @@ from streamq.delivery import Delivery, Outcome
 from streamq.store.client import Client
 from streamq.store.consumer import Settlement, fields_of_mark, settle_arguments
 from streamq.store.keys import GROUP, Keys
+from streamq.store.replies import Refused
 from streamq.store.scripts import Script, load
 
 RECOVER = load("recover")
@@ -190,10 +191,13 @@ class Recovery:
     def settle(self, consumer: str, outcomes: list[Outcome]) -> None:
         """Settle in the name of a runner that was stopped, before its lease ends.
 
-        Numbered by a word: sent again, it changes nothing.
+        Numbered by a word: sent again, it changes nothing.  Raises Refused if one of them
+        cannot be settled now.
         """
         settlement = Settlement("verdict", outcomes, None)
-        self.call(SETTLE, *settle_arguments(consumer, settlement, self.dead))
+        answer = self.call(SETTLE, *settle_arguments(consumer, settlement, self.dead))
+        if b" " in answer:
+            raise Refused(readable(answer.partition(b" ")[2]))
 
     def deliveries(self, places: Sequence[tuple[str, Place]]) -> list[Delivery | None]:
         """The messages that consumers have in these places; None where it is gone."""

@@ -36,7 +36,7 @@ class Refused(StreamqError):
     """Redis answered with an error; ``code`` is its first word."""
 
     def __init__(self, text: str = "", *, code: str | None = None) -> None:
-        super().__init__(text)
+        super().__init__(WHERE.sub("", text))
         self.code = text.partition(" ")[0] if code is None else code
 
 
@@ -59,6 +59,8 @@ WRITES_REFUSED = {
     "NOREPLICAS": "bring its replicas back, or lower its min-replicas-to-write",
 }
 DENIED = frozenset({"NOAUTH", "WRONGPASS"})
+#: Where in a script it was: what servers append, and nobody but us can read.
+WHERE = re.compile(r" script: (\S+, )?on @user_script:\d+\.")
 #: What a script answers that did something its caller may not: Redis 7.0, and newer servers.
 DENIED_INSIDE = re.compile(r"ERR (The user executing the script can't|ACL failure in script)")
 #: How Redis 7.0 says NOGROUP to whoever is blocked when the key goes.

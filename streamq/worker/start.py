@@ -19,8 +19,8 @@ from streamq.extras import require
 from streamq.finding import Found
 from streamq.options import check_limits
 from streamq.routing import Queue
-from streamq.runner.desk import Pauses
 from streamq.runner.intake import Source
+from streamq.runner.pauses import Pauses
 from streamq.runner.slots import workplace
 from streamq.store.bell import Bell
 from streamq.store.client import Client

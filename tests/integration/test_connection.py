@@ -219,6 +219,13 @@ def test_error_replies_have_their_meaning(text, kind):
     assert type(meaning(text)) is kind
 
 
+@pytest.mark.parametrize("script", [f"{'0a' * 20}, ", ""])
+def test_nobody_is_told_where_in_a_script_it_was(script):
+    refused = meaning(f"WRONGTYPE a is a list script: {script}on @user_script:91.")
+    assert str(refused) == "WRONGTYPE a is a list"
+    assert refused.code == "WRONGTYPE"
+
+
 def test_both_wordings_of_a_lost_group_have_one_code():
     assert meaning("NOGROUP No such key 'k'").code == "NOGROUP"
     assert meaning("UNBLOCKED the stream key no longer exists").code == "NOGROUP"

@@ -36,7 +36,10 @@ def test_a_message_that_cannot_be_moved_is_an_error_in_the_log_and_blocks_nothin
     assert app.store.keys.dead("gone") in said
 
 
-def test_a_retry_waits_for_a_foreign_key_to_go_and_is_not_lost(app, redis, working, eventually):
+def test_a_retry_waits_for_a_foreign_key_to_go_and_is_not_lost(
+    app, redis, working, eventually, monkeypatch
+):
+    monkeypatch.setattr("streamq.runner.pauses.ASIDE", 0.1)
     tries, key = [], app.store.keys.scheduled
 
     @app.task(name="work", autoretry_for=(ValueError,), default_retry_delay=0.01)
@@ -47,7 +50,7 @@ def test_a_retry_waits_for_a_foreign_key_to_go_and_is_not_lost(app, redis, worki
     redis.set(key, "not ours")
     with working(app) as pool:
         work.enqueue()
-        eventually(lambda: pool.pauses.tries > 0)
+        eventually(lambda: pool.desk.aside)
         redis.delete(key)
         eventually(lambda: redis.zcard(key) == 1)
         assert tries == [1]

@@ -58,7 +58,7 @@ def test_settling_survives_and_runs_nothing_twice(
     app, ran, proxy, working, eventually, streams, error
 ):
     with working(app):
-        rule = proxy.answer(error, calls_of("complete"), times=None)
+        rule = proxy.answer(error, calls_of("complete", "settle"), times=None)
         result = app.enqueue("work", 1)
         keeps_calm(rule, proxy, each=2 if error == NOSCRIPT else 1)  # loaded, and called again
         proxy.heal()
@@ -92,7 +92,7 @@ def test_the_fault_would_be_a_hot_loop_without_the_pause(
     app, ran, proxy, working, eventually, monkeypatch
 ):
     """The control: the bound on tries is one that can be broken."""
-    monkeypatch.setattr("streamq.runner.desk.Pauses.LONGEST", 0.001)
+    monkeypatch.setattr("streamq.runner.pauses.Pauses.LONGEST", 0.001)
     with working(app):
         app.enqueue("work", 1)
         eventually(lambda: ran == [1])
@@ -198,3 +198,24 @@ def test_one_wrong_answer_leaves_no_queue_out(app, ran, proxy, working, eventual
         app.enqueue("work", 3)
         eventually(lambda: ran == [1, 2, 3])
         assert pool.desk.intake.left_out == set()
+
+
+def test_a_key_that_turns_foreign_while_a_task_runs_keeps_no_other_from_its_end(
+    two, redis, working, eventually
+):
+    key, ran = two.store.keys.queue("bad"), []
+
+    @two.task(name="spoil")
+    def spoil():
+        redis.delete(key)
+        redis.set(key, "x")
+
+    two.task(name="work")(ran.append)
+    with working(two) as pool:
+        two.enqueue(two.signature("spoil", queue="bad"))
+        eventually(lambda: pool.desk.aside)
+        results = [
+            two.enqueue(two.signature("work", (number,), queue="good")) for number in range(3)
+        ]
+        eventually(lambda: [result.state for result in results] == ["SUCCESS"] * 3)
+        assert ran == [0, 1, 2]

@@ -65,8 +65,8 @@ def test_what_cannot_follow_stays_and_is_settled_once_the_key_is_gone(
     key = spoil(key)
 
     for _ in range(2):
-        with pytest.raises(ResponseError, match=f"WRONGTYPE {key} is a list, not a"):
-            desk.settle_and_follow(*call, number=7)
+        answer = desk.settle_and_follow(*call, number=7)
+        assert answer.startswith(f"1-1 WRONGTYPE {key} is a list, not a")
 
     assert [desk.record(id)["state"] for id in "abc"] == ["FAILURE", "QUEUED", "FAILURE"]
     assert desk.pending() == 1
@@ -82,8 +82,8 @@ def test_what_was_left_of_a_call_without_a_number_is_settled_by_another_one(desk
     entries = [desk.take(id) for id in "ab"]
     first, second = following(entries[0], "a"), following(entries[1], "b", *BURY)
     key = spoil("dead:mail")
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
-        desk.settle_and_follow(first, second, number="verdict")
+    answer = desk.settle_and_follow(first, second, number="verdict")
+    assert answer.startswith("1- WRONGTYPE")
     desk.redis.delete(key)
 
     assert desk.settle_and_follow(second, number="verdict") == "1"
@@ -97,8 +97,7 @@ def test_an_early_message_that_cannot_follow_keeps_its_mark(desk, following, spo
     key = spoil("dead:mail")
     end = following(entry, "a", *BURY, ack="early", state="")
 
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
-        desk.settle_and_follow(end, number=7)
+    assert desk.settle_and_follow(end, number=7).startswith("- WRONGTYPE")
     assert desk.redis.hlen("{streamq}:started:me") == 1
     desk.redis.delete(key)
 
@@ -262,6 +261,24 @@ def test_what_cannot_be_buried_stays_with_the_dead_and_the_others_are_moved(desk
     assert desk.pending() == 0
 
 
+def test_many_that_cannot_be_moved_keep_no_other_from_it(desk, spoil, scripts):
+    scripts("declare_queue", "post", "{}")
+    for number in range(250):
+        desk.take(f"a{number}")
+    for number in range(5):
+        desk.take(f"b{number}", "post")
+    key = spoil("queue:mail:returned")
+    some = {"streams": ("mail", "post"), "budget": 3, "charge": "none"}
+
+    assert desk.recover(**some) == [3, 0, 0, 0, 1]
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        desk.recover(**some)
+
+    assert (desk.pending("mail"), desk.pending("post")) == (250, 0)
+    desk.redis.delete(key)
+    assert desk.recover(**{**some, "budget": 300}) == [250, 0, 0, 0, 0]
+
+
 def test_a_mark_that_cannot_be_buried_stays(desk, spoil):
     for id in "ab":
         desk.start(desk.take(id, **({"ignore_result": "1"} if id == "a" else {})))
@@ -276,6 +293,15 @@ def test_a_mark_that_cannot_be_buried_stays(desk, spoil):
 
     assert desk.recover() == [0, 0, 1, 0, 0]
     assert not desk.redis.exists("{streamq}:started:me")
+
+
+@pytest.mark.parametrize("call", [("survey", 1000), ("register", 1000, "you")])
+@pytest.mark.parametrize(("name", "kind"), [("leases", "zset"), ("lease_ms", "hash")])
+def test_what_stands_in_the_place_of_the_leases_is_named(scripts, spoil, call, name, kind):
+    key = spoil(name)
+
+    with pytest.raises(ResponseError, match=f"WRONGTYPE {key} is a list, not a {kind}"):
+        scripts(*call)
 
 
 def test_what_stands_in_the_place_of_the_timetable_is_named(redis, promote):

@@ -136,14 +136,33 @@ def test_a_copy_is_revoked_by_the_id_of_its_fan_out(revoke, scripts):
     assert scripts("screen", "a@mail", "a", "", "a@post", "", "") == "r1"
 
 
-@pytest.mark.parametrize("state", ["QUEUED", ""])
-def test_of_two_messages_of_one_id_neither_the_waiting_nor_the_later_one_runs(
-    desk, revoke, scripts, state
-):
-    desk.add("a", **({} if state else {"ignore_result": "1"}))
+def test_a_task_for_later_without_a_record_leaves_no_mark(desk, revoke, scripts):
     scripts("publish", "", "", *("", "mail", "a", 0, 0, "", "+60000", "", 0, 1, "task", "t"))
 
-    assert revoke("a") == ("REVOKED" if state else "")
+    assert revoke("a") == ""
+
+    assert desk.redis.keys("{streamq}:scheduled*") == []
+    assert not desk.redis.exists("{streamq}:revoked")
+
+
+def test_of_two_messages_for_later_without_a_record_neither_runs(desk, revoke, scripts):
+    for number in (1, 2):
+        name = "a" if number == 1 else "a#2"
+        desk.redis.zadd("{streamq}:scheduled", {name: number})
+        desk.redis.hset(f"{{streamq}}:scheduled:{name}", "id", "a")
+
+    revoke("a")
+
+    assert scripts("screen", "a", "", "") == "r"
+
+
+def test_of_two_messages_of_one_id_neither_the_waiting_nor_the_later_one_runs(
+    desk, revoke, scripts
+):
+    desk.add("a")
+    scripts("publish", "", "", *("", "mail", "a", 0, 0, "", "+60000", "", 0, 1, "task", "t"))
+
+    assert revoke("a") == "REVOKED"
 
     assert desk.redis.keys("{streamq}:scheduled*") == []
     assert scripts("screen", "a", "", "") == "r"

@@ -259,9 +259,10 @@ class Broker(Desk):
             return record.state
         waits = record.state in ("", "QUEUED", "RETRY", "SCHEDULED")
         later = id in self.scheduled
+        twin = not record.state and f"{id}#2" in self.scheduled
         if later:
             self.end(self.scheduled.pop(id)[2])
-        if waits and not (later and record.state in ("SCHEDULED", "RETRY")):
+        if waits and not (later and record.state != "QUEUED" and not twin):
             self.revoked = {k: until for k, until in self.revoked.items() if until > self.now}
             self.revoked[id] = self.now + HOUR
         if record.state and waits:

@@ -233,7 +233,14 @@ DYING = [
         NEVER,
         "crashes",
     ),
-    mutant("its consumer goes too early", "recover", "if #pending > budget then", NEVER, "crashes"),
+    mutant("a call knows no bounds", "recover", "if budget == 0 then", NEVER, "crashes"),
+    mutant(
+        "its consumer goes too early",
+        "recover",
+        "if budget == 0 then\n        return true\n",
+        "if budget == 0 then\n        break\n",
+        "crashes",
+    ),
     mutant(
         "who was stopped is charged",
         "recover",

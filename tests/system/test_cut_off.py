@@ -72,7 +72,7 @@ def test_of_two_that_race_for_a_result_only_the_owner_has_it(short, server, prox
 def test_without_lease_and_entry_as_tokens_the_loser_would_win(short, server, proxy):
     short.changed_module("streamq/runner/desk.py", "if not self.consumer.has_lease():", "if False:")
     short.changed_package(
-        "complete.lua",
+        "includes/numbered.lua",
         "if not redis.call('ZRANK', key_of('leases'), consumer) then",
         "if false then",
     )

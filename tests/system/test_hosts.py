@@ -312,7 +312,7 @@ def test_a_fenced_runner_is_told_and_counted_once_however_long_its_task_goes_on(
 @pytest.mark.slow
 def test_the_check_finds_settlements_that_are_not_fenced(short):
     short.changed_package(
-        "complete.lua",
+        "includes/numbered.lua",
         "if not redis.call('ZRANK', key_of('leases'), consumer) then",
         "if false then",
     )

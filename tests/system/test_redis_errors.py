@@ -14,6 +14,11 @@ TASKS = """
 def work(number):
     note(number)
     return number
+
+@app.task
+def refuse(number):
+    note(number)
+    raise streamq.Reject("not this one")
 """
 
 QUICK = (LOADING, READONLY, NOAUTH, WRONGTYPE)
@@ -221,4 +226,97 @@ def test_a_foreign_key_stops_no_other_queue(behind, flags):
     assert site.send("work", 21, queue="bad").get(timeout=20) == 21
     assert worker.runners() == runners
     assert worker.said.count("is no stream") >= 1
+    assert "Traceback" not in worker.said
+
+
+POOLS = [
+    pytest.param(("-c", 1), id="prefork"),
+    pytest.param(("-P", "gevent", "--processes", 1, "-c", 5), id="gevent"),
+]
+
+
+@pytest.fixture
+def refused(site):
+    """A site where nothing can be buried, and what cannot be settled is soon tried again."""
+    site.write(TASKS)
+    site.env["STREAMQ_LEASE"] = "1s"
+    site.changed_module("streamq/runner/pauses.py", "ASIDE = 30.0", "ASIDE = 0.5")
+    site.redis.set("{streamq}:dead:default", "not ours")
+    return site
+
+
+@pytest.mark.parametrize("flags", POOLS)
+def test_what_cannot_be_settled_keeps_nothing_else_from_it(refused, flags):
+    site = refused
+    worker = site.worker(*flags)
+    runners = worker.runners()
+
+    bad = site.send("refuse", 100)
+    results = [site.send("work", number) for number in range(5)]
+
+    assert [result.get(timeout=10) for result in results] == list(range(5))
+    time.sleep(2.5)  # more than the lease and a half after which who is away is replaced
+    assert site.pending() == 1
+    assert worker.runners() == runners
+    assert worker.said.count("cannot be settled") == 1
+    assert "{streamq}:dead:default is a string, not a zset" in worker.said
+    site.redis.delete("{streamq}:dead:default")
+    site.until(lambda: site.redis.zcard("{streamq}:dead:default") == 1, "it is settled")
+    assert site.states([bad]) == [("FAILURE", "streamq.errors.Reject")]
+    assert sorted(map(int, site.notes())) == [0, 1, 2, 3, 4, 100]
+    assert "trying again" not in worker.said
+    site.at_rest()
+
+
+@pytest.mark.parametrize("flags", POOLS)
+def test_what_could_not_be_settled_goes_back_uncharged_at_a_stop(refused, flags):
+    site = refused
+    worker = site.worker(*flags)
+    site.send("refuse", 100)
+    site.until(lambda: "cannot be settled" in worker.said)
+
+    assert worker.stop() == 0
+
+    (message,) = site.redis.xrange("{streamq}:queue:default:returned")
+    assert "crashes" not in message[1]
+    assert site.pending() == 0
+
+
+def test_what_cannot_be_settled_keeps_no_burst_from_its_end(refused):
+    refused.send("refuse", 100)
+    refused.send("work", 1)
+
+    assert refused.worker("-c", 1, "--burst", ready=False).wait() == 0
+
+    assert refused.notes() == ["100", "1"]
+
+
+@pytest.mark.parametrize("flags", POOLS)
+def test_a_worker_of_which_no_queue_can_be_read_says_so_once(site, flags):
+    site.write(TASKS)
+    site.env["STREAMQ_LEASE"] = "1s"
+    worker = site.worker(*flags)
+    runners, key = worker.runners(), "{streamq}:queue:default"
+    assert site.send("work", 0).get(timeout=10) == 0
+    site.redis.delete(key)
+    site.redis.set(key, "not a stream")
+    site.until(lambda: "trying again" in worker.said)
+    lines = worker.said.count("\n")
+
+    time.sleep(3)
+
+    assert worker.said.count("\n") - lines <= 1
+    assert worker.runners() == runners
+    site.redis.delete(key)
+    assert site.send("work", 1).get(timeout=10) == 1
+
+
+def test_a_worker_that_cannot_start_beside_a_foreign_key_names_it(site):
+    site.write(TASKS)
+    site.redis.set("{streamq}:lease_ms", "not ours")
+
+    worker = site.worker(ready=False)
+    site.until(lambda: "{streamq}:lease_ms is a string, not a hash" in worker.said)
+
+    assert "@user_script" not in worker.said
     assert "Traceback" not in worker.said
