@@ -81,6 +81,25 @@ def test_who_has_a_long_lease_takes_over_from_shorter_ones_in_their_time(short):
     short.at_rest()
 
 
+def test_a_foreign_timetable_keeps_nobody_from_taking_over(short):
+    doomed = short.worker("-c", 1, "-n", "doomed")
+    result = short.send("hold", 1)
+    short.until(lambda: begun(short, 1))
+    other = short.worker("-c", 1, "-n", "other")
+    short.redis.set("{streamq}:scheduled", "not ours")
+    short.until(lambda: "WRONGTYPE" in other.said, "it has met the foreign key")
+    watched_for_long_enough(other)
+
+    kill_host(doomed)
+    died = time.time()
+    short.until(lambda: len(begun(short, 1)) == 2, "it runs again", seconds=LEASE + MARGIN + 1)
+
+    assert begun(short, 1)[1][2] - died < LEASE + MARGIN
+    assert other.said.count("WRONGTYPE") == 1
+    (short.folder / "go").touch()
+    assert result.get(timeout=10) == [1, 2]
+
+
 @pytest.mark.slow
 def test_the_check_finds_that_nobody_watches_over_the_others(short):
     short.changed_module(
