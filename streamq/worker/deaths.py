@@ -51,13 +51,15 @@ class Deaths:
         crashed = not (death.orderly or fenced or ended)
         self.crashed += crashed
         self.fenced += fenced and child.dismissed is None
-        charge = "none" if not crashed else "alone" if len(running) == 1 else "suspects"
+        # What a task leaves behind may end its runner before the task is settled.
+        held = running + places(child, child.slots.ended())
+        alone = len(held) == 1 and running
+        charge = "none" if not crashed else "alone" if alone else "suspects"
         case = Case(
             consumer=child.consumer,
             reason="the worker was stopped" if stopped else death.reason,
             charge=charge,
-            # What a task leaves behind may end its runner before the task is settled.
-            running=running or places(child, child.slots.ended()),
+            running=held,
             streams=child.streams,
         )
         self.open.append(Open(case, verdicts))

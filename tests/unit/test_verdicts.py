@@ -81,6 +81,15 @@ def test_a_runner_that_dies_with_its_task_unsettled_makes_a_suspect_of_it(child)
     assert charge_for(child) == ("suspects", [("mail", ENTRY)], [])
 
 
+def test_what_has_returned_and_may_be_unsettled_is_suspected_beside_what_runs(child, tmp_path):
+    child.slots = Board(tmp_path / "greenlets", 1, 3).of(0)
+    child.slots.start(0, 0, ENTRY)
+    child.slots.start(1, 0, b"2-1")
+    child.slots.clear(1)
+
+    assert charge_for(child) == ("suspects", [("mail", ENTRY), ("mail", b"2-1")], [])
+
+
 def test_who_has_run_nothing_has_no_suspect(child):
     child.slots.reset()
 
