@@ -104,8 +104,8 @@ def test_a_foreign_timetable_keeps_nobody_from_taking_over(short):
 def test_the_check_finds_that_nobody_watches_over_the_others(short):
     short.changed_module(
         "streamq/worker/vigil.py",
-        "if self.views.of[others[consumer].length].clear(now):",
-        "if False:",
+        "if self.views.of[others[consumer].length].clear(now)",
+        "if False",
     )
 
     with pytest.raises(AssertionError, match="all run again"):
