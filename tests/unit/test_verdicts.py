@@ -11,7 +11,7 @@ import pytest
 from streamq.runner.slots import Board
 from streamq.worker.children import Child, Death
 from streamq.worker.deaths import Deaths
-from streamq.worker.verdicts import TERMINATED, Verdicts
+from streamq.worker.verdicts import TERMINATED, Request, Verdicts
 
 ENTRY = b"1-1"
 
@@ -65,6 +65,36 @@ def test_a_chosen_signal_spares_the_task_that_came_after(child, name):
 
     assert lives(child)
     assert not child.verdicts
+
+
+def test_who_could_not_be_stopped_is_not_forgotten(child, monkeypatch):
+    verdicts = Verdicts(None, None)
+    request = Request(child, child.slots.running()[0], 0.0)
+    verdicts.requests.append(request)
+
+    with monkeypatch.context() as hanging:
+        hanging.setattr("streamq.worker.verdicts.stands_still", lambda pid: False)
+        verdicts.look([child])
+    assert lives(child)
+    assert request.until > time.monotonic()
+
+    request.until = 0.0
+    verdicts.look([child])
+    assert not lives(child)
+    assert [verdict.kind for verdict in child.verdicts] == [TERMINATED]
+
+    verdicts.look([child])
+    assert verdicts.requests == []
+
+
+def test_who_stops_in_its_time_is_asked_no_more(child):
+    verdicts = Verdicts(None, None)
+    verdicts.requests.append(Request(child, child.slots.running()[0], time.monotonic() + 60))
+    child.slots.clear(0)
+
+    verdicts.look([child])
+
+    assert verdicts.requests == []
 
 
 def test_a_verdict_on_a_task_that_has_ended_excuses_no_crash_of_another(child):
