@@ -64,6 +64,13 @@ class Deaths:
         )
         self.open.append(Open(case, verdicts))
 
+    def held(self) -> list[str]:
+        """The dead that still hold messages: their leases are ours to renew.
+
+        Strangers who took over would know neither what was running nor what it was ended for.
+        """
+        return [one.case.consumer for one in self.open]
+
     def recover(self) -> None:
         """Recover what dead runners held; what is refused is tried again in a while."""
         now = time.monotonic()

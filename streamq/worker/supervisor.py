@@ -205,7 +205,8 @@ class Supervisor:
             self.attempt(self.hear)
             self.attempt(parts.terminations.look, children)
             self.attempt(parts.timetable.move)
-            self.attempt(parts.vigil.look, {child.consumer for child in children})
+            ours = {*self.deaths.held(), *(child.consumer for child in children)}
+            self.attempt(parts.vigil.look, ours)
             self.attempt(parts.relief.look, children)
         except BrokerUnavailable as error:
             if not self.away:
@@ -259,9 +260,8 @@ class Supervisor:
         living = [child for child in children if child.slots.cut_off < self.lease]
         about = parts.presence.about(children, self.deaths.counts())
         sent = time.monotonic()
-        news = parts.recovery.renew(
-            parts.presence.node, [child.consumer for child in living], about
-        )
+        leases = [*self.deaths.held(), *(child.consumer for child in living)]
+        news = parts.recovery.renew(parts.presence.node, leases, about)
         now = time.monotonic()
         parts.vigil.views.saw(news.now, sent=sent, now=now)
         parts.timetable.learn(news.due, news.now)
