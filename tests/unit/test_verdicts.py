@@ -127,7 +127,8 @@ def test_who_has_run_nothing_has_no_suspect(child):
 
 
 def test_a_runner_that_we_ended_ran_out_of_nothing(child):
-    killed = Death(child, int(signal.SIGKILL))
+    assert Death(child, int(signal.SIGKILL)).reason.endswith("while it ran the task")
+    killed = Death(child, int(signal.SIGKILL), scarce=True)
     assert killed.reason.endswith("while it ran the task (out of memory?)")
 
     child.end("its task was overdue")
