@@ -232,7 +232,7 @@ def test_a_worker_that_starts_on_the_same_host_takes_over_at_once(site):
 
 @pytest.mark.slow
 def test_the_check_finds_a_worker_that_waits_for_the_lease_of_its_predecessor(site):
-    site.changed_module("streamq/worker/vigil.py", "if died_here(consumer):", "if False:")
+    site.changed_module("streamq/worker/vigil.py", "if died_here(consumer)", "if False")
 
     with pytest.raises(AssertionError, match="it runs again"):
         restart_on_the_same_host(site, seconds=6)
@@ -243,7 +243,7 @@ def test_a_worker_that_starts_takes_over_what_a_lost_host_held(short):
     doomed = short.worker("-c", 1)
     result = short.send("hold", 1)
     short.until(lambda: begun(short, 1))
-    short.changed_module("streamq/worker/vigil.py", "if died_here(consumer):", "if False:")
+    short.changed_module("streamq/worker/vigil.py", "if died_here(consumer)", "if False")
     kill_host(doomed)
 
     short.worker("-c", 1, ready=False)
