@@ -31,7 +31,7 @@ handler_of: Callable[[int], Any] = getattr(
 #: The signals of a runner.  It has no alarm of its own, and ignores one that a task has left.
 OURS = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGURG, signal.SIGCHLD, signal.SIGALRM),
-    *(LATE, STOP),
+    *(signal.SIGQUIT, signal.SIGHUP, LATE, STOP),
 )
 
 

@@ -1,5 +1,6 @@
 """What supervisors say to Redis: leases, recovering the dead, messages that are due."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,9 @@ SETTLE = load("settle")
 
 #: Messages that one call moves: a script during which Redis serves nobody else.
 BUDGET = 100
+
+#: Seconds that a lease lasts at most of which nobody has said how long: the clock may have jumped.
+LONGEST = 3600.0
 
 #: Where a message is: the short name of its stream, and its entry.
 Place = tuple[str, bytes]
@@ -119,6 +123,8 @@ class Recovery:
         self.keys = keys
         self.lease = lease
         self.dead = dead
+        #: The lease table as it was read last.
+        self.table: dict[str, Lease] = {}
         self.expires = int(result_expires * 1000)
         self.bounds = (max_deliveries, self.expires, *dead, BUDGET)
 
@@ -146,15 +152,25 @@ class Recovery:
         """Read the lease table; and the groups, if nobody has done so for these seconds."""
         now, flat, orphans, lengths = self.call(SURVEY, max(1, int(every * 1000)))
         lasting = pairs(lengths)
-        table = {
-            name: Lease(deadline, self.length_of(lasting.get(name, "")))
+        self.table = {
+            name: self.lease_of(name, deadline, lasting.get(name, ""), now / 1000)
             for name, deadline in pairs(flat).items()
         }
-        return Leases(now / 1000, table, list(map(readable, orphans)))
+        return Leases(now / 1000, self.table, list(map(readable, orphans)))
 
-    def length_of(self, text: str) -> float:
-        """How long a lease lasts, in seconds; as ours where nobody has said so."""
-        return (int(text) / 1000 if text.isdecimal() else 0.0) or self.lease
+    def lease_of(self, name: str, deadline: str, length: str, now: float) -> Lease:
+        """A lease of which this was said; workers of an older version do not say its length.
+
+        Then it is as long as the deadline is ahead when it is first seen, in multiples of ours:
+        so it hardly ever changes, and is the same as long as the deadline is.
+        """
+        if length.isdecimal() and int(length):
+            return Lease(deadline, int(length) / 1000)
+        before = self.table.get(name)
+        if before and before.deadline == deadline:
+            return before
+        ahead = min(max(self.lease, float(deadline) / 1000 - now), LONGEST)
+        return Lease(deadline, self.lease * math.ceil(ahead / self.lease))
 
     def sign_off(self, node: str, pid: int) -> None:
         """Remove what the worker said about itself, unless another one has its name now."""

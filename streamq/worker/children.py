@@ -42,6 +42,8 @@ class Child:
     #: When it was told that it had been declared dead.
     dismissed: float | None = None
     started: float = field(default_factory=time.monotonic)
+    #: How many processes the machine had killed for their memory when it started.
+    kills: int = field(default_factory=lambda: kills_for_memory())
 
     @property
     def sequential(self) -> bool:
@@ -67,6 +69,8 @@ class Death:
     status: int
     #: The most memory that it had resident, in bytes.
     memory: int = 0
+    #: Whether the machine has killed a process for its memory while it lived.
+    scarce: bool = False
 
     @property
     def orderly(self) -> bool:
@@ -95,7 +99,7 @@ class Death:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        hint = " (out of memory?)" if self.scarce and code == -signal.SIGKILL else ""
         return f"runner {self.child.pid} was killed by {name} ({-code}) {when}{peak}{hint}"
 
 
@@ -163,7 +167,8 @@ class Nursery:
             if child.process is not None:
                 child.process.returncode = os.waitstatus_to_exitcode(status)
             del self.children[pid]
-            deaths.append(Death(child, status, usage.ru_maxrss * 1024))
+            scarce = kills_for_memory() > child.kills
+            deaths.append(Death(child, status, usage.ru_maxrss * 1024, scarce))
         return deaths
 
     def patience(self, death: Death) -> float:
@@ -180,6 +185,18 @@ class Nursery:
         """Send a signal to every runner."""
         for child in self.children.values():
             child.signal(number)
+
+
+def kills_for_memory() -> int:
+    """How many processes this machine has killed for their memory, in whatever control group.
+
+    0 where it does not tell.  The group of a process that has ended may not be known any more.
+    """
+    try:
+        counters = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(each.split()[1]) for each in counters if each.startswith("oom_kill ")), 0)
 
 
 def stands_still(pid: int) -> bool:

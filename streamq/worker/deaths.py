@@ -51,16 +51,25 @@ class Deaths:
         crashed = not (death.orderly or fenced or ended)
         self.crashed += crashed
         self.fenced += fenced and child.dismissed is None
-        charge = "none" if not crashed else "alone" if len(running) == 1 else "suspects"
+        # What a task leaves behind may end its runner before the task is settled.
+        held = running + places(child, child.slots.ended())
+        alone = len(held) == 1 and running
+        charge = "none" if not crashed else "alone" if alone else "suspects"
         case = Case(
             consumer=child.consumer,
             reason="the worker was stopped" if stopped else death.reason,
             charge=charge,
-            # What a task leaves behind may end its runner before the task is settled.
-            running=running or places(child, child.slots.ended()),
+            running=held,
             streams=child.streams,
         )
         self.open.append(Open(case, verdicts))
+
+    def held(self) -> list[str]:
+        """The dead that still hold messages: their leases are ours to renew.
+
+        Strangers who took over would know neither what was running nor what it was ended for.
+        """
+        return [one.case.consumer for one in self.open]
 
     def recover(self) -> None:
         """Recover what dead runners held; what is refused is tried again in a while."""

@@ -47,9 +47,10 @@ class Relief:
                     self.seen[child.pid] = task.entry
 
     def let_others_read(self, children: Sequence[Child]) -> None:
-        """Make the turn anew while the one who has it may be unable to pass it on.
+        """Make the turn anew if nobody reads although somebody could, beside a task that runs on.
 
-        That is so if nobody reads although somebody could.
+        Mostly that task keeps its process from passing the turn on.  If it does not, the turn
+        is made anew for nothing, which costs the idle a little work and nobody a message.
         """
         idle = [child for child in children if not child.slots.running()]
         if not idle or any(child.slots.reading for child in children):

@@ -16,7 +16,6 @@ import msgspec
 
 from streamq.errors import BrokerUnavailable
 from streamq.runner.slots import Board
-from streamq.signing import Seldom
 from streamq.store.bell import Bell
 from streamq.store.connection import Refused
 from streamq.store.recovery import Recovery
@@ -42,6 +41,8 @@ RETRY = 1.0
 LOOK = 0.2
 #: Seconds that a worker which ends tries to reach Redis at least.
 LAST_TRIES = 2.0
+#: Seconds after which a duty that fails in the same way is complained of again.
+COMPLAIN = 60.0
 
 
 @dataclass(slots=True)
@@ -89,7 +90,8 @@ class Supervisor:
         self.renewal = 0.0
         self.again = 0.0
         self.away = False
-        self.odd = Seldom(60)
+        #: What was said last of each duty that failed, and when.
+        self.complaints: dict[str, tuple[str, float]] = {}
 
     def run(self) -> int:
         """Work until stopped, or until a burst is over.  Returns the exit code."""
@@ -203,9 +205,10 @@ class Supervisor:
             self.attempt(self.hear)
             self.attempt(parts.terminations.look, children)
             self.attempt(parts.timetable.move)
-            self.attempt(parts.vigil.look, {child.consumer for child in children})
+            ours = {*self.deaths.held(), *(child.consumer for child in children)}
+            self.attempt(parts.vigil.look, ours)
             self.attempt(parts.relief.look, children)
-        except (BrokerUnavailable, Refused) as error:
+        except BrokerUnavailable as error:
             if not self.away:
                 logger.warning("%s; trying again", str(error).partition("\n")[0])
             self.away, self.again = True, time.monotonic() + self.retry
@@ -219,17 +222,33 @@ class Supervisor:
         """Do a duty; whatever somebody has written to Redis must not end the others."""
         try:
             duty(*about)
-        except (BrokerUnavailable, Refused):
+        except BrokerUnavailable:
             raise
-        except Exception:
-            if self.odd.due(time.monotonic()):
-                logger.exception("a duty of the supervisor failed; it is tried again")
+        except Exception as error:
+            self.complain(duty.__qualname__, error)
+
+    def complain(self, duty: str, error: Exception) -> None:
+        """Say that a duty failed; not again and again."""
+        text, now = str(error), time.monotonic()
+        before, moment = self.complaints.get(duty, ("", 0.0))
+        if text != before or now - moment > COMPLAIN:
+            self.complaints[duty] = (text, now)
+            ours = isinstance(error, Refused)  # any other may be a mistake of this program
+            logger.error(
+                "a duty of the supervisor failed, and is tried again: %s: %s",
+                *(duty, text),
+                exc_info=None if ours else error,
+            )
 
     def renew_in_time(self) -> None:
         """Renew if it is time to."""
         if time.monotonic() >= self.renewal:
             self.renewal = time.monotonic() + self.retry
-            self.renew()
+            try:
+                self.renew()
+            except Refused:
+                self.duties.vigil.broke()  # who cannot renew does not judge those who cannot
+                raise
 
     def renew(self) -> None:
         """Keep the runners' leases, tell what they are doing, and hear what is new.
@@ -241,9 +260,8 @@ class Supervisor:
         living = [child for child in children if child.slots.cut_off < self.lease]
         about = parts.presence.about(children, self.deaths.counts())
         sent = time.monotonic()
-        news = parts.recovery.renew(
-            parts.presence.node, [child.consumer for child in living], about
-        )
+        leases = [*self.deaths.held(), *(child.consumer for child in living)]
+        news = parts.recovery.renew(parts.presence.node, leases, about)
         now = time.monotonic()
         parts.vigil.views.saw(news.now, sent=sent, now=now)
         parts.timetable.learn(news.due, news.now)

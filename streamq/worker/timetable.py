@@ -8,7 +8,8 @@ import logging
 import random
 import time
 
-from streamq.store.recovery import BUDGET, Recovery
+from streamq.store.connection import Refused
+from streamq.store.recovery import BUDGET, Promoted, Recovery
 
 logger = logging.getLogger("streamq.worker")
 
@@ -18,6 +19,8 @@ GATHER = 0.01
 IN_A_ROW = 10
 #: Seconds by which workers are spread, so that not all of them come at once.
 SPREAD = 0.01
+#: Seconds until a move that was refused is tried again: only a person can help.
+PAUSE = 5.0
 
 
 class Timetable:
@@ -27,27 +30,39 @@ class Timetable:
         self.recovery = recovery
         self.moment = float("inf")
         self.spread = random.uniform(0, SPREAD)
+        #: Nothing is moved before that.
+        self.earliest = 0.0
 
     def learn(self, due: float | None, server: float) -> None:
         """What Redis said: the next is due then, and it is so late (seconds of the server)."""
         wait = float("inf") if due is None else max(0.0, due - server)
-        self.moment = time.monotonic() + wait + self.spread
+        self.moment = max(self.earliest, time.monotonic() + wait + self.spread)
 
     def hear(self, due: float, server: float) -> None:
         """There is a message that is due then, perhaps before all that we know of."""
         wait = max(0.0, due - server)
-        self.moment = min(self.moment, time.monotonic() + wait + self.spread)
+        moment = max(self.earliest, time.monotonic() + wait + self.spread)
+        self.moment = min(self.moment, moment)
 
     def move(self) -> None:
         """Move what is due, if anything is."""
         if time.monotonic() < self.moment:
             return
+        try:
+            found = self.promote()
+        except Refused:
+            self.moment = self.earliest = time.monotonic() + PAUSE
+            raise
+        self.learn(found.due, found.now)
+        if found.moved < BUDGET:
+            self.moment = max(self.moment, time.monotonic() + GATHER)
+
+    def promote(self) -> Promoted:
+        """Move some of what is due; return what the last call found."""
         for _ in range(IN_A_ROW):
             found = self.recovery.promote()
             for name, why in found.failed.items():
                 logger.error("%s is due and cannot be moved; it is tried again: %s", name, why)
             if found.moved < BUDGET:
                 break
-        self.learn(found.due, found.now)
-        if found.moved < BUDGET:
-            self.moment = max(self.moment, time.monotonic() + GATHER)
+        return found

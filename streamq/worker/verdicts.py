@@ -8,7 +8,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from streamq.delivery import Delivery, Outcome
@@ -65,12 +65,19 @@ class Verdicts:
             if child.slots.reading > STUCK and not child.ended:
                 logger.error("runner %d is stuck, and is replaced", child.pid)
                 child.end("it was stuck")
-        now = time.monotonic()
-        pids = {child.pid for child in children}
-        requests = [request for request in self.requests if request.child.pid in pids]
-        self.requests = [request for request in requests if request.until > now]
-        for request in [request for request in requests if request.until <= now]:
-            self.end(request.child, request.run, TERMINATED)
+        self.insist({child.pid for child in children})
+
+    def insist(self, pids: Collection[int]) -> None:
+        """End what did not stop in its time; a process may take several tries to stand still."""
+        self.requests = [
+            each
+            for each in self.requests
+            if each.child.pid in pids and not each.child.ended and still_runs(each.child, each.run)
+        ]
+        for request in self.requests:
+            if request.until <= time.monotonic():
+                self.end(request.child, request.run, TERMINATED)
+                request.until = time.monotonic() + GRACE
 
     def next_moment(self, children: Sequence[Child]) -> float:
         """When, in monotonic seconds, something must be looked at again."""

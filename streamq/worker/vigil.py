@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from streamq.store.connection import Refused
 from streamq.store.recovery import Case, Leases, Recovered, Recovery
@@ -15,6 +15,8 @@ logger = logging.getLogger("streamq.worker")
 GRACE = 0.1
 #: Seconds between two looks at most: who has a longer lease than others must see theirs.
 SELDOM = 5.0
+#: The part of our own lease for which others are taken over from without a renewal between.
+PART = 1 / 6
 
 
 class Vigil:
@@ -27,30 +29,55 @@ class Vigil:
         self.others = Others()
         self.moment = 0.0
         self.taken_over = 0
+        #: Those of the lease table whose processes on this machine are gone.
+        self.predecessors: set[str] = set()
 
     def begin(self) -> None:
         """Take over from a predecessor on this machine whose processes are gone, at once."""
         leases = self.survey()
-        for consumer in leases.table:
-            if died_here(consumer):
-                self.take_over(consumer, leases, "its process is gone")
+        self.predecessors = {consumer for consumer in leases.table if died_here(consumer)}
+        self.take_over_all(self.found_gone(leases), leases)
 
     def look(self, ours: Collection[str]) -> None:
         """Look at the others, if it is time to; ``ours`` are the consumers of this worker."""
         if time.monotonic() < self.moment:
             return
+        self.moment = time.monotonic() + self.often  # if it fails
         leases = self.survey()
+        dead = {**self.found_dead(leases, ours), **self.found_gone(leases)}
+        if self.take_over_all(dead, leases):
+            soon = self.others.next_end(server=leases.now) + GRACE
+            self.moment = time.monotonic() + min(self.often, soon)
+        else:
+            self.moment = 0.0
+
+    def found_dead(self, leases: Leases, ours: Collection[str]) -> dict[str, str]:
+        """The consumers that may be judged dead now, and why."""
         now = time.monotonic()
         others = {name: lease for name, lease in leases.table.items() if name not in ours}
-        for consumer in self.others.look(others, server=leases.now, now=now):
-            if self.views.of[others[consumer].length].clear(now):
-                self.take_over(consumer, leases, "its lease ran out")
+        dead = {
+            consumer: "its lease ran out"
+            for consumer in self.others.look(others, server=leases.now, now=now)
+            if self.views.of[others[consumer].length].clear(now)
+        }
         if self.views.own.clear(now):
-            for consumer in leases.orphans:
-                if consumer not in ours:
-                    self.take_over(consumer, leases, "it had no lease")
-        soon = self.others.next_end(server=leases.now) + GRACE
-        self.moment = time.monotonic() + min(self.often, soon)
+            orphans = [consumer for consumer in leases.orphans if consumer not in ours]
+            dead.update(dict.fromkeys(orphans, "it had no lease"))
+        return dead
+
+    def found_gone(self, leases: Leases) -> dict[str, str]:
+        """The predecessors that are still in the lease table."""
+        gone = self.predecessors & leases.table.keys()
+        return dict.fromkeys(gone, "its process is gone")
+
+    def take_over_all(self, dead: Mapping[str, str], leases: Leases) -> bool:
+        """Take over from as many as there is time for; whether those were all."""
+        end = time.monotonic() + self.lease * PART
+        for number, (consumer, why) in enumerate(dead.items(), 1):
+            self.take_over(consumer, leases, why)
+            if time.monotonic() > end:
+                return number == len(dead)
+        return True
 
     @property
     def often(self) -> float:

@@ -1,11 +1,14 @@
 """Messages for later, as a supervisor moves them."""
 
 import logging
+import time
 
 import pytest
 
 from streamq import Queue
+from streamq.store.connection import Refused
 from streamq.worker.start import duties
+from streamq.worker.timetable import PAUSE
 
 
 @pytest.fixture
@@ -34,6 +37,18 @@ def test_a_message_that_cannot_be_moved_is_an_error_in_the_log_and_blocks_nothin
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith("a is due and cannot be moved; it is tried again: WRONGTYPE")
     assert app.store.keys.dead("gone") in said
+
+
+def test_a_move_that_is_refused_is_not_tried_again_at_once_whatever_is_heard(app, redis, timetable):
+    redis.set(app.store.keys.scheduled, "not ours")
+    began = time.monotonic()
+
+    with pytest.raises(Refused):
+        timetable.move()
+    timetable.learn(0.0, 1000.0)
+    timetable.hear(0.0, 1000.0)
+
+    assert timetable.moment >= began + PAUSE
 
 
 def test_a_retry_waits_for_a_foreign_key_to_go_and_is_not_lost(

@@ -296,6 +296,22 @@ def bomb():
     sys.setprofile(explode)
 """
 
+BOMB_OF_GREENLETS = """
+import gevent
+
+@app.task(bind=True)
+def innocent(self):
+    note(f"innocent {self.request.deliveries}")
+    while not (HERE / "go").exists():
+        gevent.sleep(0.05)
+    return "unharmed"
+
+@app.task
+def bomb():
+    note("bomb")
+    gevent.spawn(os.kill, os.getpid(), signal.SIGKILL)
+"""
+
 
 def test_a_task_that_kills_its_runner_after_it_has_returned_is_put_aside(site):
     """It is settled after that only; then a runner of suspects shows that it was this one."""
@@ -308,5 +324,24 @@ def test_a_task_that_kills_its_runner_after_it_has_returned_is_put_aside(site):
 
     assert site.notes() == ["bomb"] * 4
     assert site.redis.zcard("{streamq}:dead:default") == 1
+    site.until(lambda: not site.redis.exists("{streamq}:suspects"))
+    site.at_rest()
+
+
+def test_one_that_kills_its_runner_after_it_has_returned_condemns_nobody_beside_it(site):
+    site.env["STREAMQ_LEASE"] = "1s"
+    site.write(BOMB_OF_GREENLETS)
+    site.worker("-P", "gevent", "--processes", 1, "-c", 10)
+    innocent = site.send("innocent")
+    site.until(site.notes, "it runs")
+
+    bomb = site.send("bomb")
+    site.until(lambda: site.redis.exists("{streamq}:suspects"), "they are to run alone")
+    (site.folder / "go").touch()
+    with pytest.raises(WorkerLost):
+        bomb.get(timeout=20)
+
+    assert innocent.get(timeout=20) == "unharmed"
+    assert site.redis.zrange("{streamq}:dead:default", 0, -1) == [bomb.id]
     site.until(lambda: not site.redis.exists("{streamq}:suspects"))
     site.at_rest()

@@ -81,12 +81,31 @@ def test_who_has_a_long_lease_takes_over_from_shorter_ones_in_their_time(short):
     short.at_rest()
 
 
+def test_a_foreign_timetable_keeps_nobody_from_taking_over(short):
+    doomed = short.worker("-c", 1, "-n", "doomed")
+    result = short.send("hold", 1)
+    short.until(lambda: begun(short, 1))
+    other = short.worker("-c", 1, "-n", "other")
+    short.redis.set("{streamq}:scheduled", "not ours")
+    short.until(lambda: "WRONGTYPE" in other.said, "it has met the foreign key")
+    watched_for_long_enough(other)
+
+    kill_host(doomed)
+    died = time.time()
+    short.until(lambda: len(begun(short, 1)) == 2, "it runs again", seconds=LEASE + MARGIN + 1)
+
+    assert begun(short, 1)[1][2] - died < LEASE + MARGIN
+    assert other.said.count("WRONGTYPE") == 1
+    (short.folder / "go").touch()
+    assert result.get(timeout=10) == [1, 2]
+
+
 @pytest.mark.slow
 def test_the_check_finds_that_nobody_watches_over_the_others(short):
     short.changed_module(
         "streamq/worker/vigil.py",
-        "if self.views.of[others[consumer].length].clear(now):",
-        "if False:",
+        "if self.views.of[others[consumer].length].clear(now)",
+        "if False",
     )
 
     with pytest.raises(AssertionError, match="all run again"):
@@ -213,7 +232,7 @@ def test_a_worker_that_starts_on_the_same_host_takes_over_at_once(site):
 
 @pytest.mark.slow
 def test_the_check_finds_a_worker_that_waits_for_the_lease_of_its_predecessor(site):
-    site.changed_module("streamq/worker/vigil.py", "if died_here(consumer):", "if False:")
+    site.changed_module("streamq/worker/vigil.py", "if died_here(consumer)", "if False")
 
     with pytest.raises(AssertionError, match="it runs again"):
         restart_on_the_same_host(site, seconds=6)
@@ -224,7 +243,7 @@ def test_a_worker_that_starts_takes_over_what_a_lost_host_held(short):
     doomed = short.worker("-c", 1)
     result = short.send("hold", 1)
     short.until(lambda: begun(short, 1))
-    short.changed_module("streamq/worker/vigil.py", "if died_here(consumer):", "if False:")
+    short.changed_module("streamq/worker/vigil.py", "if died_here(consumer)", "if False")
     kill_host(doomed)
 
     short.worker("-c", 1, ready=False)

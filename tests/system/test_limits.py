@@ -57,6 +57,15 @@ def hard(number=0):
     note(f"begin {number} {os.getpid()} {time.time():.3f}")
     time.sleep(10)
 
+@app.task(
+    time_limit=0.5,
+    autoretry_for=(streamq.errors.TimeLimitExceeded,),
+    max_retries=1,
+    default_retry_delay=0.01,
+)
+def hard_again(number=0):
+    hard(number)
+
 @app.task(time_limit=0.5, acks_late=False)
 def hard_early(number=0):
     note(f"begin {number} {os.getpid()} {time.time():.3f}")
@@ -251,3 +260,24 @@ def test_a_soft_limit_comes_in_time_while_redis_is_silent(site, proxy):
 
     assert 0.5 <= float(site.notes()[0].split()[-1]) < 0.8
     proxy.heal()
+
+
+def test_an_end_that_redis_refuses_is_settled_when_it_can_be_and_charges_nobody(site):
+    """Its retry goes to a key that somebody else has written to."""
+    site.env["STREAMQ_LEASE"] = "1s"
+    site.write(TASKS)
+    site.redis.set("{streamq}:scheduled", "not ours")
+    one, other = site.worker("-c", 1, "-n", "one"), site.worker("-c", 1, "-n", "other")
+    result = site.send("hard_again", max_deliveries=1)
+    site.until(lambda: "recovering" in one.said + other.said, "it is refused")
+    time.sleep(3)  # leases
+
+    assert len(begun(site)) == 1
+    assert " is dead" not in one.said + other.said
+    site.redis.delete("{streamq}:scheduled")
+
+    with pytest.raises(TimeLimitExceeded):
+        result.get(timeout=20)
+    assert len(begun(site)) == 2
+    assert letters(site) == []
+    site.at_rest()

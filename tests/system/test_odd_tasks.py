@@ -66,6 +66,12 @@ def take_signals():
     return os.getpid()
 
 @app.task
+def end_by_hangups():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    return os.getpid()
+
+@app.task
 def leave_an_alarm():
     signal.alarm(1)
     return os.getpid()
@@ -207,6 +213,19 @@ def test_a_runner_takes_its_signals_back(site, pool):
     began = time.monotonic()
     assert pool.stop() == 0
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_that_is_meant_for_the_worker_ends_no_runner_whatever_a_task_left(site, number):
+    site.write(TASKS)
+    worker = site.worker("-c", 1)
+    runner = site.send("end_by_hangups").get(timeout=10)
+    site.send("plain").get(timeout=10)
+
+    os.kill(runner, number)
+
+    assert site.send("plain").get(timeout=10) == [runner, 1]
+    assert worker.runners() == [runner]
 
 
 def test_the_check_finds_descriptors_that_nobody_misses(site):

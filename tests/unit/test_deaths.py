@@ -38,6 +38,7 @@ def test_what_is_refused_keeps_no_other_from_being_recovered_and_is_not_asked_fo
 
     assert recovery.asked == ["a", "b"]
     assert [one.case.consumer for one in dead.open] == ["a"]
+    assert dead.held() == ["a"], "its lease is renewed"
 
     dead.open[0].again = 0.0
     recovery.errors.clear()

@@ -11,7 +11,7 @@ import pytest
 from streamq.runner.slots import Board
 from streamq.worker.children import Child, Death
 from streamq.worker.deaths import Deaths
-from streamq.worker.verdicts import TERMINATED, Verdicts
+from streamq.worker.verdicts import TERMINATED, Request, Verdicts
 
 ENTRY = b"1-1"
 
@@ -67,6 +67,36 @@ def test_a_chosen_signal_spares_the_task_that_came_after(child, name):
     assert not child.verdicts
 
 
+def test_who_could_not_be_stopped_is_not_forgotten(child, monkeypatch):
+    verdicts = Verdicts(None, None)
+    request = Request(child, child.slots.running()[0], 0.0)
+    verdicts.requests.append(request)
+
+    with monkeypatch.context() as hanging:
+        hanging.setattr("streamq.worker.verdicts.stands_still", lambda pid: False)
+        verdicts.look([child])
+    assert lives(child)
+    assert request.until > time.monotonic()
+
+    request.until = 0.0
+    verdicts.look([child])
+    assert not lives(child)
+    assert [verdict.kind for verdict in child.verdicts] == [TERMINATED]
+
+    verdicts.look([child])
+    assert verdicts.requests == []
+
+
+def test_who_stops_in_its_time_is_asked_no_more(child):
+    verdicts = Verdicts(None, None)
+    verdicts.requests.append(Request(child, child.slots.running()[0], time.monotonic() + 60))
+    child.slots.clear(0)
+
+    verdicts.look([child])
+
+    assert verdicts.requests == []
+
+
 def test_a_verdict_on_a_task_that_has_ended_excuses_no_crash_of_another(child):
     verdicts = Verdicts(None, None)
     verdicts.note(child, child.slots.running()[0], TERMINATED)
@@ -81,6 +111,15 @@ def test_a_runner_that_dies_with_its_task_unsettled_makes_a_suspect_of_it(child)
     assert charge_for(child) == ("suspects", [("mail", ENTRY)], [])
 
 
+def test_what_has_returned_and_may_be_unsettled_is_suspected_beside_what_runs(child, tmp_path):
+    child.slots = Board(tmp_path / "greenlets", 1, 3).of(0)
+    child.slots.start(0, 0, ENTRY)
+    child.slots.start(1, 0, b"2-1")
+    child.slots.clear(1)
+
+    assert charge_for(child) == ("suspects", [("mail", ENTRY), ("mail", b"2-1")], [])
+
+
 def test_who_has_run_nothing_has_no_suspect(child):
     child.slots.reset()
 
@@ -88,7 +127,8 @@ def test_who_has_run_nothing_has_no_suspect(child):
 
 
 def test_a_runner_that_we_ended_ran_out_of_nothing(child):
-    killed = Death(child, int(signal.SIGKILL))
+    assert Death(child, int(signal.SIGKILL)).reason.endswith("while it ran the task")
+    killed = Death(child, int(signal.SIGKILL), scarce=True)
     assert killed.reason.endswith("while it ran the task (out of memory?)")
 
     child.end("its task was overdue")

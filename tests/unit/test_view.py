@@ -2,7 +2,8 @@
 
 import pytest
 
-from streamq.store.recovery import Lease
+from streamq.store.keys import Keys
+from streamq.store.recovery import Lease, Recovery
 from streamq.worker.view import Others, View, Views
 
 LEASE = 15.0
@@ -144,10 +145,15 @@ class Fleet:
             if self.now - self.renewed[length] >= length / 3:
                 self.renewed[length] = self.now
                 self.table[length] = lease(self.server + length, length)
-        self.views.heed({each.length for each in self.table.values()})
+        table = self.read()
+        self.views.heed({each.length for each in table.values()})
         self.views.saw(self.server, sent=self.now, now=self.now)
-        ended = self.others.look(self.table, server=self.server, now=self.now)
-        return [length for length in ended if self.views.of[length].clear(self.now)]
+        ended = self.others.look(table, server=self.server, now=self.now)
+        return [name for name in ended if self.views.of[table[name].length].clear(self.now)]
+
+    def read(self):
+        """The lease table as it is seen."""
+        return self.table
 
     def watch(self, seconds):
         """The first moment at which each of them was found dead."""
@@ -209,3 +215,48 @@ def test_the_dead_are_found_within_one_and_a_half_of_their_leases_after_a_jump_b
 
     assert found.keys() == {SHORT, LONG}
     assert all(took <= 1.5 * length + 1 for length, took in found.items())
+
+
+class Unsaid(Fleet):
+    """Workers of an older version: they do not say how long their leases last."""
+
+    def __init__(self, own):
+        super().__init__(own)
+        self.recovery = Recovery(
+            None, Keys("q"), lease=own, max_deliveries=3, result_expires=1, dead=(1, 1)
+        )
+        self.recovery.call = self.answer
+
+    def answer(self, *_):
+        deadlines = {str(length): each.deadline for length, each in self.table.items()}
+        flat = [part.encode() for pair in deadlines.items() for part in pair]
+        return self.server * 1000, flat, [], []
+
+    def read(self):
+        table = self.recovery.survey(1).table
+        return {length: table[str(length)] for length in self.table}
+
+
+@pytest.mark.parametrize("own", [2.0, 15.0, 100.0])
+def test_who_does_not_say_how_long_its_lease_lasts_is_left_alone_while_it_renews(own):
+    assert Unsaid(own).watch(4 * LONG) == {}
+
+
+@pytest.mark.parametrize("own", [2.0, 15.0, 100.0])
+def test_who_did_not_say_how_long_its_lease_lasts_is_found_dead_all_the_same(own):
+    fleet = Unsaid(own)
+    fleet.watch(2 * LONG)
+
+    fleet.living = set()
+    found = fleet.watch(3 * LONG)
+
+    assert found.keys() == {SHORT, LONG}
+    assert found[LONG] <= 1.5 * (LONG + own)
+
+
+def test_a_lease_of_which_nothing_makes_sense_ends_some_day():
+    fleet = Unsaid(15.0)
+    for deadline in ("inf", "-inf", "9e15"):
+        fleet.table = {LONG: Lease(deadline, 0.0)}
+
+        assert 15 <= fleet.read()[LONG].length <= 3600

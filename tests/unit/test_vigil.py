@@ -1,0 +1,66 @@
+"""Taking over from many dead at once; time is moved by hand."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from streamq.store.recovery import Lease, Leases, Recovered
+from streamq.worker.vigil import Vigil
+
+LEASE = 15.0
+
+
+class Fleet:
+    """A recovery that takes a second for each consumer; all of them are dead."""
+
+    def __init__(self, size):
+        self.now = 1000.0
+        self.table = {f"dead{number}": Lease("1", LEASE) for number in range(size)}
+
+    def survey(self, every):
+        return Leases(self.now, dict(self.table), [])
+
+    def recover(self, case):
+        self.now += 1.0
+        del self.table[case.consumer]
+        return Recovered()
+
+
+@pytest.fixture
+def fleet(monkeypatch):
+    fleet = Fleet(10)
+    clock = SimpleNamespace(monotonic=lambda: fleet.now)
+    monkeypatch.setattr("streamq.worker.vigil.time", clock)
+    return fleet
+
+
+def rounds(vigil, fleet):
+    """How many looks it takes until nobody is left; each must leave time for a renewal."""
+    count = 0
+    while fleet.table:
+        began, count = fleet.now, count + 1
+        vigil.look([])
+        assert 0 < fleet.now - began < LEASE / 3
+        assert not fleet.table or vigil.moment <= fleet.now, "it goes on in the next round"
+    return count
+
+
+def test_a_large_dead_fleet_costs_us_no_lease(fleet):
+    vigil = Vigil(fleet, lease=LEASE)
+    vigil.survey()
+    for _ in range(6):
+        fleet.now += LEASE / 3
+        vigil.survey()
+
+    assert rounds(vigil, fleet) == 4
+    assert vigil.moment > fleet.now
+
+
+def test_a_large_dead_predecessor_does_not_keep_a_worker_from_starting(fleet, monkeypatch):
+    monkeypatch.setattr("streamq.worker.vigil.died_here", lambda consumer: True)
+    vigil = Vigil(fleet, lease=LEASE)
+
+    vigil.begin()
+
+    assert len(fleet.table) == 7
+    assert rounds(vigil, fleet) == 3
