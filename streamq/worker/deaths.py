@@ -1,9 +1,10 @@
 """What the death of a runner means for the messages that it held."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from streamq.runner.slots import Occupied
 from streamq.store.connection import Refused
@@ -23,6 +24,8 @@ class Open:
 
     case: Case
     verdicts: list[Verdict]
+    #: Where the messages were that it ran last, and may not have settled.
+    ended: list[Place] = field(default_factory=list)
     again: float = 0.0  # on the monotonic clock, if it was refused
 
 
@@ -51,18 +54,16 @@ class Deaths:
         crashed = not (death.orderly or fenced or ended)
         self.crashed += crashed
         self.fenced += fenced and child.dismissed is None
-        # What a task leaves behind may end its runner before the task is settled.
-        held = running + places(child, child.slots.ended())
-        alone = len(held) == 1 and running
-        charge = "none" if not crashed else "alone" if alone else "suspects"
+        charge = "none" if not crashed else "alone" if len(running) == 1 else "suspects"
         case = Case(
             consumer=child.consumer,
             reason="the worker was stopped" if stopped else death.reason,
             charge=charge,
-            running=held,
+            running=running,
             streams=child.streams,
         )
-        self.open.append(Open(case, verdicts))
+        ended = places(child, child.slots.ended()) if crashed else []
+        self.open.append(Open(case, verdicts, ended))
 
     def held(self) -> list[str]:
         """The dead that still hold messages: their leases are ours to renew.
@@ -93,10 +94,27 @@ class Deaths:
             except Refused as error:
                 if error.code != "FENCED":
                     raise
+        self.suspect_unsettled(one)
         found = self.recovery.recover(one.case)
         if found is not None:
             self.isolated |= found.isolated > 0
             self.report(one.case, found)
+
+    def suspect_unsettled(self, one: Open) -> None:
+        """Count what has returned and was not settled among what was running.
+
+        What a task leaves behind may end its runner before the task is settled.
+        """
+        case, unsettled = one.case, one.ended
+        if not unsettled:
+            return
+        with contextlib.suppress(Refused):  # nobody can say: each of them may be unsettled
+            found = self.recovery.deliveries([(case.consumer, place) for place in unsettled])
+            unsettled = [place for place, left in zip(unsettled, found, strict=True) if left]
+        if unsettled:
+            running = [*(case.running or ()), *unsettled]
+            one.case = replace(case, charge="suspects", running=running)
+        one.ended = []
 
     def report(self, case: Case, found: Recovered) -> None:
         """Say what a death has cost."""

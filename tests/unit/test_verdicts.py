@@ -39,11 +39,22 @@ def lives(child):
     return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
-def charge_for(child, status=signal.SIGSEGV):
+class Holding:
+    """A Redis in which the consumer still holds these places."""
+
+    def __init__(self, *places):
+        self.places = places
+
+    def deliveries(self, places):
+        return [place if place in self.places else None for _, place in places]
+
+
+def charge_for(child, status=signal.SIGSEGV, held=()):
     """What the death of a runner is charged with, and which messages."""
-    deaths = Deaths(None, None)
+    deaths = Deaths(Holding(*held), None)
     deaths.mourn(Death(child, int(status)), stopped=False)
     (one,) = deaths.open
+    deaths.suspect_unsettled(one)
     return one.case.charge, one.case.running, one.verdicts
 
 
@@ -107,17 +118,28 @@ def test_a_verdict_on_a_task_that_has_ended_excuses_no_crash_of_another(child):
 
 def test_a_runner_that_dies_with_its_task_unsettled_makes_a_suspect_of_it(child):
     child.slots.clear(0)
+    place = ("mail", ENTRY)
 
-    assert charge_for(child) == ("suspects", [("mail", ENTRY)], [])
+    assert charge_for(child, held=[place]) == ("suspects", [place], [])
 
 
-def test_what_has_returned_and_may_be_unsettled_is_suspected_beside_what_runs(child, tmp_path):
+def test_what_has_returned_and_is_unsettled_is_suspected_beside_what_runs(child, tmp_path):
     child.slots = Board(tmp_path / "greenlets", 1, 3).of(0)
     child.slots.start(0, 0, ENTRY)
     child.slots.start(1, 0, b"2-1")
     child.slots.clear(1)
 
-    assert charge_for(child) == ("suspects", [("mail", ENTRY), ("mail", b"2-1")], [])
+    beside = ("mail", b"2-1")
+    assert charge_for(child, held=[beside]) == ("suspects", [("mail", ENTRY), beside], [])
+
+
+def test_what_was_settled_is_not_suspected_beside_what_runs(child, tmp_path):
+    child.slots = Board(tmp_path / "greenlets", 1, 3).of(0)
+    child.slots.start(0, 0, ENTRY)
+    child.slots.start(1, 0, b"2-1")
+    child.slots.clear(1)
+
+    assert charge_for(child) == ("alone", [("mail", ENTRY)], [])
 
 
 def test_who_has_run_nothing_has_no_suspect(child):
