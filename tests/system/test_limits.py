@@ -222,7 +222,7 @@ def test_the_call_wins_over_the_task_and_the_task_over_the_worker(site):
     over(site.send("plain", 5), SoftTimeLimitExceeded, within=2.5)
     over(site.send("plain", 5, soft_time_limit=0), TimeLimitExceeded, within=4)
     over(site.send("hard", 0), TimeLimitExceeded, within=2)
-    over(site.send("hard", 0, time_limit=1.2), TimeLimitExceeded, within=3)
+    over(site.send("hard", 0, time_limit=0.9), TimeLimitExceeded, within=3)
     site.at_rest()
 
 
