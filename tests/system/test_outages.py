@@ -187,8 +187,13 @@ def work(self, number):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("flags", BOTH_POOLS)
-@pytest.mark.parametrize("acks_late", [True, False], ids=["late", "early"])
+@pytest.mark.parametrize(
+    ("flags", "acks_late"),
+    [
+        pytest.param(PREFORK, False, id="prefork-early"),
+        pytest.param(GEVENT, True, id="gevent-late"),
+    ],
+)
 def test_everything_at_once_loses_nothing(site, server, flags, acks_late):
     site.write(MIXED)
     server.write_through()
