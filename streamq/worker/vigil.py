@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from streamq.store.connection import Refused
 from streamq.store.recovery import Case, Leases, Recovered, Recovery
 from streamq.worker.identity import died_here, node_of
+from streamq.worker.presence import lives
 from streamq.worker.view import Others, Views
 
 logger = logging.getLogger("streamq.worker")
@@ -33,9 +34,15 @@ class Vigil:
         self.predecessors: set[str] = set()
 
     def begin(self) -> None:
-        """Take over from a predecessor on this machine whose processes are gone, at once."""
+        """Take over from a predecessor on this machine whose processes are gone, at once.
+
+        If only a runner is gone, its supervisor knows what it was running.
+        """
         leases = self.survey()
-        self.predecessors = {consumer for consumer in leases.table if died_here(consumer)}
+        gone = {consumer for consumer in leases.table if died_here(consumer)}
+        nodes = {node_of(consumer) for consumer in gone}
+        alone = {node for node in nodes if not lives(*self.recovery.host_and_pid(node))}
+        self.predecessors = {consumer for consumer in gone if node_of(consumer) in alone}
         self.take_over_all(self.found_gone(leases), leases)
 
     def look(self, ours: Collection[str]) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from streamq.errors import WorkerLost
-from tests.system.faults import letter, letters
+from tests.system.faults import TASKS as WAITING
+from tests.system.faults import begun, frozen, letter, letters
 
 TASKS = """
 import ctypes, resource
@@ -287,3 +288,38 @@ def test_a_runner_that_dies_after_it_has_settled_costs_no_second_run(site):
     assert site.send("innocent", 5).get(timeout=10) == 1
     assert site.notes() == [f"innocent {number}" for number in range(6)]
     site.at_rest()
+
+
+def runner_dies_while_its_supervisor_is_slow(site):
+    """Meanwhile another worker starts on this machine; what the two say in the end."""
+    site.write(WAITING)
+    slow = site.worker("-c", 1, "-n", "slow")
+    result = site.send("hold", 1)
+    ((_, runner, _),) = site.until(lambda: begun(site, 1))
+    with frozen(slow.pid):
+        os.kill(runner, signal.SIGKILL)
+        starting = site.worker("-c", 1, "-n", "starting", ready=False)
+        names = ("{streamq}:leases", 0, -1)
+        site.until(lambda: any("starting@" in each for each in site.redis.zrange(*names)))
+    site.until(lambda: len(begun(site, 1)) == 2, "it runs again")
+    (site.folder / "go").touch()
+    assert result.get(timeout=10) == [1, 2]
+    site.at_rest()
+    return slow.said, starting.said
+
+
+def test_a_worker_that_starts_leaves_a_dead_runner_to_its_living_supervisor(site):
+    """The supervisor knows which of the runner's messages was running."""
+    slow, starting = runner_dies_while_its_supervisor_is_slow(site)
+
+    assert "killed by SIGKILL" in slow
+    assert "is dead" not in starting
+
+
+@pytest.mark.slow
+def test_the_check_finds_a_worker_that_takes_over_beside_a_living_supervisor(site):
+    site.changed_module("streamq/worker/vigil.py", "if node_of(consumer) in alone", "")
+
+    _, starting = runner_dies_while_its_supervisor_is_slow(site)
+
+    assert "is dead, its process is gone" in starting
