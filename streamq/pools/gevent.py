@@ -240,7 +240,7 @@ class Greenlets:
         connection.send([command, self.reading.revoked_command()])
         reply = connection.read(timeout, raising=False)
         count = self.desk.take(reply, connection.read(raising=False), self.talk)
-        if self.desk.finished:
+        if self.desk.ledger.finished:
             self.news.set()
         return count
 
@@ -322,7 +322,7 @@ class Greenlets:
             if outcome.release:
                 self.persist(lambda: desk.release([delivery]))
             else:
-                desk.finished.append(outcome)
+                desk.ledger.finished.append(outcome)
                 self.news.set()
             self.log.ended(outcome)
         finally:
@@ -340,7 +340,7 @@ class Greenlets:
             self.slots.ran = self.ran
             self.property.take_back()
             try:
-                if self.desk.owes:
+                if self.desk.ledger.owes:
                     self.persist(self.desk.exchange)
             except Fenced:
                 self.fenced = True

@@ -111,7 +111,9 @@ class Solo:
         self.alone = False
         if not self.turns.take_at_once():
             self.desk.exchange()  # what has finished cannot wait as long as we may have to
-            if self.desk.aside:  # nobody ends a wait for the turn when it is time to try again
+            if (
+                self.desk.ledger.aside
+            ):  # nobody ends a wait for the turn when it is time to try again
                 self.rest(1.0)
                 return
             if not self.turns.take():
@@ -205,7 +207,7 @@ class Solo:
         if outcome.release:
             self.persist(lambda: desk.release([delivery]))
         else:
-            desk.finished.append(outcome)
+            desk.ledger.finished.append(outcome)
         desk.running.remove(delivery)
         self.log.ended(outcome)
 

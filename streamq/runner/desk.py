@@ -13,13 +13,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from streamq.delivery import Delivery, Outcome
+from streamq.delivery import Delivery
 from streamq.execution import Execution
 from streamq.runner.intake import Intake
-from streamq.runner.pauses import Aside
+from streamq.runner.ledger import Ledger
 from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Passing, Refused
 from streamq.store.consumer import (
-    MOST_BYTES,
     MOST_SETTLED,
     Consumer,
     Fenced,
@@ -27,7 +26,6 @@ from streamq.store.consumer import (
     Start,
     doubtful,
 )
-from streamq.units import visible
 
 logger = logging.getLogger("streamq.worker")
 
@@ -58,16 +56,11 @@ class Desk:
         self.declare = declare
         self.repairs_itself = repairs_itself
         self.unstarted: deque[Delivery] = deque()
-        self.finished: deque[Outcome] = deque()
         self.running: set[Delivery] = set()
-        self.unanswered: Settlement | None = None
-        self.aside = Aside()
-        self.starts: deque[Start] = deque()
+        self.ledger = Ledger(consumer)
         self.lock = threading.RLock()
         self.broken = False
         self.compared = time.monotonic()
-        #: Settlements that came too late: others had the message by then.
-        self.refused = 0
 
     def open(self) -> None:
         """Take a lease and make sure that the streams are there."""
@@ -111,7 +104,7 @@ class Desk:
         to *running*, only who carries it may compare what we hold with what Redis says.
         """
         with self.lock:
-            settlement = self.next_settlement()
+            settlement = self.ledger.next()
             commands = [self.consumer.settle_command(settlement)] if settlement else []
             if read is not None:
                 commands += (read, self.consumer.revoked_command())
@@ -122,16 +115,16 @@ class Desk:
                 revoked = replies.pop()
                 self.take(replies.pop(), revoked)
             if settlement is not None:
-                self.settled(settlement, replies.pop())
-            if self.finished and read is None:
+                self.hear(settlement, replies.pop())
+            if self.ledger.finished and read is None:
                 self.settle()
 
     def block(self, seconds: float) -> None:
         """Settle, and send a read that waits for one message; ``arrived`` must follow."""
         with self.lock:
             self.repair_if_mine()
-            settlement = self.next_settlement()
-            if self.finished:  # more than one call may settle
+            settlement = self.ledger.next()
+            if self.ledger.finished:  # more than one call may settle
                 self.exchange()
                 settlement = None
             commands = [self.consumer.settle_command(settlement)] if settlement else []
@@ -142,7 +135,7 @@ class Desk:
             last = (read, self.consumer.revoked_command())
             replies = self.guard(lambda: self.consumer.perform(commands, ANSWER_TIMEOUT, last))
             if settlement is not None:
-                self.settled(settlement, replies.pop())
+                self.hear(settlement, replies.pop())
 
     def arrived(self) -> None:
         """Take the answer of ``block``, which is there or late."""
@@ -150,6 +143,11 @@ class Desk:
             read = self.consumer.connection.read
             reply = self.guard(lambda: read(BLOCK_MARGIN, raising=False))
             self.take(reply, self.guard(lambda: read(raising=False)))
+
+    def hear(self, settlement: Settlement, reply: Any) -> None:
+        """Take the answer to a settlement."""
+        if not self.ledger.heed(settlement, reply):
+            self.broken = True  # what is still ours is found again
 
     def talk(self, commands: list[tuple[Any, ...]]) -> Any:
         """Send commands and return their replies; remember if the connection broke."""
@@ -208,71 +206,17 @@ class Desk:
         }
         for delivery, reason in unfit.items():
             delivery.early = False  # it is still to be acknowledged
-            self.finished.append(self.execution.endings.revoked(delivery, reason))
+            self.ledger.finished.append(self.execution.endings.revoked(delivery, reason))
             id = delivery.id.decode(errors="replace")
             logger.info("%s is not run: %s", id, reason.decode())
         return [delivery for delivery in deliveries if delivery not in unfit]
-
-    def next_settlement(self) -> Settlement | None:
-        """What is to be settled now: first of all what got no answer."""
-        if self.aside and self.unanswered is None:
-            self.finished += self.aside.due()
-        if self.unanswered is None and (self.finished or self.starts):
-            ended = self.ended()
-            follows = any(outcome.follow for outcome in ended)
-            start = self.starts.popleft() if self.starts and not follows else None
-            self.unanswered = self.consumer.settlement(ended, start)
-        return self.unanswered
-
-    def ended(self) -> list[Outcome]:
-        """Outcomes for one settlement."""
-        outcomes: list[Outcome] = []
-        size = 0
-        while self.finished and len(outcomes) < MOST_SETTLED and size < MOST_BYTES:
-            outcome = self.finished.popleft()
-            size += sum(map(len, outcome.fields))
-            outcomes.append(outcome)
-        return outcomes
-
-    def settled(self, settlement: Settlement, reply: Any) -> None:
-        """Take the answer to a settlement."""
-        if isinstance(reply, Refused) and reply.code == "WRONGTYPE" and not settlement.follows:
-            return self.part(settlement)
-        if isinstance(reply, Exception):
-            raise reply
-        self.unanswered = None
-        digits, _, reason = reply.decode(errors="backslashreplace").partition(" ")
-        if settlement.start is not None:
-            settlement.start.answer(digits)
-        if "0" in digits:
-            for outcome, digit in zip(settlement.outcomes, digits, strict=False):
-                if digit == "0":
-                    self.refused += 1
-                    id = visible(outcome.delivery.id.decode(errors="replace"), kept="")
-                    logger.warning("%s was taken back while it ran; its result is dropped", id)
-        if reason:
-            pairs = zip(settlement.outcomes, digits, strict=True)
-            self.aside.put([outcome for outcome, digit in pairs if digit == "-"], reason)
-        elif settlement.follows:
-            self.aside.forget()
-
-    def part(self, settlement: Settlement) -> None:
-        """A queue of one of these is no stream any more: it must not keep the others.
-
-        What was to start does not; if it is still ours, it is found again by ``repair``.
-        """
-        outcomes, self.unanswered = settlement.outcomes, None
-        if settlement.start is not None:
-            settlement.start.mine, self.broken = [], True
-        if outcomes:
-            self.unanswered = self.consumer.settlement(outcomes, None, singly=True)
 
     # Starting and handing back
 
     def begin(self, deliveries: Sequence[Delivery]) -> Start:
         """Ask for messages to be acknowledged before they run; ``complete`` must follow."""
         start = Start(deliveries)
-        self.starts.append(start)
+        self.ledger.starts.append(start)
         return start
 
     def complete(self, start: Start) -> None:
@@ -369,24 +313,10 @@ class Desk:
 
     def in_hand(self) -> list[Delivery]:
         """Every message that this runner knows it holds."""
-        unanswered = self.unanswered.outcomes if self.unanswered is not None else []
-        starts = [*self.starts]
-        if self.unanswered is not None and self.unanswered.start is not None:
-            starts.append(self.unanswered.start)
-        return [
-            *self.unstarted,
-            *(delivery for start in starts for delivery in start.deliveries),
-            *self.running,
-            *(outcome.delivery for outcome in [*self.finished]),
-            *(outcome.delivery for outcome in [*unanswered, *self.aside.outcomes]),
-        ]
-
-    @property
-    def owes(self) -> bool:
-        """Whether Redis is to be told something."""
-        return bool(self.finished or self.starts or self.aside or self.unanswered)
+        ledger = self.ledger
+        return [*self.unstarted, *ledger.starting(), *self.running, *ledger.settling()]
 
     @property
     def empty(self) -> bool:
         """Whether nothing is in hand but what cannot be settled now."""
-        return not (self.unstarted or self.running or self.finished or self.unanswered)
+        return not (self.unstarted or self.running) and self.ledger.settled

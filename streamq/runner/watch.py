@@ -103,7 +103,7 @@ class Watch:
             return
         self.slow()
         desk = self.desk
-        if desk.owes:
+        if desk.ledger.owes:
             desk.settle()
         if desk.unstarted:
             count = desk.hand_back()

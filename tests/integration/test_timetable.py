@@ -65,7 +65,7 @@ def test_a_retry_waits_for_a_foreign_key_to_go_and_is_not_lost(
     redis.set(key, "not ours")
     with working(app) as pool:
         work.enqueue()
-        eventually(lambda: pool.desk.aside)
+        eventually(lambda: pool.desk.ledger.aside)
         redis.delete(key)
         eventually(lambda: redis.zcard(key) == 1)
         assert tries == [1]

@@ -213,7 +213,7 @@ def test_a_key_that_turns_foreign_while_a_task_runs_keeps_no_other_from_its_end(
     two.task(name="work")(ran.append)
     with working(two) as pool:
         two.enqueue(two.signature("spoil", queue="bad"))
-        eventually(lambda: pool.desk.aside)
+        eventually(lambda: pool.desk.ledger.aside)
         results = [
             two.enqueue(two.signature("work", (number,), queue="good")) for number in range(3)
         ]
