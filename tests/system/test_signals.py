@@ -49,7 +49,7 @@ def ends(worker, *, within):
 def test_the_third_signal_leaves_at_once_even_without_redis(site, held, server):
     worker, results = held
     children = worker.runners()
-    with frozen(server.process.pid):
+    with frozen(server.pid):
         for _ in range(3):
             worker.signal()
             time.sleep(0.1)
@@ -101,7 +101,7 @@ def end_without_redis(site, held, server, number):
     """Tell a worker to end while Redis does not answer: shutdown_timeout is 3 s, a lease 1 s."""
     worker, _ = held
     children = worker.runners()
-    with frozen(server.process.pid):
+    with frozen(server.pid):
         worker.signal(number)
         if number == signal.SIGTERM:
             (site.folder / "go").touch()
