@@ -7,13 +7,13 @@ import time
 import pytest
 
 from tests.system.conftest import CHECKOUT
+from tests.system.faults import kill_host
 from tests.system.traffic import (
     LEASE,
     TASKS,
     VIEW,
     begun,
     hold_on,
-    kill_host,
     runs_through,
     two_workers,
 )

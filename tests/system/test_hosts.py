@@ -12,6 +12,7 @@ from tests.system.faults import (
     family,
     frozen,
     kill_host,
+    without_fences,
 )
 
 
@@ -330,17 +331,7 @@ def test_a_fenced_runner_is_told_and_counted_once_however_long_its_task_goes_on(
 
 @pytest.mark.slow
 def test_the_check_finds_settlements_that_are_not_fenced(short):
-    short.changed_package(
-        "includes/numbered.lua",
-        "if not redis.call('ZRANK', key_of('leases'), consumer) then",
-        "if false then",
-    )
-    short.changed_package(
-        "complete.lua",
-        "      mine = redis.call('XACK', key, 'workers', entry)\n",
-        "      redis.call('XACK', key, 'workers', entry) mine = 1\n",
-    )
-    short.changed_module("streamq/runner/desk.py", "if not self.consumer.has_lease():", "if False:")
+    without_fences(short)
 
     _, states, values = race(short, ("-c", 2), 2)
 

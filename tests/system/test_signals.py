@@ -134,6 +134,23 @@ def test_the_check_finds_a_supervisor_that_waits_long_for_an_answer(site, server
         end_without_redis(site, (worker, []), server, signal.SIGTERM)
 
 
+@pytest.fixture
+def hasty(site):
+    """A site where nobody waits for more than a second: not for tasks, and not for Redis."""
+    site.write(TASKS)
+    site.env |= {"STREAMQ_SHUTDOWN_TIMEOUT": "1s", "STREAMQ_LEASE": "1s"}
+    return site
+
+
+def test_a_worker_ends_although_the_server_is_gone(hasty, server):
+    worker = hasty.worker("-c", 2)
+    server.stop(signal.SIGKILL)
+
+    worker.signal()
+
+    assert worker.wait(20) == 0
+
+
 def reload(site, worker):
     """New code on disk, and the signal that has it loaded."""
     code = (site.folder / "tasks.py").read_text()
@@ -170,31 +187,25 @@ def test_a_hang_up_loads_the_new_code_and_loses_nothing(site, flags):
     assert worker.stop() == 0
 
 
-def test_a_hang_up_while_redis_is_away_loads_the_new_code_when_it_is_back(site, server):
-    site.write(TASKS)
-    site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "1s"
-    site.env["STREAMQ_LEASE"] = "1s"
-    worker = site.worker("-c", 1)
-    assert site.send("quick", 5).get(timeout=10) == 5
+def test_a_hang_up_while_redis_is_away_loads_the_new_code_when_it_is_back(hasty, server):
+    worker = hasty.worker("-c", 1)
+    assert hasty.send("quick", 5).get(timeout=10) == 5
     server.stop()
 
-    reload(site, worker)
+    reload(hasty, worker)
     time.sleep(4)
     assert worker.process.poll() is None, worker.said
     server.start()
 
-    assert site.send("quick", 6).get(timeout=20) == -6
+    assert hasty.send("quick", 6).get(timeout=20) == -6
     assert worker.stop() == 0
 
 
 @pytest.mark.slow
-def test_a_worker_that_waits_for_redis_to_begin_anew_can_be_stopped(site, server):
-    site.write(TASKS)
-    site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "1s"
-    site.env["STREAMQ_LEASE"] = "1s"
-    worker = site.worker("-c", 1)
+def test_a_worker_that_waits_for_redis_to_begin_anew_can_be_stopped(hasty, server):
+    worker = hasty.worker("-c", 1)
     server.stop()
-    reload(site, worker)
+    reload(hasty, worker)
     time.sleep(4)
 
     worker.signal()
@@ -280,18 +291,15 @@ def test_the_check_finds_a_signal_that_ends_the_new_worker_before_it_listens(sit
 
 
 @pytest.mark.slow
-def test_the_check_finds_a_reload_that_does_not_wait_for_redis(site, server):
-    site.changed_module(
+def test_the_check_finds_a_reload_that_does_not_wait_for_redis(hasty, server):
+    hasty.changed_module(
         "streamq/worker/supervisor.py",
         "while (self.anew or time.monotonic() < end)",
         "while (time.monotonic() < end)",
     )
-    site.write(TASKS)
-    site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "1s"
-    site.env["STREAMQ_LEASE"] = "1s"
-    worker = site.worker("-c", 1)
+    worker = hasty.worker("-c", 1)
     server.stop()
 
     worker.signal(signal.SIGHUP)
 
-    site.until(lambda: "others take over what the runners held" in worker.said)
+    hasty.until(lambda: "others take over what the runners held" in worker.said)
