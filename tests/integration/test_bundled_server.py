@@ -16,7 +16,7 @@ import pytest
 
 import streamq
 from streamq import bundled
-from streamq.bundled import binary, locks, resp
+from streamq.bundled import binary, resp
 from streamq.bundled.binary import Binary
 from streamq.bundled.place import LONGEST_SOCKET, Place
 from streamq.errors import BrokerUnavailable
@@ -184,6 +184,13 @@ def alive(process: int) -> bool:
         return bool(Path(f"/proc/{process}/cmdline").read_bytes())
     except OSError:
         return False
+
+
+def told_to_end(stopped: int) -> bool:
+    """Whether a process that is stopped will find a SIGTERM when it goes on."""
+    status = Path(f"/proc/{stopped}/status").read_text()
+    pending = int(status.partition("ShdPnd:")[2].split()[0], 16)
+    return bool(pending & 1 << signal.SIGTERM - 1)
 
 
 #: For what does not depend on which server it is.
@@ -354,8 +361,8 @@ def test_who_leaves_sees_the_end_of_the_server_unless_others_use_it(project):
 def test_the_server_outlives_its_last_user_by_the_grace(project):
     user = project.user(grace=1.5)
     user.server()
-    user.leave()
     left = time.monotonic()
+    user.leave()
     until(project.is_quiet)
     assert time.monotonic() - left > 1.2  # the keeper looks four times in a grace
 
@@ -379,7 +386,7 @@ def test_who_arrives_while_the_server_is_ended_gets_a_new_one_with_the_data(proj
     project.ask("SET", "kept", "yes")
     os.kill(old, signal.SIGSTOP)  # so that ending it takes as long as this test likes
     user.leave()
-    until(lambda: locks.is_held(project.place.users))
+    until(lambda: told_to_end(old))
 
     late = project.user()
     time.sleep(0.3)
