@@ -234,7 +234,7 @@ def test_a_user_finds_the_running_server_at_once(project):
     first = project.user().server()
     begun = time.perf_counter()
     assert bundled.ensure(project.folder).pid == first
-    assert time.perf_counter() - begun < 0.1
+    assert time.perf_counter() - begun < 1.0
 
 
 @with_one_server

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from tests.processes import hit
+from streamq.worker.stops import SAME_REQUEST
+from tests.processes import hit, until
 
 #: A lease that tests can wait for, in seconds, and what P6 allows beyond it.
 LEASE, MARGIN = 1.0, 2.0
@@ -56,6 +57,13 @@ def frozen(*pids: int) -> Iterator[None]:
 def family(worker: Any) -> list[int]:
     """A supervisor and its runners."""
     return [worker.pid, *worker.runners()]
+
+
+def ask_to_end(worker: Any) -> None:
+    """Send a signal, and wait until the next one would be another request."""
+    worker.signal()
+    until(lambda: "finishing the running tasks" in worker.said, "the worker has heard it")
+    time.sleep(2 * SAME_REQUEST)
 
 
 def without_fences(site: Any) -> None:

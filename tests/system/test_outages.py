@@ -196,7 +196,7 @@ def test_scripts_forgotten_between_quick_tasks_cost_no_runner(site):
 
     for _ in range(5):
         site.redis.script_flush()
-        pids |= {site.send("pid").get(timeout=2) for _ in range(5)}
+        pids |= {site.send("pid").get(timeout=10) for _ in range(5)}
 
     assert len(pids) == 1
     site.at_rest()

@@ -52,9 +52,9 @@ def test_the_third_signal_leaves_at_once_even_without_redis(site, held, server):
     with frozen(server.pid):
         for _ in range(3):
             worker.signal()
-            time.sleep(0.1)
+            time.sleep(0.3)  # else a busy machine makes one request of two
         assert ends(worker, within=3.5) == 1
-        site.until(lambda: not any(map(site.alive, children)), seconds=1)
+        site.until(lambda: not any(map(site.alive, children)), seconds=5)
 
     (site.folder / "go").touch()
     site.worker("-c", 2, ready=False)
@@ -90,6 +90,7 @@ def test_ctrl_c_twice_stops_now(site, held):
     worker, results = held
 
     os.killpg(worker.pid, signal.SIGINT)
+    site.until(lambda: "finishing the running tasks" in worker.said, "it has heard the first")
     time.sleep(0.2)
     os.killpg(worker.pid, signal.SIGINT)
 
@@ -106,7 +107,7 @@ def end_without_redis(site, held, server, number):
         if number == signal.SIGTERM:
             (site.folder / "go").touch()
         ends(worker, within=3 + 2 + 2)
-        site.until(lambda: not any(map(site.alive, children)), seconds=1)
+        site.until(lambda: not any(map(site.alive, children)), seconds=5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
@@ -178,7 +179,7 @@ def test_a_hang_up_loads_the_new_code_and_loses_nothing(site, flags):
     (site.folder / "go").touch()
 
     values = [each.get(timeout=20) for each in waiting]
-    assert held.get(timeout=1) == [1, 1]
+    assert held.get(timeout=10) == [1, 1]
     assert [abs(value) for value in values] == list(range(1, 100))
     assert site.send("quick", 5).get(timeout=20) == -5
     assert worker.process.poll() is None
@@ -242,7 +243,7 @@ def test_a_frozen_child_is_kept_until_its_hard_limit(site):
     with frozen(pid):
         site.until(result.ready)
 
-    assert 2.0 <= time.time() - moment < 3.5
+    assert 2.0 <= time.time() - moment < 5.0
     assert site.states([result]) == [("FAILURE", "streamq.errors.TimeLimitExceeded")]
     assert len(begun(site)) == 1
     assert not site.alive(pid)
@@ -275,19 +276,21 @@ def test_nothing_of_a_worker_is_left_when_it_was_killed(site):
     worker.signal(signal.SIGKILL)
     worker.wait()
 
-    site.until(lambda: not any(map(site.alive, pids)), seconds=2)
+    site.until(lambda: not any(map(site.alive, pids)), seconds=5)
 
 
 def test_the_check_finds_a_signal_that_ends_the_new_worker_before_it_listens(site):
     site.changed_module("streamq/worker/supervisor.py", "        self.stops.hold_reloads()\n", "")
-    site.write("time.sleep(0.5)\n" + TASKS)
+    site.write('note(f"loads {os.getpid()}")\ntime.sleep(1.0)\n' + TASKS)
     worker = site.worker("-c", 1)
+    loads = f"loads {worker.pid}"
+    before = site.notes().count(loads)
     worker.signal(signal.SIGHUP)
-    time.sleep(0.6)
+    site.until(lambda: site.notes().count(loads) > before, "the new worker begins")
 
     worker.signal(signal.SIGHUP)
 
-    assert worker.wait(5) == -signal.SIGHUP
+    assert worker.wait(10) == -signal.SIGHUP
 
 
 @pytest.mark.slow
