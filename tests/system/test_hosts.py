@@ -321,11 +321,12 @@ def test_a_fenced_runner_is_told_and_counted_once_however_long_its_task_goes_on(
     time.sleep(2 * LEASE)  # six renewals
 
     assert cold.said.count("it stops") == 2
-    assert short.redis.hget("{streamq}:worker:cold@here", "fenced") == "2"
+    fenced = "{streamq}:worker:cold@here", "fenced"
+    short.until(lambda: short.redis.hget(*fenced) == "2", "they are counted")
     (short.folder / "go").touch()
     assert sorted(each.get(timeout=10) for each in results) == [[0, 2], [1, 2]]
     short.until(lambda: len(cold.runners()) == 2)
-    assert short.redis.hget("{streamq}:worker:cold@here", "fenced") == "2"
+    assert short.redis.hget(*fenced) == "2"
     short.at_rest()
 
 

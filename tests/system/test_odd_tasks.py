@@ -188,7 +188,8 @@ def test_a_task_that_closes_every_descriptor_takes_nothing_with_it(site, seconds
 
     assert [each.get(timeout=20) for each in results] == list(range(4))
     assert sorted(site.notes()) == [f"close {number}" for number in range(4)]
-    assert worker.said.count("a task has closed the descriptors of runner") == 4
+    closed = "a task has closed the descriptors of runner"
+    site.until(lambda: worker.said.count(closed) == 4, "each of their runners says so")
     assert "Traceback" not in worker.said
     works_on(site)
 
