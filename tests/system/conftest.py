@@ -129,7 +129,6 @@ class Site:
         self, *flags: object, app: str = "tasks", ready: bool = True, **process: Any
     ) -> Worker:
         """Start a worker, a ``process`` as Popen takes it; wait until its runners have leases."""
-        before = self.redis.zcard("{streamq}:leases") if ready else 0
         log = self.folder / f"worker-{len(self.workers)}.log"
         command = [sys.executable, "-m", "streamq", "worker", "-A", app, *map(str, flags)]
         with open(log, "wb") as file:
@@ -141,7 +140,8 @@ class Site:
         def has_leases() -> bool:
             assert started.poll() is None, worker.said
             runners = worker.runners()
-            return bool(runners) and self.redis.zcard("{streamq}:leases") >= before + len(runners)
+            leases = " ".join(self.redis.zrange("{streamq}:leases", 0, -1))
+            return bool(runners) and all(f":{pid}:" in leases for pid in runners)
 
         if ready:
             until(has_leases, "the runners have leases")
