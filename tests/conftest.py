@@ -1,15 +1,11 @@
 """A private server for the whole run, empty at the start of each test."""
 
-import ctypes
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,9 @@ from hypothesis import settings
 
 from streamq.store.keys import Keys
 from streamq.store.scripts import Argument, load
+from tests.processes import until
 from tests.proxy import Proxy
+from tests.servers import running
 
 # A machine that is busy with other things makes no property false.
 settings.register_profile("streamq", deadline=None)
@@ -45,55 +43,23 @@ def server_program() -> str:
     return server_binary()
 
 
-def die_with_parent() -> None:
-    """Let the kernel end this process when the tests end, however they end."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def wait_until(ready: Callable[[], Any], *, seconds: float = 10.0) -> Any:
-    """Ask again and again until the answer is true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ready()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"still not so after {seconds} s")
-        time.sleep(0.01)
-    return answer
-
-
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """The URL of a server that this run has for itself: a unix socket, nothing on disk.
 
     With STREAMQ_TEST_CLUSTER it is a cluster of one node.
     """
-    folder = Path(tempfile.mkdtemp(prefix="streamq-test-"))
-    url = f"unix://{folder}/s"
-    options = ["--port", "0", "--unixsocket", f"{folder}/s", "--dir", str(folder)]
-    cluster = cluster_options() if os.environ.get("STREAMQ_TEST_CLUSTER") else []
-    with open(folder / "log", "wb") as log:
-        server = subprocess.Popen(
-            [server_binary(), *options, *cluster, "--save", "", "--appendonly", "no"],
-            stdout=log,
-            stderr=log,
-            preexec_fn=die_with_parent,
-        )
-    client = redis_py.Redis.from_url(url, protocol=2)
-
-    def answers() -> bool:
-        assert server.poll() is None, (folder / "log").read_text()
-        try:
-            return bool(client.ping()) and (not cluster or has_all_slots(client))
-        except redis_py.ConnectionError:
-            return False
-
-    try:
-        wait_until(answers)
-        yield url
-    finally:
-        client.close()
-        server.terminate()
-        server.wait(timeout=10)
-        shutil.rmtree(folder, ignore_errors=True)
+    options = ["--appendonly", "no"]
+    cluster = bool(os.environ.get("STREAMQ_TEST_CLUSTER"))
+    if cluster:
+        options += cluster_options()
+    with (
+        tempfile.TemporaryDirectory(prefix="streamq-test-", ignore_cleanup_errors=True) as folder,
+        running(server_binary(), Path(folder), *options) as server,
+    ):
+        if cluster:
+            until(lambda: has_all_slots(server.client), "the cluster works")
+        yield server.url
 
 
 def free_ports(count: int) -> list[int]:
@@ -115,9 +81,9 @@ def cluster_options() -> list[str]:
 
 def has_all_slots(client: Any) -> bool:
     """Give a cluster of one node all slots; whether it works by now."""
-    if b"cluster_slots_assigned:0" in client.execute_command("CLUSTER", "INFO"):
+    if "cluster_slots_assigned:0" in client.execute_command("CLUSTER", "INFO"):
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    return b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO")
+    return "cluster_state:ok" in client.execute_command("CLUSTER", "INFO")
 
 
 @pytest.fixture

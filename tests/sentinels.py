@@ -9,7 +9,8 @@ from typing import Any
 
 import redis as redis_py
 
-from tests.conftest import die_with_parent, free_ports, wait_until
+from tests.conftest import free_ports
+from tests.processes import die_with_parent, until
 
 SERVICE = "shop"
 #: Milliseconds of silence after which a Sentinel takes a server for dead.
@@ -29,7 +30,7 @@ class Node:
             self.process = subprocess.Popen(
                 self.command, stdout=log, stderr=log, preexec_fn=die_with_parent
             )
-        wait_until(self.answers)
+        until(self.answers, f"{self.port} answers", seconds=60)
 
     def answers(self) -> bool:
         with suppress(redis_py.RedisError):
@@ -70,10 +71,10 @@ class Trio:
         self.master.start()
         self.replica.start()
         self.replica.client.replicaof("127.0.0.1", self.master.port)
-        wait_until(lambda: self.master.client.wait(1, 100) == 1)
+        until(lambda: self.master.client.wait(1, 100) == 1, "the replica follows")
         for sentinel in self.sentinels:
             sentinel.start()
-        wait_until(self.watched, seconds=20)
+        until(self.watched, "the Sentinels watch")
 
     def watched(self) -> bool:
         """Whether all Sentinels know each other and the replica."""

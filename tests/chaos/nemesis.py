@@ -16,8 +16,8 @@ from typing import Any
 import redis as redis_py
 
 from tests.chaos.agenda import Agenda
-from tests.chaos.processes import hit
 from tests.chaos.stage import ROOT, Stage, Worker
+from tests.processes import hit
 from tests.proxy import Proxy, sent_by
 
 #: How often each fault is chosen, by weight.
@@ -288,7 +288,7 @@ class Nemesis:
 
     def kill_server(self) -> float:
         began = time.monotonic()
-        self.stage.server.kill()
+        self.stage.server.stop(signal.SIGKILL)
         moment, long = self.chance.uniform(0.0, 0.5), self.chance.uniform(1.2, 2.0) * self.lease
         time.sleep(self.chance.choice([moment, long]))
         self.stage.server.start()
@@ -297,9 +297,9 @@ class Nemesis:
 
     def freeze_server(self) -> float:
         began, lasts = time.monotonic(), self.chance.uniform(0.2, 2.0) * self.lease
-        self.stage.server.signal(signal.SIGSTOP)
+        hit([self.stage.server.pid], signal.SIGSTOP)
         time.sleep(lasts)  # nothing else can be done to it, or asked of it
-        self.stage.server.signal(signal.SIGCONT)
+        hit([self.stage.server.pid], signal.SIGCONT)
         self.note("freeze_server", began=began, outage=True)
         return 0.0
 

@@ -13,8 +13,8 @@ import redis as redis_py
 from tests.chaos.book import Book
 from tests.chaos.history import read
 from tests.chaos.nemesis import HOUR
-from tests.chaos.processes import descriptors, hit, resident, until
 from tests.chaos.stage import ROOT, Stage, Worker
+from tests.processes import descriptors, hit, resident, until
 
 #: What a process may have more at the end than when it began: descriptors, and bytes.
 MORE_FILES, MORE_MEMORY = 6, 48 << 20

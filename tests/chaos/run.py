@@ -24,10 +24,10 @@ from tests.chaos.checker import Verdict, check, tell
 from tests.chaos.controls import CONTROLS, Control
 from tests.chaos.history import read
 from tests.chaos.nemesis import WEIGHTS, Nemesis
-from tests.chaos.processes import until
 from tests.chaos.rest import drain, look_over, stop_all, write_ledger
 from tests.chaos.stage import Stage
 from tests.chaos.workload import value_of
+from tests.processes import until
 
 #: The lease in seconds, and most calls a second, by profile.
 PROFILES: Mapping[str, tuple[float, float]] = {"smoke": (1.5, 50.0), "full": (2.0, 90.0)}

@@ -10,21 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import redis as redis_py
-
 from streamq.store.scripts import load
 from tests.chaos.history import PLACE, Pen
-from tests.chaos.processes import (
+from tests.conftest import server_binary
+from tests.processes import (
     alive,
     children_of,
     descriptors,
     die_with_parent,
     hit,
     resident,
-    until,
 )
-from tests.conftest import server_binary
 from tests.proxy import Proxy
+from tests.servers import Server
 
 #: The checkout whose package runs, in a changed copy.
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -57,45 +55,6 @@ def copy_package(folder: Path, edits: Sequence[Edit]) -> None:
         text = path.read_text()
         assert text.count(line) == 1, f"{file} has changed: {line!r}"
         path.write_text(text.replace(line, instead))
-
-
-class Server:
-    """A server on a unix socket that writes to disk before it answers."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.program = folder, server_binary()
-        self.url = f"unix://{folder}/redis"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.client: Any = redis_py.Redis.from_url(
-            self.url, protocol=2, decode_responses=True, encoding_errors="surrogateescape"
-        )
-
-    def start(self) -> None:
-        options = ["--port", "0", "--unixsocket", f"{self.folder}/redis", "--save", ""]
-        options += ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always"]
-        with open(self.folder / "redis.log", "ab") as log:
-            self.process = subprocess.Popen(
-                [self.program, *options], stdout=log, stderr=log, preexec_fn=die_with_parent
-            )
-        until(self.answers, "the server answers", 60)
-
-    def answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, (self.folder / "redis.log").read_text()
-        try:
-            return bool(self.client.ping())
-        except redis_py.RedisError:
-            return False
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(timeout=20)
-            self.process = None
 
 
 class Worker:
@@ -185,7 +144,8 @@ class Stage:
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self.package = folder / "package"
         copy_package(self.package, [SHIFTED_CLOCK, *edits])
-        self.server = Server(folder)
+        self.server = Server(folder, server_binary())
+        self.server.fsync = "always"
         self.redis = self.server.client
         self.server.start()
         self.workers: list[Worker] = []
@@ -270,5 +230,4 @@ class Stage:
             process.wait(timeout=10)
         for proxy in self.proxies():
             proxy.close()
-        self.server.client.close()
-        self.server.kill()
+        self.server.close()

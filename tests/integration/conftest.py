@@ -3,7 +3,6 @@
 import gc
 import secrets
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from streamq import App, Queue
 from streamq.worker.assignment import Assignment
 from streamq.worker.runner import Runner, one_by_one
+from tests.processes import until
 
 
 @pytest.fixture
@@ -122,14 +122,7 @@ def streams(redis):
 def eventually():
     """``eventually(ready)`` asks again and again until the answer is true, and returns it."""
 
-    def wait(ready, *, seconds=10.0):
-        deadline = time.monotonic() + seconds
-        while not (answer := ready()):
-            assert time.monotonic() < deadline, f"still not so after {seconds} s"
-            time.sleep(0.005)
-        return answer
-
-    return wait
+    return until
 
 
 @pytest.fixture

@@ -3,51 +3,25 @@
 import asyncio
 import os
 import signal
-import subprocess
 import time
 from contextlib import contextmanager
 
 import pytest
-import redis as redis_py
 
 from streamq import NotConfirmed, PartlyPublished
 from streamq.errors import ConfigError, PublishUnknown
 from streamq.store import scripts
 from streamq.store.confirm import Confirmation
-from tests.conftest import die_with_parent, wait_until
+from tests.conftest import free_ports
+from tests.processes import until
 from tests.proxy import Proxy, calls_of
-from tests.sentinels import free_ports
+from tests.servers import running
 
 PUBLISHING = calls_of("publish", "push")
 
 
-@contextmanager
-def running(program, folder, *options):
-    """A server of this test's own, on a unix socket: its URL, its process and a client."""
-    os.makedirs(folder, exist_ok=True)
-    command = [program, "--port", "0", "--unixsocket", f"{folder}/s", "--dir", str(folder)]
-    with open(f"{folder}/log", "wb") as log:
-        server = subprocess.Popen(
-            [*command, "--save", "", "--repl-diskless-sync-delay", "0", *options],
-            stdout=log,
-            stderr=log,
-            preexec_fn=die_with_parent,
-        )
-    client = redis_py.Redis.from_url(f"unix://{folder}/s", protocol=2, decode_responses=True)
-
-    def answers():
-        try:
-            return client.ping()
-        except redis_py.RedisError:
-            return False
-
-    try:
-        wait_until(answers)
-        yield f"unix://{folder}/s", server, client
-    finally:
-        client.close()
-        server.kill()
-        server.wait(timeout=10)
+#: A master and its replica hold everything in memory, and find each other at once.
+IN_MEMORY = ("--appendonly", "no", "--repl-diskless-sync-delay", "0")
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +30,15 @@ def pair(server_program, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
     port = str(*free_ports(1))
     with (
-        running(server_program, folder / "m", "--port", port) as (url, _, master),
-        running(server_program, folder / "r", "--replicaof", "127.0.0.1", port) as (_, _, copy),
+        running(server_program, folder / "m", *IN_MEMORY, "--port", port) as master,
+        running(server_program, folder / "r", *IN_MEMORY, *replica_of(port)) as copy,
     ):
-        wait_until(lambda: master.wait(1, 100) == 1)
-        yield url, master, copy
+        until(lambda: master.client.wait(1, 100) == 1, "the replica follows")
+        yield master.url, master.client, copy.client
+
+
+def replica_of(port):
+    return ("--replicaof", "127.0.0.1", str(port))
 
 
 @pytest.fixture
@@ -200,16 +178,12 @@ def test_a_master_that_dies_takes_with_it_what_no_replica_confirmed(
     """The guarantee, and its control: what only the server's word stands for is gone."""
     (port,) = free_ports(1)
     with (
-        running(server_program, tmp_path / "m", "--port", str(port)) as (url, server, master),
+        running(server_program, tmp_path / "m", *IN_MEMORY, "--port", str(port)) as master,
         Proxy(f"redis://127.0.0.1:{port}", raw=True) as link,
-        running(server_program, tmp_path / "r", "--replicaof", "127.0.0.1", str(link.port)) as (
-            _,
-            _,
-            copy,
-        ),
+        running(server_program, tmp_path / "r", *IN_MEMORY, *replica_of(link.port)) as copy,
     ):
-        wait_until(lambda: master.wait(1, 100) == 1)
-        app = make_app(url=url)
+        until(lambda: master.client.wait(1, 100) == 1, "the replica follows")
+        app = make_app(url=master.url)
         confirmed = [one(app, confirm="replica").id for _ in range(10)]
         link.blackhole()
         app.conf.confirm_timeout = "50ms"
@@ -217,11 +191,10 @@ def test_a_master_that_dies_takes_with_it_what_no_replica_confirmed(
         for _ in range(3):
             with pytest.raises(NotConfirmed):
                 one(app, confirm="replica")
-        server.kill()
-        server.wait(10)
-        copy.replicaof("NO", "ONE")
+        master.stop(signal.SIGKILL)
+        copy.client.replicaof("NO", "ONE")
 
-        there = [fields["id"] for _, fields in copy.xrange(app.store.keys.queue("default"))]
+        there = [fields["id"] for _, fields in copy.client.xrange(app.store.keys.queue("default"))]
         assert there == confirmed
         assert not set(accepted) & set(there)
 
@@ -321,8 +294,8 @@ def test_a_refused_wait_is_not_confirmed(pair, make_app, replicated):
 @pytest.fixture
 def on_disk(server_program, tmp_path):
     """Starts servers with an append-only file of this manner."""
-    with running(server_program, tmp_path / "d", "--appendonly", "yes") as (url, _, client):
-        yield url, client
+    with running(server_program, tmp_path / "d") as server:
+        yield server.url, server.client
 
 
 def knows_waitaof(client):

@@ -92,11 +92,11 @@ def test_a_delay_counts_each_way_and_keeps_the_order(proxy, connection):
     connection.socket.sendall(b"*2\r\n$4\r\nECHO\r\n$2\r\n25\r\n")
 
     assert [connection.read(2) for _ in range(26)] == [str(n).encode() for n in range(26)]
-    assert 0.05 <= time.monotonic() - began < 0.3
+    assert 0.05 <= time.monotonic() - began < 0.05 * 25, "they are not delayed one after another"
     proxy.delay(0.05)
     began = time.monotonic()
     connection.ask("PING")
-    assert 0.1 <= time.monotonic() - began < 0.3
+    assert 0.1 <= time.monotonic() - began < 1.0
 
 
 def test_a_reset_is_one_and_hits_who_is_connected(proxy, connection):

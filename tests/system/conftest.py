@@ -8,16 +8,16 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as redis_py
 
 import streamq
+from tests.processes import alive, children_of, until
 from tests.proxy import Proxy
+from tests.servers import Server, running
 from tests.system.shell import TASKS, Shell
 
 #: The workers' own directories on the way: the checkout, whose package they run.
@@ -48,110 +48,14 @@ def note(word):
 """
 
 
-def until(ready: Callable[[], Any], what: str = "", *, seconds: float = 20.0) -> Any:
-    """Ask again and again until the answer is true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ready()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"still not so after {seconds} s: {what}")
-        time.sleep(0.01)
-    return answer
-
-
-def children_of(pid: int) -> list[int]:
-    """The living child processes of a process."""
-    try:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [int(child) for child in found if alive(int(child))]
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def hit(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
-    """Send a signal; tell whether anybody was there to get it."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-class Server:
-    """A server on a unix socket, with an append-only file, that may be killed and started."""
-
-    def __init__(self, folder: Path, program: str) -> None:
-        self.folder, self.program = folder, program
-        self.url = f"unix://{folder}/s"
-        self.fsync = "everysec"
-        #: Further options, from the next start on.
-        self.options: list[str] = []
-        self.process: subprocess.Popen[bytes] | None = None
-        self.client: Any = redis_py.Redis.from_url(
-            self.url, protocol=2, decode_responses=True, encoding_errors="surrogateescape"
-        )
-
-    def start(self) -> None:
-        self.launch()
-        until(self.answers, "the server answers")
-
-    def launch(self) -> None:
-        """Start it, and do not wait until it answers."""
-        options = ["--port", "0", "--unixsocket", f"{self.folder}/s", "--dir", str(self.folder)]
-        options += ["--save", "", "--appendonly", "yes", "--appendfsync", self.fsync]
-        with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen(
-                [self.program, *options, *self.options], stdout=log, stderr=log
-            )
-
-    def answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, (self.folder / "log").read_text()
-        try:
-            return bool(self.client.ping())
-        except redis_py.RedisError:
-            return False
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait(timeout=20)
-            self.process = None
-
-    def write_through(self) -> None:
-        """From now on, write to disk before answering.
-
-        With everysec a killed server may forget what it accepted in its last moments: it
-        answers before it writes while the disk is busy.
-        """
-        self.fsync = "always"
-        self.client.config_set("appendfsync", "always")
-
-    def restart(self, number: signal.Signals = signal.SIGTERM, *, down: float = 0.0) -> None:
-        self.stop(number)
-        time.sleep(down)
-        self.start()
-
-
 @pytest.fixture
 def server(server_program: str) -> Iterator[Server]:
     """A server of this test's own."""
-    folder = Path(tempfile.mkdtemp(prefix="streamq-system-"))
-    server = Server(folder, server_program)
-    try:
-        server.start()
+    with (
+        tempfile.TemporaryDirectory(prefix="streamq-system-", ignore_cleanup_errors=True) as folder,
+        running(server_program, Path(folder)) as server,
+    ):
         yield server
-    finally:
-        server.client.close()
-        server.stop(signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -225,7 +129,6 @@ class Site:
         self, *flags: object, app: str = "tasks", ready: bool = True, **process: Any
     ) -> Worker:
         """Start a worker, a ``process`` as Popen takes it; wait until its runners have leases."""
-        before = self.redis.zcard("{streamq}:leases") if ready else 0
         log = self.folder / f"worker-{len(self.workers)}.log"
         command = [sys.executable, "-m", "streamq", "worker", "-A", app, *map(str, flags)]
         with open(log, "wb") as file:
@@ -237,7 +140,8 @@ class Site:
         def has_leases() -> bool:
             assert started.poll() is None, worker.said
             runners = worker.runners()
-            return bool(runners) and self.redis.zcard("{streamq}:leases") >= before + len(runners)
+            leases = " ".join(self.redis.zrange("{streamq}:leases", 0, -1))
+            return bool(runners) and all(f":{pid}:" in leases for pid in runners)
 
         if ready:
             until(has_leases, "the runners have leases")

@@ -1,11 +1,13 @@
 """What may happen to a worker from outside: killed, frozen, thawed."""
 
 import contextlib
-import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
+
+from streamq.worker.stops import SAME_REQUEST
+from tests.processes import hit, until
 
 #: A lease that tests can wait for, in seconds, and what P6 allows beyond it.
 LEASE, MARGIN = 1.0, 2.0
@@ -34,34 +36,49 @@ def quick(number=0):
 PREFORK, GEVENT = ("-c", 2), ("-P", "gevent", "--processes", 1, "-c", 10)
 
 
-def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
-    """Send a signal to processes that may be gone."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
 def kill_host(worker: Any) -> None:
     """Kill a worker as its machine's end would: nobody is left to say anything."""
-    family = [worker.pid, *worker.runners()]
-    signal_all(family, signal.SIGSTOP)
-    signal_all(family, signal.SIGKILL)
+    everybody = family(worker)
+    hit(everybody, signal.SIGSTOP)
+    hit(everybody, signal.SIGKILL)
     worker.process.wait(timeout=10)
 
 
 @contextlib.contextmanager
 def frozen(*pids: int) -> Iterator[None]:
     """Freeze processes for a block."""
-    signal_all(pids, signal.SIGSTOP)
+    hit(pids, signal.SIGSTOP)
     try:
         yield
     finally:
-        signal_all(pids, signal.SIGCONT)
+        hit(pids, signal.SIGCONT)
 
 
 def family(worker: Any) -> list[int]:
     """A supervisor and its runners."""
     return [worker.pid, *worker.runners()]
+
+
+def ask_to_end(worker: Any) -> None:
+    """Send a signal, and wait until the next one would be another request."""
+    worker.signal()
+    until(lambda: "finishing the running tasks" in worker.said, "the worker has heard it")
+    time.sleep(2 * SAME_REQUEST)
+
+
+def without_fences(site: Any) -> None:
+    """Let workers run a copy in which who has lost its lease may settle all the same."""
+    site.changed_package(
+        "includes/numbered.lua",
+        "if not redis.call('ZRANK', key_of('leases'), consumer) then",
+        "if false then",
+    )
+    site.changed_package(
+        "complete.lua",
+        "      mine = redis.call('XACK', key, 'workers', entry)\n",
+        "      redis.call('XACK', key, 'workers', entry) mine = 1\n",
+    )
+    site.changed_module("streamq/runner/desk.py", "if not self.consumer.has_lease():", "if False:")
 
 
 def begun(site: Any, number: object = None) -> list[tuple[int, int, float]]:

@@ -6,9 +6,7 @@ import pty
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,15 +40,6 @@ def wait_for(path):
     while not os.path.exists(path):
         time.sleep(0.01)
 """
-
-
-def until(ready: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Ask again and again until the answer is true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ready()):
-        assert time.monotonic() < deadline, "still not so"
-        time.sleep(0.02)
-    return answer
 
 
 class Shell:

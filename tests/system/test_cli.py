@@ -16,7 +16,8 @@ import pytest
 from streamq.cli.base import Given
 from streamq.cli.main import COMMANDS, main
 from streamq.store.keys import Keys
-from tests.system.shell import Shell, until
+from tests.processes import until
+from tests.system.shell import Shell
 
 for name in COMMANDS:
     importlib.import_module(f"streamq.cli.{name}")

@@ -6,15 +6,14 @@ import time
 
 import pytest
 
-from tests.conftest import wait_until
 from tests.system.conftest import CHECKOUT
+from tests.system.faults import kill_host
 from tests.system.traffic import (
     LEASE,
     TASKS,
     VIEW,
     begun,
     hold_on,
-    kill_host,
     runs_through,
     two_workers,
 )
@@ -181,7 +180,7 @@ def test_wrong_clocks_of_producers_and_workers_change_nothing(site, server, prod
     ran = [float(line.split()[3]) for line in site.notes() if "when" in line]
     assert len(ran) == 1
     assert 1.0 <= ran[0] - float(sent) < 3.0
-    wait_until(lambda: site.redis.hget(f"{{streamq}}:task:{late}", "state") == "REVOKED")
+    site.until(lambda: site.redis.hget(f"{{streamq}}:task:{late}", "state") == "REVOKED")
     time.sleep(VIEW)
     (site.folder / "go").touch()
     assert [each.get(timeout=10)[0] for each in holds] == [0, 1]

@@ -58,9 +58,7 @@ def cluster(site, server):
         file.unlink()
     server.options = cluster_options()
     server.start()
-    client = server.client.__class__.from_url(server.url)
-    site.until(lambda: has_all_slots(client), "the cluster works")
-    client.close()
+    site.until(lambda: has_all_slots(server.client), "the cluster works")
     return site
 
 

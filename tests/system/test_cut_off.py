@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tests.system.faults import without_fences
 from tests.system.traffic import LEASE, TASKS, VIEW, begun, comes_to_rest, two_workers
 
 PREFORK, GEVENT = ("-c", 3), ("-P", "gevent", "--processes", 1, "-c", 20)
@@ -70,17 +71,7 @@ def test_of_two_that_race_for_a_result_only_the_owner_has_it(short, server, prox
 
 @pytest.mark.slow
 def test_without_lease_and_entry_as_tokens_the_loser_would_win(short, server, proxy):
-    short.changed_module("streamq/runner/desk.py", "if not self.consumer.has_lease():", "if False:")
-    short.changed_package(
-        "includes/numbered.lua",
-        "if not redis.call('ZRANK', key_of('leases'), consumer) then",
-        "if false then",
-    )
-    short.changed_package(
-        "complete.lua",
-        "      mine = redis.call('XACK', key, 'workers', entry)\n",
-        "      redis.call('XACK', key, 'workers', entry) mine = 1\n",
-    )
+    without_fences(short)
 
     loser, _, value = late_settlement(short, server, proxy)
 

@@ -60,8 +60,8 @@ def test_a_killed_server_has_lost_at_most_what_it_held_back(short, server):
     traffic = Traffic(short)
     traffic.flows()
 
-    server.stop(signal.SIGKILL)
     killed = time.monotonic()
+    server.stop(signal.SIGKILL)
     server.start()
     traffic.flows()
 
@@ -73,7 +73,7 @@ def test_a_power_failure_costs_what_was_not_yet_on_disk(short, server):
     short.worker("-c", 2)
     traffic = Traffic(short)
     traffic.flows()
-    size, began = file_of(server).stat().st_size, time.monotonic()
+    began, size = time.monotonic(), file_of(server).stat().st_size
     time.sleep(1.0)
 
     server.stop(signal.SIGKILL)

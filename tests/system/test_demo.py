@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import wait_until
+from tests.processes import until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -125,7 +125,7 @@ def test_the_demo_reports_every_file_and_ends_what_it_started(demo, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_running_when_the_demo_is_interrupted(demo, number):
     process = start(demo, Path(os.__file__).parent)
-    wait_until(lambda: any("worker" in line for line in running_in(demo)), seconds=30)
+    until(lambda: any("worker" in line for line in running_in(demo)), seconds=30)
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
 
@@ -135,7 +135,7 @@ def test_nothing_is_left_running_when_the_demo_is_interrupted(demo, number):
         assert process.returncode == 130, said
         assert "Traceback" not in said
         assert not running_in(demo)
-    wait_until(lambda: not running_in(demo), seconds=100)
+    until(lambda: not running_in(demo), seconds=100)
 
 
 def test_the_celery_article_s_program_runs(tmp_path, server_url, redis):

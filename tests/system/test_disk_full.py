@@ -1,7 +1,6 @@
 """The disk of the server is full: nothing is lost, and work goes on when there is room again."""
 
 import os
-import signal
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -11,7 +10,7 @@ import pytest
 import redis as redis_py
 
 from streamq.errors import BrokerUnavailable
-from tests.system.conftest import Server
+from tests.servers import running
 from tests.system.traffic import TASKS, begun
 
 
@@ -32,11 +31,8 @@ def disk():
 
 @pytest.fixture
 def server(disk, server_program):
-    server = Server(disk, server_program)
-    server.start()
-    yield server
-    server.client.close()
-    server.stop(signal.SIGKILL)
+    with running(server_program, disk) as server:
+        yield server
 
 
 def fill(disk):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import wait_until
+from tests.processes import until
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -121,7 +121,7 @@ class Shell:
         if "--burst" in command:
             process.wait(timeout=60)
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: matches(expected, log.read_text(), begins=True), seconds=15)
+            until(lambda: matches(expected, log.read_text(), begins=True), seconds=15)
         said = log.read_text()
         assert matches(expected, said, begins=True), f"$ {command}\n{said}\n--- not\n{expected}"
 

@@ -230,6 +230,6 @@ def test_connections_that_broke_once_cost_a_process_no_lease(site):
     def deadlines():
         return [score for _, score in site.redis.zrange("{streamq}:leases", 0, -1, withscores=True)]
 
-    assert "Redis is back" in worker.said
+    site.until(lambda: "Redis is back" in worker.said, "it says so")
     site.until(lambda: max(deadlines()) > three_leases_on, "the lease is renewed", seconds=8)
     assert "declared dead" not in worker.said

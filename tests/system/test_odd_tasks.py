@@ -161,23 +161,22 @@ def test_a_child_that_comes_back_from_the_task_settles_nothing(site, pool):
     works_on(site)
 
 
-def forked_and_alive(site):
-    site.write(TASKS)
-    (runner,) = site.worker("-c", 1).runners()
-    site.send("fork_and_forget", 1).get(timeout=15)
-    time.sleep(0.5)
-    pids = {int(line.split()[-1]) for line in site.notes()}
-    return [pid for pid in pids - {runner} if site.alive(pid)]
-
-
 def test_the_check_finds_a_child_that_goes_on_as_if_it_were_the_runner(site):
     site.changed_module("streamq/pools/solo.py", "if os.getpid() != self.pid:", "if False:")
 
-    alive = forked_and_alive(site)
-    for pid in alive:
-        os.kill(pid, signal.SIGKILL)
+    site.write(TASKS)
+    (runner,) = site.worker("-c", 1).runners()
+    site.send("fork_and_forget", 1).get(timeout=15)
 
-    assert alive
+    def child():
+        pids = {int(line.split()[-1]) for line in site.notes()}
+        return next(iter(pids - {runner}), None)
+
+    pid = site.until(child, "it has forked")
+    time.sleep(0.5)  # in which it should have ended
+
+    assert site.alive(pid)
+    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3], ids=["quick", "slow"])
@@ -189,7 +188,8 @@ def test_a_task_that_closes_every_descriptor_takes_nothing_with_it(site, seconds
 
     assert [each.get(timeout=20) for each in results] == list(range(4))
     assert sorted(site.notes()) == [f"close {number}" for number in range(4)]
-    assert worker.said.count("a task has closed the descriptors of runner") == 4
+    closed = "a task has closed the descriptors of runner"
+    site.until(lambda: worker.said.count(closed) == 4, "each of their runners says so")
     assert "Traceback" not in worker.said
     works_on(site)
 
@@ -281,7 +281,7 @@ def test_what_a_task_has_started_ends_with_its_runner(site, pool):
 
     os.kill(runner, signal.SIGKILL)
 
-    site.until(lambda: not site.alive(child), "it ends with its runner", seconds=2)
+    site.until(lambda: not site.alive(child), "it ends with its runner", seconds=5)
     works_on(site)
 
 
@@ -290,7 +290,7 @@ def test_what_a_task_has_started_ends_with_the_worker(site, pool):
 
     assert pool.stop() == 0
 
-    site.until(lambda: not site.alive(child), "it ends with the worker", seconds=2)
+    site.until(lambda: not site.alive(child), "it ends with the worker", seconds=5)
 
 
 def test_the_check_finds_what_outlives_its_runner(site):

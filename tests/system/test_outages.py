@@ -8,69 +8,23 @@ from collections import Counter
 
 import pytest
 
-TASKS = """
-@app.task
-def work(number):
-    note(number)
-    return number
-"""
-
-#: Enqueues numbers until the file `enough` is there, noting each id that was accepted.
-PRODUCER = """
-    import os, time
-    from tasks import HERE, work
-
-    accepted = open(HERE / "accepted", "a", buffering=1)
-    number = 0
-    while not (HERE / "enough").exists():
-        result = work.enqueue(number)
-        accepted.write(f"{result.id} {number}\\n")
-        number += 1
-        time.sleep(0.001)
-    print(number)
-"""
+from tests.system.traffic import TASKS, Traffic, begun
 
 
-class Load:
-    """A producer in a process of its own, and workers."""
+class Load(Traffic):
+    """Traffic as fast as it goes, and the worker that serves it."""
 
-    def __init__(self, site, flags=("-c", 2)):
+    def __init__(self, site, flags):
         site.write(TASKS)
-        self.site = site
-        self.workers = [site.worker(*flags)]
-        self.producer = site.python(PRODUCER)
+        self.worker = site.worker(*flags)
+        super().__init__(site, pause=0.001)
         self.flows()
 
-    def accepted(self):
-        path = self.site.folder / "accepted"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [line.split() for line in lines if line.count(" ") == 1]
-
-    def flows(self):
-        """Wait until new tasks are accepted and run."""
-        accepted, ran = len(self.accepted()), len(self.site.notes())
-        self.site.until(lambda: len(self.accepted()) > accepted + 20, "tasks are accepted")
-        self.site.until(lambda: len(self.site.notes()) > ran + 20, "tasks run")
-
-    def end(self):
-        """Stop producing; every task that was accepted must have run and have its result."""
-        (self.site.folder / "enough").touch()
-        out, err = self.producer.communicate(timeout=60)
-        accepted = self.accepted()
-        assert (int(out), err.decode()) == (len(accepted), "")
-        self.site.drained()
-        ran = set(self.site.notes())
-        assert [number for _, number in accepted if number not in ran] == []
-        states = [
-            self.site.redis.hmget(f"{{streamq}}:task:{id}", "state", "result") for id, _ in accepted
-        ]
-        assert [
-            state
-            for state, (_, number) in zip(states, accepted, strict=True)
-            if state != ["SUCCESS", number]
-        ] == []
+    def ends_well(self):
+        """Every task that was accepted has run and has its result; nothing is left."""
+        self.end()
         self.site.at_rest()
-        assert [worker.stop() for worker in self.workers] == [0] * len(self.workers)
+        assert self.worker.stop() == 0
 
 
 PREFORK, GEVENT = ("-c", 2), ("-P", "gevent", "--processes", 2, "-c", 20)
@@ -94,7 +48,7 @@ def test_a_restart_of_the_server_loses_nothing(load, server, number):
         server.restart(number, down=0.2)
         load.flows()
 
-    load.end()
+    load.ends_well()
 
 
 def test_a_server_that_forgets_its_scripts_is_given_them_again(load, server):
@@ -103,7 +57,7 @@ def test_a_server_that_forgets_its_scripts_is_given_them_again(load, server):
         time.sleep(0.02)
     load.flows()
 
-    load.end()
+    load.ends_well()
 
 
 @pytest.mark.parametrize("load", BOTH_POOLS, indirect=True)
@@ -113,14 +67,14 @@ def test_killed_connections_are_made_again(load, server):
         time.sleep(0.1)
     load.flows()
 
-    load.end()
+    load.ends_well()
 
 
 @pytest.mark.parametrize("flags", BOTH_POOLS)
 def test_connections_killed_under_early_tasks_make_none_run_twice(site, server, flags):
     site.write(TASKS)
     site.worker(*flags)
-    results = site.send_many("work", 1500, acks_late=False)
+    results = site.send_many("quick", 1500, acks_late=False)
 
     while site.held():
         server.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -128,7 +82,7 @@ def test_connections_killed_under_early_tasks_make_none_run_twice(site, server, 
 
     site.drained()
     assert Counter(site.states(results)) == {("SUCCESS", None): 1500}
-    assert max(Counter(site.notes()).values()) == 1
+    assert max(Counter(number for number, _ in begun(site, "quick")).values()) == 1
     site.at_rest()
 
 
@@ -137,21 +91,20 @@ def test_a_worker_serves_a_server_that_lost_everything(load, server):
         server.client.flushall()
         load.flows()
 
-    (load.site.folder / "enough").touch()
-    load.producer.communicate(timeout=60)
-    assert load.site.send("work", 1_000_000).get(timeout=20) == 1_000_000
-    assert [worker.stop() for worker in load.workers] == [0]
+    load.stop()
+    assert load.site.send("quick", 1_000_000).get(timeout=20) == 1_000_000
+    assert load.worker.stop() == 0
 
 
 @pytest.mark.parametrize("flags", POOLS)
 def test_an_idle_worker_serves_a_server_that_lost_everything(site, server, flags):
     site.write(TASKS)
     site.worker(*flags)
-    assert site.send("work", 1).get(timeout=10) == 1
+    assert site.send("quick", 1).get(timeout=10) == 1
 
     server.client.flushall()
 
-    assert [site.send("work", number).get(timeout=20) for number in range(20)] == list(range(20))
+    assert [site.send("quick", number).get(timeout=20) for number in range(20)] == list(range(20))
     site.drained()
 
 
@@ -160,13 +113,13 @@ def test_a_message_that_a_dead_connection_took_is_found_again(site, server, flag
     site.write(TASKS)
     site.env["STREAMQ_LEASE"] = "1s"
     site.worker(*flags[:-1], 1)
-    until_idle = site.send("work", 0)
+    until_idle = site.send("quick", 0)
     assert until_idle.get(timeout=10) == 0
     consumer = server.client.zrange("{streamq}:leases", 0, 0)[0]
     stream = "{streamq}:queue:default"
     lost = 0
     while not lost:
-        result = site.send("work", 7)
+        result = site.send("quick", 7)
         lost = len(server.client.xreadgroup("workers", consumer, {stream: ">"}, count=1) or [])
 
     assert result.get(timeout=25) == 7
@@ -235,18 +188,6 @@ def test_everything_at_once_loses_nothing(site, server, flags, acks_late):
     assert worker.stop() == 0
 
 
-def test_a_worker_stops_although_the_server_is_gone(site, server):
-    site.write(TASKS)
-    site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "1s"
-    site.env["STREAMQ_LEASE"] = "1s"
-    worker = site.worker("-c", 2)
-    server.stop(signal.SIGKILL)
-
-    worker.signal()
-
-    assert worker.wait(20) == 0
-
-
 def test_scripts_forgotten_between_quick_tasks_cost_no_runner(site):
     """A runner that waits for its next message settles and reads in one packet."""
     site.write(TRICKLE)
@@ -255,7 +196,7 @@ def test_scripts_forgotten_between_quick_tasks_cost_no_runner(site):
 
     for _ in range(5):
         site.redis.script_flush()
-        pids |= {site.send("pid").get(timeout=2) for _ in range(5)}
+        pids |= {site.send("pid").get(timeout=10) for _ in range(5)}
 
     assert len(pids) == 1
     site.at_rest()

@@ -49,12 +49,12 @@ def ends(worker, *, within):
 def test_the_third_signal_leaves_at_once_even_without_redis(site, held, server):
     worker, results = held
     children = worker.runners()
-    with frozen(server.process.pid):
+    with frozen(server.pid):
         for _ in range(3):
             worker.signal()
-            time.sleep(0.1)
+            time.sleep(0.3)  # else a busy machine makes one request of two
         assert ends(worker, within=3.5) == 1
-        site.until(lambda: not any(map(site.alive, children)), seconds=1)
+        site.until(lambda: not any(map(site.alive, children)), seconds=5)
 
     (site.folder / "go").touch()
     site.worker("-c", 2, ready=False)
@@ -90,6 +90,7 @@ def test_ctrl_c_twice_stops_now(site, held):
     worker, results = held
 
     os.killpg(worker.pid, signal.SIGINT)
+    site.until(lambda: "finishing the running tasks" in worker.said, "it has heard the first")
     time.sleep(0.2)
     os.killpg(worker.pid, signal.SIGINT)
 
@@ -101,12 +102,12 @@ def end_without_redis(site, held, server, number):
     """Tell a worker to end while Redis does not answer: shutdown_timeout is 3 s, a lease 1 s."""
     worker, _ = held
     children = worker.runners()
-    with frozen(server.process.pid):
+    with frozen(server.pid):
         worker.signal(number)
         if number == signal.SIGTERM:
             (site.folder / "go").touch()
         ends(worker, within=3 + 2 + 2)
-        site.until(lambda: not any(map(site.alive, children)), seconds=1)
+        site.until(lambda: not any(map(site.alive, children)), seconds=5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
@@ -132,6 +133,23 @@ def test_the_check_finds_a_supervisor_that_waits_long_for_an_answer(site, server
 
     with pytest.raises((AssertionError, subprocess.TimeoutExpired)):
         end_without_redis(site, (worker, []), server, signal.SIGTERM)
+
+
+@pytest.fixture
+def hasty(site):
+    """A site where nobody waits for more than a second: not for tasks, and not for Redis."""
+    site.write(TASKS)
+    site.env |= {"STREAMQ_SHUTDOWN_TIMEOUT": "1s", "STREAMQ_LEASE": "1s"}
+    return site
+
+
+def test_a_worker_ends_although_the_server_is_gone(hasty, server):
+    worker = hasty.worker("-c", 2)
+    server.stop(signal.SIGKILL)
+
+    worker.signal()
+
+    assert worker.wait(20) == 0
 
 
 def reload(site, worker):
@@ -161,7 +179,7 @@ def test_a_hang_up_loads_the_new_code_and_loses_nothing(site, flags):
     (site.folder / "go").touch()
 
     values = [each.get(timeout=20) for each in waiting]
-    assert held.get(timeout=1) == [1, 1]
+    assert held.get(timeout=10) == [1, 1]
     assert [abs(value) for value in values] == list(range(1, 100))
     assert site.send("quick", 5).get(timeout=20) == -5
     assert worker.process.poll() is None
@@ -170,31 +188,25 @@ def test_a_hang_up_loads_the_new_code_and_loses_nothing(site, flags):
     assert worker.stop() == 0
 
 
-def test_a_hang_up_while_redis_is_away_loads_the_new_code_when_it_is_back(site, server):
-    site.write(TASKS)
-    site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "1s"
-    site.env["STREAMQ_LEASE"] = "1s"
-    worker = site.worker("-c", 1)
-    assert site.send("quick", 5).get(timeout=10) == 5
+def test_a_hang_up_while_redis_is_away_loads_the_new_code_when_it_is_back(hasty, server):
+    worker = hasty.worker("-c", 1)
+    assert hasty.send("quick", 5).get(timeout=10) == 5
     server.stop()
 
-    reload(site, worker)
+    reload(hasty, worker)
     time.sleep(4)
     assert worker.process.poll() is None, worker.said
     server.start()
 
-    assert site.send("quick", 6).get(timeout=20) == -6
+    assert hasty.send("quick", 6).get(timeout=20) == -6
     assert worker.stop() == 0
 
 
 @pytest.mark.slow
-def test_a_worker_that_waits_for_redis_to_begin_anew_can_be_stopped(site, server):
-    site.write(TASKS)
-    site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "1s"
-    site.env["STREAMQ_LEASE"] = "1s"
-    worker = site.worker("-c", 1)
+def test_a_worker_that_waits_for_redis_to_begin_anew_can_be_stopped(hasty, server):
+    worker = hasty.worker("-c", 1)
     server.stop()
-    reload(site, worker)
+    reload(hasty, worker)
     time.sleep(4)
 
     worker.signal()
@@ -231,7 +243,7 @@ def test_a_frozen_child_is_kept_until_its_hard_limit(site):
     with frozen(pid):
         site.until(result.ready)
 
-    assert 2.0 <= time.time() - moment < 3.5
+    assert 2.0 <= time.time() - moment < 5.0
     assert site.states([result]) == [("FAILURE", "streamq.errors.TimeLimitExceeded")]
     assert len(begun(site)) == 1
     assert not site.alive(pid)
@@ -264,34 +276,33 @@ def test_nothing_of_a_worker_is_left_when_it_was_killed(site):
     worker.signal(signal.SIGKILL)
     worker.wait()
 
-    site.until(lambda: not any(map(site.alive, pids)), seconds=2)
+    site.until(lambda: not any(map(site.alive, pids)), seconds=5)
 
 
 def test_the_check_finds_a_signal_that_ends_the_new_worker_before_it_listens(site):
     site.changed_module("streamq/worker/supervisor.py", "        self.stops.hold_reloads()\n", "")
-    site.write("time.sleep(0.5)\n" + TASKS)
+    site.write('note(f"loads {os.getpid()}")\ntime.sleep(1.0)\n' + TASKS)
     worker = site.worker("-c", 1)
+    loads = f"loads {worker.pid}"
+    before = site.notes().count(loads)
     worker.signal(signal.SIGHUP)
-    time.sleep(0.6)
+    site.until(lambda: site.notes().count(loads) > before, "the new worker begins")
 
     worker.signal(signal.SIGHUP)
 
-    assert worker.wait(5) == -signal.SIGHUP
+    assert worker.wait(10) == -signal.SIGHUP
 
 
 @pytest.mark.slow
-def test_the_check_finds_a_reload_that_does_not_wait_for_redis(site, server):
-    site.changed_module(
+def test_the_check_finds_a_reload_that_does_not_wait_for_redis(hasty, server):
+    hasty.changed_module(
         "streamq/worker/supervisor.py",
         "while (self.anew or time.monotonic() < end)",
         "while (time.monotonic() < end)",
     )
-    site.write(TASKS)
-    site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "1s"
-    site.env["STREAMQ_LEASE"] = "1s"
-    worker = site.worker("-c", 1)
+    worker = hasty.worker("-c", 1)
     server.stop()
 
     worker.signal(signal.SIGHUP)
 
-    site.until(lambda: "others take over what the runners held" in worker.said)
+    hasty.until(lambda: "others take over what the runners held" in worker.said)

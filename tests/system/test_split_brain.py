@@ -9,8 +9,9 @@ import pytest
 
 import streamq
 from streamq.errors import NotConfirmed, PublishUnknown
+from tests.processes import until
 from tests.sentinels import Trio
-from tests.system.conftest import close, until
+from tests.system.conftest import close
 from tests.system.traffic import TASKS, begun
 
 

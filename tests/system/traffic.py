@@ -1,8 +1,5 @@
 """Work under which faults are watched: a producer that does not stop, tasks that take long."""
 
-import contextlib
-import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -54,7 +51,7 @@ PRODUCER = """
         result = quick.enqueue(number)
         accepted.write(f"{result.id} {number} {time.monotonic()}\\n")
         number += 1
-        time.sleep(0.004)
+        time.sleep({pause})
     print(number)
 """
 
@@ -68,9 +65,9 @@ def begun(site: Any, word: str = "begin") -> list[tuple[int, int]]:
 class Traffic:
     """A producer in a process of its own, and what became of its calls."""
 
-    def __init__(self, site: Any) -> None:
+    def __init__(self, site: Any, *, pause: float = 0.004) -> None:
         self.site = site
-        self.producer = site.python(PRODUCER)
+        self.producer = site.python(PRODUCER.replace("{pause}", str(pause)))
 
     def accepted(self) -> list[tuple[str, int, float]]:
         """Id, number and moment of each call that was accepted."""
@@ -113,7 +110,9 @@ class Traffic:
         accepted = self.stop()
         self.site.drained()
         assert self.without_result(accepted) == []
-        return Counter(number for number, _ in begun(self.site, "quick"))
+        runs = Counter(number for number, _ in begun(self.site, "quick"))
+        assert [number for _, number, _ in accepted if not runs[number]] == []
+        return runs
 
     def without_result(self, accepted: list[tuple[str, int, float]]) -> list[int]:
         """The numbers of those whose record does not say that they succeeded."""
@@ -181,13 +180,3 @@ def comes_to_rest(site: Any) -> None:
     leases = "{streamq}:leases"
     site.until(lambda: site.consumers() <= set(site.redis.zrange(leases, 0, -1)), "it is swept")
     site.at_rest()
-
-
-def kill_host(worker: Any) -> None:
-    """Kill a supervisor and its runners as the end of their machine would."""
-    everybody = [worker.pid, *worker.runners()]
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in everybody:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-    worker.process.wait(timeout=10)

@@ -1,4 +1,4 @@
-"""Looking at processes, and sending them signals."""
+"""Waiting for what processes do, looking at them, and sending them signals."""
 
 import ctypes
 import os
@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 
-def until(ready: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+def until(ready: Callable[[], Any], what: str = "", seconds: float = 20.0) -> Any:
     """Ask again and again until the answer is true, and return it."""
     deadline = time.monotonic() + seconds
     while not (answer := ready()):
         if time.monotonic() > deadline:
             raise AssertionError(f"still not so after {seconds:g} s: {what}")
-        time.sleep(0.02)
+        time.sleep(0.01)
     return answer
 
 
 def die_with_parent() -> None:
-    """Let the kernel end this process when the run ends, however it ends."""
+    """Let the kernel end this process when the tests end, however they end."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
