@@ -6,8 +6,9 @@
 -- Such an early message leaves its queue here; a mark keeps it in sight until it is
 -- settled, so that the death of its runner is reported.
 --
--- A consumer that was declared dead settles nothing.  A call that is repeated after its
--- answer was lost gets the answer that it got.
+-- Where something else stands in the place of a stream, its messages are left and the others
+-- are settled.  A consumer that was declared dead settles nothing.  A call that is repeated
+-- after its answer was lost gets the answer that it got, and does what is left to do.
 --
 -- KEYS  root of the namespace
 -- ARGV  consumer, number             whose how-manieth settlement this is
@@ -24,33 +25,52 @@
 --       expires                      life of the record in milliseconds, 0 for ever
 --       count of names and values, then as many for the record
 --
--- Answers a text of 1 (settled, or run it) and 0 (was not yours any more), one for each
--- message.
+-- Answers a text of 1 (settled, or run it), 0 (was not yours any more) and - (cannot be
+-- settled or started now), one for each message; where one cannot, a space and the first
+-- reason follow.
 -- Refuses with  FENCED consumer
 --
 -- @include keys
 -- @include clock
 -- @include endings
 -- @include numbered
+-- @include foreign
 
 local consumer, number = ARGV[1], ARGV[2]
 
-local before = answered(consumer, number)
+local before, progress = answered(consumer, number)
 if before then
   return before
 end
 
 local marks = key_of('started', consumer)
-local answer = {}
+local answer, failure = {}, nil
+local looked = {} -- streams that are there
+
+-- Why no message of this stream can be acknowledged, if that is so.
+local function trouble_with(stream)
+  if looked[stream] then
+    return nil
+  end
+  local fine, found = pcall(need, 'stream', key_of('queue', stream))
+  looked[stream] = fine
+  return not fine and reason_of(found) or nil
+end
 
 local at = 3
 while at <= #ARGV do
   local ack, stream, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local key, done = key_of('queue', stream), {}
   at = at + 3
+  local trouble = ack ~= 'early' and trouble_with(stream)
+  failure = failure or trouble
   for _ = 1, count do
-    local entry, mine = ARGV[at], nil
-    if ack == 'early' then -- entries of different streams may have the same id
+    local entry = ARGV[at]
+    local mine = string.sub(progress, #answer + 1, #answer + 1)
+    if mine == '1' or mine == '0' then -- as text: that much was done before
+    elseif trouble then
+      mine = '-'
+    elseif ack == 'early' then -- entries of different streams may have the same id
       mine = redis.call('HDEL', marks, stream .. ' ' .. entry)
     else
       mine = redis.call('XACK', key, 'workers', entry)
@@ -58,7 +78,8 @@ while at <= #ARGV do
     if ack == 'start' then
       if mine == 1 then
         redis.call('HSET', marks, stream .. ' ' .. entry, ARGV[at + 1])
-      else -- the mark is ours: then we started it, in a call that is not remembered any more
+      elseif mine == 0 then -- ours, if its mark is: then we started it, in a call that is
+        -- not remembered any more
         mine = redis.call('HEXISTS', marks, stream .. ' ' .. entry)
       end
       at = at + 2
@@ -84,4 +105,5 @@ while at <= #ARGV do
   end
 end
 
-return remember(consumer, number, table.concat(answer))
+local text = remember(consumer, number, table.concat(answer))
+return failure and text .. ' ' .. failure or text

@@ -169,6 +169,9 @@ local function settle(message)
     end
     return mine
   end
+  if not message.early then
+    need('stream', key_of('queue', message.stream))
+  end
   local mine, fields = held(message)
   if mine then
     follow(message, fields)

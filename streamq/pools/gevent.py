@@ -264,6 +264,8 @@ class Greenlets:
                 part.append(early.popleft())
             start = self.desk.begin(part)
             self.persist(partial(self.desk.complete, start))
+            if start.mine is None:
+                self.desk.give_up(start)
             self.start_each(start.mine or ())
 
     def start_each(self, deliveries: Iterable[Delivery]) -> None:

@@ -111,9 +111,7 @@ class Solo:
         self.alone = False
         if not self.turns.take_at_once():
             self.desk.exchange()  # what has finished cannot wait as long as we may have to
-            if (
-                self.desk.ledger.aside
-            ):  # nobody ends a wait for the turn when it is time to try again
+            if self.desk.ledger.aside:  # nobody ends our wait when it is to be tried again
                 self.rest(1.0)
                 return
             if not self.turns.take():
@@ -178,6 +176,8 @@ class Solo:
         """Acknowledge a message before it runs; tell whether it is still ours to run."""
         start = self.desk.begin([delivery])
         self.persist(lambda: self.desk.complete(start))
+        if start.mine is None:
+            self.desk.give_up(start)
         return bool(start.mine)
 
     def execute(self, delivery: Delivery) -> None:

@@ -22,7 +22,6 @@ from streamq.store.consumer import (
     MOST_SETTLED,
     Consumer,
     Fenced,
-    Settlement,
     Start,
     doubtful,
 )
@@ -31,6 +30,9 @@ logger = logging.getLogger("streamq.worker")
 
 #: Sends commands in one packet and returns their replies.
 Talk = Callable[[list[tuple[Any, ...]]], list[Any]]
+
+#: Codes of a read from a queue that is not there, or is no stream.
+UNREADABLE = ("NOGROUP", "WRONGTYPE")
 
 #: Why a message is not run, by the letter that screen.lua answers.
 REASONS = {"r": b"revoked", "e": b"expired"}
@@ -115,7 +117,7 @@ class Desk:
                 revoked = replies.pop()
                 self.take(replies.pop(), revoked)
             if settlement is not None:
-                self.hear(settlement, replies.pop())
+                self.ledger.heed(settlement, replies.pop())
             if self.ledger.finished and read is None:
                 self.settle()
 
@@ -135,7 +137,7 @@ class Desk:
             last = (read, self.consumer.revoked_command())
             replies = self.guard(lambda: self.consumer.perform(commands, ANSWER_TIMEOUT, last))
             if settlement is not None:
-                self.hear(settlement, replies.pop())
+                self.ledger.heed(settlement, replies.pop())
 
     def arrived(self) -> None:
         """Take the answer of ``block``, which is there or late."""
@@ -143,11 +145,6 @@ class Desk:
             read = self.consumer.connection.read
             reply = self.guard(lambda: read(BLOCK_MARGIN, raising=False))
             self.take(reply, self.guard(lambda: read(raising=False)))
-
-    def hear(self, settlement: Settlement, reply: Any) -> None:
-        """Take the answer to a settlement."""
-        if not self.ledger.heed(settlement, reply):
-            self.broken = True  # what is still ours is found again
 
     def talk(self, commands: list[tuple[Any, ...]]) -> Any:
         """Send commands and return their replies; remember if the connection broke."""
@@ -176,7 +173,7 @@ class Desk:
         """
         if isinstance(reply, Refused) and reply.code == "NOGROUP" and self.intake.alone:
             return 0  # nobody has been suspected in this queue yet
-        if isinstance(reply, Refused) and reply.code in ("NOGROUP", "WRONGTYPE"):
+        if isinstance(reply, Refused) and reply.code in UNREADABLE:
             self.open()
             raise Passing(f"a queue could not be read: {reply}")  # not to ask again at once
         if isinstance(reply, Exception):
@@ -223,6 +220,12 @@ class Desk:
         """Settle until this start is answered.  May be called again after a failure."""
         while start.mine is None:
             self.exchange()
+
+    def give_up(self, start: Start) -> None:
+        """Wait no longer for this start: what is still ours is handed back."""
+        with self.lock:
+            self.ledger.forget(start)
+            self.unstarted.extendleft(reversed(start.deliveries))
 
     def show_started(self, deliveries: Sequence[Delivery]) -> None:
         """Show in their records that these messages are running, if they still are."""
@@ -295,7 +298,7 @@ class Desk:
         for stream in self.intake.readable:
             command = self.consumer.read_command([stream], 10_000, since="0")
             reply = self.consumer.perform([command], ANSWER_TIMEOUT)[0]
-            if isinstance(reply, Refused) and reply.code == "NOGROUP":
+            if isinstance(reply, Refused) and reply.code in UNREADABLE:
                 self.open()
                 continue
             if isinstance(reply, Exception):

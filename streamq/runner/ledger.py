@@ -6,7 +6,6 @@ from typing import Any
 
 from streamq.delivery import Delivery, Outcome
 from streamq.runner.pauses import Aside
-from streamq.store.connection import Refused
 from streamq.store.consumer import MOST_BYTES, MOST_SETTLED, Consumer, Settlement, Start
 from streamq.units import visible
 
@@ -51,13 +50,8 @@ class Ledger:
 
     # Answers
 
-    def heed(self, settlement: Settlement, reply: Any) -> bool:
-        """Take the answer to a settlement; whether it was one.
-
-        If not, what was to start does not, though it may still be ours.
-        """
-        if isinstance(reply, Refused) and reply.code == "WRONGTYPE" and not settlement.follows:
-            return self.part(settlement)
+    def heed(self, settlement: Settlement, reply: Any) -> None:
+        """Take the answer to a settlement."""
         if isinstance(reply, Exception):
             raise reply
         self.unanswered = None
@@ -67,21 +61,17 @@ class Ledger:
         if "0" in digits:
             say_refused(settlement, digits)
         if reason:
-            pairs = zip(settlement.outcomes, digits, strict=True)
+            pairs = zip(settlement.outcomes, digits, strict=False)
             self.aside.put([outcome for outcome, digit in pairs if digit == "-"], reason)
-        elif settlement.follows:
+        else:
             self.aside.forget()
-        return True
 
-    def part(self, settlement: Settlement) -> bool:
-        """A queue of one of these is no stream any more: it must not keep the others."""
-        outcomes, self.unanswered = settlement.outcomes, None
-        if outcomes:
-            self.unanswered = self.consumer.settlement(outcomes, None, singly=True)
-        if settlement.start is None:
-            return True
-        settlement.start.mine = []
-        return False
+    def forget(self, start: Start) -> None:
+        """Start these messages no more, if Redis has not said that they may start."""
+        if start in self.starts:
+            self.starts.remove(start)
+        elif self.unanswered is not None and self.unanswered.start is start:
+            self.unanswered.start = None
 
     # What is in here
 

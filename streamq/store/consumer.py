@@ -52,22 +52,14 @@ class Start:
 class Settlement:
     """One numbered call: what has ended, and what is acknowledged before it starts.
 
-    It is sent again unchanged until it is answered.  Where something follows a message, the
-    call takes the long way, and starts nothing; so does one that is to go ``singly``, each
-    message whatever becomes of the others.
+    It is sent again until it is answered.  Where something follows a message, the call takes
+    the long way, and starts nothing.
     """
 
-    def __init__(
-        self,
-        number: int | str,
-        outcomes: list[Outcome],
-        start: Start | None,
-        *,
-        singly: bool = False,
-    ) -> None:
+    def __init__(self, number: int, outcomes: list[Outcome], start: Start | None) -> None:
         self.number = number
         self.start = start
-        self.follows = singly or any(outcome.follow for outcome in outcomes)
+        self.follows = any(outcome.follow for outcome in outcomes)
         assert start is None or not self.follows
         self.groups = {} if self.follows else by_origin(outcomes)
         #: What has ended, in the order in which it is answered.
@@ -138,17 +130,16 @@ class Consumer:
 
     # Settling
 
-    def settlement(
-        self, outcomes: list[Outcome], start: Start | None, *, singly: bool = False
-    ) -> Settlement:
+    def settlement(self, outcomes: list[Outcome], start: Start | None) -> Settlement:
         """Give a call its number."""
         self.number += 1
-        return Settlement(self.number, outcomes, start, singly=singly)
+        return Settlement(self.number, outcomes, start)
 
     def settle_command(self, settlement: Settlement) -> tuple[Any, ...]:
         """The call of ``settle.lua``, or of ``complete.lua`` where nothing follows."""
         if settlement.follows:
-            argv = settle_arguments(self.name, settlement, self.dead)
+            number, outcomes = settlement.number, settlement.outcomes
+            argv = settle_arguments(self.name, number, outcomes, self.dead)
             return SETTLE.command(self.keys.root, *argv)
         starts = settlement.start.deliveries if settlement.start is not None else ()
         argv = [self.name, settlement.number]
@@ -227,10 +218,12 @@ SCRIPTS: dict[Any, Script] = {
 }
 
 
-def settle_arguments(consumer: str, settlement: Settlement, dead: tuple[int, int]) -> list[Any]:
+def settle_arguments(
+    consumer: str, number: int | str, outcomes: list[Outcome], dead: tuple[int, int]
+) -> list[Any]:
     """What ``settle.lua`` is given, in the name of a consumer."""
-    argv: list[Any] = [consumer, settlement.number, *dead]
-    for outcome in settlement.outcomes:
+    argv: list[Any] = [consumer, number, *dead]
+    for outcome in outcomes:
         delivery = outcome.delivery
         argv += ("early" if delivery.early else "late", delivery.stream, delivery.entry)
         argv += (delivery.id, outcome.state, outcome.expires)

@@ -7,7 +7,7 @@ from typing import Any
 
 from streamq.delivery import Delivery, Outcome
 from streamq.store.client import Client
-from streamq.store.consumer import Settlement, fields_of_mark, settle_arguments
+from streamq.store.consumer import fields_of_mark, settle_arguments
 from streamq.store.keys import GROUP, Keys
 from streamq.store.replies import Refused
 from streamq.store.scripts import Script, load
@@ -215,8 +215,8 @@ class Recovery:
         Numbered by a word: sent again, it changes nothing.  Raises Refused if one of them
         cannot be settled now.
         """
-        settlement = Settlement("verdict", outcomes, None)
-        answer = self.call(SETTLE, *settle_arguments(consumer, settlement, self.dead))
+        argv = settle_arguments(consumer, "verdict", outcomes, self.dead)
+        answer = self.call(SETTLE, *argv)
         if b" " in answer:
             raise Refused(readable(answer.partition(b" ")[2]))
 

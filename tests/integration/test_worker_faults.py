@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.faults import EVERY, NOGROUP, NOSCRIPT, WRONGTYPE, code_of
+from tests.faults import EVERY, LOADING, NOGROUP, NOSCRIPT, WRONGTYPE, code_of
 from tests.proxy import calls_of, sent_by
 
 #: Seconds for which a fault is watched, and how often Redis may be tried in that time: the
@@ -219,3 +219,68 @@ def test_a_key_that_turns_foreign_while_a_task_runs_keeps_no_other_from_its_end(
         ]
         eventually(lambda: [result.state for result in results] == ["SUCCESS"] * 3)
         assert ran == [0, 1, 2]
+
+
+def test_what_turns_foreign_during_a_task_of_more_than_a_lease_keeps_no_other_from_its_end(
+    two, redis, working, eventually
+):
+    key, ran = two.store.keys.queue("bad"), []
+    two.task(name="work")(ran.append)
+
+    @two.task(name="spoil")
+    def spoil():
+        redis.delete(key)
+        redis.set(key, "x")
+        pool.desk.compared -= 2 * pool.desk.lease
+
+    with working(two) as pool:
+        first = two.enqueue(two.signature("spoil", queue="good"))
+        two.enqueue(two.signature("work", (1,), queue="good"))
+        eventually(lambda: ran == [1])
+        eventually(lambda: first.state == "SUCCESS")
+
+
+def test_two_queues_that_turn_foreign_are_said_each_time(two, redis, working, eventually, caplog):
+    """Each time what has ended there cannot be settled."""
+    key = two.store.keys.queue("bad")
+
+    @two.task(name="spoil")
+    def spoil():
+        redis.rename(key, "kept")
+        redis.set(key, "x")
+
+    def said():
+        return caplog.text.count(f"cannot be settled, and is tried again: WRONGTYPE {key} is a")
+
+    with working(two) as pool:
+        for times in (1, 2):
+            result = two.enqueue(two.signature("spoil", queue="bad"))
+            eventually(lambda: pool.desk.ledger.aside)
+            assert said() == times
+            redis.rename("kept", key)
+            waiting = pool.desk.ledger.aside.waiting
+            waiting.append((0.0, waiting.pop()[1]))
+            eventually(lambda result=result: result.state == "SUCCESS")
+
+
+def test_an_early_message_that_a_stopping_runner_gave_up_is_handed_back(
+    make_app, proxy, working, redis
+):
+    app, ran = make_app(url=proxy.url, shutdown_timeout="1s"), []
+    app.task(name="work", acks_late=False)(ran.append)
+    with working(app) as pool:
+        refused = proxy.answer(LOADING, calls_of("complete"), times=None)
+        persist = pool.persist
+
+        def back_in_time(act):
+            if act == pool.put_in_order:
+                refused.end()
+            persist(act)
+
+        pool.persist = back_in_time
+        app.enqueue("work", 1)
+        refused.wait()
+
+    assert ran == []
+    assert redis.xlen(app.store.keys.queue("default:returned")) == 1
+    assert not redis.exists(app.store.keys.started(pool.desk.consumer.name))

@@ -105,6 +105,16 @@ def test_an_early_message_that_cannot_follow_keeps_its_mark(desk, following, spo
     assert desk.letters() == ["a"]
 
 
+def test_a_message_that_something_follows_stays_in_its_foreign_queue(desk, following, spoil):
+    entry = desk.take("a", "mail:returned")
+    key = spoil("queue:mail:returned")
+
+    answer = desk.settle_and_follow(following(entry, "a", *BURY, stream="mail:returned"))
+
+    assert answer == f"- WRONGTYPE {key} is a list, not a stream"
+    assert desk.letters() == []
+
+
 def test_a_retry_whose_stream_is_foreign_is_kept_for_later(desk, following, spoil, scripts):
     entry = desk.take("a", "mail:returned")
     spoil("queue:mail")
@@ -165,6 +175,49 @@ def test_a_foreign_record_keeps_nothing_from_following(desk, following, spoil, w
 
     reached = [*desk.letters(), *desk.redis.zrange("{streamq}:scheduled", 0, -1)]
     assert reached + [fields["id"] for fields in desk.waiting("mail")] == ["a"]
+
+
+def test_a_foreign_queue_keeps_its_own_messages_and_no_others(desk, outcome, spoil):
+    first, second = desk.take("a"), desk.take("b", "mail:returned")
+    call = (
+        outcome(first, "a"),
+        outcome(second, "b", stream="mail:returned"),
+        outcome(desk.take("c"), "c"),
+    )
+    key = spoil("queue:mail:returned")
+
+    for _ in range(2):
+        answer = desk.settle(*call, number=7)
+        assert answer == f"1-1 WRONGTYPE {key} is a list, not a stream"
+
+    assert [desk.record(id)["state"] for id in "abc"] == ["SUCCESS", "QUEUED", "SUCCESS"]
+    assert (desk.pending(), desk.waiting("mail")) == (0, [])
+
+
+def test_what_was_left_of_a_call_is_settled_when_its_queue_is_back(desk, outcome, redis):
+    first, second = desk.take("a"), desk.take("b", "mail:returned")
+    call = outcome(first, "a"), outcome(second, "b", stream="mail:returned")
+    key = "{streamq}:queue:mail:returned"
+    redis.rename(key, "{streamq}:kept")
+    redis.set(key, "x")
+    assert desk.settle(*call, number=7).startswith("1- WRONGTYPE")
+    redis.rename("{streamq}:kept", key)
+
+    assert desk.settle(*call, number=7) == "11"
+
+    assert desk.pending("mail:returned") == 0
+
+
+def test_what_is_to_start_starts_though_another_queue_is_foreign(desk, spoil):
+    entries = [(desk.take("a", stream), stream) for stream in ("mail", "mail:returned")]
+    spoil("queue:mail:returned")
+    marks = [(entry, f'{{"stream": "{stream}", "fields": []}}') for entry, stream in entries]
+    call = [("start", entries[n][1], 1, *marks[n]) for n in range(2)]
+
+    for _ in range(2):
+        assert desk.settle(*call, number=7).startswith("1- WRONGTYPE")
+
+    assert [*desk.redis.hkeys("{streamq}:started:me")] == [f"mail {entries[0][0]}"]
 
 
 # Promoting
