@@ -31,8 +31,7 @@ if FINAL[state] then
 end
 
 -- Keep something in a ZSET for so long (ms); the whole of it lives as long as its last one.
-local function note(kind, member, lasts)
-  local key = key_of(kind)
+local function note(key, member, lasts)
   redis.call('ZADD', key, now + tonumber(lasts), member)
   if redis.call('PTTL', key) < tonumber(lasts) then
     redis.call('PEXPIRE', key, lasts)
@@ -50,7 +49,7 @@ end
 -- Where the record waits for a moment, or there is none, the message for later was it.
 if waits and not (later and state ~= 'QUEUED' and not twin) then
   redis.call('ZREMRANGEBYSCORE', key_of('revoked'), '-inf', now)
-  note('revoked', id, life)
+  note(key_of('revoked'), id, life)
 end
 if state and waits then
   finish(id, 'REVOKED', expires, 'reason', 'revoked')
@@ -59,7 +58,7 @@ elseif state then
   redis.call('HSET', record, 'revoked', '1')
 end
 if signal ~= '' then
-  note('terminating', signal .. ' ' .. id, term)
+  note(key_of('terminating'), signal .. ' ' .. id, term)
   redis.call('PUBLISH', key_of('bell'), 'terminate ' .. signal .. ' ' .. id)
 end
 return state or ''

@@ -55,6 +55,8 @@ ALL_KEYS = frozenset({"DEL", "UNLINK", "EXISTS", "TOUCH"})
 
 CALL = re.compile(r"\bredis\.p?call\b")
 KEY_OF = re.compile(r"key_of\('(\w+)'(,?)")
+#: A key whose kind is not written where it is made: nobody could tell which kinds there are.
+NAMELESS = re.compile(r"(?<!function )\bkey_of\((?!')")
 BY_ROOT = re.compile(r"root \.\. '(:\w+(:?))")
 COMMENT = re.compile(r"--[^\n]*")
 STRING = re.compile(r"'[^'\n]*'")
@@ -88,7 +90,7 @@ class Reading:
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
-        text = COMMENT.sub("", text)
+        self.text = text = COMMENT.sub("", text)
         self.functions = {found[1]: found[3] for found in FUNCTION.finditer(text)}
         self.parameters = {found[1]: names(found[2]) for found in FUNCTION.finditer(text)}
         self.main = FUNCTION.sub("", text)
@@ -99,6 +101,8 @@ class Reading:
 
     def accesses(self) -> Iterator[Access]:
         """Every call, with the kinds of its keys."""
+        for found in NAMELESS.finditer(self.text):
+            raise self.unreadable(self.text[found.start() :])
         for block in self.reached():
             for arguments in self.calls(self.body(block)):
                 yield from self.access(arguments, block)
@@ -196,8 +200,11 @@ class Reading:
 
     def unreadable(self, text: str) -> StreamqError:
         return StreamqError(
-            f"{self.name}.lua calls Redis in a way that cannot be read: {text[:60]!r}",
-            advice=["write redis.call('COMMAND', key, …), so that rights can be derived from it"],
+            f"{self.name}.lua asks Redis in a way that cannot be read: {text[:60]!r}",
+            advice=[
+                "write redis.call('COMMAND', key, …) and key_of('kind', …), so that rights can "
+                "be derived from it"
+            ],
         )
 
 

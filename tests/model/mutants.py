@@ -318,7 +318,7 @@ DYING = [
 ]
 
 PEOPLE = [
-    mutant("a revocation is forgotten", "revoke", "  note('revoked', id, life)\n"),
+    mutant("a revocation is forgotten", "revoke", "  note(key_of('revoked'), id, life)\n"),
     mutant("a revoked task stays for later", "revoke", "  drop_later(id)\n"),
     mutant(
         "a running task hears nothing",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streamq import App
+from streamq.errors import Revoked
 from streamq.store.roles import NEWER
 
 #: What a server that does not know a command notes when a client tries it.
@@ -27,6 +28,17 @@ def fail():
 @app.task
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+@app.task(bind=True, default_retry_delay=0.05)
+def again(self):
+    if not self.request.retries:
+        raise self.retry()
+    return self.request.retries
+
+@app.task(time_limit=30)
+def hold():
+    note("held")
+    time.sleep(20)
 
 @app.task
 def relay():
@@ -65,6 +77,19 @@ def refusals(site: Any) -> set[tuple[str, str]]:
     return {each for each in noted if each[1] not in UNKNOWN_ON_7_0}
 
 
+def revokes_in_every_state(site: Any, app: App) -> None:
+    """Of tasks that wait, run, or are unknown; the first one that runs is terminated."""
+    held, later = site.send("hold"), site.send("add", 1, 2, countdown=60)
+    nobody, gone = app.result("nobody-s"), site.send("add", 1, 2, expires=-1)
+    site.until(lambda: "held" in site.notes())
+    for result in (held, later, nobody):
+        result.revoke(terminate=True)
+    for result in (held, later, gone):
+        with pytest.raises(Revoked):
+            result.get(timeout=20)
+    site.redis.delete("{streamq}:revoked")
+
+
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])
 def test_workers_and_producers_need_no_more_than_their_roles_have(site, make_user, pool):
     site.write(TASKS)
@@ -85,6 +110,8 @@ def test_workers_and_producers_need_no_more_than_their_roles_have(site, make_use
     for task in ("fail", "die"):
         with pytest.raises(Exception, match=r"not today|was killed"):
             site.send(task, max_deliveries=1).get(timeout=20)
+    assert site.send("again", countdown=0.05).get(timeout=20) == 1
+    revokes_in_every_state(site, app)
     site.send("nope")
     site.until(lambda: site.redis.zcard("{streamq}:dead:default") == 2, "two are dead letters")
 

@@ -111,10 +111,15 @@ def test_a_function_that_is_never_called_asks_for_nothing():
 
 
 @pytest.mark.parametrize(
-    "text", ["redis.call(command, key_of('task', x))", "local call = redis.call\ncall('DEL')"]
+    "text",
+    [
+        "redis.call(command, key_of('task', x))",
+        "local call = redis.call\ncall('DEL')",
+        "local function note(kind)\n  redis.call('DEL', key_of(kind))\nend\nnote('revoked')",
+    ],
 )
 def test_a_call_that_cannot_be_read_is_refused(text):
-    with pytest.raises(StreamqError, match=r"made-up\.lua calls Redis in a way"):
+    with pytest.raises(StreamqError, match=r"made-up\.lua asks Redis in a way"):
         asked(text)
 
 
