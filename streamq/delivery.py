@@ -16,7 +16,7 @@ from streamq.tasks import Task
 LONGEST_LIFE = 15
 
 #: Words of an outcome for what follows its message.
-BURY, EXPIRE, LATER, REVOKED = b"bury", b"expire", b"later", b"revoked"
+BURY, EXPIRE, LATER, OFFER, REVOKED = b"bury", b"expire", b"later", b"offer", b"revoked"
 
 
 class Delivery:
@@ -121,8 +121,10 @@ class Outcome:
 
     @property
     def reason(self) -> bytes:
-        """Why the message goes to the dead letters, if it does."""
-        return self.follow[1] if self.follow and self.follow[0] == BURY else b""
+        """Why the message goes to the dead letters, if it does, or nobody else wants it."""
+        if self.follow and self.follow[0] in (BURY, OFFER):
+            return self.follow[-2]
+        return b""
 
     @property
     def pause(self) -> float | None:

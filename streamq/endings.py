@@ -16,6 +16,7 @@ from streamq.delivery import (
     EXPIRE,
     LATER,
     LONGEST_LIFE,
+    OFFER,
     REVOKED,
     Delivery,
     Outcome,
@@ -292,19 +293,22 @@ class Endings:
     def unknown(self, delivery: Delivery) -> Outcome:
         """No task has the name that the message asks for: another worker may know it.
 
-        While a new version is rolled out, old workers meet the messages of new tasks.
+        While a new version is rolled out, old workers meet the messages of new tasks.  When
+        patience is at its end, Redis knows whether another one has the task.
         """
         name = delivery.fields.get(b"task", b"").decode(errors="replace")
         if not name:
             return self.buried(delivery, DecodeError("the message names no task"), "no task")
         refusals = delivery.number(b"refusals") or 0
         waited = sum(offer_pause(number) for number in range(refusals))
-        if delivery.early or waited >= self.conf.unknown_task_patience:
-            return self.buried(delivery, self.tasks.missing(name), "unknown task")
-        pause = min(offer_pause(refusals), self.conf.unknown_task_patience - waited)
-        number = b"%d" % (refusals + 1)
-        due = from_now(pause).encode()
-        return Outcome(delivery, b"", (), follow=(LATER, due, b"", b"refusals", number))
+        left = self.conf.unknown_task_patience - waited
+        pause = min(offer_pause(refusals), left) if left > 0 else offer_pause(refusals)
+        due, number = from_now(pause).encode(), b"%d" % (refusals + 1)
+        if left > 0:
+            return Outcome(delivery, b"", (), follow=(LATER, due, b"", b"refusals", number))
+        outcome = self.buried(delivery, self.tasks.missing(name), "unknown task")
+        outcome.follow = (OFFER, due, number, *outcome.follow[1:])
+        return outcome
 
     def buried(self, delivery: Delivery, error: StreamqError, reason: str) -> Outcome:
         """The message cannot be run at all: it goes to the dead letters."""

@@ -249,7 +249,7 @@ TABLE = (
             "Whether growing pauses are chosen by chance between 0 and their length."),
     Setting("unknown_task_patience", duration("0s"), "25s",
             "How long a message of a task that a worker does not know is offered to others "
-            "before it becomes a dead letter."),
+            "before it becomes a dead letter; longer if another one has its task."),
     Setting("revoke_expires", duration(), "30d",
             "How long a revocation is kept for a message that no worker has met."),
     # results

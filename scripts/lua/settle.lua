@@ -27,6 +27,9 @@
 --         expire REASON ERROR        to the dead-letter exchange, if there is one
 --         later DUE QUEUE NAME VALUE …   again, at this moment (+MS from now, or MS since
 --                                    1970), in this queue ('' for its own), with these fields
+--         offer DUE NUMBER REASON ERROR   again at this moment, with NUMBER as its refusals, if
+--                                    another worker that reads its queue knows its task; else
+--                                    as bury
 --         revoked                    the revocation has been met, and is forgotten
 --
 -- Answers a text of 1 (settled), 0 (was not yours any more) and - (cannot be settled now), one
@@ -140,7 +143,32 @@ local function run_again(message, fields)
   end
 end
 
+-- Whether a living worker reads this queue and has this task.
+local function is_known(queue, task)
+  local nodes = redis.pcall('ZRANGE', key_of('workers'), now, '+inf', 'BYSCORE')
+  for _, node in ipairs(nodes.err and {} or nodes) do
+    local about = redis.pcall('HMGET', key_of('worker', node), 'queues', 'task:' .. task)
+    if about[2] and string.find(' ' .. about[1] .. ' ', ' ' .. queue .. ' ', 1, true) then
+      return true
+    end
+  end
+  return false
+end
+
+-- What follows a message whose task its consumer does not have.
+local function decide(message, fields)
+  local _, due, number, reason, why = unpack(message.words)
+  if fields and is_known(queue_of(message.stream), field(fields, 'task') or '') then
+    message.words, message.state, message.record = { 'later', due, '', 'refusals', number }, '', {}
+  else
+    message.words = { 'bury', reason, why }
+  end
+end
+
 local function follow(message, fields)
+  if message.words[1] == 'offer' then
+    decide(message, fields)
+  end
   local id, words, expires = message.id, message.words, message.expires
   local verb = words[1]
   if verb == 'later' then

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from streamq.delivery import EXPIRE, LATER, REVOKED, Outcome
+from streamq.delivery import EXPIRE, LATER, OFFER, REVOKED, Outcome
 from streamq.signing import Seldom
 from streamq.units import visible
 
@@ -72,6 +72,11 @@ class TaskLog:
                 logger.warning("%s: no such task here; offered again%s", title(outcome), pause)
             else:
                 logger.info("%s again%s: %s: %s", title(outcome), pause, kind, error)
+        elif words and words[0] == OFFER:
+            logger.error(
+                "%s: no such task here; a dead letter, unless another worker has it\n%s",
+                *(title(outcome), visible(error)),
+            )
         elif words and words[0] in (EXPIRE, REVOKED):
             why = fields.get(b"reason", b"").decode(errors="replace")
             logger.info("%s revoked: %s", title(outcome), why)

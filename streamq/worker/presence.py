@@ -5,7 +5,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +86,7 @@ class Presence:
     pool: str
     concurrency: int
     queues: Sequence[str]
+    tasks: Collection[str]
     client: Client
     keys: Keys
     started: int = field(default_factory=lambda: int(time.time() * 1000))
@@ -103,6 +104,7 @@ class Presence:
             "streamq": streamq.__version__,
             "python": platform.python_version(),
             **counts,
+            **dict.fromkeys((f"task:{name}" for name in self.tasks), 1),
         }
         for child in children:
             described[f"runner:{child.pid}"] = self.busy_with(child)

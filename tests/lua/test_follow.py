@@ -276,3 +276,54 @@ def test_what_was_run_and_is_tried_again_has_not_waited_in_vain(desk, following)
     kept = desk.redis.hgetall("{streamq}:scheduled:a")
     assert "stale" not in kept
     assert kept["expires"] == "9000000000000"
+
+
+# A task that its consumer does not have
+
+
+@pytest.fixture
+def worker(desk):
+    """Describe a worker, which lives for a minute from now."""
+
+    def worker(node, *tasks, queues="other mail", lives=60_000):
+        seconds, micros = desk.redis.time()
+        until = seconds * 1000 + micros // 1000 + lives
+        desk.redis.zadd("{streamq}:workers", {node: until})
+        about = {"queues": queues, **{f"task:{task}": 1 for task in tasks}}
+        desk.redis.hset(f"{{streamq}}:worker:{node}", mapping=about)
+
+    return worker
+
+
+def test_a_task_that_another_worker_has_is_offered_again(desk, following, worker):
+    entry = desk.take("a")
+    worker("old", "tasks.other")
+    worker("new", "tasks.send")
+
+    offer = ("offer", "+5000", "3", "unknown task", "no such task")
+    assert desk.settle_and_follow(following(entry, "a", *offer, error="no such task")) == "1"
+
+    assert desk.letters() == []
+    assert desk.redis.hget("{streamq}:scheduled:a", "refusals") == "3"
+    assert desk.record("a")["state"] == "QUEUED"
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"tasks": ["tasks.sen", "tasks.send2"]},
+        {"tasks": ["tasks.send"], "queues": "other e-mail"},
+        {"tasks": ["tasks.send"], "lives": -1},
+    ],
+    ids=["other tasks", "other queues", "dead"],
+)
+def test_a_task_that_no_other_worker_has_is_a_dead_letter(desk, following, worker, about):
+    entry = desk.take("a")
+    worker("new", *about.pop("tasks"), **about)
+
+    offer = ("offer", "+5000", "3", "unknown task", "no such task")
+    assert desk.settle_and_follow(following(entry, "a", *offer, error="no such task")) == "1"
+
+    assert desk.letter("a")["dead_reason"] == "unknown task"
+    assert desk.record("a")["state"] == "FAILURE"
+    assert desk.redis.zcard("{streamq}:scheduled") == 0

@@ -280,6 +280,35 @@ def test_an_unknown_task_waits_for_a_worker_that_knows_it(site):
     site.at_rest()
 
 
+def old_and_new_side_by_side(site):
+    """One worker has the task, two that read the same queue do not; nobody is patient."""
+    site.env["STREAMQ_UNKNOWN_TASK_PATIENCE"] = "0s"
+    site.write("@app.task\ndef old(): return 'old'\n")
+    site.worker("-c", 2, "-n", "old")
+    site.write("@app.task\ndef new(number): return number\n")
+    site.worker("-c", 1, "-n", "new")
+    return site.send_many("new", 8)
+
+
+@pytest.mark.slow
+def test_a_task_that_a_living_worker_has_is_offered_until_that_one_meets_it(site):
+    results = old_and_new_side_by_side(site)
+
+    assert [each.get(timeout=60) for each in results] == list(range(8))
+    assert letters(site) == []
+    site.at_rest()
+
+
+@pytest.mark.slow
+def test_the_check_finds_letters_of_tasks_that_a_living_worker_has(site):
+    site.changed_package("settle.lua", "if about[2] and", "if false and")
+
+    results = old_and_new_side_by_side(site)
+
+    site.drained()
+    assert len(letters(site)) == sum(each.state == "FAILURE" for each in results) > 0
+
+
 def test_the_check_finds_unknown_tasks_that_are_buried_at_once(site):
     _, result = roll_out(site, patience="0s")
 
