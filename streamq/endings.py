@@ -211,12 +211,13 @@ class Endings:
             return self.failed(delivery, error, seconds)
         reason = describe(asked.exc, skip=1) if asked.exc is not None else describe(asked)
         number = b"%d" % (delivery.retries + 1)
+        made = b":" if queue and self.conf.task_create_missing_queues else b""
         return Outcome(
             delivery,
             b"RETRY" if delivery.keep else b"",
             flat(reason, retries=number),
             expires=self.life(delivery),
-            follow=(LATER, due, queue, b"retries", number, *changes),
+            follow=(LATER, due, made + queue, b"retries", number, *changes),
         )
 
     def last_word(self, delivery: Delivery, asked: Retry) -> BaseException | None:

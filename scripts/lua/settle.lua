@@ -26,7 +26,8 @@
 --         bury REASON ERROR          to the dead-letter exchange, else to the dead letters
 --         expire REASON ERROR        to the dead-letter exchange, if there is one
 --         later DUE QUEUE NAME VALUE …   again, at this moment (+MS from now, or MS since
---                                    1970), in this queue ('' for its own), with these fields
+--                                    1970), in this queue ('' for its own, :NAME for one that
+--                                    is declared if there is none), with these fields
 --         offer DUE NUMBER REASON ERROR   again at this moment, with NUMBER as its refusals, if
 --                                    another worker that reads its queue knows its task; else
 --                                    as bury
@@ -96,9 +97,21 @@ local function moment_of(text)
   return string.sub(text, 1, 1) == '+' and now + tonumber(string.sub(text, 2)) or tonumber(text)
 end
 
+-- A queue by its name; one that stands behind a colon is made, if there is none.
+local function wanted_queue(text)
+  local name = string.match(text, '^:(.*)')
+  if name and redis.call('HSETNX', key_of('queues'), name, '{}') == 1 then
+    for _, stream in ipairs({ name, name .. ':returned' }) do
+      redis.pcall('XGROUP', 'CREATE', key_of('queue', stream), 'workers', '0', 'MKSTREAM')
+    end
+  end
+  return name or text
+end
+
 -- At once in its own queue; else promote.lua moves it, and buries it if the queue is gone.
 local function again(stream, id, fields, words)
-  local due, queue = moment_of(words[2]), words[3] ~= '' and words[3] or queue_of(stream)
+  local due, elsewhere = moment_of(words[2]), wanted_queue(words[3])
+  local queue = elsewhere ~= '' and elsewhere or queue_of(stream)
   fields = without(fields, { stale = true }) -- it has not waited in vain: it was run
   set_field(fields, 'id', id)
   for i = 4, #words, 2 do
@@ -110,7 +123,7 @@ local function again(stream, id, fields, words)
   end
   local home = home_of(queue, fields)
   local declared = redis.call('HEXISTS', key_of('queues'), queue) == 1
-  local at_once = due <= now and words[3] == '' and declared
+  local at_once = due <= now and elsewhere == '' and declared
   if at_once and not foreign(key_of('queue', home), 'stream') then
     redis.call('XADD', key_of('queue', home), '*', unpack(fields))
     return

@@ -278,6 +278,25 @@ def test_what_was_run_and_is_tried_again_has_not_waited_in_vain(desk, following)
     assert kept["expires"] == "9000000000000"
 
 
+@pytest.mark.parametrize(("name", "made"), [(":slow", True), ("slow", False)])
+def test_a_retry_makes_the_queue_that_it_goes_to_if_it_may(desk, following, name, made):
+    entry = desk.take("a")
+
+    assert desk.settle_and_follow(following(entry, "a", *RETRY[:2], name)) == "1"
+
+    assert desk.redis.hget("{streamq}:scheduled:a", "scheduled_for") == "slow"
+    assert desk.redis.hexists("{streamq}:queues", "slow") == made
+    assert desk.redis.exists("{streamq}:queue:slow", "{streamq}:queue:slow:returned") == 2 * made
+
+
+def test_a_retry_leaves_the_settings_of_a_queue_that_is_there(desk, following, scripts):
+    scripts("declare_queue", "slow", '{"max_length": 3}')
+
+    desk.settle_and_follow(following(desk.take("a"), "a", *RETRY[:2], ":slow"))
+
+    assert desk.redis.hget("{streamq}:queues", "slow") == '{"max_length": 3}'
+
+
 # A task that its consumer does not have
 
 

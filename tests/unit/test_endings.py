@@ -128,7 +128,7 @@ def test_what_makes_no_sense_in_a_message_is_passed_over(odd):
 def test_a_retry_may_change_its_message():
     outcome = ending(Retry(args=(1,), kwargs={"x": 2}, priority=7, expires=9, queue="slow"))
 
-    assert outcome.follow[2] == b"slow"
+    assert outcome.follow[2] == b":slow"
     changes = outcome.follow[5:]
     assert dict(zip(changes[::2], changes[1::2], strict=True)) == {
         b"args": b"[1]",
@@ -141,7 +141,7 @@ def test_a_retry_may_change_its_message():
 def test_a_retry_that_is_raised_again_asks_for_the_same():
     again = Retry(queue="slow", args=(1,))
 
-    assert [ending(again).follow[2] for _ in range(2)] == [b"slow"] * 2
+    assert [ending(again).follow[2] for _ in range(2)] == [b":slow"] * 2
     assert ending(again).follow[5:] == (b"args", b"[1]")
 
 
