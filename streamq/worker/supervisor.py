@@ -117,6 +117,7 @@ class Supervisor:
 
     def announce(self) -> None:
         """Show the worker in Redis before anybody is told that it is there."""
+        self.duties.bell.listen()
         self.duties.vigil.begin()
         self.renew()
         self.renewal = 0.0
@@ -229,11 +230,12 @@ class Supervisor:
 
     def complain(self, duty: str, error: Exception) -> None:
         """Say that a duty failed; not again and again."""
-        text, now = str(error), time.monotonic()
+        away = isinstance(error, BrokerUnavailable)  # with advice for those who are new to it
+        text, now = str(error).partition("\n")[0] if away else str(error), time.monotonic()
         before, moment = self.complaints.get(duty, ("", 0.0))
         if text != before or now - moment > COMPLAIN:
             self.complaints[duty] = (text, now)
-            ours = isinstance(error, Refused)  # any other may be a mistake of this program
+            ours = away or isinstance(error, Refused)  # any other may be a mistake of this program
             logger.error(
                 "a duty of the supervisor failed, and is tried again: %s: %s",
                 *(duty, text),
@@ -265,7 +267,6 @@ class Supervisor:
         now = time.monotonic()
         parts.vigil.views.saw(news.now, sent=sent, now=now)
         parts.timetable.learn(news.due, news.now)
-        parts.bell.listen()
         self.replace_cut_off(children)
         for child in living:
             if child.consumer not in news.fenced:
@@ -277,6 +278,14 @@ class Supervisor:
         if news.suspects.intersection(parts.presence.queues):
             self.isolate()
         self.renewal = now + self.lease / 3
+        self.listen()
+
+    def listen(self) -> None:
+        """Listen to the bell, if we can: it only hints, so that no other duty waits for it."""
+        try:
+            self.duties.bell.listen()
+        except BrokerUnavailable as error:
+            self.complain("Bell.listen", error)
 
     def replace_cut_off(self, children: Sequence[Child]) -> None:
         """End runners that cannot reach Redis while we can: they may lack a descriptor."""
