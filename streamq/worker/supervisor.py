@@ -5,6 +5,7 @@ It never runs a task, so that no user code can keep it from renewing leases.
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -80,8 +81,8 @@ class Supervisor:
         self.retry = min(RETRY, lease / 3)
         self.shutdown_timeout = shutdown_timeout
         self.burst = assignments[0].burst
-        folder = Path(isolation.folder)
-        self.board = Board(folder / "slots", isolation.runners, isolation.slots)
+        self.folder = Path(isolation.folder)
+        self.board = Board(self.folder / "slots", isolation.runners, isolation.slots)
         self.deaths = Deaths(duties.recovery, duties.verdicts)
         self.due = {each.number: 0.0 for each in assignments}
         self.stops = Stops()
@@ -155,6 +156,7 @@ class Supervisor:
         logger.info("beginning anew")
         self.stops.hold_reloads()
         flush_streams()
+        shutil.rmtree(self.folder, ignore_errors=True)  # nobody comes back to do it
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     # The loop
