@@ -1,11 +1,15 @@
 #!lua flags=allow-oom
 -- Recover what a consumer held: it settles nothing any more, and others run its messages.
 --
--- The consumer leaves the lease table first, so that it is fenced from here on.  A message
--- that was running is charged with a crash.  If it ran alone and has crashed too often, it
--- goes to the dead letters.  If others ran beside it, each of them is only suspected: who is
--- suspected too often goes to the suspects, to run once more alone; only a crash there
--- condemns.  What was acknowledged early cannot run again: its task fails as WorkerLost.
+-- A consumer that strangers recover may live: it leaves the lease table first, so that it is
+-- fenced from here on.  Its own supervisor knows that it is dead, and keeps its lease until
+-- nothing is left: strangers would not know what was running.
+--
+-- A message that was running is charged with a crash.  If it ran alone and has crashed too
+-- often, it goes to the dead letters.  If others ran beside it, each of them is only
+-- suspected: who is suspected too often goes to the suspects, to run once more alone; only a
+-- crash there condemns.  What was acknowledged early cannot run again: its task fails as
+-- WorkerLost.
 --
 -- Bounded: whoever is answered that more is left calls again.  The consumer is deleted from
 -- its groups when it holds nothing.  What cannot be moved, because a key that it needs holds
@@ -21,7 +25,8 @@
 --       reason                       what happened to it, for records and dead letters
 --       charge                       alone: what was running crashed, and nothing ran beside
 --                                    it; suspects: one of those crashed; none: they were
---                                    stopped
+--                                    stopped; kept: how they end is still to be settled in
+--                                    its name, so they stay, and so does its lease
 --       crashes                      how many crashes a message may have, unless it says so
 --       expires, most, life          of records (ms), and the bounds of the dead letters
 --       budget                       how many messages to move in this call
@@ -68,13 +73,24 @@ for _ = 1, known and tonumber(ARGV[12]) or 0 do
   at = at + 2
 end
 
+local kept, keeps = {}, charge == 'kept'
+if keeps then
+  kept, running, charge = running, {}, 'none'
+end
+
 local moved, lost, buried, isolated = 0, 0, 0, 0
 local failure
 local marks = key_of('started', consumer)
 local alone = redis.call('HGET', marks, 'alone') -- what it ran with nothing beside it
 
-redis.call('ZREM', key_of('leases'), consumer)
-redis.call('HDEL', key_of('lease_ms'), consumer)
+local function end_lease()
+  redis.call('ZREM', key_of('leases'), consumer)
+  redis.call('HDEL', key_of('lease_ms'), consumer)
+end
+
+if claim ~= '' then
+  end_lease()
+end
 
 local function fail(id, fields, queue)
   if field(fields, 'ignore_result') == '1' then
@@ -168,7 +184,8 @@ end
 
 local started = redis.call('HGETALL', marks)
 for i = 1, #started, 2 do
-  if started[i] ~= 'alone' then -- that is known until everything has been moved
+  local is_mark = started[i] ~= 'alone' -- that is known until everything has been moved
+  if is_mark and not kept[started[i]] then
     attempt(report_lost, started[i], started[i + 1])
   end
 end
@@ -199,7 +216,7 @@ local function move_all(stream)
     for _, held in ipairs(pending) do
       if budget == 0 then
         return true
-      elseif attempt(move, stream, held[1]) then
+      elseif not kept[stream .. ' ' .. held[1]] and attempt(move, stream, held[1]) then
         budget = budget - 1
       end
     end
@@ -208,7 +225,7 @@ local function move_all(stream)
     end
     after = '(' .. pending[#pending][1]
   end
-  if not failure then -- else it is to be found by whoever tries again
+  if not failure and not keeps then -- else it is to be found by whoever tries again
     redis.call('XGROUP', 'DELCONSUMER', key, 'workers', consumer)
   end
   return false
@@ -221,7 +238,9 @@ for _, stream in ipairs(read_by_it()) do
 end
 if failure then
   return redis.error_reply(failure)
+elseif not keeps then
+  end_lease()
+  redis.call('DEL', marks)
+  redis.call('DEL', key_of('settled', consumer))
 end
-redis.call('DEL', marks)
-redis.call('DEL', key_of('settled', consumer))
 return { moved, lost, buried, isolated, 0 }

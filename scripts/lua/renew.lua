@@ -47,8 +47,8 @@ for i = #suspects, 1, -1 do
   if count == 0 then
     redis.call('SREM', key_of('suspects'), suspects[i])
     table.remove(suspects, i)
-  elseif redis.pcall('XPENDING', key, 'workers')[1] == count then
-    table.remove(suspects, i)
+  elseif type(count) == 'table' or redis.pcall('XPENDING', key, 'workers')[1] == count then
+    table.remove(suspects, i) -- it holds something else, or all of them run
   end
 end
 

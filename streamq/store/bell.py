@@ -7,6 +7,7 @@ import contextlib
 import select
 import time
 
+from streamq.errors import StreamqError
 from streamq.store.connection import Connection
 
 #: Seconds between two questions whether the connection still lives.
@@ -34,7 +35,11 @@ class Bell:
         if self.asked:
             self.connection.drop()  # it has not answered since the last time
         if self.connection.socket is None:
-            self.connection.ask("SUBSCRIBE", self.channel)
+            try:
+                self.connection.ask("SUBSCRIBE", self.channel)
+            except StreamqError:
+                self.connection.drop()  # it would pass for one that listens
+                raise
         self.connection.send([("PING",)])
         # What comes from here on comes unasked.
         self.connection.unread = 0

@@ -43,7 +43,7 @@ class Recovered:
 class Case:
     """A consumer that is dead: what happened to it, and what it was running.
 
-    ``charge`` is alone, suspects or none, as recover.lua says.  ``running`` None means that
+    ``charge`` is alone, suspects, none or kept, as recover.lua says.  ``running`` None means that
     nobody knows.  Strangers say which ``deadline`` they saw, and which time of the server they
     ``expect``, give or take the ``tolerance`` (seconds).  ``streams`` are all that it can have
     read; none where nobody knows.
@@ -187,7 +187,7 @@ class Recovery:
     # The dead
 
     def recover(self, case: Case) -> Recovered | None:
-        """Fence the consumer and move everything it held; in bounded steps.
+        """Move everything that the consumer held, and end its lease; in bounded steps.
 
         None if it lives after all, or the server's clock has jumped.
         """

@@ -23,6 +23,18 @@ BLIND = 0.05
 BACKOFF = (0.0, 1.0, 2.0, 5.0)
 
 
+def kills_for_memory() -> int:
+    """How many processes this machine has killed for their memory, in whatever control group.
+
+    0 where it does not tell.  The group of a process that has ended may not be known any more.
+    """
+    try:
+        counters = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(each.split()[1]) for each in counters if each.startswith("oom_kill ")), 0)
+
+
 @dataclass(slots=True)
 class Child:
     """One runner process."""
@@ -43,7 +55,7 @@ class Child:
     dismissed: float | None = None
     started: float = field(default_factory=time.monotonic)
     #: How many processes the machine had killed for their memory when it started.
-    kills: int = field(default_factory=lambda: kills_for_memory())
+    kills: int = field(default_factory=kills_for_memory)
 
     @property
     def sequential(self) -> bool:
@@ -187,20 +199,12 @@ class Nursery:
             child.signal(number)
 
 
-def kills_for_memory() -> int:
-    """How many processes this machine has killed for their memory, in whatever control group.
+def stands_still(pid: int, states: str = "T") -> bool:
+    """Wait until a process is in one of these states, as the system names them.
 
-    0 where it does not tell.  The group of a process that has ended may not be known any more.
+    T has been stopped; D waits for a device or a child, and cannot be stopped just now.
+    False if it cannot be seen.
     """
-    try:
-        counters = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(each.split()[1]) for each in counters if each.startswith("oom_kill ")), 0)
-
-
-def stands_still(pid: int) -> bool:
-    """Wait until a process has stopped; False if that cannot be seen."""
     deadline = time.monotonic() + STOPPED_WITHIN
     while time.monotonic() < deadline:
         try:
@@ -210,7 +214,7 @@ def stands_still(pid: int) -> bool:
                 return False
             time.sleep(BLIND)  # nothing can be seen here
             return True
-        if state in "TZX":
-            return state == "T"
+        if state in states or state in "ZX":
+            return state in states
         time.sleep(0.001)
     return False

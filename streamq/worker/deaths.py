@@ -93,12 +93,22 @@ class Deaths:
                 self.verdicts.settle(one.case.consumer, one.verdicts)
             except Refused as error:
                 if error.code != "FENCED":
+                    self.hand_over(self.all_but_its_verdicts(one))
                     raise
         self.suspect_unsettled(one)
-        found = self.recovery.recover(one.case)
+        self.hand_over(one.case)
+
+    def all_but_its_verdicts(self, one: Open) -> Case:
+        """Nobody else is to wait until the end of a task can be written."""
+        places = [(each.stream, each.entry) for each in one.verdicts]
+        return replace(one.case, charge="kept", running=places)
+
+    def hand_over(self, case: Case) -> None:
+        """Hand what a dead runner held to others."""
+        found = self.recovery.recover(case)
         if found is not None:
             self.isolated |= found.isolated > 0
-            self.report(one.case, found)
+            self.report(case, found)
 
     def suspect_unsettled(self, one: Open) -> None:
         """Count what has returned and was not settled among what was running.
@@ -119,7 +129,7 @@ class Deaths:
     def report(self, case: Case, found: Recovered) -> None:
         """Say what a death has cost."""
         costs = (found.moved, found.lost, found.buried, found.isolated)
-        if case.charge != "none":
+        if case.charge in ("alone", "suspects"):
             logger.error(
                 "%s; %d handed back, %d failed as WorkerLost, %d dead-lettered, %d to be run alone",
                 *(case.reason, *costs),

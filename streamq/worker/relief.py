@@ -7,6 +7,7 @@ for a moment, hands back what has not been started, leaves a mark, and lets it g
 
 import logging
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ logger = logging.getLogger("streamq.worker")
 #: Seconds that a task runs before the supervisor looks behind it; the runner's own thread
 #: needs a hundredth of that.
 LONG = 1.0
+#: Seconds that one look waits for processes to stop: leases are renewed between two.
+BUDGET = 0.25
 #: Seconds that a task runs before its runner should have passed the turn on; likewise.
 KEPT = 0.4
 
@@ -37,7 +40,10 @@ class Relief:
         self.let_others_read([child for child in children if child.sequential])
         pids = {child.pid for child in children}
         self.seen = {pid: entry for pid, entry in self.seen.items() if pid in pids}
+        began = time.monotonic()
         for child in children:
+            if time.monotonic() - began > BUDGET:
+                break
             running = child.slots.running()
             if child.sequential and running and running[0].since > LONG:
                 task = running[0]

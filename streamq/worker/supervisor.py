@@ -5,6 +5,7 @@ It never runs a task, so that no user code can keep it from renewing leases.
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -80,8 +81,8 @@ class Supervisor:
         self.retry = min(RETRY, lease / 3)
         self.shutdown_timeout = shutdown_timeout
         self.burst = assignments[0].burst
-        folder = Path(isolation.folder)
-        self.board = Board(folder / "slots", isolation.runners, isolation.slots)
+        self.folder = Path(isolation.folder)
+        self.board = Board(self.folder / "slots", isolation.runners, isolation.slots)
         self.deaths = Deaths(duties.recovery, duties.verdicts)
         self.due = {each.number: 0.0 for each in assignments}
         self.stops = Stops()
@@ -117,6 +118,7 @@ class Supervisor:
 
     def announce(self) -> None:
         """Show the worker in Redis before anybody is told that it is there."""
+        self.duties.bell.listen()
         self.duties.vigil.begin()
         self.renew()
         self.renewal = 0.0
@@ -154,6 +156,7 @@ class Supervisor:
         logger.info("beginning anew")
         self.stops.hold_reloads()
         flush_streams()
+        shutil.rmtree(self.folder, ignore_errors=True)  # nobody comes back to do it
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     # The loop
@@ -229,11 +232,12 @@ class Supervisor:
 
     def complain(self, duty: str, error: Exception) -> None:
         """Say that a duty failed; not again and again."""
-        text, now = str(error), time.monotonic()
+        away = isinstance(error, BrokerUnavailable)  # with advice for those who are new to it
+        text, now = str(error).partition("\n")[0] if away else str(error), time.monotonic()
         before, moment = self.complaints.get(duty, ("", 0.0))
         if text != before or now - moment > COMPLAIN:
             self.complaints[duty] = (text, now)
-            ours = isinstance(error, Refused)  # any other may be a mistake of this program
+            ours = away or isinstance(error, Refused)  # any other may be a mistake of this program
             logger.error(
                 "a duty of the supervisor failed, and is tried again: %s: %s",
                 *(duty, text),
@@ -265,7 +269,6 @@ class Supervisor:
         now = time.monotonic()
         parts.vigil.views.saw(news.now, sent=sent, now=now)
         parts.timetable.learn(news.due, news.now)
-        parts.bell.listen()
         self.replace_cut_off(children)
         for child in living:
             if child.consumer not in news.fenced:
@@ -277,6 +280,14 @@ class Supervisor:
         if news.suspects.intersection(parts.presence.queues):
             self.isolate()
         self.renewal = now + self.lease / 3
+        self.listen()
+
+    def listen(self) -> None:
+        """Listen to the bell, if we can: it only hints, so that no other duty waits for it."""
+        try:
+            self.duties.bell.listen()
+        except BrokerUnavailable as error:
+            self.complain("Bell.listen", error)
 
     def replace_cut_off(self, children: Sequence[Child]) -> None:
         """End runners that cannot reach Redis while we can: they may lack a descriptor."""

@@ -17,12 +17,17 @@ from streamq.runner import interrupts
 from streamq.runner.slots import Occupied
 from streamq.store.recovery import Recovery
 from streamq.worker.children import Child, stands_still
+from streamq.worker.terminations import Run
 
 logger = logging.getLogger("streamq.worker")
 
 #: Seconds that a process with many tasks has to end one by itself; and a task that was
 #: revoked, or a signal that somebody chose.
 GRACE = 1.0
+#: Seconds that one look waits for runners to stand still: leases are renewed between two.
+BUDGET = 0.25
+#: After as many tries in vain a runner is ended wherever it stands.
+TRIES = 3
 #: Seconds after which a read that should have ended by itself shows that its runner is stuck.
 STUCK = 15.0
 
@@ -40,11 +45,14 @@ class Verdict:
 
 @dataclass(slots=True)
 class Request:
-    """A task that was asked to stop, and until when it may do so by itself."""
+    """A task that is to end, and until when it may do so by itself."""
 
     child: Child
     run: Occupied
     until: float
+    kind: str = TERMINATED
+    #: How often its runner was looked at to be ended.
+    tries: int = 0
 
 
 class Verdicts:
@@ -57,44 +65,58 @@ class Verdicts:
 
     def look(self, children: Sequence[Child]) -> None:
         """End what is over its hard limit, and what did not stop when it was asked to."""
-        for child in children:
-            patience = 0.0 if child.sequential else GRACE
-            for run in child.slots.running():
-                if run.overdue >= patience and not child.ended:
-                    self.end(child, run, OVERDUE)
-            if child.slots.reading > STUCK and not child.ended:
+        known = self.known_overdue()
+        for child in [child for child in children if not child.ended]:
+            self.requests += [
+                Request(child, run, 0.0, OVERDUE)
+                for run in child.slots.running()
+                if run.overdue >= patience_with(child) and run_of(child, run) not in known
+            ]
+            if child.slots.reading > STUCK:
                 logger.error("runner %d is stuck, and is replaced", child.pid)
                 child.end("it was stuck")
         self.insist({child.pid for child in children})
 
     def insist(self, pids: Collection[int]) -> None:
-        """End what did not stop in its time; a process may take several tries to stand still."""
+        """End what did not stop in its time; a process may take several tries to stand still.
+
+        One that never does, in a debugger or on a crowded machine, does not keep the others
+        from being ended, nor the supervisor from its other duties.
+        """
         self.requests = [
             each
             for each in self.requests
             if each.child.pid in pids and not each.child.ended and still_runs(each.child, each.run)
         ]
+        began = time.monotonic()
         for request in self.requests:
-            if request.until <= time.monotonic():
-                self.end(request.child, request.run, TERMINATED)
+            if time.monotonic() - began > BUDGET:
+                break
+            if request.until <= time.monotonic() and not request.child.ended:
+                request.tries += 1
+                anyway = request.tries >= TRIES
+                self.end(request.child, request.run, request.kind, anyway=anyway)
                 request.until = time.monotonic() + GRACE
+
+    def known_overdue(self) -> set[Run]:
+        """What is over its hard limit, and was seen to be."""
+        return {run_of(each.child, each.run) for each in self.requests if each.kind == OVERDUE}
 
     def next_moment(self, children: Sequence[Child]) -> float:
         """When, in monotonic seconds, something must be looked at again."""
-        now = time.monotonic()
+        now, known = time.monotonic(), self.known_overdue()
         moments = [request.until for request in self.requests]
         for child in children:
-            patience = 0.0 if child.sequential else GRACE
             moments += [
-                now + max(0.0, patience - run.overdue)
+                now + max(0.0, patience_with(child) - run.overdue)
                 for run in child.slots.running()
-                if run.limit and not child.ended
+                if run.limit and not child.ended and run_of(child, run) not in known
             ]
         return min(moments, default=float("inf"))
 
-    def end(self, child: Child, run: Occupied, kind: str) -> None:
+    def end(self, child: Child, run: Occupied, kind: str, *, anyway: bool = False) -> None:
         """End the runner, if it still runs this; else let it go on."""
-        with held(child, run) as same:
+        with held(child, run, anyway=anyway) as same:
             if same:
                 logger.warning("runner %d is ended: its task is %s", child.pid, kind)
                 self.note(child, run, kind)
@@ -147,13 +169,27 @@ class Verdicts:
 
 
 @contextlib.contextmanager
-def held(child: Child, run: Occupied) -> Iterator[bool]:
-    """Let a runner stand still for a block; tell whether it does, and still runs this."""
+def held(child: Child, run: Occupied, *, anyway: bool = False) -> Iterator[bool]:
+    """Let a runner stand still for a block; tell whether it does, and still runs this.
+
+    One that waits in the kernel, and cannot stop there, meets our signal before it runs
+    another line: it stands still as well.  With ``anyway`` it need not be seen to.
+    """
     child.signal(signal.SIGSTOP)
     try:
-        yield stands_still(child.pid) and still_runs(child, run)
+        yield (stands_still(child.pid, "TD") or anyway) and still_runs(child, run)
     finally:
         child.signal(signal.SIGCONT)
+
+
+def patience_with(child: Child) -> float:
+    """Seconds that a task has after its hard limit to end by itself."""
+    return 0.0 if child.sequential else GRACE
+
+
+def run_of(child: Child, run: Occupied) -> Run:
+    """What tells this run from every other."""
+    return child.pid, run.slot, run.started
 
 
 def still_runs(child: Child, run: Occupied) -> bool:

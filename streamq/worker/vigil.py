@@ -29,7 +29,6 @@ class Vigil:
         self.views = Views(lease)
         self.others = Others()
         self.moment = 0.0
-        self.taken_over = 0
         #: Those of the lease table whose processes on this machine are gone.
         self.predecessors: set[str] = set()
 
@@ -128,11 +127,10 @@ class Vigil:
 
     def report(self, consumer: str, found: Recovered, why: str) -> None:
         """Say what was taken over."""
-        self.taken_over += found.moved + found.lost + found.buried + found.isolated
-        level = logging.WARNING if self.taken_over else logging.INFO
+        costs = (found.moved, found.lost, found.buried, found.isolated)
         logger.log(
-            level,
+            logging.WARNING if any(costs) else logging.INFO,
             "%s is dead, %s; %d handed back, %d failed as WorkerLost, %d dead-lettered, "
             "%d to be run alone",
-            *(consumer, why, found.moved, found.lost, found.buried, found.isolated),
+            *(consumer, why, *costs),
         )

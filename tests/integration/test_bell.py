@@ -3,6 +3,7 @@
 import pytest
 
 from streamq.store.bell import Bell
+from streamq.store.replies import Denied
 
 
 @pytest.fixture
@@ -68,3 +69,15 @@ def test_a_connection_that_was_cut_is_opened_anew(bell, redis, keys, clients, ev
 
     redis.publish(keys.bell, "due 5")
     assert heard(bell, eventually) == [["due", "5"]]
+
+
+def test_a_connection_that_may_not_listen_does_not_pass_for_one_that_does(server_url, redis, keys):
+    redis.acl_setuser("deaf", enabled=True, nopass=True, commands=["+@all"], reset_channels=True)
+    url = server_url.replace("unix://", "unix://deaf:any@")
+    bell = Bell(url, keys.bell, name="test:bell", patience=2.0)
+
+    for _ in range(2):
+        with pytest.raises(Denied):
+            bell.listen()
+
+    redis.acl_deluser("deaf")

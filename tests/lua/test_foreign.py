@@ -314,6 +314,20 @@ def test_what_cannot_be_buried_stays_with_the_dead_and_the_others_are_moved(desk
     assert desk.pending() == 0
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_only_its_own_supervisor_keeps_the_lease_of_what_cannot_be_moved(desk, spoil, own):
+    """Strangers do not know whether it is dead; but who lost the lease is an orphan."""
+    bad = desk.take("a", crashes="2")
+    spoil("dead:mail")
+    seen = desk.redis.zscore("{streamq}:leases", "me")
+
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        desk.recover(bad, deadline="" if own else f"{seen:.0f}")
+
+    assert desk.redis.zscore("{streamq}:leases", "me") == (seen if own else None)
+    assert desk.redis.hexists("{streamq}:lease_ms", "me") is own
+
+
 def test_many_that_cannot_be_moved_keep_no_other_from_it(desk, spoil, scripts):
     scripts("declare_queue", "post", "{}")
     for number in range(250):

@@ -109,6 +109,27 @@ def test_a_recovered_consumer_is_fenced(desk, outcome):
     assert desk.record("a") == {"state": "QUEUED"}
 
 
+def test_what_is_still_to_be_settled_stays_and_everything_else_is_moved(desk, outcome):
+    late, early, beside = (desk.take(id) for id in "abc")
+    desk.take("d")
+    desk.start(early)
+    desk.start(beside)
+
+    for found in ([1, 1, 0, 0, 0], [0, 0, 0, 0, 0]):
+        assert desk.recover(late, early, charge="kept") == found
+
+    assert [fields["id"] for fields in desk.waiting()] == ["d"]
+    assert "crashes" not in desk.waiting()[0]
+    assert desk.record("c")["error_type"] == LOST
+    assert desk.redis.hkeys("{streamq}:started:me") == [f"mail {early}"]
+
+    desk.settle(outcome(late, "a"))
+
+    assert desk.record("a")["state"] == "SUCCESS"
+    assert desk.recover(early, charge="none") == [0, 1, 0, 0, 0]
+    assert not desk.redis.exists("{streamq}:leases", "{streamq}:started:me")
+
+
 def test_recovery_goes_on_in_bounded_steps(desk):
     for number in range(5):
         desk.add(f"t{number}")

@@ -60,6 +60,15 @@ def test_queues_whose_suspects_all_run_are_not_named(desk, scripts):
     assert scripts("renew", "node", 15_000, 0, "pid", "7")[4] == ["mail"]
 
 
+def test_what_stands_in_the_place_of_suspects_is_none(desk, scripts):
+    desk.redis.sadd("{streamq}:suspects", "mail")
+    desk.redis.set("{streamq}:queue:mail:suspects", "somebody else's")
+
+    assert scripts("renew", "node", 15_000, 0, "pid", "7")[4] == []
+
+    assert desk.redis.smembers("{streamq}:suspects") == {"mail"}, "it is looked at again"
+
+
 @pytest.mark.parametrize("key", ["scheduled", "suspects", "terminating", "workers"])
 def test_a_foreign_key_keeps_no_lease_from_being_renewed(desk, scripts, key):
     desk.redis.zadd("{streamq}:leases", {"me": 5})

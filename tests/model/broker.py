@@ -64,6 +64,11 @@ class Death:
         told = (self.consumer, self.claim, *clock, "it died", self.charge, self.allowed, HOUR)
         return [*told, *bounds, self.budget, count, *places, *self.streams]
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """What is still to be settled in its name."""
+        return (self.running or ()) if self.charge == "kept" else ()
+
 
 #: By how much the clock may differ from what a recovering worker expects.
 TOLERANCE = 5000
@@ -99,34 +104,45 @@ class Broker(Desk):
     # The dead
 
     def recover(self, death: Death) -> list[int]:
-        """A consumer that is dead is fenced, then what it held moves, so many at a time."""
+        """What a dead consumer held moves, so many at a time; strangers fence it first."""
         jumped = death.expected is not None and abs(self.now - death.expected) > TOLERANCE
         deadline = self.leases.get(death.consumer)
         stale = death.claim != "" and deadline is not None and str(deadline) != death.claim
         if jumped or stale:
             return [0, 0, 0, 0, -1]
-        self.leases.pop(death.consumer, None)
-        self.lease_ms.pop(death.consumer, None)
+        if death.claim:
+            self.end_lease(death.consumer)
         tally, budget = Tally(), death.budget
         self.report_lost(death, tally)
         every = (stream for queue in self.queues for stream in streams_of(queue))
         for stream in death.streams or tuple(every):
             found = self.streams.get(stream, Stream())
             held = [copy for copy in found.copies if copy.holder == death.consumer]
-            for copy in held[:budget]:
-                self.move(death, stream, copy, tally)
-            if len(held) > budget:
-                tally.left = 1
-                return tally.answer()
-            budget -= len(held)
-            found.consumers.discard(death.consumer)
-        self.alone.pop(death.consumer, None)
-        self.settled.pop(death.consumer, None)
+            for copy in held:
+                if not budget:
+                    tally.left = 1
+                    return tally.answer()
+                if f"{stream} {copy.entry}" not in death.kept:
+                    self.move(death, stream, copy, tally)
+                    budget -= 1
+            if death.charge != "kept":
+                found.consumers.discard(death.consumer)
+        if death.charge != "kept":
+            self.end_lease(death.consumer)
+            self.alone.pop(death.consumer, None)
+            self.settled.pop(death.consumer, None)
         return tally.answer()
+
+    def end_lease(self, consumer: str) -> None:
+        self.leases.pop(consumer, None)
+        self.lease_ms.pop(consumer, None)
 
     def report_lost(self, death: Death, tally: Tally) -> None:
         """What was acknowledged before it ran cannot run again: somebody is told."""
-        for mark in self.marks.pop(death.consumer, {}).values():
+        marks = self.marks.pop(death.consumer, {})
+        if kept := {place: mark for place, mark in marks.items() if place in death.kept}:
+            self.marks[death.consumer] = kept
+        for mark in (mark for place, mark in marks.items() if place not in death.kept):
             queue, id = queue_of(mark.stream), mark.fields["id"]
             if mark.fields.get("ignore_result") == "1":
                 lost = dict(mark.fields)
@@ -146,7 +162,7 @@ class Broker(Desk):
         id, queue = self.name_of(stream, copy), queue_of(stream)
         by_itself = place == self.alone.get(death.consumer)
         ran = by_itself or death.running is None or place in death.running
-        charged = death.charge != "none" and ran
+        charged = death.charge in ("alone", "suspects") and ran
         crashes = int(fields.get("crashes", 0)) + charged
         if charged:
             fields["crashes"] = str(crashes)

@@ -222,6 +222,32 @@ def a_suspect_runs_alone(bench: Bench) -> None:
     assert list(bench.model.dead["mail"]) == ["a"]
 
 
+def two_verdicts_cannot_be_settled_yet(bench: Bench) -> None:
+    """Of those beside them one was acknowledged early, and one never started."""
+    late, early, beside = (take(bench, id) for id in ("a", "b", "c"))
+    take(bench, "d")
+    bench.complete("c", starts=[early, beside])
+    kept = Death(consumer="c", charge="kept", running=(late.place, early.place), budget=1)
+    while bench.recover(kept)[4]:
+        pass
+    bench.recover(kept)
+    bench.renew("c")
+    bench.complete("c", ending(late, "FAILURE", False), ending(early, "FAILURE", True))
+    bench.recover(Death(consumer="c", charge="none"))
+
+
+def a_recovery_in_steps(bench: Bench) -> None:
+    """Who does it for its own runner keeps the lease meanwhile; a stranger ends it first."""
+    for consumer in "cd":
+        if consumer == "d":
+            bench.register("d")
+        for number in range(2):
+            take(bench, f"{consumer}{number}", consumer)
+        claim = str(bench.model.leases["d"]) if consumer == "d" else ""
+        bench.recover(Death(consumer=consumer, claim=claim, charge="none", budget=1))
+        bench.renew(consumer)
+
+
 HISTORIES: tuple[Callable[[Bench], None], ...] = (
     a_push_is_sent_again,
     an_id_is_used_again_after_its_window,
@@ -248,6 +274,8 @@ HISTORIES: tuple[Callable[[Bench], None], ...] = (
     the_dead_and_others_tell_where_a_task_stands,
     one_of_two_was_running,
     a_suspect_runs_alone,
+    two_verdicts_cannot_be_settled_yet,
+    a_recovery_in_steps,
 )
 
 

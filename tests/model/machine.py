@@ -327,7 +327,9 @@ class Machine(RuleBasedStateMachine):
         return Death(consumer=consumer, allowed=self.profile.allowed, **told)
 
     @HELD
-    @rule(who=PICK, pick=PICK, charge=st.sampled_from(["crash", "crash", "none"]), budget=FEW)
+    @rule(
+        who=PICK, pick=PICK, charge=st.sampled_from(["crash", "crash", "none", "kept"]), budget=FEW
+    )
     def recover(self, who: int, pick: int, charge: str, budget: int) -> None:
         """A runner died, and its supervisor knows what it was running."""
         consumer = self.one(self.busy(), who)

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.model.directed import DIRECTED
 from tests.model.histories import HISTORIES, tell
 from tests.model.machine import Machine
-from tests.model.mutants import DIRECTED, MUTANTS
+from tests.model.mutants import MUTANTS
 from tests.model.profiles import PROFILES
 from tests.model.server import Server, edited
 from tests.model.test_broker import SETTINGS

@@ -81,6 +81,23 @@ def test_a_server_that_takes_no_more_clients_is_asked_again_now_and_then(short, 
     short.at_rest()
 
 
+def test_a_bell_that_cannot_connect_keeps_no_other_duty_from_being_done(short, server):
+    worker = short.worker("-c", 1)
+    assert short.send("quick", 0).get(timeout=10) == 0
+    result = short.send("quick", 1, countdown=1)
+    most = server.client.config_get("maxclients")["maxclients"]
+    server.client.config_set("maxclients", 1)
+    try:
+        server.client.client_kill_filter(_type="pubsub", skipme=True)
+        assert result.get(timeout=5) == 1
+    finally:
+        server.client.config_set("maxclients", most)
+
+    assert "Bell.listen: " in worker.said
+    short.until(lambda: server.client.client_list(_type="pubsub"), "it listens again")
+    short.at_rest()
+
+
 @FLAGS
 def test_a_process_has_three_connections_at_most_whatever_it_does(short, server, flags):
     worker = short.worker(*flags)

@@ -201,7 +201,7 @@ def test_the_check_finds_neighbours_that_are_charged(site):
 
 def test_the_check_finds_limits_that_nobody_looks_at(site):
     site.changed_module(
-        "streamq/worker/verdicts.py", "if run.overdue >= patience and not child.ended:", "if False:"
+        "streamq/worker/verdicts.py", "if run.overdue >= patience_with(child) and ", "if False and "
     )
     site.write(TASKS)
     site.worker("-c", 1)

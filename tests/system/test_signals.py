@@ -159,6 +159,11 @@ def reload(site, worker):
     worker.signal(signal.SIGHUP)
 
 
+def workplaces(site):
+    """The folders that the processes of a worker share."""
+    return list(site.folder.glob("streamq-worker-*"))
+
+
 @pytest.mark.parametrize(
     "flags",
     [("-c", 2), ("-P", "gevent", "--processes", 1, "-c", 10)],
@@ -166,6 +171,7 @@ def reload(site, worker):
 )
 def test_a_hang_up_loads_the_new_code_and_loses_nothing(site, flags):
     site.write(TASKS)
+    site.env["TMPDIR"] = str(site.folder)
     worker = site.worker(*flags)
     held = site.send("hold", 1)
     site.until(lambda: begun(site))
@@ -184,8 +190,10 @@ def test_a_hang_up_loads_the_new_code_and_loses_nothing(site, flags):
     assert site.send("quick", 5).get(timeout=20) == -5
     assert worker.process.poll() is None
     site.until(lambda: worker.runners() and not set(worker.runners()) & set(old))
+    assert len(workplaces(site)) == 1
     site.at_rest()
     assert worker.stop() == 0
+    assert workplaces(site) == []
 
 
 def test_a_hang_up_while_redis_is_away_loads_the_new_code_when_it_is_back(hasty, server):

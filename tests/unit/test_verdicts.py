@@ -1,17 +1,19 @@
 """What a runner was ended for, and what is said of its end; with processes, without Redis."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from streamq.runner.slots import Board
-from streamq.worker.children import Child, Death
+from streamq.worker.children import STOPPED_WITHIN, Child, Death
 from streamq.worker.deaths import Deaths
-from streamq.worker.verdicts import TERMINATED, Request, Verdicts
+from streamq.worker.verdicts import OVERDUE, TERMINATED, TRIES, Request, Verdict, Verdicts
 
 ENTRY = b"1-1"
 
@@ -19,18 +21,24 @@ ENTRY = b"1-1"
 @pytest.fixture
 def child(tmp_path):
     """A runner that runs a task, as far as its supervisor can see."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"],
-        stdout=subprocess.PIPE,
-        process_group=0,
-    )
-    process.stdout.readline()
     slots = Board(tmp_path / "slots", 1, 1).of(0)
     slots.start(0, 0, ENTRY)
-    yield Child(0, process.pid, "me", slots, ["mail"])
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    with process("import time; print(flush=True); time.sleep(60)") as pid:
+        yield Child(0, pid, "me", slots, ["mail"])
+
+
+@contextlib.contextmanager
+def process(code):
+    """One that runs this, and has printed its first line."""
+    started = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, process_group=0
+    )
+    with started, started.stdout:
+        started.stdout.readline()
+        try:
+            yield started.pid
+        finally:
+            os.killpg(started.pid, signal.SIGKILL)
 
 
 def lives(child):
@@ -84,7 +92,7 @@ def test_who_could_not_be_stopped_is_not_forgotten(child, monkeypatch):
     verdicts.requests.append(request)
 
     with monkeypatch.context() as hanging:
-        hanging.setattr("streamq.worker.verdicts.stands_still", lambda pid: False)
+        hanging.setattr("streamq.worker.verdicts.stands_still", lambda *_: False)
         verdicts.look([child])
     assert lives(child)
     assert request.until > time.monotonic()
@@ -96,6 +104,63 @@ def test_who_could_not_be_stopped_is_not_forgotten(child, monkeypatch):
 
     verdicts.look([child])
     assert verdicts.requests == []
+
+
+#: It waits for a child that never becomes a program of its own: nothing can stop it.
+STUCK = """
+import ctypes
+libc = ctypes.PyDLL(None)
+if libc.vfork() == 0:
+    print(flush=True)
+    libc.pause()
+"""
+
+
+def test_who_waits_in_the_kernel_is_ended_at_its_limit(tmp_path):
+    with process(STUCK) as pid:
+        child = overdue(Child(0, pid, "me", Board(tmp_path / "slots", 1, 1).of(0), ["mail"]))
+
+        Verdicts(None, None).look([child])
+
+        assert not lives(child)
+        assert charge_for(child, signal.SIGKILL)[2] == [Verdict("mail", ENTRY, OVERDUE)]
+
+
+class Unstoppable(Child):
+    """A runner that no signal stops."""
+
+    def signal(self, number):
+        pass
+
+
+def overdue(child):
+    """It runs a task that is over its limit."""
+    child.slots.start(0, 0, ENTRY, hard=0.001)
+    while child.slots.running()[0].overdue < 0:
+        pass
+    return child
+
+
+def test_a_crowd_that_cannot_be_stopped_leaves_time_for_leases_and_is_ended(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=1000.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr("streamq.worker.verdicts.time", clock)
+
+    def waits_in_vain(pid, states):
+        clock.now += STOPPED_WITHIN
+        return False
+
+    monkeypatch.setattr("streamq.worker.verdicts.stands_still", waits_in_vain)
+    board, verdicts = Board(tmp_path / "slots", 30, 1), Verdicts(None, None)
+    crowd = [overdue(Unstoppable(n, n, "me", board.of(n), ["mail"])) for n in range(30)]
+
+    while not all(child.ended for child in crowd):
+        began = clock.now
+        verdicts.look(crowd)
+        assert clock.now - began < 1.0
+        clock.now = max(clock.now, verdicts.next_moment(crowd))
+
+    assert clock.now - 1000.0 < 30 * STOPPED_WITHIN * (TRIES + 1)
 
 
 def test_who_stops_in_its_time_is_asked_no_more(child):

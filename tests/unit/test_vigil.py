@@ -1,5 +1,6 @@
 """Taking over from many dead at once; time is moved by hand."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -67,3 +68,13 @@ def test_a_large_dead_predecessor_does_not_keep_a_worker_from_starting(fleet, mo
 
     assert len(fleet.table) == 7
     assert rounds(vigil, fleet) == 3
+
+
+def test_only_who_held_something_is_warned_about(caplog):
+    vigil = Vigil(None, lease=LEASE)
+
+    with caplog.at_level(logging.INFO, logger="streamq.worker"):
+        for moved in (0, 2, 0):
+            vigil.report("dead", Recovered(moved=moved), "its lease ran out")
+
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "INFO"]

@@ -1,0 +1,48 @@
+"""Mutants that chance finds too seldom, and what must happen for each to show."""
+
+from collections.abc import Callable
+
+from tests.model import histories
+from tests.model.bench import Bench
+
+DIRECTED: dict[str, Callable[[Bench], None]] = {
+    "a lane forgets what it pushed": histories.a_push_is_sent_again,
+    "a record begins again": histories.an_id_is_used_again_after_its_window,
+    "take asks nobody": histories.a_message_is_settled_twice,
+    "complete forgets its number": histories.the_answer_of_complete_is_lost,
+    "settle forgets its number": histories.the_answer_of_settle_is_lost,
+    "an end is touched": histories.a_revoked_task_ends_without_a_word,
+    "a revoked task is tried again": histories.a_task_is_revoked_while_it_runs_and_tried_again,
+    "a retry is stale": histories.a_task_is_tried_again_after_its_message_would_be_stale,
+    "a revocation stays": histories.a_revoked_message_is_met,
+    "a retry ends in no queue": histories.a_queue_is_deleted_before_an_early_message_is_tried_again,
+    "a letter's end is overwritten": histories.an_id_dies_twice_and_is_sent_on_twice,
+    "a circle of letters": histories.a_letter_goes_in_a_circle,
+    "letters are not bounded": histories.more_letters_than_are_kept,
+    "a letter is revived and stays": histories.a_letter_is_revived_after_a_crash,
+    "a letter is revived with its crashes": histories.a_letter_is_revived_after_a_crash,
+    "a letter comes twice": histories.a_letter_is_imported_after_it_was_revived,
+    "it comes although revoked": histories.two_of_one_id_are_for_later_and_revoked,
+    "it comes where nobody looks": histories.a_queue_loses_its_levels_while_a_message_is_for_later,
+    "it comes to no queue": histories.a_queue_is_deleted_while_a_message_is_for_later,
+    "a second one takes its place": histories.two_of_one_id_are_for_later_and_revoked,
+    "neighbours are charged": histories.one_of_two_was_running,
+    "a suspect goes to the others": histories.a_suspect_runs_alone,
+    "who was alone is forgotten": histories.a_suspect_runs_alone,
+    "a revoked task stays for later": histories.a_task_for_later_is_revoked,
+    "a waiting task is not revoked beside one for later": (
+        histories.a_waiting_task_is_revoked_beside_one_for_later
+    ),
+    "a revoked task waits again": histories.a_revoked_task_gives_its_message_back,
+    "a revocation that was met stays": (
+        histories.a_task_ends_that_was_revoked_before_it_showed_itself
+    ),
+    "the dead tell where a task stands": histories.the_dead_and_others_tell_where_a_task_stands,
+    "others tell where a task stands": histories.the_dead_and_others_tell_where_a_task_stands,
+    "who may live is not fenced first": histories.a_recovery_in_steps,
+    "its supervisor gives up a lease": histories.a_recovery_in_steps,
+    "what is to be settled moves": histories.two_verdicts_cannot_be_settled_yet,
+    "what is to be settled is lost": histories.two_verdicts_cannot_be_settled_yet,
+    "what is to be settled has no consumer": histories.two_verdicts_cannot_be_settled_yet,
+    "what is to be settled has no lease": histories.two_verdicts_cannot_be_settled_yet,
+}
