@@ -12,7 +12,15 @@ from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError
 from streamq.store import scripts
 from streamq.store.client import Client
 from streamq.store.connection import Connection, Disconnected, Passing, Refused, meaning
-from streamq.store.replies import CODES, Denied, Failover, WritesRefused, as_sent, translated
+from streamq.store.replies import (
+    CODES,
+    Denied,
+    Failover,
+    NotLetIn,
+    WritesRefused,
+    as_sent,
+    translated,
+)
 
 
 @pytest.fixture
@@ -204,8 +212,8 @@ def test_out_of_memory_is_said_in_our_words(connection, redis):
         ("MOVED 3999 127.0.0.1:6381", Failover),
         ("MISCONF Errors writing to the AOF file: No space left on device", WritesRefused),
         ("NOREPLICAS Not enough good replicas to write.", WritesRefused),
-        ("NOAUTH Authentication required.", Denied),
-        ("WRONGPASS invalid username-password pair", Denied),
+        ("NOAUTH Authentication required.", NotLetIn),
+        ("WRONGPASS invalid username-password pair", NotLetIn),
         ("NOPERM User shop has no permissions to run the 'xadd' command", Denied),
         ("ERR The user executing the script can't run this command", Denied),
         ("OOM command not allowed", BrokerFull),
