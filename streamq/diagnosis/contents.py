@@ -9,6 +9,12 @@ from streamq.units import count
 NOTICED = 60.0
 
 
+def check_foreign(facts: Facts) -> Iterator[Finding]:
+    advice = "somebody else wrote there: remove or rename it, or use another namespace"
+    for key, holds in sorted(facts.foreign.items()):
+        yield Finding("foreign", "problem", f"{key} {holds}", advice)
+
+
 def check_orphans(facts: Facts) -> Iterator[Finding]:
     held: dict[str, int] = {}
     for queue in facts.queues:
@@ -40,7 +46,21 @@ def check_readers(facts: Facts) -> Iterator[Finding]:
         advice = f"streamq worker -Q {','.join(sorted(alone))}"
         says = f"messages wait that no living worker reads: {waiting}"
         yield Finding("readers", "warning", says, advice)
-    else:
+    unread = {
+        f"{queue.name}:p{level}": ready
+        for queue in facts.queues
+        for level, ready in queue.levels.items()
+        if level > facts.levels.get(queue.name, queue.max_priority)
+    }
+    if unread:
+        waiting = ", ".join(f"{stream} ({ready})" for stream, ready in sorted(unread.items()))
+        advice = (
+            "declare the queue with such a max_priority, and start its workers anew; "
+            f"or drop them: streamq redis DEL {facts.root}:queue:{min(unread)}"
+        )
+        says = f"messages wait in priority levels that no living worker reads: {waiting}"
+        yield Finding("readers", "warning", says, advice)
+    if not alone and not unread:
         up = count(len(facts.workers), "worker")
         says = f"{up} up; every queue that holds messages is read"
         yield Finding("readers", "ok", says)
@@ -53,9 +73,8 @@ def check_backlog(facts: Facts) -> Iterator[Finding]:
     later = "" if facts.scheduled is None else f", {facts.scheduled} scheduled"
     queues = count(len(facts.queues), "queue")
     yield Finding("backlog", "ok", f"{queues}: {length - pending} ready, {pending} running{later}")
-    dead = {queue.name: queue.dead for queue in facts.queues if queue.dead}
-    if dead:
-        says = f"{count(sum(dead.values()), 'dead letter')} in {names(dead)}"
+    if facts.dead:
+        says = f"{count(sum(facts.dead.values()), 'dead letter')} in {names(facts.dead)}"
         yield Finding("dead letters", "warning", says, "streamq dead ls")
     else:
         yield Finding("dead letters", "ok", "none")

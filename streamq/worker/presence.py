@@ -88,6 +88,8 @@ class Presence:
     queues: Sequence[str]
     client: Client
     keys: Keys
+    #: How many priority levels it reads of each queue.
+    levels: Mapping[str, int] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(time.time() * 1000))
     done: int = 0
 
@@ -99,6 +101,7 @@ class Presence:
             "pool": self.pool,
             "concurrency": self.concurrency,
             "queues": " ".join(self.queues),
+            "levels": " ".join(f"{queue}:{most}" for queue, most in self.levels.items()),
             "started": self.started,
             "streamq": streamq.__version__,
             "python": platform.python_version(),

@@ -203,6 +203,7 @@ def duties(app: App, node: str, sources: Sequence[Source], concurrency: int, tur
             pool=conf.pool,
             concurrency=concurrency,
             queues=[source.queue for source in sources],
+            levels={source.queue: source.levels for source in sources},
             client=client,
             keys=keys,
         ),
