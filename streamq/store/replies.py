@@ -159,7 +159,9 @@ def denied(url: str, text: str) -> NotLetIn:
     """Say that the credentials are not good enough, or the database is not there."""
     advice = "check the user and password in the URL, and that user's ACL rules"
     if NO_DATABASE.match(text):
-        advice = "take another number at the end of the URL: its setting `databases` says how many"
+        advice = (
+            "name a database that it has: 0 to 15 unless it is set up otherwise, in a cluster 0"
+        )
     return NotLetIn(
         f"Redis refused the connection{f' at {mask_url(url)}' if url else ''}: {text}",
         advice=[advice, "streamq config show  says where the URL comes from"],

@@ -234,6 +234,18 @@ def test_nobody_is_told_where_in_a_script_it_was(script):
     assert refused.code == "WRONGTYPE"
 
 
+def test_a_full_server_is_said_with_what_to_do():
+    assert "raise its maxclients" in str(meaning("ERR max number of clients reached"))
+
+
+def test_a_database_that_is_not_there_is_said_with_the_url(server_url):
+    connection = Connection(f"{server_url}?db=99")
+
+    with pytest.raises(NotLetIn, match=r"db=99[\s\S]*a database that it has[\s\S]*config show"):
+        connection.ask("PING")
+    connection.drop()
+
+
 def test_both_wordings_of_a_lost_group_have_one_code():
     assert meaning("NOGROUP No such key 'k'").code == "NOGROUP"
     assert meaning("UNBLOCKED the stream key no longer exists").code == "NOGROUP"

@@ -5,6 +5,7 @@ import pytest
 from streamq import Queue
 from streamq.cli import common
 from streamq.cli.base import Given
+from streamq.cli.common import moment
 from streamq.cli.main import main
 
 
@@ -78,3 +79,42 @@ def test_what_else_there_is_is_shown_beside_it(run, spoil, redis, keys, name, wo
 
     assert (code, shown in out) == (0, True)
     assert said.startswith(f"streamq: {key} holds something that is not streamq's")
+
+
+@pytest.fixture
+def letter(redis, keys):
+    """Put a dead letter down by hand; its fields may be anything."""
+
+    def letter(name, **fields):
+        told = {"id": name, "task": "t", "dead_reason": "odd", "dead_at": 1, **fields}
+        redis.hset(keys.dead_letter("default", name), mapping=told)
+        redis.zadd(keys.dead("default"), {name: 1})
+        redis.sadd(keys.graveyards, "default")
+
+    return letter
+
+
+def test_one_huge_letter_makes_no_row_of_a_table_wide(run, letter):
+    letter("small")
+    letter("huge", task="a" * 3_000_000)
+    letter("b" * 3_000_000)
+
+    _, out, _ = run("dead", "ls")
+    _, whole, _ = run("dead", "ls", "--json")
+
+    assert len(out.splitlines()) == 4
+    assert max(map(len, out.splitlines())) < 1000
+    assert "a" * 200 in out
+    assert "…" in out
+    assert "a" * 3_000_000 in whole
+
+
+def test_the_times_of_a_letter_are_shown_as_clocks_show_them(run, letter):
+    letter("one", dead_enqueued=1795451398588, expires=1795451401588)
+
+    _, out, _ = run("dead", "show", "default", "one")
+
+    assert "1795451398588" not in out
+    assert "1795451401588" not in out
+    assert f"enqueued  {moment(1795451398.588)}" in out
+    assert f"expires       {moment(1795451401.588)}" in out
