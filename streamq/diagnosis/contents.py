@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from streamq.diagnosis.facts import Facts, Finding, KeyFacts
+from streamq.diagnosis.facts import Facts, Finding, KeyFacts, QueueFacts
 from streamq.units import count
 
 #: Seconds after the end of a lease in which somebody should have noticed.
@@ -36,34 +36,41 @@ def check_orphans(facts: Facts) -> Iterator[Finding]:
 
 def check_readers(facts: Facts) -> Iterator[Finding]:
     read = {name for queues in facts.workers.values() for name in queues}
-    alone = {
-        queue.name: queue.length - queue.pending
-        for queue in facts.queues
-        if queue.length > queue.pending and queue.name not in read
-    }
+    unread: dict[str, int] = {}
+    alone: dict[str, int] = {}
+    for queue in facts.queues:
+        levels = unread_levels(queue, facts)
+        unread |= levels
+        ready = queue.length - queue.pending - sum(levels.values())
+        if ready > 0 and queue.name not in read:
+            alone[queue.name] = ready
     if alone:
-        waiting = ", ".join(f"{name} ({ready})" for name, ready in sorted(alone.items()))
         advice = f"streamq worker -Q {','.join(sorted(alone))}"
-        says = f"messages wait that no living worker reads: {waiting}"
+        says = f"messages wait that no living worker reads: {waiting(alone)}"
         yield Finding("readers", "warning", says, advice)
-    unread = {
-        f"{queue.name}:p{level}": ready
-        for queue in facts.queues
-        for level, ready in queue.levels.items()
-        if level > facts.levels.get(queue.name, queue.max_priority)
-    }
     if unread:
-        waiting = ", ".join(f"{stream} ({ready})" for stream, ready in sorted(unread.items()))
         advice = (
             "declare the queue with such a max_priority, and start its workers anew; "
             f"or drop them: streamq redis DEL {facts.root}:queue:{min(unread)}"
         )
-        says = f"messages wait in priority levels that no living worker reads: {waiting}"
+        says = f"messages wait in priority levels that no living worker reads: {waiting(unread)}"
         yield Finding("readers", "warning", says, advice)
     if not alone and not unread:
         up = count(len(facts.workers), "worker")
         says = f"{up} up; every queue that holds messages is read"
         yield Finding("readers", "ok", says)
+
+
+def unread_levels(queue: QueueFacts, facts: Facts) -> dict[str, int]:
+    """What waits in levels above those that workers read, or that the queue is to have."""
+    highest = facts.levels.get(queue.name, queue.max_priority)
+    return {
+        f"{queue.name}:p{level}": ready for level, ready in queue.levels.items() if level > highest
+    }
+
+
+def waiting(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({ready})" for name, ready in sorted(numbers.items()))
 
 
 def check_backlog(facts: Facts) -> Iterator[Finding]:

@@ -108,6 +108,8 @@ class Checkup:
         kinds = {f"{self.keys.root}:{name}": kind for name, kind in KINDS.items()}
         kinds |= {self.keys.dead(queue): "zset" for queue in queues}
         kinds |= {key: "stream" for queue in queues for key in self.keys.streams(queue)}
+        for exchange in texts(*self.try_all(("HGETALL", self.keys.exchanges))):
+            kinds |= {self.keys.bindings(exchange): "hash", self.keys.routes(exchange): "hash"}
         found = self.try_all(*(("TYPE", key) for key in kinds))
         met = dict.fromkeys(self.inspector.foreign, "holds something that is not streamq's")
         return met | {

@@ -55,8 +55,8 @@ class Foreign(Refused, ConfigError):
     def __init__(self, text: str = "", key: str = "") -> None:
         key = key or (said[1] if (said := NAMED.match(text)) else "")
         what = f"{key or 'a key of this namespace'} holds something that is not streamq's: {text}"
-        look = f"streamq redis TYPE {key}" if key else "streamq doctor"
-        advice = [f"{look}  shows what it is; remove or rename it, or use another namespace"]
+        look = f"streamq redis TYPE {key}  shows what it is" if key else "streamq doctor  names it"
+        advice = [f"{look}; remove or rename it, or use another namespace"]
         super().__init__(explain(what, {}, advice), code="WRONGTYPE")
         self.key = key
 

@@ -102,7 +102,7 @@ SENT_BY_MONITORS = accesses(
     "dead:* scheduled: ZCARD",
     "dead: SMEMBERS",
     "exchanges alternates queues queue:* dead dead:* scheduled: TYPE",
-    "revoked terminating suspects leases lease_ms orphans workers: TYPE",
+    "bindings:* routes:* revoked terminating suspects leases lease_ms orphans workers: TYPE",
     "leases workers: ZRANGE",
     "worker:*: HGETALL",
     "started:*: HLEN",

@@ -136,6 +136,14 @@ def test_messages_in_levels_that_nobody_reads_are_seen(look, queue, redis, keys)
     assert f"streamq redis DEL {keys.queue('mail', 9)}" in found.advice
 
 
+def test_levels_beyond_a_queue_are_no_reason_to_start_a_worker(look, queue):
+    queue(2, "mail:p9")
+
+    ((_, says),) = said(look(), "readers")
+
+    assert "levels" in says
+
+
 def test_levels_that_a_worker_reads_are_no_news(look, scripts, queue, redis, keys):
     queue(1, "mail:p3")
     redis.zadd(keys.workers, {"w@h": FAR})
@@ -168,9 +176,10 @@ def test_dead_letters_of_a_queue_that_is_not_declared_are_seen(look, queue, redi
 
 
 @pytest.mark.parametrize(
-    "name", ["queues", "leases", "workers", "revoked", "dead", "queue:mail:p3"]
+    "name", ["queues", "leases", "workers", "revoked", "dead", "queue:mail:p3", "routes:news"]
 )
-def test_a_key_that_is_not_ours_is_a_problem_with_its_name(look, queue, redis, keys, name):
+def test_a_key_that_is_not_ours_is_a_problem_with_its_name(look, queue, scripts, redis, keys, name):
+    scripts("declare_exchange", "news", "topic", "")
     key = f"{keys.root}:{name}"
     redis.delete(key)
     redis.set(key, "x")
