@@ -7,6 +7,7 @@ from typing import Any, Literal, NoReturn, overload
 
 from streamq.errors import CHANGEABLE, UNCHANGED, ConfigError, Retry
 from streamq.states import State
+from streamq.units import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,10 @@ class NotYet(ConfigError, AttributeError):
 LATER = frozenset({"replace", "revoke"})
 
 
+#: Characters of a state that a task names.
+LONGEST_STATE = 100
+
+
 class Running:
     """The running task: its ``request``, and how it tells where it stands.
 
@@ -70,9 +75,16 @@ class Running:
     def update_state(self, state: str = "PROGRESS", meta: Any = None) -> None:
         """Name a state of the task's own and what to know about it; ``Result.info`` shows it.
 
-        ``meta`` must fit the result serializer.  Raises ValueError for the states that
-        streamq itself gives, and EncodeError for a ``meta`` that does not fit.
+        ``meta`` must fit the result serializer.  Raises ValueError for what is no short name
+        and for the states that streamq itself gives, EncodeError for a ``meta`` that does not
+        fit.
         """
+        if not isinstance(state, str) or not state.strip() or len(state) > LONGEST_STATE:
+            raise ConfigError(
+                f"update_state needs a name for the state: {shown(state)}",
+                known={"allowed": f"text of 1–{LONGEST_STATE} characters, not only white space"},
+                advice=["choose a short one, such as PROGRESS, and say the rest as meta"],
+            )
         if state in State.__members__:
             raise ConfigError(
                 f"update_state cannot set {state}: streamq itself gives that state",

@@ -68,10 +68,9 @@ class TooMany(Unsayable):
     """More items than anybody should send at once."""
 
     def __init__(self, items: int) -> None:
-        super().__init__(
-            f"a collection of {items:,} items; {LARGEST:,} may be",
-            "send less at once, or a reference (a key, a path) instead of the data",
-        )
+        self.what = f"a list or mapping of {items:,} items, more than the {LARGEST:,} that may be,"
+        self.advice = "send less at once, or a reference (a key, a path) instead of the data"
+        ValueError.__init__(self, f"{items:,} items in one list or mapping; at most {LARGEST:,}")
 
 
 def verify(value: Any, leaves: frozenset[type]) -> None:

@@ -26,6 +26,9 @@ DURATIONS = {
 #: A hundred years: anything longer is a mistake, and would leave the range of Redis' clocks.
 LONGEST = 100 * 365 * 86_400.0
 
+#: What is said of durations from now on.
+AHEAD = "at most 100 years; less than 0 is now"
+
 #: A millisecond: what Redis and our scripts count, so that less would be nothing.
 SHORTEST = 0.001
 
@@ -59,7 +62,7 @@ TRUTHS = {
 }
 
 
-def seconds(value: object, name: str) -> float:
+def seconds(value: object, name: str, *, bounds: str = "at least 0, at most 100 years") -> float:
     """Read a duration: seconds, a timedelta, or text such as "30", "30s", "1h30m", "250ms"."""
     result = _seconds(value)
     if result is None or not 0 <= result <= LONGEST:  # NaN fails every comparison
@@ -67,7 +70,7 @@ def seconds(value: object, name: str) -> float:
             f"{name} is not a duration: {shown(value)}",
             advice=[
                 'write seconds (30), a timedelta, or text: "30s", "5m", "1h30m", "2d", "250ms"',
-                "at least 0 and at most 100 years",
+                bounds,
             ],
         )
     return result
@@ -86,10 +89,12 @@ def limit(value: object, name: str) -> float:
 def ahead(value: object, name: str) -> float:
     """Read a duration from now on; what was before now is now: 0."""
     if isinstance(value, str) and value.strip().startswith("-"):
-        seconds(value.strip()[1:], name)
+        seconds(value.strip()[1:], name, bounds=AHEAD)
         return 0.0
     number = _seconds(value)
-    return 0.0 if number is not None and -math.inf < number < 0 else seconds(value, name)
+    if number is not None and -math.inf < number < 0:
+        return 0.0
+    return seconds(value, name, bounds=AHEAD)
 
 
 def size(value: object, name: str) -> int:
@@ -177,6 +182,11 @@ def shown(value: object) -> str:
     except Exception:  # a foreign __repr__, or an int of thousands of digits
         return f"a value of type {type(value).__name__}"
     return line if len(line) <= 80 else line[:77] + "..."
+
+
+def shortened(text: str, most: int) -> str:
+    """Text of at most so many characters; a ``…`` stands for what was cut off."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def visible(value: object, *, kept: str = "\t\n") -> str:

@@ -39,7 +39,7 @@ if before then
     return redis.error_reply('STALE ' .. number .. ' ' .. last)
   end
 end
-if redis.call('HGET', root .. ':queues', queue) ~= '{}' then
+if redis.pcall('HGET', root .. ':queues', queue) ~= '{}' then -- an error is for the long way to say
   put_back()
   return ''
 end

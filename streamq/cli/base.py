@@ -174,7 +174,7 @@ def unknown(what: str, name: str, known: Iterable[str], ctx: click.Context) -> c
 def explained(error: Exception) -> str:
     """The message of an error, and after a mistake in the command line where to read on."""
     if not isinstance(error, click.ClickException):
-        return str(error)
+        return "\n".join([str(error), *getattr(error, "__notes__", ())])
     message = error.format_message()
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     if ctx is None or "not in this version" in message:

@@ -86,15 +86,19 @@ def spec_of(given: Given) -> tuple[str | None, str]:
 
 
 def inspector_of(app: App) -> Inspector:
-    """For commands that look into Redis."""
-    return Inspector(app.store.client, app.store.keys)
+    """For commands that look into Redis; at their end they say what could not be seen."""
+    inspector = Inspector(app.store.client, app.store.keys)
+    click.get_current_context().call_on_close(lambda: say_what_is_hidden(inspector))
+    return inspector
 
 
 def say_what_is_hidden(inspector: Inspector) -> None:
-    """Say what is missing from an answer because the user may not read it."""
+    """Say what is missing from an answer: the user may not read it, or it is not ours."""
     if inspector.hidden:
         what = " and ".join(sorted(inspector.hidden))
         warn(f"the Redis user of the URL may not read {what}: tasks and ids are not shown")
+    for foreign in inspector.foreign.values():
+        warn(str(foreign))
 
 
 def not_there(what: str, name: str, known: Iterable[str]) -> NotThere:

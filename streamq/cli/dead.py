@@ -42,6 +42,9 @@ from streamq.units import count, grouped, visible
 #: In which order a message is shown; what is not here comes last.
 ORDER = {name: at for at, name in enumerate((b"id", b"task", b"args", b"kwargs"))}
 
+#: Fields of a message that are moments in milliseconds.
+TIMES = frozenset({"enqueued", "eta", "expires", "stale"})
+
 limit = click.option("-n", "--limit", "most", type=at_most, default=50, show_default=True,
                      help="How many of each queue, the newest first.")  # fmt: skip
 
@@ -201,6 +204,8 @@ def message_in(raw: Mapping[bytes, bytes], app: App) -> Iterator[tuple[str, str]
         if name in (b"args", b"kwargs"):
             with suppress(StreamqError, ValueError):  # numbers of thousands of digits
                 value = inline(json_only.read(value, content, compression)).encode()
+        elif readable(name) in TIMES:
+            value = note(readable(name), readable(value)).encode()
         if not name.startswith(b"dead_") and name != b"history":
             yield readable(name), readable(value)
 
@@ -212,6 +217,6 @@ def row_of(letter: Letter) -> tuple[str, ...]:
 
 
 def note(name: str, value: str) -> str:
-    """What else was written down; names of times end in ``_at``."""
-    at = seconds_in(value) if name.endswith("_at") else None
+    """What else was written down, times as clocks show them; most of these end in ``_at``."""
+    at = seconds_in(value) if name.endswith("_at") or name in TIMES else None
     return value if at is None else moment(at)

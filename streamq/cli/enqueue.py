@@ -9,7 +9,8 @@ from streamq.app import App
 from streamq.cli.base import FAILED, Command, Given
 from streamq.cli.common import inline, print_json, spec_of, typed, value_of, warn
 from streamq.cli.common import timeout as timeout_option
-from streamq.errors import ConfigError
+from streamq.errors import ConfigError, TaskError
+from streamq.failure import message_of
 from streamq.finding import NoApp, find_app
 from streamq.result import Result
 from streamq.routing import check_name
@@ -147,9 +148,10 @@ def ending(result: Result[Any], timeout: float | None, *, quiet: bool) -> dict[s
         state = result.state
         if state not in (State.FAILURE, State.REVOKED):
             raise
+        what = f"{type_of(error)}{message_of(error)}"
         if not quiet:
-            warn(f"{result.id} failed: {type_of(error)}{error}")
-        return {"state": state, "error": f"{type_of(error)}{error}", "traceback": result.traceback}
+            warn(f"{result.id} failed: {what}")
+        return {"state": state, "error": what, "traceback": result.traceback}
     if not quiet:
         click.echo(f"→ {inline(value)}")
     return {"state": State.SUCCESS, "value": value}
@@ -157,4 +159,4 @@ def ending(result: Result[Any], timeout: float | None, *, quiet: bool) -> dict[s
 
 def type_of(error: Exception) -> str:
     """The class of an error, unless its text says it already."""
-    return "" if hasattr(error, "traceback") else f"{type(error).__name__}: "
+    return "" if isinstance(error, TaskError) else f"{type(error).__name__}: "

@@ -22,7 +22,7 @@ from streamq.cli.common import most as at_most
 from streamq.cli.tables import show_facts, show_list, show_table
 from streamq.errors import StreamqError
 from streamq.store.inspector import Inspector, QueueState, Waiting
-from streamq.units import count
+from streamq.units import count, shortened
 
 
 @click.group(cls=Group, later=("pause", "resume"))
@@ -171,9 +171,5 @@ def row_of(message: Waiting, now: float) -> tuple[Any, ...]:
     """One line about a message; entries are named after the time at which they were added."""
     fields = message.fields
     waits = span(now - int(message.entry.partition("-")[0]) / 1000)
-    args, kwargs = (shortened(fields.get(name, "")) for name in ("args", "kwargs"))
+    args, kwargs = (shortened(fields.get(name, ""), 60) for name in ("args", "kwargs"))
     return message.id, fields.get("task", "–"), args, kwargs, waits, message.stream
-
-
-def shortened(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -12,16 +12,21 @@ from rich.table import Table
 from rich.text import Text
 
 from streamq.cli.common import print_json
-from streamq.units import visible
+from streamq.units import shortened, visible
 
 T = TypeVar("T")
 
 #: Columns of output that goes to a file or another program: nothing is wrapped there.
 UNBOUNDED = 100_000
+#: Characters of a cell.  Any name that streamq takes fits; others may write anything.
+WIDEST = 256
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Print rows; numbers stand to the right.  ``empty`` is said where there are none."""
+    """Print rows; numbers stand to the right.  ``empty`` is said where there are none.
+
+    A cell is cut where it would make all rows too wide: ``--json`` shows it whole.
+    """
     rows = list(rows)
     if not rows:
         click.echo(empty)
@@ -31,7 +36,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
         numbers = all(isinstance(row[index], int) for row in rows)
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(visible(value)) for value in row))
+        table.add_row(*(Text(visible(shortened(str(value), WIDEST))) for value in row))
     draw(table)
 
 

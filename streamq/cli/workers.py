@@ -15,7 +15,6 @@ from streamq.cli.common import (
     not_there,
     number,
     print_json,
-    say_what_is_hidden,
     span,
 )
 from streamq.cli.tables import show_facts, show_list, show_table
@@ -36,7 +35,6 @@ def ls(given: Given, as_json: bool) -> None:
     """List the workers."""
     inspector = inspector_of(app_if_any(given))
     states = inspector.workers()
-    say_what_is_hidden(inspector)
     now = time.time()
     show_list(
         states,
@@ -56,7 +54,6 @@ def show(given: Given, node: str, as_json: bool) -> None:
     """Show one worker, and what runs where since when."""
     inspector = inspector_of(app_if_any(given))
     found = {state.node: state for state in inspector.workers()}
-    say_what_is_hidden(inspector)
     if node not in found:
         raise not_there("worker", node, found)
     state = found[node]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from streamq.diagnosis.contents import (
     check_backlog,
     check_clients,
+    check_foreign,
     check_ghosts,
     check_leaks,
     check_orphans,
@@ -51,11 +52,15 @@ OF_THE_CONTENTS: Sequence[Check] = (
 def diagnose(facts: Facts) -> list[Finding]:
     """Every check's findings; what could not be looked at is said once."""
     checks = [check_server, *(OF_THE_SERVER if facts.info else ()), *OF_US]
+    checks += [check_foreign] if facts.foreign else []
     checks += [check_readable] if facts.unreadable else OF_THE_CONTENTS
     return [finding for check in checks for finding in check(facts)]
 
 
 def check_readable(facts: Facts) -> Iterator[Finding]:
+    if facts.foreign:
+        yield Finding("contents", "warning", "not looked at, because of what is not streamq's")
+        return
     advice = "look with the monitor's user: streamq acl monitor"
     yield Finding("contents", "warning", f"not to be read: {facts.unreadable}", advice)
 

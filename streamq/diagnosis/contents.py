@@ -2,11 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from streamq.diagnosis.facts import Facts, Finding, KeyFacts
+from streamq.diagnosis.facts import Facts, Finding, KeyFacts, QueueFacts
 from streamq.units import count
 
 #: Seconds after the end of a lease in which somebody should have noticed.
 NOTICED = 60.0
+
+
+def check_foreign(facts: Facts) -> Iterator[Finding]:
+    advice = "somebody else wrote there: remove or rename it, or use another namespace"
+    for key, holds in sorted(facts.foreign.items()):
+        yield Finding("foreign", "problem", f"{key} {holds}", advice)
 
 
 def check_orphans(facts: Facts) -> Iterator[Finding]:
@@ -30,20 +36,41 @@ def check_orphans(facts: Facts) -> Iterator[Finding]:
 
 def check_readers(facts: Facts) -> Iterator[Finding]:
     read = {name for queues in facts.workers.values() for name in queues}
-    alone = {
-        queue.name: queue.length - queue.pending
-        for queue in facts.queues
-        if queue.length > queue.pending and queue.name not in read
-    }
+    unread: dict[str, int] = {}
+    alone: dict[str, int] = {}
+    for queue in facts.queues:
+        levels = unread_levels(queue, facts)
+        unread |= levels
+        ready = queue.length - queue.pending - sum(levels.values())
+        if ready > 0 and queue.name not in read:
+            alone[queue.name] = ready
     if alone:
-        waiting = ", ".join(f"{name} ({ready})" for name, ready in sorted(alone.items()))
         advice = f"streamq worker -Q {','.join(sorted(alone))}"
-        says = f"messages wait that no living worker reads: {waiting}"
+        says = f"messages wait that no living worker reads: {waiting(alone)}"
         yield Finding("readers", "warning", says, advice)
-    else:
+    if unread:
+        advice = (
+            "declare the queue with such a max_priority, and start its workers anew; "
+            f"or drop them: streamq redis DEL {facts.root}:queue:{min(unread)}"
+        )
+        says = f"messages wait in priority levels that no living worker reads: {waiting(unread)}"
+        yield Finding("readers", "warning", says, advice)
+    if not alone and not unread:
         up = count(len(facts.workers), "worker")
         says = f"{up} up; every queue that holds messages is read"
         yield Finding("readers", "ok", says)
+
+
+def unread_levels(queue: QueueFacts, facts: Facts) -> dict[str, int]:
+    """What waits in levels above those that workers read, or that the queue is to have."""
+    highest = facts.levels.get(queue.name, queue.max_priority)
+    return {
+        f"{queue.name}:p{level}": ready for level, ready in queue.levels.items() if level > highest
+    }
+
+
+def waiting(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({ready})" for name, ready in sorted(numbers.items()))
 
 
 def check_backlog(facts: Facts) -> Iterator[Finding]:
@@ -53,9 +80,8 @@ def check_backlog(facts: Facts) -> Iterator[Finding]:
     later = "" if facts.scheduled is None else f", {facts.scheduled} scheduled"
     queues = count(len(facts.queues), "queue")
     yield Finding("backlog", "ok", f"{queues}: {length - pending} ready, {pending} running{later}")
-    dead = {queue.name: queue.dead for queue in facts.queues if queue.dead}
-    if dead:
-        says = f"{count(sum(dead.values()), 'dead letter')} in {names(dead)}"
+    if facts.dead:
+        says = f"{count(sum(facts.dead.values()), 'dead letter')} in {names(facts.dead)}"
         yield Finding("dead letters", "warning", says, "streamq dead ls")
     else:
         yield Finding("dead letters", "ok", "none")

@@ -23,7 +23,9 @@ class QueueFacts:
     name: str
     length: int
     pending: int
-    dead: int = 0
+    max_priority: int = 0
+    #: Priority level from 1 on → how many messages wait there.
+    levels: Mapping[int, int] = field(default_factory=dict)
     #: Consumer → how many messages it holds.
     consumers: Mapping[str, int] = field(default_factory=dict)
 
@@ -61,13 +63,19 @@ class Facts:
     nopass: bool | None = None
     #: Role → the rights that the user lacks for it.
     missing: Mapping[str, Sequence[str]] | None = None
+    #: Keys of ours that hold something else, and what that is.
+    foreign: Mapping[str, str] = field(default_factory=dict)
     #: Why the namespace could not be read, if it could not.
     unreadable: str = ""
     queues: Sequence[QueueFacts] = ()
+    #: Queue, declared or not → how many dead letters it has.
+    dead: Mapping[str, int] = field(default_factory=dict)
     #: Consumer → seconds that its lease has been over (negative: it still lasts).
     leases: Mapping[str, float] = field(default_factory=dict)
     #: Living worker → the queues it reads.
     workers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: Queue → the highest priority level that a living worker says it reads.
+    levels: Mapping[str, int] = field(default_factory=dict)
     scheduled: int | None = None
     #: Entries of pending lists that are deleted, by stream.
     ghosts: Mapping[str, int] | None = None

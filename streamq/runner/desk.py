@@ -25,6 +25,7 @@ from streamq.store.consumer import (
     Start,
     doubtful,
 )
+from streamq.store.replies import named
 
 logger = logging.getLogger("streamq.worker")
 
@@ -179,7 +180,7 @@ class Desk:
         if isinstance(reply, Exception):
             raise reply
         if isinstance(revoked, Exception):
-            raise revoked
+            raise named(revoked, self.consumer.revoked_command())
         deliveries = self.consumer.deliveries(reply)
         for delivery in deliveries:
             self.execution.admit(delivery)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from streamq.delivery import Outcome
+from streamq.errors import BrokerUnavailable
 
 logger = logging.getLogger("streamq.worker")
 
@@ -57,11 +58,12 @@ class Pauses:
     def __init__(self) -> None:
         self.tries = 0
         self.since = 0.0
+        self.away = False
 
     def next(self, error: Exception) -> float:
         """Seconds to wait after this failure."""
         if not self.tries:
-            self.since = time.monotonic()
+            self.since, self.away = time.monotonic(), isinstance(error, BrokerUnavailable)
             logger.warning("%s; trying again", str(error).partition("\n")[0])
         self.tries += 1
         return float(min(self.FIRST * 2 ** (self.tries - 1), self.LONGEST))
@@ -69,5 +71,6 @@ class Pauses:
     def over(self) -> None:
         """Redis works again."""
         if self.tries:
-            logger.warning("Redis is back after %.1f s", time.monotonic() - self.since)
+            what = "Redis is back" if self.away else "work goes on"
+            logger.warning("%s after %.1f s", what, time.monotonic() - self.since)
             self.tries = 0

@@ -6,7 +6,7 @@ What the user may not ask is left out.  Judging is done elsewhere (``streamq/dia
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,11 +14,11 @@ from streamq.diagnosis.facts import Facts, KeyFacts, QueueFacts
 from streamq.diagnosis.server import is_loopback
 from streamq.store.client import Client
 from streamq.store.connection import Refused
-from streamq.store.inspector import Inspector
-from streamq.store.keys import GROUP, Keys
+from streamq.store.inspector import Inspector, QueueState
+from streamq.store.keys import GROUP, HIGHEST_LEVEL, Keys
 from streamq.store.leftovers import Leftovers
-from streamq.store.reading import text, texts
-from streamq.store.replies import Denied
+from streamq.store.reading import Text, text, texts
+from streamq.store.replies import Denied, Foreign
 from streamq.store.rights import missing_rights
 from streamq.store.roles import ROLES
 from streamq.units import mask_url
@@ -28,6 +28,14 @@ SETTINGS = (
     "appendfsync", "save", "min-replicas-to-write", "busy-reply-threshold", "timeout",
     "tcp-keepalive", "maxclients", "bind", "protected-mode", "port",
 )  # fmt: skip
+
+#: What each single key of ours is; those of a queue are looked at besides.
+KINDS = {
+    **dict.fromkeys(("exchanges", "alternates", "queues", "lease_ms"), "hash"),
+    **dict.fromkeys(("scheduled", "revoked", "terminating"), "zset"),
+    **dict.fromkeys(("leases", "orphans", "workers"), "zset"),
+    **dict.fromkeys(("dead", "suspects"), "set"),
+}
 
 #: Keys that are looked at, and pending messages that are looked for.
 KEYS_LOOKED_AT = 10_000
@@ -72,7 +80,9 @@ class Checkup:
             about |= self.contents()
         except (Denied, Refused) as refused:
             about["unreadable"] = str(refused).partition("\n")[0]
-        return Facts(**about)
+            if isinstance(refused, Foreign):
+                self.inspector.foreign[refused.key] = refused
+        return Facts(**about, foreign=self.foreign([each.name for each in about.get("queues", ())]))
 
     def clock(self) -> tuple[float, float]:
         """Seconds that the server's clock is ahead of ours, and that asking took."""
@@ -93,9 +103,23 @@ class Checkup:
 
     # The namespace
 
+    def foreign(self, queues: Sequence[str]) -> dict[str, str]:
+        """Keys that hold something else; without the right to ask, those that were met."""
+        kinds = {f"{self.keys.root}:{name}": kind for name, kind in KINDS.items()}
+        kinds |= {self.keys.dead(queue): "zset" for queue in queues}
+        kinds |= {key: "stream" for queue in queues for key in self.keys.streams(queue)}
+        for exchange in texts(*self.try_all(("HGETALL", self.keys.exchanges))):
+            kinds |= {self.keys.bindings(exchange): "hash", self.keys.routes(exchange): "hash"}
+        found = self.try_all(*(("TYPE", key) for key in kinds))
+        met = dict.fromkeys(self.inspector.foreign, "holds something that is not streamq's")
+        return met | {
+            key: f"is a {text(type)}, where streamq keeps a {kind}"
+            for (key, kind), type in zip(kinds.items(), found, strict=True)
+            if type is not None and text(type) not in (kind, "none")
+        }
+
     def contents(self) -> dict[str, Any]:
         """What lies in the namespace, as names of facts."""
-        queues = self.queues()
         seen, leases, clock = self.client.ask_all(
             [
                 ("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES"),
@@ -103,19 +127,20 @@ class Checkup:
                 ("TIME",),
             ]
         )
+        queues = self.queues()
         (scheduled,) = self.try_all(("ZCARD", self.keys.scheduled))
         now = int(clock[0]) * 1000
         over = {name: (now - float(until)) / 1000 for name, until in texts(leases).items()}
         living = [node for node, until in texts(seen).items() if float(until) > now]
         described = self.client.ask_all([("HGETALL", self.keys.worker(node)) for node in living])
+        workers = dict(zip(living, map(texts, described), strict=True))
         return {
             "queues": queues,
+            "dead": self.dead([queue.name for queue in queues]),
             "scheduled": scheduled,
             "leases": over,
-            "workers": {
-                node: texts(about).get("queues", "").split()
-                for node, about in zip(living, described, strict=True)
-            },
+            "workers": {node: about.get("queues", "").split() for node, about in workers.items()},
+            "levels": levels_read(workers.values()),
             "ghosts": self.ghosts(queues),
             "keys": self.sample(queues, list(over)),
         }
@@ -126,11 +151,31 @@ class Checkup:
                 name=state.name,
                 length=state.ready + state.running,
                 pending=state.running,
-                dead=state.dead,
+                max_priority=levels_of(state),
+                levels=self.levels(state.name),
                 consumers={each.name: each.running for each in self.inspector.readers(state.name)},
             )
             for state in self.inspector.queues()
         ]
+
+    def levels(self, queue: str) -> dict[int, int]:
+        """What waits in each priority level of a queue above its own stream, if anything does."""
+        keys = {level: self.keys.queue(queue, level) for level in range(1, HIGHEST_LEVEL + 1)}
+        lengths = self.try_all(*(("XLEN", key) for key in keys.values()))
+        filled = {level: length for level, length in zip(keys, lengths, strict=True) if length}
+        held = self.try_all(*(("XPENDING", keys[level], GROUP) for level in filled))
+        waiting = {
+            level: length - int(pending[0] if pending else 0)
+            for (level, length), pending in zip(filled.items(), held, strict=True)
+        }
+        return {level: number for level, number in waiting.items() if number > 0}
+
+    def dead(self, declared: Sequence[str]) -> dict[str, int]:
+        """The queues that have dead letters, and how many."""
+        (others,) = self.try_all(("SMEMBERS", self.keys.graveyards))
+        names = sorted({*declared, *map(text, others or ())})
+        letters = self.try_all(*(("ZCARD", self.keys.dead(name)) for name in names))
+        return {name: int(each) for name, each in zip(names, letters, strict=True) if each}
 
     def sample(self, queues: Sequence[QueueFacts], leases: Sequence[str]) -> KeyFacts | None:
         """What lies about among some of the keys."""
@@ -175,6 +220,23 @@ class Checkup:
             if isinstance(reply, Exception) and not isinstance(reply, Denied | Refused):
                 raise reply
         return [None if isinstance(reply, Exception) else reply for reply in replies]
+
+
+def levels_of(state: QueueState) -> int:
+    """How many priority levels a queue is declared with; none if that cannot be read."""
+    most = state.settings.get("max_priority")
+    return most if isinstance(most, int) else 0
+
+
+def levels_read(workers: Iterable[Text]) -> dict[str, int]:
+    """The highest priority level of each queue that a worker reads, as far as they say it."""
+    found: dict[str, int] = {}
+    for about in workers:
+        for pair in about.get("levels", "").split():
+            queue, _, level = pair.rpartition(":")
+            if level.isdecimal():
+                found[queue] = max(found.get(queue, 0), int(level))
+    return found
 
 
 def is_remote(url: str) -> bool:

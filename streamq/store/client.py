@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from streamq.store.connection import ANSWER_TIMEOUT, Connection, Disconnected
 from streamq.store.lending import Lending
+from streamq.store.replies import named
 from streamq.store.scripts import Script
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class Client:
 
     def ask(self, *command: Any) -> Any:
         """Send one command and return its raw reply."""
-        return self.run(lambda connection: connection.ask(*command))
+        return self.ask_all([command])[0]
 
     def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Send commands in one round trip and return their replies."""
@@ -58,17 +59,20 @@ class Client:
 
         def act(connection: Connection) -> list[Any]:
             connection.send(commands)
-            return [connection.read(raising=False) for _ in commands]
+            return [named(connection.read(raising=False), command) for command in commands]
 
         return self.run(act) if commands else []
 
     def call(self, script: Script, root: str, *argv: Any) -> Any:
         """Run a script on the server."""
-        return self.run(lambda connection: connection.call(script, root, *argv))
+        reply = self.call_all([(script, argv)], root)[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def call_all(self, calls: list[tuple[Script, tuple[Any, ...]]], root: str) -> list[Any]:
         """Run scripts in one round trip; an error reply is returned in its place."""
-        return self.run(lambda connection: connection.call_all(calls, root))
+        return list(map(named, self.run(lambda connection: connection.call_all(calls, root))))
 
     def moment(self, seconds: float) -> int:
         """So many seconds from now, in milliseconds of the server's clock.

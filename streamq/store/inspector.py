@@ -15,7 +15,7 @@ from streamq.store.client import Client
 from streamq.store.connection import Refused
 from streamq.store.keys import GROUP, Keys
 from streamq.store.reading import Text, arguments_in, millis, settings_in, text, texts
-from streamq.store.replies import Denied
+from streamq.store.replies import Denied, Foreign
 from streamq.store.scripts import load
 from streamq.store.waiting import as_record
 
@@ -138,6 +138,8 @@ class Inspector:
         self.keys = keys
         #: What the user was not permitted to look at.
         self.hidden: set[str] = set()
+        #: What stands where our keys should be, as errors that name them.
+        self.foreign: dict[str, Foreign] = {}
 
     # Queues
 
@@ -251,7 +253,7 @@ class Inspector:
 
     def workers(self) -> list[WorkerState]:
         """Every worker and what it holds, by node."""
-        seen, leases, clock, queues = self.ask(
+        seen, leases, clock, queues = self.client.ask_all(
             [
                 ("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES"),
                 ("ZRANGE", self.keys.leases, 0, -1),
@@ -327,7 +329,10 @@ class Inspector:
                 yield Held(consumer, what.stream, place.split(" ")[-1], fields, "early", None)
 
     def ask(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Ask in one round trip.  What is refused, as for a stream that is not there, is None."""
+        """Ask in one round trip.  What is refused, as for a stream that is not there, is None.
+
+        So is a key that holds something else, which ``foreign`` remembers.
+        """
         return self.look("", commands)
 
     def look(self, what: str, commands: list[tuple[Any, ...]]) -> list[Any]:
@@ -336,6 +341,8 @@ class Inspector:
         for reply in replies:
             if what and isinstance(reply, Denied):
                 self.hidden.add(what)
+            elif isinstance(reply, Foreign):
+                self.foreign.setdefault(reply.key, reply)
             elif isinstance(reply, Exception) and not isinstance(reply, Refused):
                 raise reply
         return [None if isinstance(reply, Exception) else reply for reply in replies]

@@ -92,6 +92,7 @@ class Attempt:
     """
 
     def __init__(self, timeout: float, *, proven: bool, now: float) -> None:
+        self.began = now
         self.deadline = now + timeout
         self.first_deadline = now + min(timeout, FIRST_CONTACT)
         self.proven = proven
@@ -107,6 +108,8 @@ class Attempt:
         deadline = self.deadline if self.proven else self.first_deadline
         if self.asks_again(error) and now + pause < deadline:
             return pause
+        if self.tries > 1:
+            error.add_note(f"  tried {self.tries} times in {now - self.began:.1f} s")
         self.give_up(error)
 
     def asks_again(self, error: BrokerUnavailable) -> bool:

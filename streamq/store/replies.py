@@ -1,11 +1,13 @@
 """What an error reply of Redis means: our exceptions, and which reply becomes which."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 
 from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError, StreamqError, explain
+from streamq.store import reading
 from streamq.units import mask_url
 
 
@@ -29,7 +31,11 @@ class WritesRefused(Passing):
 
 
 class Denied(BrokerUnavailable, ConfigError):
-    """The user or password is wrong, or not good enough: trying again does not help."""
+    """The server does not let this user do it: trying again does not help."""
+
+
+class NotLetIn(Denied):
+    """The connection itself was refused: a wrong user or password, or no such database."""
 
 
 class Refused(StreamqError):
@@ -41,12 +47,18 @@ class Refused(StreamqError):
 
 
 class Foreign(Refused, ConfigError):
-    """A key of ours holds something else: to users a mistake, to who works a refusal."""
+    """A key of ours holds something else: to users a mistake, to who works a refusal.
 
-    def __init__(self, text: str = "") -> None:
-        what = "a key of this namespace holds something that is not streamq's"
-        advice = ["streamq redis TYPE KEY  shows it; or use another namespace"]
-        super().__init__(explain(what, {"answer": text}, advice), code="WRONGTYPE")
+    ``key`` is its name, unless the answer says it: ``WRONGTYPE KEY is a …``.
+    """
+
+    def __init__(self, text: str = "", key: str = "") -> None:
+        key = key or (said[1] if (said := NAMED.match(text)) else "")
+        what = f"{key or 'a key of this namespace'} holds something that is not streamq's: {text}"
+        look = f"streamq redis TYPE {key}  shows what it is" if key else "streamq doctor  names it"
+        advice = [f"{look}; remove or rename it, or use another namespace"]
+        super().__init__(explain(what, {}, advice), code="WRONGTYPE")
+        self.key = key
 
 
 #: Codes of a server that cannot work just now: wait, and try again.
@@ -67,6 +79,11 @@ DENIED_INSIDE = re.compile(r"ERR (The user executing the script can't|ACL failur
 KEY_GONE = "UNBLOCKED the stream key no longer exists"
 #: Redis says this to a new connection, and closes it; what follows differs in a cluster.
 TOO_MANY_CLIENTS = "max number of clients"
+
+#: How a script of ours names a key that holds something else.
+NAMED = re.compile(r"WRONGTYPE (\S*:\S*) is an? ")
+#: A database that the server does not have, or none but the first.
+NO_DATABASE = re.compile(r"(ERR )?(DB index is out of range|SELECT is not allowed)")
 
 #: redis-py takes these codes off the reply and makes classes of them.  Subclasses first.
 CODES = {
@@ -99,7 +116,10 @@ def meaning(text: str) -> StreamqError:
             f"Redis takes no writes; nothing was written: {text}", advice=[WRITES_REFUSED[code]]
         )
     if code in FAILOVER:
-        return Failover(f"this Redis is not the master, and did nothing: {text}")
+        return Failover(
+            f"this Redis is not the master, and did nothing: {text}",
+            advice=["let the URL name the master, or the Sentinels, who know which one it is"],
+        )
     if code in PASSING:
         return Passing(f"Redis cannot work just now, and did nothing: {text}")
     if code == "NOPERM" or DENIED_INSIDE.match(text):
@@ -110,8 +130,22 @@ def meaning(text: str) -> StreamqError:
     if code in DENIED:
         return denied("", text)
     if TOO_MANY_CLIENTS in text:
-        return Passing(f"Redis takes no more connections: {text}")
+        return Passing(
+            f"Redis takes no more connections: {text}",
+            advice=["close some (CLIENT LIST says whose they are), or raise its maxclients"],
+        )
     return Refused(text)
+
+
+def named(reply: Any, command: Sequence[Any] = ()) -> Any:
+    """A reply; where a key holds something else, an error that says which one.
+
+    ``command`` is what was asked for; a script names the key itself.
+    """
+    if isinstance(reply, Refused) and reply.code == "WRONGTYPE":
+        place = 2 if command[:1] == ("XINFO",) else 1
+        return Foreign(str(reply), reading.text(command[place]) if command else "")
+    return reply
 
 
 def after_loading(reply: Any) -> Any:
@@ -121,18 +155,23 @@ def after_loading(reply: Any) -> Any:
     return reply
 
 
-def denied(url: str, text: str) -> Denied:
-    """Say that the credentials are not good enough."""
-    return Denied(
+def denied(url: str, text: str) -> NotLetIn:
+    """Say that the credentials are not good enough, or the database is not there."""
+    advice = "check the user and password in the URL, and that user's ACL rules"
+    if NO_DATABASE.match(text):
+        advice = (
+            "name a database that it has: 0 to 15 unless it is set up otherwise, in a cluster 0"
+        )
+    return NotLetIn(
         f"Redis refused the connection{f' at {mask_url(url)}' if url else ''}: {text}",
-        advice=["check the user and password in the URL, and that user's ACL rules"],
+        advice=[advice, "streamq config show  says where the URL comes from"],
     )
 
 
 def translated(error: Exception, url: str) -> StreamqError | None:
     """What redis-py made of an error reply, in our words; None if there was no reply."""
     text = as_sent(error)
-    if isinstance(error, redis.AuthenticationError):
+    if isinstance(error, redis.AuthenticationError) or NO_DATABASE.match(text):
         return denied(url, text)
     replied = isinstance(error, redis.ResponseError | redis.exceptions.BusyLoadingError)
     return meaning(text) if replied or TOO_MANY_CLIENTS in text else None

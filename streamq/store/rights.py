@@ -11,7 +11,7 @@ from streamq.routing import Queue
 from streamq.store.client import Client
 from streamq.store.footprint import Access
 from streamq.store.keys import GROUP, Keys
-from streamq.store.replies import Denied
+from streamq.store.replies import Denied, NotLetIn
 from streamq.store.roles import ROLES, ROOT
 from streamq.store.scripts import load
 from streamq.store.store import Store
@@ -55,11 +55,14 @@ def missing_rights(
     """For each right that the user lacks, a command that is not permitted, as one would type it.
 
     ``queues`` are the queues that count; without any, one that has no special name.
+    Raises NotLetIn if it is nobody's rights that are asked for.
     """
     tries = [(need, words) for need in needs for words in probes(need, keys, queues)]
     argv = [part for _, words in tries for part in (len(words), *words)]
     try:
         denied = client.call(CHECK_RIGHTS, keys.root, *argv)
+    except NotLetIn:
+        raise
     except Denied as refused:
         return [str(refused).partition("\n")[0].rpartition("NOPERM ")[2]]
     missing: dict[Access, str] = {}

@@ -137,6 +137,8 @@ class Topology:
         """Run a script of the topology; turn what it refuses into a ConfigError."""
         try:
             return self.client.call(script, self.keys.root, *argv)
+        except Foreign:
+            raise
         except Refused as error:
             raise refused(str(error)) from None
 
@@ -174,8 +176,6 @@ def refused(text: str) -> ConfigError:
                 f"a binding to {exchange!r} has arguments, but that exchange is of type {kind}",
                 advice=["only headers exchanges look at arguments"],
             )
-        case ["WRONGTYPE", *_]:
-            return Foreign(text)
         case [code, *words]:
             return ConfigError(f"refused: {code} {' '.join(words)}")
         case _:

@@ -89,6 +89,8 @@ class Presence:
     tasks: Collection[str]
     client: Client
     keys: Keys
+    #: How many priority levels it reads of each queue.
+    levels: Mapping[str, int] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(time.time() * 1000))
     done: int = 0
 
@@ -100,6 +102,7 @@ class Presence:
             "pool": self.pool,
             "concurrency": self.concurrency,
             "queues": " ".join(self.queues),
+            "levels": " ".join(f"{queue}:{most}" for queue, most in self.levels.items()),
             "started": self.started,
             "streamq": streamq.__version__,
             "python": platform.python_version(),

@@ -204,6 +204,7 @@ def duties(app: App, node: str, sources: Sequence[Source], concurrency: int, tur
             concurrency=concurrency,
             queues=[source.queue for source in sources],
             tasks=app.tasks,
+            levels={source.queue: source.levels for source in sources},
             client=client,
             keys=keys,
         ),

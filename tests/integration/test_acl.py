@@ -13,7 +13,7 @@ from streamq.store.client import Client
 from streamq.store.footprint import Access
 from streamq.store.inspector import Inspector
 from streamq.store.keys import Keys
-from streamq.store.replies import Denied
+from streamq.store.replies import Denied, NotLetIn
 from streamq.store.rights import missing_rights, permitted
 from streamq.store.roles import NEWER, ROLES, newer_commands, rule
 
@@ -390,6 +390,13 @@ def test_rights_for_some_queues_are_enough_for_a_worker_of_these(make_app, make_
     assert permitted(app.store, [Queue("mail")]) == [Queue("mail")]
     with pytest.raises(ConfigError, match=r"XADD .*:queue:audit"):
         permitted(app.store, [Queue("mail"), Queue("audit")])
+
+
+def test_a_wrong_password_is_no_missing_right(make_app, make_user, keys):
+    app = make_app(url=make_user("worker").replace("password=", "password=wrong-"))
+
+    with pytest.raises(NotLetIn, match="check the user and password in the URL"):
+        permitted(app.store, [Queue("mail")])
 
 
 # The monitor

@@ -13,7 +13,7 @@ FAR = 9e15
 
 
 @pytest.fixture
-def client(server_url):
+def client(server_url, redis):
     client = Client(server_url, name="streamq:test")
     yield client
     client.close()
@@ -121,6 +121,86 @@ def test_messages_that_nobody_reads_are_seen(look, queue, redis, keys):
     redis.hset(keys.worker("w@h"), "queues", "other mail")
 
     assert said(look(), "readers")[0][0] == "ok"
+
+
+def test_messages_in_levels_that_nobody_reads_are_seen(look, queue, redis, keys):
+    queue(2, "mail:p9")
+    redis.zadd(keys.workers, {"w@h": FAR})
+    redis.hset(keys.worker("w@h"), "queues", "mail")
+
+    assert said(look(), "readers") == [
+        ("warning", "messages wait in priority levels that no living worker reads: mail:p9 (2)")
+    ]
+    (found,) = [each for each in diagnose(look()) if each.check == "readers"]
+    assert "declare the queue with such a max_priority" in found.advice
+    assert f"streamq redis DEL {keys.queue('mail', 9)}" in found.advice
+
+
+def test_levels_beyond_a_queue_are_no_reason_to_start_a_worker(look, queue):
+    queue(2, "mail:p9")
+
+    ((_, says),) = said(look(), "readers")
+
+    assert "levels" in says
+
+
+def test_levels_that_a_worker_reads_are_no_news(look, scripts, queue, redis, keys):
+    queue(1, "mail:p3")
+    redis.zadd(keys.workers, {"w@h": FAR})
+    redis.hset(keys.worker("w@h"), mapping={"queues": "mail", "levels": "mail:3"})
+
+    assert said(look(), "readers")[0][0] == "ok"
+
+
+def test_levels_that_were_declared_after_a_worker_had_started_are_seen(
+    look, scripts, queue, redis, keys
+):
+    scripts("declare_queue", "mail", '{"max_priority":9}')
+    queue(1, "mail:p3")
+    queue(1, "mail:p4")
+    redis.xreadgroup("workers", "w:1:a", {keys.queue("mail", 4): ">"}, 1)
+    redis.zadd(keys.workers, {"old": FAR, "w@h": FAR})
+    redis.hset(keys.worker("old"), "queues", "mail")
+    assert said(look(), "readers")[0][0] == "ok"
+
+    redis.hset(keys.worker("w@h"), mapping={"queues": "mail", "levels": "mail:2"})
+
+    assert said(look(), "readers")[0][1].endswith("reads: mail:p3 (1)")
+
+
+def test_dead_letters_of_a_queue_that_is_not_declared_are_seen(look, queue, redis, keys):
+    redis.sadd(keys.graveyards, "old", "mail")
+    redis.zadd(keys.dead("old"), {"a": 1, "b": 2})
+
+    assert said(look(), "dead letters") == [("warning", "2 dead letters in old")]
+
+
+@pytest.mark.parametrize(
+    "name", ["queues", "leases", "workers", "revoked", "dead", "queue:mail:p3", "routes:news"]
+)
+def test_a_key_that_is_not_ours_is_a_problem_with_its_name(look, queue, scripts, redis, keys, name):
+    scripts("declare_exchange", "news", "topic", "")
+    key = f"{keys.root}:{name}"
+    redis.delete(key)
+    redis.set(key, "x")
+
+    ((level, says),) = said(look(), "foreign")
+
+    assert level == "problem"
+    assert says.startswith(f"{key} is a string, where streamq keeps a ")
+
+
+def test_who_may_not_ask_for_types_names_the_foreign_key_that_was_met(redis, server_url, keys):
+    redis.set(keys.leases, "x")
+    redis.execute_command("ACL", "SETUSER", "shop", "on", ">pw", "~*", "&*", "+@all", "-type")
+    client = Client(server_url.replace("unix://", "unix://shop:pw@"), name="streamq:test")
+    try:
+        found = said(Checkup(client, keys).facts(), "foreign")
+    finally:
+        client.close()
+        redis.acl_deluser("shop")
+
+    assert found == [("problem", f"{keys.leases} holds something that is not streamq's")]
 
 
 def test_a_worker_that_is_silent_reads_nothing(look, queue, redis, keys):
@@ -232,7 +312,7 @@ def test_no_command_stops_the_server_for_everybody(look, unrest, queue, redis):
 
     used = {name.removeprefix("cmdstat_") for name in redis.info("commandstats")}
     assert "scan" in used
-    assert not used & {"keys", "smembers", "flushall", "debug"}
+    assert not used & {"keys", "flushall", "debug"}
 
 
 def test_a_namespace_in_which_all_has_ended_is_at_rest(app, drain, client, unrest, eventually):

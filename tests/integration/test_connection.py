@@ -12,7 +12,15 @@ from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError
 from streamq.store import scripts
 from streamq.store.client import Client
 from streamq.store.connection import Connection, Disconnected, Passing, Refused, meaning
-from streamq.store.replies import CODES, Denied, Failover, WritesRefused, as_sent, translated
+from streamq.store.replies import (
+    CODES,
+    Denied,
+    Failover,
+    NotLetIn,
+    WritesRefused,
+    as_sent,
+    translated,
+)
 
 
 @pytest.fixture
@@ -204,8 +212,8 @@ def test_out_of_memory_is_said_in_our_words(connection, redis):
         ("MOVED 3999 127.0.0.1:6381", Failover),
         ("MISCONF Errors writing to the AOF file: No space left on device", WritesRefused),
         ("NOREPLICAS Not enough good replicas to write.", WritesRefused),
-        ("NOAUTH Authentication required.", Denied),
-        ("WRONGPASS invalid username-password pair", Denied),
+        ("NOAUTH Authentication required.", NotLetIn),
+        ("WRONGPASS invalid username-password pair", NotLetIn),
         ("NOPERM User shop has no permissions to run the 'xadd' command", Denied),
         ("ERR The user executing the script can't run this command", Denied),
         ("OOM command not allowed", BrokerFull),
@@ -224,6 +232,18 @@ def test_nobody_is_told_where_in_a_script_it_was(script):
     refused = meaning(f"WRONGTYPE a is a list script: {script}on @user_script:91.")
     assert str(refused) == "WRONGTYPE a is a list"
     assert refused.code == "WRONGTYPE"
+
+
+def test_a_full_server_is_said_with_what_to_do():
+    assert "raise its maxclients" in str(meaning("ERR max number of clients reached"))
+
+
+def test_a_database_that_is_not_there_is_said_with_the_url(server_url):
+    connection = Connection(f"{server_url}?db=99")
+
+    with pytest.raises(NotLetIn, match=r"db=99[\s\S]*a database that it has[\s\S]*config show"):
+        connection.ask("PING")
+    connection.drop()
 
 
 def test_both_wordings_of_a_lost_group_have_one_code():

@@ -333,8 +333,9 @@ def test_a_failover_is_tried_again_until_the_deadline():
     attempt = Attempt(100, proven=True, now=0)
 
     assert attempt.pause(meaning(READONLY), 50)
-    with pytest.raises(Failover):
+    with pytest.raises(Failover, match="let the URL name the master") as failed:
         attempt.pause(meaning(READONLY), 101)
+    assert failed.value.__notes__ == ["  tried 2 times in 101.0 s"]
 
 
 # A message for several queues

@@ -8,6 +8,7 @@ import pytest
 
 import streamq
 from streamq import Exchange, Queue, Result, TaskError
+from streamq.cli.enqueue import ending
 from streamq.errors import ConfigError, ContentDisallowed, ResultTimeout, TaskNotFound
 from streamq.store import waiting
 
@@ -18,6 +19,15 @@ class Refused(Exception):
     def __init__(self, code, *, why):
         super().__init__(code)
         self.why = why
+
+
+class Mute(Exception):
+    """Breaks whoever wants to show it."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
 
 
 class Leaves(BaseException):
@@ -34,6 +44,16 @@ def run(app, drain):
         return result
 
     return send_and_run
+
+
+def test_the_command_line_shows_an_error_that_cannot_be_shown(run, capsys):
+    def boom():
+        raise Mute
+
+    said = ending(run(boom), 5.0, quiet=False)
+
+    assert said["error"] == "Mute: <Mute; its __str__ raised RuntimeError>"
+    assert said["error"] in capsys.readouterr().err
 
 
 def fails(error):

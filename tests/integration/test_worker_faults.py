@@ -240,6 +240,21 @@ def test_what_turns_foreign_during_a_task_of_more_than_a_lease_keeps_no_other_fr
         eventually(lambda: first.state == "SUCCESS")
 
 
+def test_a_key_of_all_that_turns_foreign_is_named_and_redis_was_never_away(
+    app, ran, redis, working, eventually, caplog
+):
+    key = app.store.keys.revoked
+    redis.set(key, "x")
+    with working(app):
+        app.enqueue("work", 1)
+        eventually(lambda: f"{key} holds something that is not streamq's" in caplog.text)
+        redis.delete(key)
+        eventually(lambda: ran == [1])
+
+    assert "work goes on after" in caplog.text
+    assert "Redis is back" not in caplog.text
+
+
 def test_two_queues_that_turn_foreign_are_said_each_time(two, redis, working, eventually, caplog):
     """Each time what has ended there cannot be settled."""
     key = two.store.keys.queue("bad")

@@ -82,6 +82,17 @@ def test_a_call_that_redis_refused_is_not_remembered(push, redis, keys):
     assert redis.xlen(keys.queue("mail")) == 1
 
 
+def test_a_call_beside_foreign_queues_is_not_remembered(push, scripts, redis, keys):
+    redis.delete(keys.queues)
+    redis.set(keys.queues, "not ours")
+
+    assert [push(1), push(1)] == ["", ""]
+    message = ("", "mail", "a1", 0, 1, "", "", "", 0, 3, "task", *PLAIN)
+    for _ in range(2):
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            scripts("publish", "lane", 2, *message)
+
+
 @pytest.mark.parametrize("settings", ['{"max_length":5}', '{"max_priority":3}'])
 def test_a_queue_with_limits_takes_the_long_way(push, scripts, redis, keys, settings):
     scripts("declare_queue", "mail", settings)

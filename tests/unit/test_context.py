@@ -40,6 +40,13 @@ def test_a_state_of_ones_own_is_told(running, told):
     assert told == [(running.request, "HALF", {"done": 5}), (running.request, "PROGRESS", 3)]
 
 
+@pytest.mark.parametrize("state", ["", " ", 5, None, ["x"], "x" * 101])
+def test_what_is_no_short_name_is_no_state(running, told, state):
+    with pytest.raises(ConfigError, match="update_state needs a name for the state"):
+        running.update_state(state)
+    assert told == []
+
+
 @pytest.mark.parametrize("state", list(State))
 def test_states_that_streamq_gives_are_refused(running, told, state):
     with pytest.raises(ValueError, match=f"update_state cannot set {state}"):

@@ -157,7 +157,7 @@ def test_a_healthy_server_gets_nothing_but_ok():
         ),
         (replace(HEALTHY, leases={"w:1:a": 61.0}), "orphans", "warning", "1 lease over for more"),
         (queue("audit", length=5, pending=2), "readers", "warning", "audit (3)"),
-        (queue(dead=4), "dead letters", "warning", "4 dead letters in mail"),
+        (replace(HEALTHY, dead={"mail": 4}), "dead letters", "warning", "4 dead letters in mail"),
         (
             replace(HEALTHY, keys=KeyFacts(looked_at=1, all_of_them=True, forgotten_tasks=["x"])),
             "leaks",

@@ -108,6 +108,8 @@ def test_a_limit_below_a_millisecond_is_refused_as_it_would_be_none(name, value)
 @pytest.mark.parametrize("name", ["countdown", "expires"])
 def test_what_was_before_now_is_now(name):
     assert checked({name: -5}) == checked({name: timedelta(days=-1)}) == {name: 0}
+    assert "less than 0 is now" in refusal(**{name: "soon"})
+    assert "at least 0" not in refusal(**{name: "soon"})
 
 
 def test_queue_and_exchange_exclude_each_other():

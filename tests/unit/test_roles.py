@@ -77,7 +77,7 @@ def test_no_role_may_read_what_it_need_not():
     assert ("XRANGE", "queue:*") not in may["producer"]
     assert not {kind for _, kind in may["monitor"]} & {"task:*", "reply:*", "lane:*", ROOT}
     assert {command for command, kind in may["monitor"] if kind == "queue:*"} == {
-        "XLEN", "XPENDING", "XINFO|GROUPS", "XINFO|CONSUMERS"
+        "XLEN", "XPENDING", "XINFO|GROUPS", "XINFO|CONSUMERS", "TYPE"
     }  # fmt: skip
     everything = {command for pairs in may.values() for command, _ in pairs}
     assert not everything & {"KEYS", "SCAN", "FLUSHALL", "FLUSHDB", "EVAL", "XTRIM", "RENAME"}
