@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from streamq.delivery import Outcome
-from streamq.runner.desk import Desk
+from streamq.runner.ledger import Ledger
 from streamq.store.consumer import Consumer, Settlement
 from streamq.store.recovery import Case, Recovered, Recovery
 from tests.chaos.history import Pen
@@ -16,14 +16,14 @@ from tests.chaos.history import Pen
 
 def install(pen: Pen) -> None:
     """Note every answered settlement and every death from now on."""
-    take_answer, command, recover = Desk.settled, Consumer.settle_command, Recovery.recover
+    take_answer, command, recover = Ledger.heed, Consumer.settle_command, Recovery.recover
     sent: dict[int, float] = {}
 
     def settle_command(self: Consumer, settlement: Settlement) -> tuple[Any, ...]:
         sent[id(settlement)] = time.monotonic()
         return command(self, settlement)
 
-    def settled(self: Desk, settlement: Settlement, reply: Any) -> None:
+    def heed(self: Ledger, settlement: Settlement, reply: Any) -> None:
         take_answer(self, settlement, reply)
         moment = sent.pop(id(settlement), 0.0)
         told = [
@@ -41,7 +41,7 @@ def install(pen: Pen) -> None:
         return found
 
     Consumer.settle_command = settle_command  # type: ignore[method-assign]
-    Desk.settled = settled  # type: ignore[method-assign]
+    Ledger.heed = heed  # type: ignore[method-assign]
     Recovery.recover = recovered  # type: ignore[method-assign]
 
 

@@ -258,6 +258,7 @@ def test_a_key_of_all_that_turns_foreign_is_named_and_redis_was_never_away(
 def test_two_queues_that_turn_foreign_are_said_each_time(two, redis, working, eventually, caplog):
     """Each time what has ended there cannot be settled."""
     key = two.store.keys.queue("bad")
+    two.task(name="work")(lambda: None)
 
     @two.task(name="spoil")
     def spoil():
@@ -275,6 +276,7 @@ def test_two_queues_that_turn_foreign_are_said_each_time(two, redis, working, ev
             redis.rename("kept", key)
             waiting = pool.desk.ledger.aside.waiting
             waiting.append((0.0, waiting.pop()[1]))
+            two.enqueue(two.signature("work", queue="good"))  # ends its wait for messages
             eventually(lambda result=result: result.state == "SUCCESS")
 
 
