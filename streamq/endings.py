@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from streamq.codec import encode_json, find_serializer
 from streamq.config import Config
@@ -32,6 +32,7 @@ from streamq.errors import (
     Reject,
     Retry,
     SoftTimeLimitExceeded,
+    Stopped,
     StreamqError,
     Terminated,
     TimeLimitExceeded,
@@ -43,6 +44,7 @@ from streamq.payload import Payloads, as_text
 from streamq.registry import Registry
 from streamq.retries import RetryPolicy, ancestors
 from streamq.signing import Seal
+from streamq.units import count
 
 #: Seconds before a message of an unknown task is offered again: the first pause, and the
 #: longest.  In between each is twice the one before.
@@ -102,7 +104,9 @@ class Endings:
                     data = self.results.write(value, "json", None, "the result")
             else:
                 data = self.results.write(value, self.serializer, self.compression, "the result")
-        except Exception as error:  # a class of the task's may raise whatever it likes
+        except Stopped:
+            raise
+        except BaseException as error:  # a class of the task's may raise whatever it likes
             return self.failed(delivery, error, seconds)  # the task has run: not once more
         return Outcome(
             delivery,
@@ -139,8 +143,8 @@ class Endings:
             return self.revoked(delivery, b"terminated")
         if issubclass(kind, Overdue):
             return self.overdue(delivery, seconds)
-        if isinstance(error, Retry):
-            return self.tried_again(delivery, error, seconds)
+        if issubclass(kind, Retry):  # ``isinstance`` would ask the exception itself
+            return self.tried_again(delivery, cast(Retry, error), seconds)
         if issubclass(kind, Reject):
             return self.rejected(delivery, error, seconds)
         policy = self.policy(delivery)
@@ -232,7 +236,7 @@ class Endings:
         task = delivery.fields.get(b"task", b"").decode(errors="replace")
         error = MaxRetriesExceeded(
             f"{task}[{delivery.id.decode(errors='replace')}] was tried again "
-            f"{delivery.retries} times, and may not be tried once more",
+            f"{count(delivery.retries, 'time')}, and may not be tried once more",
             known={"last error": message_of(asked.exc)} if asked.exc is not None else None,
         )
         error.__cause__ = asked.exc

@@ -20,6 +20,7 @@ from streamq.errors import (
     DecodeError,
     Retry,
     SignatureInvalid,
+    Stopped,
 )
 from streamq.payload import Payloads, as_text, check_headers
 from streamq.registry import Registry
@@ -163,7 +164,9 @@ class Execution:
         """How a run ends that raised this, however odd it is."""
         try:
             return self.endings.raised(delivery, error, seconds)
-        except Exception as odd:  # a Retry that asks for nonsense, a class that lies
+        except Stopped:
+            raise
+        except BaseException as odd:  # a Retry that asks for nonsense, a class that lies
             return self.endings.failed(delivery, odd, seconds)
 
     def interrupted(self, delivery: Delivery, error: BaseException) -> Outcome:

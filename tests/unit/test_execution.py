@@ -96,6 +96,31 @@ def test_a_task_does_not_end_its_runner(error):
     assert fields_of(outcome)[b"error_type"] == type(error).__name__.encode()
 
 
+@pytest.mark.parametrize("method", ["__str__", "__getattribute__"])
+@pytest.mark.parametrize("options", [{}, {"autoretry_for": (Exception,)}])
+def test_nor_does_the_exception_that_it_raises(method, options):
+    def end(*args):
+        raise KeyboardInterrupt
+
+    odd = type("Odd", (Exception,), {method: end})
+
+    def fail():
+        raise odd
+
+    outcome = run(execution(fail, options=options), message())
+
+    assert outcome.state == (b"RETRY" if options else b"FAILURE")
+    assert b"raised KeyboardInterrupt" in fields_of(outcome)[b"error"]
+
+
+def test_nor_does_the_value_that_it_returns():
+    class Odd(dict):
+        def items(self):
+            raise SystemExit
+
+    assert run(execution(Odd, result_serializer="yaml"), message()).state == b"FAILURE"
+
+
 def test_deep_recursion_is_a_failure_like_any():
     def deeper():
         return deeper()
@@ -323,6 +348,28 @@ def test_a_retry_that_asks_for_nonsense_fails_its_task_and_nothing_else():
 
     assert outcome.state == b"FAILURE"
     assert fields_of(outcome)[b"error_type"] == b"TypeError"
+
+
+def test_a_retry_without_a_reason_says_that_the_task_wants_it():
+    def again(self):
+        self.retry()
+
+    outcome = run(execution(again, options={"bind": True}), message())
+
+    assert fields_of(outcome)[b"error"] == b"the task asked to be tried again"
+
+
+@pytest.mark.parametrize("given", ["why", ValueError("why"), ValueError, int, 3])
+def test_a_retry_takes_exceptions_alone_as_its_reason(given):
+    def again(self):
+        self.retry(exc=given)
+
+    outcome = run(execution(again, options={"bind": True}), message())
+
+    kind, state = (ValueError, b"RETRY") if given not in ("why", int, 3) else (None, b"FAILURE")
+    assert outcome.state == state
+    wanted = b"ValueError" if kind else b"streamq.errors.ConfigError"
+    assert fields_of(outcome)[b"error_type"] == wanted
 
 
 def test_a_result_that_cannot_be_sent_is_not_worth_another_run():
