@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from signal import Signals
 from typing import Any, Generic, TypeVar
 
 from streamq.context import current_task
@@ -249,13 +250,13 @@ class Result(Generic[R]):
             return Revoked(f"task {self.id} was revoked{f': {reason}' if reason else ''}")
         return rebuild(record)
 
-    def revoke(self, *, terminate: bool = False, signal: str = "SIGTERM") -> None:
+    def revoke(self, *, terminate: bool = False, signal: str | int = "SIGTERM") -> None:
         """See to it that the task does not start any more, on any worker.
 
         A task that waits ends as REVOKED at once.  One that runs goes on, and is not tried
         again; with ``terminate`` it is stopped: ``SIGTERM`` raises inside it, any other signal
-        goes to the process that runs it, if that runs nothing else.  Raises ConfigError for
-        a signal that does not exist.
+        goes to the process that runs it, if that runs nothing else.  A signal is a name, a
+        number or a member of ``signal.Signals``.  Raises ConfigError for one that ends no task.
         """
         name = signal_name(signal) if terminate else ""
         ids = [copy.id for copy in self.copies.values()]
@@ -283,12 +284,13 @@ class Result(Generic[R]):
         return hash(self.id)
 
 
-def signal_name(given: str) -> str:
-    """The name of a signal that may end a task, such as SIGTERM for "term"."""
-    name = str(given).upper()
-    name = name if name.startswith("SIG") else f"SIG{name}"
+def signal_name(given: str | int) -> str:
+    """The name of a signal that may end a task: SIGTERM for "term", for 15, for itself."""
+    known = {str(int(each)): each.name for each in Signals}
+    word = str(int(given) if isinstance(given, int) else given).upper()
+    name = known.get(word, word if word.startswith("SIG") else f"SIG{word}")
     if name not in ENDING:
-        near = nearest(name, ENDING)
+        near = None if name in Signals.__members__ else nearest(name, ENDING)
         raise ConfigError(
             f"no task is ended by the signal {given!r}",
             known={"signals": ", ".join(ENDING)},
