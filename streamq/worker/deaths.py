@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from streamq.runner.slots import Occupied
 from streamq.store.connection import Refused
 from streamq.store.recovery import Case, Place, Recovered, Recovery
+from streamq.units import count
 from streamq.worker.children import Child, Death
 from streamq.worker.verdicts import Verdict, Verdicts
 
@@ -125,7 +126,7 @@ class Deaths:
                 *(case.reason, *costs),
             )
         elif any(costs):
-            logger.info("%d messages handed back, %d lost", found.moved, found.lost)
+            logger.info("%s handed back, %d lost", count(found.moved, "message"), found.lost)
 
 
 def places(child: Child, slots: Sequence[Occupied]) -> list[Place]:
