@@ -43,6 +43,7 @@ from streamq.options import checked
 from streamq.payload import Payloads, as_text
 from streamq.registry import Registry
 from streamq.retries import RetryPolicy, ancestors
+from streamq.routing import LONGEST_NAME, check_name
 from streamq.signing import Seal
 from streamq.units import count
 
@@ -233,10 +234,9 @@ class Endings:
 
     def exhausted(self, delivery: Delivery, asked: Retry) -> MaxRetriesExceeded:
         """Say that a task was tried as often as it may be."""
-        task = delivery.fields.get(b"task", b"").decode(errors="replace")
         error = MaxRetriesExceeded(
-            f"{task}[{delivery.id.decode(errors='replace')}] was tried again "
-            f"{count(delivery.retries, 'time')}, and may not be tried once more",
+            f"{delivery.title} was tried again {count(delivery.retries, 'time')}, "
+            "and may not be tried once more",
             known={"last error": message_of(asked.exc)} if asked.exc is not None else None,
         )
         error.__cause__ = asked.exc
@@ -301,6 +301,8 @@ class Endings:
         name = delivery.fields.get(b"task", b"").decode(errors="replace")
         if not name:
             return self.buried(delivery, DecodeError("the message names no task"), "no task")
+        if (error := misnamed(delivery, name)) is not None:
+            return self.buried(delivery, error, "undecodable message")
         refusals = delivery.number(b"refusals") or 0
         waited = sum(offer_pause(number) for number in range(refusals))
         if delivery.early or waited >= self.conf.unknown_task_patience:
@@ -328,6 +330,18 @@ class Endings:
         follow = (EXPIRE, b"expired", b"it expired") if reason == b"expired" else (REVOKED,)
         expires = self.life(delivery)
         return Outcome(delivery, state, (b"reason", reason), expires=expires, follow=follow)
+
+
+def misnamed(delivery: Delivery, task: str) -> DecodeError | None:
+    """What is wrong with the id of a message or the name of its task, if anything is."""
+    given = delivery.fields.get(b"id", delivery.id)
+    try:
+        if given != delivery.id:
+            check_name(given[: LONGEST_NAME + 1].decode(errors="replace"), "the id")
+        check_name(task[: LONGEST_NAME + 1], "the task's name")
+    except ConfigError as error:
+        return DecodeError(str(error))
+    return None
 
 
 def over_limit(delivery: Delivery) -> TimeLimitExceeded:

@@ -27,7 +27,6 @@ from streamq.registry import Registry
 from streamq.retries import RetryPolicy
 from streamq.signing import Seal, Seldom
 from streamq.tasks import Task
-from streamq.units import visible
 
 logger = logging.getLogger("streamq.worker")
 
@@ -66,7 +65,12 @@ class Execution:
         self.inside: Delivery | None = None
 
     def admit(self, delivery: Delivery) -> None:
-        """Find the task of a message, and whether it is acknowledged early."""
+        """Find the task of a message, and whether it is acknowledged early.
+
+        One without a proper id is not admitted.
+        """
+        if not delivery.has_good_id():
+            return
         name = delivery.fields.get(b"task", b"")
         manner = self.manners.get(name)
         if manner is None:
@@ -179,12 +183,13 @@ class Execution:
         try:
             signed = seal.check(delivery.id, delivery.queue.encode(), delivery.fields)
         except SignatureInvalid as error:
+            delivery.keep = True  # that there is no record is not for the message to say
             return self.endings.buried(delivery, error, "signature")
         if not signed and self.unsigned.due(monotonic()):
             more = self.unsigned.missed()
             logger.warning(
                 "%s runs without a signature%s: signing is permissive",
-                visible(delivery.id.decode(errors="replace"), kept=""),
+                delivery.title,
                 f", like {more} before it" if more else "",
             )
         return None

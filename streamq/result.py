@@ -3,22 +3,19 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from signal import Signals
 from typing import Any, Generic, TypeVar
 
 from streamq.context import current_task
-from streamq.errors import ConfigError, ResultTimeout, Revoked
+from streamq.errors import ResultTimeout, Revoked
 from streamq.failure import rebuild
 from streamq.payload import Payloads, as_text
+from streamq.signals import signal_name
 from streamq.states import FINAL, State, combined
 from streamq.store.results import Results
 from streamq.store.waiting import Record, is_final
-from streamq.units import ahead, nearest
+from streamq.units import ahead
 
 R = TypeVar("R")
-
-#: The signals with which a running task may be ended.
-ENDING = ("SIGTERM", "SIGKILL", "SIGINT", "SIGQUIT", "SIGABRT", "SIGUSR1", "SIGUSR2", "SIGHUP")
 
 FOREVER = 10 * 365 * 86400.0
 
@@ -282,21 +279,6 @@ class Result(Generic[R]):
 
     def __hash__(self) -> int:
         return hash(self.id)
-
-
-def signal_name(given: str | int) -> str:
-    """The name of a signal that may end a task: SIGTERM for "term", for 15, for itself."""
-    known = {str(int(each)): each.name for each in Signals}
-    word = str(int(given) if isinstance(given, int) else given).upper()
-    name = known.get(word, word if word.startswith("SIG") else f"SIG{word}")
-    if name not in ENDING:
-        near = None if name in Signals.__members__ else nearest(name, ENDING)
-        raise ConfigError(
-            f"no task is ended by the signal {given!r}",
-            known={"signals": ", ".join(ENDING)},
-            advice=[f"did you mean {near!r}?"] if near else (),
-        )
-    return name
 
 
 def patience(timeout: Any) -> float | None:

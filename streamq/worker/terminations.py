@@ -8,8 +8,8 @@ meanwhile.
 import time
 from collections.abc import Callable, Sequence
 
-from streamq.result import ENDING
 from streamq.runner.slots import Occupied
+from streamq.signals import ENDING
 from streamq.store.recovery import Recovery
 from streamq.worker.children import Child
 

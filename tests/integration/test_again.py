@@ -9,7 +9,7 @@ import pytest
 import streamq
 from streamq import Exchange, Queue
 from streamq.errors import ConfigError, MaxRetriesExceeded, Retry, Revoked
-from streamq.result import signal_name
+from streamq.signals import signal_name
 from streamq.store.consumer import MOST_REVOKED
 from streamq.store.scripts import load
 

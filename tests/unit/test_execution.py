@@ -223,6 +223,41 @@ def test_a_message_that_names_no_task_is_buried():
     assert run(execution(lambda: 1), delivery).reason == b"no task"
 
 
+LONGEST = b"default-1700000000000-18446744073709551615"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+@pytest.mark.parametrize(
+    "id", [b"", b"bad@{id}:", b"a:b", b"@q", b"id@", b"a\nb", b"a" * 251, b"x@" * 1250 + b"x"]
+)
+def test_a_message_with_an_odd_id_is_buried_under_the_name_of_its_entry(id, known):
+    delivery = message(id=id) if known else message(id=id, task=b"u")
+
+    outcome = run(execution(lambda: 1), delivery)
+
+    assert (delivery.id, outcome.reason) == (b"mail-5-1", b"undecodable message")
+    assert fields_of(outcome)[b"error"].startswith(b"the id ")
+    assert len(fields_of(outcome)[b"error"]) < 300
+
+
+@pytest.mark.parametrize(
+    "id", [b"a", b"f" * 250, b"1-2 \xc3\xa4", LONGEST, LONGEST + b"@q" * 11, b"q" * 200 + b"@q.q"]
+)
+def test_ids_of_ours_and_what_exchanges_make_of_them_are_taken(id):
+    assert run(execution(lambda: 1), message(id=id)).state == b"SUCCESS"
+
+
+@pytest.mark.parametrize("name", [b"a" * 3_000_000, b"a:b", b"{x}"])
+def test_a_name_that_no_task_can_have_is_not_offered_again(name):
+    delivery = message(task=name)
+
+    outcome = run(execution(lambda: 1), delivery)
+
+    assert outcome.reason == b"undecodable message"
+    assert b"the task's name" in fields_of(outcome)[b"error"]
+    assert len(fields_of(outcome)[b"error"]) + len(delivery.title) < 800
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
