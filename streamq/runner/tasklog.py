@@ -11,6 +11,8 @@ logger = logging.getLogger("streamq.worker")
 
 #: Lines a second about tasks that went well; the rest are counted.
 MOST_LINES = 20
+#: How the fields of a failure begin, also of one that leaves no record.
+FAILED = (b"error_type",)
 #: Why messages go to the dead letters whose signature does not fit.
 FORGED = b"signature"
 
@@ -29,10 +31,10 @@ class TaskLog:
         """Say how a task ended, unless too much is being said already."""
         if outcome.reason == FORGED:
             self.refuse(outcome)
-        elif outcome.state == b"FAILURE" or outcome.follow or outcome.release:
+        elif outcome.fields[:1] == FAILED or outcome.follow or outcome.release:
             self.failed(outcome)
         elif self.enabled and self.room():
-            logger.info("%s ok in %s", outcome.delivery.title, runtime(outcome))
+            logger.info("%s ok%s", outcome.delivery.title, runtime(outcome))
 
     def refuse(self, outcome: Outcome) -> None:
         """Say that a message was not signed as it must be; whoever forges may send many."""
@@ -87,12 +89,12 @@ class TaskLog:
 
 
 def runtime(outcome: Outcome) -> str:
-    """How long the task ran."""
+    """How long the task ran, if that is known."""
     fields = outcome.fields
     for place in range(0, len(fields), 2):
         if fields[place] == b"runtime":
             seconds = float(fields[place + 1])
             if seconds < 0.001:
-                return f"{seconds * 1e6:.0f} µs"
-            return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
-    return "no time"
+                return f" in {seconds * 1e6:.0f} µs"
+            return f" in {seconds * 1000:.1f} ms" if seconds < 1 else f" in {seconds:.2f} s"
+    return ""
