@@ -84,8 +84,10 @@ class TaskLog:
             logger.info("%s failed, as it may: %s", title, visible(f"{kind}: {error}"))
         else:
             trace = fields.get(b"traceback", b"").decode(errors="replace").rstrip()
-            told = visible(f"{kind}: {error}\n{trace}")
-            logger.error("%s failed: %s", title, told)
+            told = f"{kind}: {error}"
+            if trace != told:  # which it is where no code of the task has raised it
+                told = f"{told}\n{trace}"
+            logger.error("%s failed: %s", title, visible(told))
 
 
 def runtime(outcome: Outcome) -> str:

@@ -244,7 +244,8 @@ def test_thousands_of_terminations_keep_no_lease_from_being_renewed(site, pool):
 
 
 def test_the_check_finds_a_termination_that_nobody_carries_out(site):
-    site.changed_module("streamq/worker/terminations.py", "self.stop(*runs[run], name, id)", "pass")
+    stop = "self.stop(*runs[run], name, self.ids[run][1])"
+    site.changed_module("streamq/worker/terminations.py", stop, "pass")
     site.write(TASKS)
     site.worker("-c", 1)
     result = site.send("hold", 1)

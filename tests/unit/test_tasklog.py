@@ -7,7 +7,7 @@ import pytest
 from streamq.delivery import Delivery, Outcome
 from streamq.runner.tasklog import TaskLog
 
-FAILURE = (b"error_type", b"ValueError", b"error", b"why")
+FAILURE = (b"error_type", b"ValueError", b"error", b"why", b"traceback", b"ValueError: why\n")
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def said(caplog):
 
 @pytest.mark.parametrize("state", [b"FAILURE", b""], ids=["kept", "without a record"])
 def test_a_failure_is_an_error_whether_or_not_it_leaves_a_record(said, state):
-    assert said(state, FAILURE) == ("ERROR", "t[ID] failed: ValueError: why\n")
+    assert said(state, FAILURE) == ("ERROR", "t[ID] failed: ValueError: why")
 
 
 def test_what_went_well_says_how_long_it_took_if_that_is_known(said):
