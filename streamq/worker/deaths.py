@@ -134,7 +134,9 @@ class Deaths:
     def report(self, case: Case, found: Recovered, named: str) -> None:
         """Say what a death has cost."""
         costs = (found.moved, found.lost, found.buried, found.isolated)
-        if case.charge != "none":
+        if case.charge != "none" and not any(costs):
+            logger.error("%s%s", case.reason, named)
+        elif case.charge != "none":
             logger.error(
                 "%s%s; %d handed back, %d failed as WorkerLost, %d dead-lettered, "
                 "%d to be run alone",
@@ -142,7 +144,8 @@ class Deaths:
             )
         elif any(costs):
             moved = count(found.moved, "message")
-            logger.info("%s handed back, %d failed as WorkerLost%s", moved, found.lost, named)
+            level = logging.WARNING if found.lost else logging.INFO
+            logger.log(level, "%s handed back, %d failed as WorkerLost%s", moved, found.lost, named)
 
 
 def places(child: Child, slots: Sequence[Occupied]) -> list[Place]:

@@ -1,5 +1,6 @@
 """Tried again, for later, revoked, expired: as a producer and a task see it."""
 
+import logging
 import signal
 import time
 from datetime import UTC, datetime, timedelta
@@ -242,7 +243,8 @@ def test_a_retry_goes_to_another_queue(app, drain, redis):
     assert redis.hget(app.store.keys.later(result.id), "scheduled_for") == "slow"
 
 
-def test_a_task_that_has_expired_is_not_run(app, drain):
+def test_a_task_that_has_expired_is_not_run(app, drain, caplog):
+    caplog.set_level(logging.INFO, "streamq.worker")
     ran = []
     t = app.task(name="t")(lambda: ran.append(1))
 
@@ -256,6 +258,7 @@ def test_a_task_that_has_expired_is_not_run(app, drain):
     for result in results:
         with pytest.raises(Revoked, match="expired"):
             result.get(timeout=1)
+        assert f"t[{result.id}] is not run: expired" in caplog.messages
 
 
 def test_a_retry_after_its_expiry_is_not_run(app, drain, pass_time):

@@ -174,6 +174,7 @@ def test_a_running_task_is_terminated_and_its_neighbour_is_not(site, flags, name
 
     is_revoked(site, doomed, "terminated")
     assert time.monotonic() - began < 2, "not for want of patience"
+    assert f"tasks.hold[{doomed.id}] is terminated" in worker.said
     assert other.state in ("STARTED", "QUEUED")
     (site.folder / "go").touch()
     assert other.get(timeout=10) == 2

@@ -101,6 +101,10 @@ def test_a_task_that_is_lost_when_its_worker_is_stopped_is_named(caplog):
     assert line == "1 message handed back, 1 failed as WorkerLost; in hand: t[0-1]"
 
 
+def test_a_death_that_cost_nothing_counts_nothing(caplog):
+    assert said_of(Knowing(Recovered()), caplog, running=0, charge="suspects") == "it died"
+
+
 def test_of_many_tasks_some_are_named(caplog):
     line = said_of(Knowing(Recovered(moved=100)), caplog, running=100, charge="suspects")
 
