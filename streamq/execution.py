@@ -142,6 +142,8 @@ class Execution:
             return endings.buried(delivery, error, "content type not accepted")
         except (DecodeError, ConfigError) as error:
             return endings.buried(delivery, error, "undecodable message")
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # a class of the task's
+            return endings.failed(delivery, error, 0.0)
         running = LazyRunning(self, delivery, args, kwargs)
         token = current.set(running)
         began = perf_counter()

@@ -1,6 +1,7 @@
 """One message, run: whatever happens inside a task ends as an outcome."""
 
 import sys
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -119,6 +120,24 @@ def test_nor_does_the_value_that_it_returns():
             raise SystemExit
 
     assert run(execution(Odd, result_serializer="yaml"), message()).state == b"FAILURE"
+
+
+@dataclass
+class Leaving:
+    name: str
+
+    def __post_init__(self):
+        raise SystemExit(3)
+
+
+def test_nor_do_the_arguments_that_it_asks_for():
+    def take(who: Leaving) -> None:
+        """Never begins."""
+
+    fields = fields_of(run(execution(take), message({"name": "x"})))
+
+    assert fields[b"error_type"] == b"SystemExit"
+    assert b"in __post_init__" in fields[b"traceback"]
 
 
 def test_deep_recursion_is_a_failure_like_any():
