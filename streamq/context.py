@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, overload
 
-from streamq.errors import CHANGEABLE, UNCHANGED, ConfigError, Retry
+from streamq.errors import CHANGEABLE, UNCHANGED, ConfigError, Retry, instance_of
 from streamq.states import State
 from streamq.units import shown
 
@@ -97,7 +97,7 @@ class Running:
     def retry(
         self,
         *,
-        exc: BaseException | None = ...,
+        exc: BaseException | type[BaseException] | None = ...,
         countdown: Any = ...,
         eta: Any = ...,
         max_retries: int | None = ...,
@@ -110,7 +110,7 @@ class Running:
     def retry(
         self,
         *,
-        exc: BaseException | None = ...,
+        exc: BaseException | type[BaseException] | None = ...,
         countdown: Any = ...,
         eta: Any = ...,
         max_retries: int | None = ...,
@@ -123,7 +123,7 @@ class Running:
     def retry(
         self,
         *,
-        exc: BaseException | None = None,
+        exc: BaseException | type[BaseException] | None = None,
         countdown: Any = None,
         eta: Any = None,
         max_retries: int | None = UNCHANGED,
@@ -135,9 +135,9 @@ class Running:
         """Try the task again: with the same id, headers, priority and expiry.
 
         ``countdown`` is seconds, a timedelta or text, ``eta`` a moment; with neither, the
-        task's ``default_retry_delay`` counts.  ``exc`` says why.  ``args`` and ``kwargs``
-        replace the arguments, ``queue``, ``priority``, ``expires`` and the time limits may be
-        given too.
+        task's ``default_retry_delay`` counts.  ``exc``, an exception or a class of them,
+        says why.  ``args`` and ``kwargs`` replace the arguments, ``queue``, ``priority``,
+        ``expires`` and the time limits may be given too.
 
         Raises Retry, which ends this run; with ``throw=False`` returns it, and the task is
         tried again when it has returned.  If the task may not be tried again, raises ``exc``,
@@ -150,12 +150,11 @@ class Running:
                 f"retry cannot change {', '.join(sorted(unknown))}",
                 known={"it can": ", ".join(("args", "kwargs", *sorted(CHANGEABLE)))},
             )
-        handled = sys.exception()
+        handled, given = sys.exception(), instance_of(exc)
         if not self.in_worker:
-            raise exc or handled or Retry("this task is not run by a worker")
+            raise given or handled or Retry("this task is not run by a worker")
         directive = Retry(
-            "",
-            exc=exc or handled,
+            exc=given or handled,
             countdown=countdown,
             eta=eta,
             max_retries=max_retries,
@@ -163,7 +162,7 @@ class Running:
             kwargs=kwargs,
             **options,
         )
-        directive.final = exc
+        directive.final = given
         self.final = self.last_word(directive)
         if self.final is not None:
             raise self.final

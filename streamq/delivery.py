@@ -1,5 +1,6 @@
 """A message as a worker has it in hand, and what comes of it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,9 +12,18 @@ from streamq.errors import DecodeError
 from streamq.message import own_id
 from streamq.retries import RetryPolicy
 from streamq.tasks import Task
+from streamq.units import visible
 
 #: Digits of a number of milliseconds: more, and Redis refuses.
 LONGEST_LIFE = 15
+
+#: Bytes of a part of an id, the longest being QUEUE-ENTRY; and of one that dead-letter
+#: exchanges have copied from queue to queue: ID@QUEUE@QUEUE.
+LONGEST_PART, LONGEST_ID = 250, 2500
+GOOD_ID = re.compile(rb"[^@:{}\x00-\x1f\x7f]{1,250}(?:@[^@:{}\x00-\x1f\x7f]{1,200})*")
+
+#: Bytes of a task's name, and of an id, that are shown.
+LONGEST_TITLE = 250
 
 #: Words of an outcome for what follows its message.
 BURY, EXPIRE, LATER, OFFER, REVOKED = b"bury", b"expire", b"later", b"offer", b"revoked"
@@ -37,6 +47,25 @@ class Delivery:
         self.early = False
         self.hard = self.soft = 0.0
         self.keep = fields.get(b"ignore_result") != b"1"
+
+    def has_good_id(self) -> bool:
+        """Whether the message is named as one of ours may be; else it is named after its entry.
+
+        Names become parts of keys, and stand in every log.
+        """
+        if self.id.isalnum() and len(self.id) <= LONGEST_PART:  # all that we make ourselves
+            return True
+        if len(self.id) <= LONGEST_ID and GOOD_ID.fullmatch(self.id):
+            return True
+        self.id = own_id(self.queue, self.entry.decode()).encode()
+        return False
+
+    @property
+    def title(self) -> str:
+        """Task and id, as they begin a line of the log: both may be anything."""
+        name = self.fields.get(b"shadow") or self.fields.get(b"task", b"?")
+        parts = (part[:LONGEST_TITLE].decode(errors="replace") for part in (name, self.id))
+        return visible("{}[{}]".format(*parts), kept="")
 
     @property
     def queue(self) -> str:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from streamq.codec import encode_json, find_serializer
 from streamq.config import Config
@@ -33,6 +33,7 @@ from streamq.errors import (
     Reject,
     Retry,
     SoftTimeLimitExceeded,
+    Stopped,
     StreamqError,
     Terminated,
     TimeLimitExceeded,
@@ -43,7 +44,9 @@ from streamq.options import checked
 from streamq.payload import Payloads, as_text
 from streamq.registry import Registry
 from streamq.retries import RetryPolicy, ancestors
+from streamq.routing import LONGEST_NAME, check_name
 from streamq.signing import Seal
+from streamq.units import count
 
 #: Seconds before a message of an unknown task is offered again: the first pause, and the
 #: longest.  In between each is twice the one before.
@@ -103,7 +106,9 @@ class Endings:
                     data = self.results.write(value, "json", None, "the result")
             else:
                 data = self.results.write(value, self.serializer, self.compression, "the result")
-        except Exception as error:  # a class of the task's may raise whatever it likes
+        except Stopped:
+            raise
+        except BaseException as error:  # a class of the task's may raise whatever it likes
             return self.failed(delivery, error, seconds)  # the task has run: not once more
         return Outcome(
             delivery,
@@ -140,8 +145,8 @@ class Endings:
             return self.revoked(delivery, b"terminated")
         if issubclass(kind, Overdue):
             return self.overdue(delivery, seconds)
-        if isinstance(error, Retry):
-            return self.tried_again(delivery, error, seconds)
+        if issubclass(kind, Retry):  # ``isinstance`` would ask the exception itself
+            return self.tried_again(delivery, cast(Retry, error), seconds)
         if issubclass(kind, Reject):
             return self.rejected(delivery, error, seconds)
         policy = self.policy(delivery)
@@ -231,10 +236,9 @@ class Endings:
 
     def exhausted(self, delivery: Delivery, asked: Retry) -> MaxRetriesExceeded:
         """Say that a task was tried as often as it may be."""
-        task = delivery.fields.get(b"task", b"").decode(errors="replace")
         error = MaxRetriesExceeded(
-            f"{task}[{delivery.id.decode(errors='replace')}] was tried again "
-            f"{delivery.retries} times, and may not be tried once more",
+            f"{delivery.title} was tried again {count(delivery.retries, 'time')}, "
+            "and may not be tried once more",
             known={"last error": message_of(asked.exc)} if asked.exc is not None else None,
         )
         error.__cause__ = asked.exc
@@ -300,6 +304,8 @@ class Endings:
         name = delivery.fields.get(b"task", b"").decode(errors="replace")
         if not name:
             return self.buried(delivery, DecodeError("the message names no task"), "no task")
+        if (error := misnamed(delivery, name)) is not None:
+            return self.buried(delivery, error, "undecodable message")
         refusals = delivery.number(b"refusals") or 0
         waited = sum(offer_pause(number) for number in range(refusals))
         left = self.conf.unknown_task_patience - waited
@@ -329,6 +335,18 @@ class Endings:
         follow = (EXPIRE, b"expired", b"it expired") if reason == b"expired" else (REVOKED,)
         expires = self.life(delivery)
         return Outcome(delivery, state, (b"reason", reason), expires=expires, follow=follow)
+
+
+def misnamed(delivery: Delivery, task: str) -> DecodeError | None:
+    """What is wrong with the id of a message or the name of its task, if anything is."""
+    given = delivery.fields.get(b"id", delivery.id)
+    try:
+        if given != delivery.id:
+            check_name(given[: LONGEST_NAME + 1].decode(errors="replace"), "the id")
+        check_name(task[: LONGEST_NAME + 1], "the task's name")
+    except ConfigError as error:
+        return DecodeError(str(error))
+    return None
 
 
 def over_limit(delivery: Delivery) -> TimeLimitExceeded:

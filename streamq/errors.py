@@ -27,7 +27,7 @@ goes on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 #: Says that nothing was said, where None means something.
 UNCHANGED: Any = object()
@@ -204,16 +204,17 @@ class Retry(Exception):
     """Raised by a task: try it again, in a while.
 
     ``countdown`` is in seconds, ``eta`` a moment; with neither, the task's own pause counts.
-    ``exc`` says why.  ``max_retries`` replaces the task's own bound for this decision.
-    ``changes`` are ``args`` and ``kwargs``, ``queue``, ``priority``, ``expires`` and the time
-    limits that the next try will have; TypeError for anything else.
+    ``exc``, an exception or a class of them, says why.  ``max_retries`` replaces the task's
+    own bound for this decision.  ``changes`` are ``args`` and ``kwargs``, ``queue``,
+    ``priority``, ``expires`` and the time limits that the next try will have; TypeError for
+    anything else.
     """
 
     def __init__(
         self,
-        reason: str = "",
+        reason: str = "the task asked to be tried again",
         *,
-        exc: BaseException | None = None,
+        exc: BaseException | type[BaseException] | None = None,
         countdown: Any = None,
         eta: Any = None,
         max_retries: int | None = UNCHANGED,
@@ -225,13 +226,28 @@ class Retry(Exception):
             raise TypeError(f"Retry cannot change {', '.join(sorted(unknown))}")
         if countdown is not None and eta is not None:
             raise ConfigError("countdown and eta exclude each other: both say when it is due")
-        self.exc = exc
+        self.exc = instance_of(exc)
         self.countdown = countdown
         self.eta = eta
         self.max_retries = max_retries
         #: What is raised when the task may not be tried again; None for MaxRetriesExceeded.
-        self.final = exc
+        self.final = self.exc
         self.changes = {name: value for name, value in changes.items() if value is not None}
+
+
+def instance_of(given: Any) -> BaseException | None:
+    """The exception that was given, or one of the class; ConfigError for anything else.
+
+    Asks ``type`` only: an exception may do anything when it is looked at.
+    """
+    is_class = issubclass(type(given), type) and issubclass(given, BaseException)
+    found = given() if is_class else given
+    if found is not None and not issubclass(type(found), BaseException):
+        raise ConfigError(
+            f"exc must be an exception, not {type(found).__name__}",
+            advice=["retry(exc=error) with what was caught, or exc=ValueError('why')"],
+        )
+    return cast(BaseException | None, found)
 
 
 class Stopped(BaseException):

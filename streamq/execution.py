@@ -20,13 +20,13 @@ from streamq.errors import (
     DecodeError,
     Retry,
     SignatureInvalid,
+    Stopped,
 )
 from streamq.payload import Payloads, as_text, check_headers
 from streamq.registry import Registry
 from streamq.retries import RetryPolicy
 from streamq.signing import Seal, Seldom
 from streamq.tasks import Task
-from streamq.units import visible
 
 logger = logging.getLogger("streamq.worker")
 
@@ -65,7 +65,12 @@ class Execution:
         self.inside: Delivery | None = None
 
     def admit(self, delivery: Delivery) -> None:
-        """Find the task of a message, and whether it is acknowledged early."""
+        """Find the task of a message, and whether it is acknowledged early.
+
+        One without a proper id is not admitted.
+        """
+        if not delivery.has_good_id():
+            return
         name = delivery.fields.get(b"task", b"")
         manner = self.manners.get(name)
         if manner is None:
@@ -137,6 +142,8 @@ class Execution:
             return endings.buried(delivery, error, "content type not accepted")
         except (DecodeError, ConfigError) as error:
             return endings.buried(delivery, error, "undecodable message")
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # a class of the task's
+            return endings.failed(delivery, error, 0.0)
         running = LazyRunning(self, delivery, args, kwargs)
         token = current.set(running)
         began = perf_counter()
@@ -163,7 +170,9 @@ class Execution:
         """How a run ends that raised this, however odd it is."""
         try:
             return self.endings.raised(delivery, error, seconds)
-        except Exception as odd:  # a Retry that asks for nonsense, a class that lies
+        except Stopped:
+            raise
+        except BaseException as odd:  # a Retry that asks for nonsense, a class that lies
             return self.endings.failed(delivery, odd, seconds)
 
     def interrupted(self, delivery: Delivery, error: BaseException) -> Outcome:
@@ -176,12 +185,13 @@ class Execution:
         try:
             signed = seal.check(delivery.id, delivery.queue.encode(), delivery.fields)
         except SignatureInvalid as error:
+            delivery.keep = True  # that there is no record is not for the message to say
             return self.endings.buried(delivery, error, "signature")
         if not signed and self.unsigned.due(monotonic()):
             more = self.unsigned.missed()
             logger.warning(
                 "%s runs without a signature%s: signing is permissive",
-                visible(delivery.id.decode(errors="replace"), kept=""),
+                delivery.title,
                 f", like {more} before it" if more else "",
             )
         return None

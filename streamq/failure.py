@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from streamq.codec import decode_json, encode_json
-from streamq.errors import EncodeError, StreamqError, TaskError
+from streamq.errors import EncodeError, Stopped, StreamqError, TaskError
 
 #: The dotted name of a class is no longer than this.
 LONGEST_NAME = 500
@@ -31,11 +31,13 @@ class RemoteTraceback(StreamqError):
 def describe(error: BaseException, *, skip: int = 0) -> dict[str, bytes]:
     """Write an exception as fields of a record; ``skip`` frames of our own are left out.
 
-    Never raises, whatever the class of the exception does.
+    Whatever the class of the exception does, nothing is raised but a task's own end.
     """
     try:
         return described(error, skip)
-    except Exception as failed:
+    except Stopped:
+        raise
+    except BaseException as failed:
         kind = type(error).__name__
         return simple(kind, f"<{kind}; describing it raised {type(failed).__name__}>")
 
@@ -73,7 +75,9 @@ def message_of(error: BaseException) -> str:
     """``str(error)``, whatever that does."""
     try:
         text = str(error)
-    except Exception as failed:
+    except Stopped:
+        raise
+    except BaseException as failed:
         text = f"<{type(error).__name__}; its __str__ raised {type(failed).__name__}>"
     return text[:LONGEST_MESSAGE]
 
@@ -82,7 +86,9 @@ def trace_of(error: BaseException, trace: Any) -> str:
     """The formatted traceback, its end if it is too long."""
     try:
         text = "".join(tracebacks.format_exception(type(error), error, trace))
-    except Exception:
+    except Stopped:
+        raise
+    except BaseException:
         text = f"{type(error).__name__}: {message_of(error)}"
     return text if len(text) <= LONGEST_TRACEBACK else "…" + text[-LONGEST_TRACEBACK:]
 

@@ -6,18 +6,16 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from streamq.context import current_task
-from streamq.errors import ConfigError, ResultTimeout, Revoked
+from streamq.errors import ResultTimeout, Revoked
 from streamq.failure import rebuild
 from streamq.payload import Payloads, as_text
+from streamq.signals import signal_name
 from streamq.states import FINAL, State, combined
 from streamq.store.results import Results
 from streamq.store.waiting import Record, is_final
-from streamq.units import ahead, nearest
+from streamq.units import ahead
 
 R = TypeVar("R")
-
-#: The signals with which a running task may be ended.
-ENDING = ("SIGTERM", "SIGKILL", "SIGINT", "SIGQUIT", "SIGABRT", "SIGUSR1", "SIGUSR2", "SIGHUP")
 
 FOREVER = 10 * 365 * 86400.0
 
@@ -249,13 +247,13 @@ class Result(Generic[R]):
             return Revoked(f"task {self.id} was revoked{f': {reason}' if reason else ''}")
         return rebuild(record)
 
-    def revoke(self, *, terminate: bool = False, signal: str = "SIGTERM") -> None:
+    def revoke(self, *, terminate: bool = False, signal: str | int = "SIGTERM") -> None:
         """See to it that the task does not start any more, on any worker.
 
         A task that waits ends as REVOKED at once.  One that runs goes on, and is not tried
         again; with ``terminate`` it is stopped: ``SIGTERM`` raises inside it, any other signal
-        goes to the process that runs it, if that runs nothing else.  Raises ConfigError for
-        a signal that does not exist.
+        goes to the process that runs it, if that runs nothing else.  A signal is a name, a
+        number or a member of ``signal.Signals``.  Raises ConfigError for one that ends no task.
         """
         name = signal_name(signal) if terminate else ""
         ids = [copy.id for copy in self.copies.values()]
@@ -281,20 +279,6 @@ class Result(Generic[R]):
 
     def __hash__(self) -> int:
         return hash(self.id)
-
-
-def signal_name(given: str) -> str:
-    """The name of a signal that may end a task, such as SIGTERM for "term"."""
-    name = str(given).upper()
-    name = name if name.startswith("SIG") else f"SIG{name}"
-    if name not in ENDING:
-        near = nearest(name, ENDING)
-        raise ConfigError(
-            f"no task is ended by the signal {given!r}",
-            known={"signals": ", ".join(ENDING)},
-            advice=[f"did you mean {near!r}?"] if near else (),
-        )
-    return name
 
 
 def patience(timeout: Any) -> float | None:

@@ -33,7 +33,7 @@ LAYERS: Mapping[str, str] = {
         "store.store store.*"
     ),
     "server": "bundled bundled.*",
-    "tasks": "result tasks registry plans delivery endings execution bulk local",
+    "tasks": "signals result tasks registry plans delivery endings execution bulk local",
     "app": "app api finding",
     "package": "streamq",
     "consumer": "store.consumer store.recovery",
@@ -55,7 +55,7 @@ BY_NAME = "streamq codec compression registry finding cli.*"
 WALLS = {
     "redis hiredis": ("store.*", "everything that is said to Redis stands in store/"),
     "subprocess multiprocessing signal os.fork os.kill os.waitpid os.execv os._exit": (
-        "bundled bundled.* runner.* pools.* worker.* cli.*",
+        "bundled bundled.* runner.* pools.* worker.* cli.* signals",
         "only workers, pools and the bundled server know processes",
     ),
     "threading select": (

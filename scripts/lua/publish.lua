@@ -6,7 +6,8 @@
 --                                  none): a call sent again gets the answer it got before
 --       then for each message:
 --       exchange, routing key      the exchange '' leads to the queue named by the key
---       id                         or '' for QUEUE-ENTRYID
+--       id                         at most 200 bytes, no @ : { } and no control characters; or
+--                                  '' for QUEUE-ENTRYID
 --       window                     milliseconds in which the same id is accepted once, or 0
 --       keep                       1: write a record of the task; 0: do not
 --       priority                   0–9, or ''
@@ -33,6 +34,7 @@
 -- @include later
 
 local LANE_MEMORY_MS = 600000 -- a reply is asked for again within seconds, or never
+local LONGEST_ID = 200
 local MOST_PAIRS = 3900 -- two values each, and `unpack` ends near 8000
 
 -- What a lane was answered, if it asks again; or a refusal.
@@ -92,6 +94,8 @@ local function message_at(at)
     return nil, 'bad-field-count'
   elseif fields < 1 or ARGV[headers_end + 2] ~= 'task' then
     return nil, 'first-field-is-not-task'
+  elseif #id > LONGEST_ID or string.find(id, '[@:{}%c]') then
+    return nil, 'bad-id'
   elseif not window or window < 0 or window % 1 ~= 0 then
     return nil, 'bad-window'
   elseif window > 0 and id == '' then

@@ -4,7 +4,7 @@ import click
 
 from streamq.cli.base import Command, Given
 from streamq.cli.common import app_if_any, as_json, print_json, task_id, typed
-from streamq.result import signal_name
+from streamq.signals import signal_name
 from streamq.units import visible
 
 

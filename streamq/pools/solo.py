@@ -194,6 +194,7 @@ class Solo:
         desk.running.add(delivery)
         self.watch.began(delivery)
         if delivery.soft:
+            self.property.take_back()  # the task before may have kept signals from us
             self.alarm.began(delivery)
         try:
             outcome = desk.execution.run(delivery)

@@ -205,8 +205,7 @@ class Desk:
         for delivery, reason in unfit.items():
             delivery.early = False  # it is still to be acknowledged
             self.ledger.finished.append(self.execution.endings.revoked(delivery, reason))
-            id = delivery.id.decode(errors="replace")
-            logger.info("%s is not run: %s", id, reason.decode())
+            logger.info("%s is not run: %s", delivery.title, reason.decode())
         return [delivery for delivery in deliveries if delivery not in unfit]
 
     # Starting and handing back

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 HAS_REAL_TIME = hasattr(signal, "SIGRTMIN")
@@ -23,9 +23,13 @@ STRAY = 99
 ROBBED = 98
 
 
-#: ``signal.getsignal`` without its search for an enum of the answer, which takes 3 µs.
+#: ``signal.getsignal`` and ``signal.pthread_sigmask`` without their search for enums of the
+#: answer, which takes 3 µs.
 handler_of: Callable[[int], Any] = getattr(
     sys.modules.get("_signal"), "getsignal", signal.getsignal
+)
+mask: Callable[[int, Iterable[int]], set[int]] = getattr(
+    sys.modules.get("_signal"), "pthread_sigmask", signal.pthread_sigmask
 )
 
 #: The signals of a runner.  It has no alarm of its own, and ignores one that a task has left.
@@ -36,7 +40,7 @@ OURS = (
 
 
 class Property:
-    """What a task may take from its runner: signal handlers are taken back after it.
+    """What a task may take from its runner: signals that it ignores or blocks are taken back.
 
     ``descriptor`` stands for all that the runner has open.
     """
@@ -46,9 +50,12 @@ class Property:
         # Elsewhere than in the main thread neither we nor a task can set one.
         in_main = threading.current_thread() is threading.main_thread()
         self.handlers = {int(number): handler_of(number) for number in OURS} if in_main else {}
+        self.blocked = mask(signal.SIG_BLOCK, ())
 
     def take_back(self) -> None:
-        """Restore the signal handlers."""
+        """Restore the signal handlers, and the signals that this thread lets through."""
+        if mask(signal.SIG_BLOCK, ()) != self.blocked:
+            mask(signal.SIG_SETMASK, self.blocked)
         for number, handler in self.handlers.items():
             if handler_of(number) is not handler:
                 signal.signal(number, handler)

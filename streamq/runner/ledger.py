@@ -7,7 +7,6 @@ from typing import Any
 from streamq.delivery import Delivery, Outcome
 from streamq.runner.pauses import Aside
 from streamq.store.consumer import MOST_BYTES, MOST_SETTLED, Consumer, Settlement, Start
-from streamq.units import visible
 
 logger = logging.getLogger("streamq.worker")
 
@@ -103,5 +102,5 @@ def say_refused(settlement: Settlement, digits: str) -> None:
     """Say which results came too late: others had the message by then."""
     for outcome, digit in zip(settlement.outcomes, digits, strict=False):
         if digit == "0":
-            id = visible(outcome.delivery.id.decode(errors="replace"), kept="")
-            logger.warning("%s was taken back while it ran; its result is dropped", id)
+            title = outcome.delivery.title
+            logger.warning("%s was taken back while it ran; its result is dropped", title)

@@ -11,8 +11,8 @@ logger = logging.getLogger("streamq.worker")
 
 #: Lines a second about tasks that went well; the rest are counted.
 MOST_LINES = 20
-#: Characters of a task's name and id: both may be anything that somebody wrote into Redis.
-LONGEST_TITLE = 400
+#: How the fields of a failure begin, also of one that leaves no record.
+FAILED = (b"error_type",)
 #: Why messages go to the dead letters whose signature does not fit.
 FORGED = b"signature"
 
@@ -31,10 +31,10 @@ class TaskLog:
         """Say how a task ended, unless too much is being said already."""
         if outcome.reason == FORGED:
             self.refuse(outcome)
-        elif outcome.state == b"FAILURE" or outcome.follow or outcome.release:
+        elif outcome.fields[:1] == FAILED or outcome.follow or outcome.release:
             self.failed(outcome)
         elif self.enabled and self.room():
-            logger.info("%s ok in %s", title(outcome), runtime(outcome))
+            logger.info("%s ok%s", outcome.delivery.title, runtime(outcome))
 
     def refuse(self, outcome: Outcome) -> None:
         """Say that a message was not signed as it must be; whoever forges may send many."""
@@ -65,49 +65,43 @@ class TaskLog:
         fields = dict(zip(outcome.fields[::2], outcome.fields[1::2], strict=True))
         error = fields.get(b"error", b"").decode(errors="replace")
         kind = fields.get(b"error_type", b"").decode(errors="replace")
-        words = outcome.follow
+        words, title = outcome.follow, outcome.delivery.title
         if words and words[0] == LATER:
             pause = "" if outcome.pause is None else f" in {outcome.pause:g} s"
             if words[3] == b"refusals":
-                logger.warning("%s: no such task here; offered again%s", title(outcome), pause)
+                logger.warning("%s: no such task here; offered again%s", title, pause)
             else:
-                logger.info("%s again%s: %s: %s", title(outcome), pause, kind, error)
+                logger.info("%s again%s: %s: %s", title, pause, kind, error)
         elif words and words[0] == OFFER:
             logger.error(
                 "%s: no such task here; a dead letter, unless another worker has it\n%s",
-                *(title(outcome), visible(error)),
+                *(title, visible(error)),
             )
         elif words and words[0] in (EXPIRE, REVOKED):
             why = fields.get(b"reason", b"").decode(errors="replace")
-            logger.info("%s revoked: %s", title(outcome), why)
+            logger.info("%s revoked: %s", title, why)
         elif outcome.release:
-            logger.warning("%s rejected; it goes back to its queue", title(outcome))
+            logger.warning("%s rejected; it goes back to its queue", title)
         elif outcome.reason:
             why = outcome.reason.decode(errors="replace")
-            logger.error("%s went to the dead letters: %s\n%s", title(outcome), why, visible(error))
+            logger.error("%s went to the dead letters: %s\n%s", title, why, visible(error))
         elif outcome.expected:
-            logger.info("%s failed, as it may: %s", title(outcome), visible(f"{kind}: {error}"))
+            logger.info("%s failed, as it may: %s", title, visible(f"{kind}: {error}"))
         else:
             trace = fields.get(b"traceback", b"").decode(errors="replace").rstrip()
-            told = visible(f"{kind}: {error}\n{trace}")
-            logger.error("%s failed: %s", title(outcome), told)
-
-
-def title(outcome: Outcome) -> str:
-    """Task and id, as they begin a line."""
-    fields = outcome.delivery.fields
-    name = fields.get(b"shadow") or fields.get(b"task", b"?")
-    text = f"{name.decode(errors='replace')}[{outcome.delivery.id.decode(errors='replace')}]"
-    return visible(text[:LONGEST_TITLE], kept="")
+            told = f"{kind}: {error}"
+            if trace != told:  # which it is where no code of the task has raised it
+                told = f"{told}\n{trace}"
+            logger.error("%s failed: %s", title, visible(told))
 
 
 def runtime(outcome: Outcome) -> str:
-    """How long the task ran."""
+    """How long the task ran, if that is known."""
     fields = outcome.fields
     for place in range(0, len(fields), 2):
         if fields[place] == b"runtime":
             seconds = float(fields[place + 1])
             if seconds < 0.001:
-                return f"{seconds * 1e6:.0f} µs"
-            return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
-    return "no time"
+                return f" in {seconds * 1e6:.0f} µs"
+            return f" in {seconds * 1000:.1f} ms" if seconds < 1 else f" in {seconds:.2f} s"
+    return ""

@@ -16,6 +16,7 @@ from streamq.runner.desk import Desk
 from streamq.runner.intake import SHARE
 from streamq.store.connection import Refused
 from streamq.store.consumer import Fenced
+from streamq.units import count
 
 logger = logging.getLogger("streamq.worker")
 
@@ -106,8 +107,8 @@ class Watch:
         if desk.ledger.owes:
             desk.settle()
         if desk.unstarted:
-            count = desk.hand_back()
-            logger.debug("%d messages handed back: the task before them takes long", count)
+            returned = count(desk.hand_back(), "message")
+            logger.debug("%s handed back: the task before takes long", returned)
         if ran > WORTH_SAYING and not self.told:
             self.told = True
             desk.show_started([task])

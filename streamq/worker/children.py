@@ -102,9 +102,13 @@ class Death:
         """What happened to it, in words."""
         if self.child.ended:
             return f"runner {self.child.pid} was ended by its worker: {self.child.ended}"
-        code = os.waitstatus_to_exitcode(self.status)
-        when = "while it ran the task" if self.child.slots.running() else "after it ran the task"
+        code, slots = os.waitstatus_to_exitcode(self.status), self.child.slots
+        idle = "after it ran the task" if slots.ended() else "before it ran any task"
+        when = "while it ran the task" if slots.running() else idle
         peak = f"; its memory had reached {self.memory / 2**20:.0f} MiB" if self.memory else ""
+        if code > 0 and not (slots.running() or slots.ended()):
+            where = "its traceback is on standard error, above"
+            return f"runner {self.child.pid} could not start: it exited with code {code}; {where}"
         if code >= 0:
             return f"runner {self.child.pid} exited with code {code} {when}{peak}"
         try:

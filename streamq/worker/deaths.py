@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from streamq.runner.slots import Occupied
 from streamq.store.connection import Refused
 from streamq.store.recovery import Case, Place, Recovered, Recovery
+from streamq.units import count
 from streamq.worker.children import Child, Death
 from streamq.worker.verdicts import Verdict, Verdicts
 
@@ -16,6 +17,8 @@ logger = logging.getLogger("streamq.worker")
 
 #: Seconds until a recovery that was refused is tried again: only a person can help.
 PAUSE = 5.0
+#: Tasks that the log names of those that a runner had in hand.
+MOST_NAMED = 20
 
 
 @dataclass(slots=True)
@@ -105,10 +108,11 @@ class Deaths:
 
     def hand_over(self, case: Case) -> None:
         """Hand what a dead runner held to others."""
+        named = "" if case.charge == "kept" else self.named(case)
         found = self.recovery.recover(case)
         if found is not None:
             self.isolated |= found.isolated > 0
-            self.report(case, found)
+            self.report(case, found, named)
 
     def suspect_unsettled(self, one: Open) -> None:
         """Count what has returned and was not settled among what was running.
@@ -126,16 +130,33 @@ class Deaths:
             one.case = replace(case, charge="suspects", running=running)
         one.ended = []
 
-    def report(self, case: Case, found: Recovered) -> None:
+    def named(self, case: Case) -> str:
+        """What it had in hand, for the log, while it can still be read; nothing if that fails."""
+        running = case.running or ()
+        titles: list[str] = []
+        with contextlib.suppress(Refused):
+            places = [(case.consumer, place) for place in running[:MOST_NAMED]]
+            found = self.recovery.deliveries(places) if places else []
+            titles = [delivery.title for delivery in found if delivery is not None]
+        more = f" and {len(running) - MOST_NAMED} more" if len(running) > MOST_NAMED else ""
+        return f"; in hand: {', '.join(titles)}{more}" if titles else ""
+
+    def report(self, case: Case, found: Recovered, named: str) -> None:
         """Say what a death has cost."""
         costs = (found.moved, found.lost, found.buried, found.isolated)
-        if case.charge in ("alone", "suspects"):
+        crashed = case.charge in ("alone", "suspects")
+        if crashed and not any(costs):
+            logger.error("%s%s", case.reason, named)
+        elif crashed:
             logger.error(
-                "%s; %d handed back, %d failed as WorkerLost, %d dead-lettered, %d to be run alone",
-                *(case.reason, *costs),
+                "%s%s; %d handed back, %d failed as WorkerLost, %d dead-lettered, "
+                "%d to be run alone",
+                *(case.reason, named, *costs),
             )
         elif any(costs):
-            logger.info("%d messages handed back, %d lost", found.moved, found.lost)
+            moved = count(found.moved, "message")
+            level = logging.WARNING if found.lost else logging.INFO
+            logger.log(level, "%s handed back, %d failed as WorkerLost%s", moved, found.lost, named)
 
 
 def places(child: Child, slots: Sequence[Occupied]) -> list[Place]:

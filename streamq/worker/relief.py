@@ -14,6 +14,7 @@ from pathlib import Path
 from streamq.runner import turns
 from streamq.runner.slots import Occupied
 from streamq.store.recovery import Recovery
+from streamq.units import count
 from streamq.worker.children import Child, stands_still
 
 logger = logging.getLogger("streamq.worker")
@@ -86,10 +87,10 @@ class Relief:
             stream = child.streams[task.stream]
             waiting = self.behind(child, task)
             child.slots.take_away()
-            count = self.recovery.release(child.consumer, stream, waiting)
+            moved = self.recovery.release(child.consumer, stream, waiting)
             logger.info(
-                "%d messages handed back: the task before them lets nothing else run in %d",
-                *(count, child.pid),
+                "%s handed back: the task before lets nothing else run in %d",
+                *(count(moved, "message"), child.pid),
             )
         finally:
             child.signal(signal.SIGCONT)

@@ -130,14 +130,15 @@ class Supervisor:
         if (self.stops.count or self.stops.reload) and self.deadline is None:
             self.deadline = time.monotonic() + self.shutdown_timeout
             self.due.clear()
-            logger.info("finishing the running tasks; once more stops them now")
+            if self.stops.count < 2:
+                logger.info("finishing the running tasks; once more stops them now")
         if self.deadline is None or not self.nursery.children:
             return
         # Again and again: a runner that was just being born did not hear the first one.
         self.nursery.signal_all(signal.SIGTERM)
         late = time.monotonic() > self.deadline
         if not self.killed and (self.stops.count > 1 or late):
-            why = "they took longer than shutdown_timeout" if late else "asked twice"
+            why = "they took longer than shutdown_timeout" if late else "asked to stop now"
             logger.warning("stopping the running tasks: %s", why)
             self.killed = True
             self.nursery.signal_all(signal.SIGKILL)

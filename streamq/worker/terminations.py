@@ -8,8 +8,8 @@ meanwhile.
 import time
 from collections.abc import Callable, Sequence
 
-from streamq.result import ENDING
 from streamq.runner.slots import Occupied
+from streamq.signals import ENDING
 from streamq.store.recovery import Recovery
 from streamq.worker.children import Child
 
@@ -33,8 +33,8 @@ class Terminations:
         #: When, in monotonic seconds, to look again.
         self.moment = float("inf")
         self.last = 0.0
-        #: The ids of what runs, as far as they were read, and the signals that were heeded.
-        self.ids: dict[Run, str] = {}
+        #: Ids and titles of what runs, as far as they were read; the signals that were heeded.
+        self.ids: dict[Run, tuple[str, str]] = {}
         self.heeded: set[tuple[Run, str]] = set()
         self.todo: list[Run] = []
 
@@ -73,13 +73,13 @@ class Terminations:
         ]
         for run, delivery in zip(runs, self.recovery.deliveries(places), strict=True):
             if delivery is not None:
-                self.ids[run] = delivery.id.decode(errors="replace")
+                self.ids[run] = delivery.id.decode(errors="replace"), delivery.title
 
     def heed(self, runs: Running) -> None:
         """Stop those of these tasks that are to be terminated, once with each signal."""
-        ids = [self.ids[run] for run in runs]
-        for run, id, names in zip(runs, ids, self.recovery.wishes(ids, ENDING), strict=True):
+        ids = [self.ids[run][0] for run in runs]
+        for run, names in zip(runs, self.recovery.wishes(ids, ENDING), strict=True):
             for name in names:
                 if (run, name) not in self.heeded:
                     self.heeded.add((run, name))
-                    self.stop(*runs[run], name, id)
+                    self.stop(*runs[run], name, self.ids[run][1])

@@ -15,6 +15,7 @@ from streamq.delivery import Delivery, Outcome
 from streamq.execution import Execution
 from streamq.runner import interrupts
 from streamq.runner.slots import Occupied
+from streamq.runner.tasklog import TaskLog
 from streamq.store.recovery import Recovery
 from streamq.worker.children import Child, stands_still
 from streamq.worker.terminations import Run
@@ -62,6 +63,7 @@ class Verdicts:
         self.recovery = recovery
         self.execution = execution
         self.requests: list[Request] = []
+        self.log = TaskLog()
 
     def look(self, children: Sequence[Child]) -> None:
         """End what is over its hard limit, and what did not stop when it was asked to."""
@@ -126,9 +128,9 @@ class Verdicts:
         """Note how a task ends if its runner does while it runs it."""
         child.verdicts.append(Verdict(child.streams[run.stream], run.entry, kind))
 
-    def stop(self, child: Child, run: Occupied, name: str, id: str) -> None:
+    def stop(self, child: Child, run: Occupied, name: str, title: str) -> None:
         """Interrupt a task; a chosen signal goes to its process, if it has one for itself."""
-        logger.info("%s is terminated", id)
+        logger.info("%s is terminated", title)
         self.requests.append(Request(child, run, time.monotonic() + GRACE))
         if name == "SIGKILL" and child.sequential:
             self.end(child, run, TERMINATED)
@@ -153,6 +155,8 @@ class Verdicts:
         ]
         if outcomes:
             self.recovery.settle(consumer, outcomes)
+        for outcome in outcomes:
+            self.log.ended(outcome)
         return len(outcomes)
 
     def outcome(self, delivery: Delivery, kind: str) -> Outcome:

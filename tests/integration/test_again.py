@@ -1,5 +1,7 @@
 """Tried again, for later, revoked, expired: as a producer and a task see it."""
 
+import logging
+import signal
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +10,7 @@ import pytest
 import streamq
 from streamq import Exchange, Queue
 from streamq.errors import ConfigError, MaxRetriesExceeded, Retry, Revoked
+from streamq.signals import signal_name
 from streamq.store.consumer import MOST_REVOKED
 from streamq.store.scripts import load
 
@@ -240,7 +243,8 @@ def test_a_retry_goes_to_another_queue(app, drain, redis):
     assert redis.hget(app.store.keys.later(result.id), "scheduled_for") == "slow"
 
 
-def test_a_task_that_has_expired_is_not_run(app, drain):
+def test_a_task_that_has_expired_is_not_run(app, drain, caplog):
+    caplog.set_level(logging.INFO, "streamq.worker")
     ran = []
     t = app.task(name="t")(lambda: ran.append(1))
 
@@ -254,6 +258,7 @@ def test_a_task_that_has_expired_is_not_run(app, drain):
     for result in results:
         with pytest.raises(Revoked, match="expired"):
             result.get(timeout=1)
+        assert f"t[{result.id}] is not run: expired" in caplog.messages
 
 
 def test_a_retry_after_its_expiry_is_not_run(app, drain, pass_time):
@@ -390,6 +395,15 @@ def test_a_message_that_its_revoked_task_gives_back_is_not_run_again(app, drain)
 def test_a_signal_that_ends_nothing_is_refused(app):
     with pytest.raises(ConfigError, match="SIGTERM"):
         app.result("x").revoke(terminate=True, signal="SIGTREM")
+    for name in ("SIGSTOP", signal.SIGSTOP, 19, 4711):
+        with pytest.raises(ConfigError, match="signals  SIGTERM, SIGKILL") as refused:
+            app.result("x").revoke(terminate=True, signal=name)
+        assert "did you mean" not in str(refused.value)
+
+
+@pytest.mark.parametrize("given", ["SIGKILL", "kill", "9", 9, signal.SIGKILL])
+def test_a_signal_is_a_name_a_number_or_itself(given):
+    assert signal_name(given) == "SIGKILL"
 
 
 def test_options_that_contradict_each_other_are_refused(app):

@@ -147,7 +147,7 @@ CHANGED = {
     "kwargs": '{"a":1}',
     "task": "t.other",
     "id": "another",
-    "ignore_result": "0",
+    "ignore_result": "1",
     "content_type": "application/json",
     "exchange": "ex",
     "expires": "99999999999999",

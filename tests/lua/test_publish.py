@@ -152,6 +152,10 @@ def test_priorities_are_levels_up_to_what_the_queue_has(publish, scripts, redis,
         (message(priority=10), ["BADMESSAGE", "1", "bad-priority"]),
         (message(window=5), ["BADMESSAGE", "1", "window-without-id"]),
         (message(window=-5, id="x"), ["BADMESSAGE", "1", "bad-window"]),
+        *(
+            (message(id=id), ["BADMESSAGE", "1", "bad-id"])
+            for id in ("a" * 201, "a@b", "a:b", "{a}", "a\0", "a\x7f")
+        ),
         (message(due="soon", id="x"), ["BADMESSAGE", "1", "bad-moment"]),
         (message(expires="-5"), ["BADMESSAGE", "1", "bad-moment"]),
         (message(due="+5"), ["BADMESSAGE", "1", "due-without-id"]),

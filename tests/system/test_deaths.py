@@ -72,7 +72,7 @@ DEATHS = {
 @pytest.mark.parametrize("name", DEATHS)
 def test_the_reason_tells_how_a_runner_died_and_its_largest_memory(site, name):
     site.write(TASKS)
-    site.worker("-c", 1)
+    worker = site.worker("-c", 1)
     args, says = DEATHS[name]
 
     result = site.send(name, *args, max_deliveries=1)
@@ -83,6 +83,8 @@ def test_the_reason_tells_how_a_runner_died_and_its_largest_memory(site, name):
         assert re.search(says, text)
         assert int(re.search(r"memory had reached (\d+) MiB", text)[1]) >= 10
     assert letter(site, result)["dead_reason"] == "crashed 1 times"
+    told = f"; in hand: tasks.{name}[{result.id}]; 0 handed back"
+    site.until(lambda: told in worker.said, told)
     assert site.send("innocent", 1).get(timeout=10) == 1
     site.at_rest()
 

@@ -107,6 +107,20 @@ def test_messages_that_cannot_be_run_become_dead_letters(served):
     served.at_rest()
 
 
+@pytest.mark.parametrize("id", ["", "bad@{id}:", "x" * 300_000])
+def test_a_message_that_cannot_be_called_so_is_called_after_its_entry(served, id):
+    entry = served.redis.xadd("{streamq}:queue:default", {"task": "tasks.echo", "id": id})
+
+    with pytest.raises(DecodeError, match=r"the id .* cannot be used"):
+        served.app.result(f"default-{entry}").get(timeout=10)
+
+    assert served.redis.keys("{streamq}:dead:default:*") == [
+        f"{{streamq}}:dead:default:default-{entry}"
+    ]
+    assert "x" * 300 not in served.workers[-1].said
+    served.at_rest()
+
+
 def test_arguments_that_do_not_fit_fail_the_task(served):
     result = add(served, task="tasks.echo", args='["a", "b", "c"]')
 
@@ -122,7 +136,6 @@ def test_odd_fields_do_no_harm(served):
         {"headers": "not json", "priority": "high"},
         {"id": "with space and ünïcode"},
         {"id": "a@b@c"},
-        {"id": ""},
     ]
     for fields in odd:
         entry = served.redis.xadd(

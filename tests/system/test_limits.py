@@ -1,6 +1,7 @@
 """Time limits: soft ones are raised inside the task, hard ones end what runs it."""
 
 import os
+import re
 import signal
 import time
 
@@ -151,8 +152,11 @@ def test_a_task_that_called_another_inside_can_be_stopped(site, worker):
 
 @pytest.mark.parametrize("name", ["hard", "hard_early"])
 def test_a_hard_limit_ends_the_task_once_and_for_all(site, worker, name):
-    over(site.send(name), TimeLimitExceeded, within=5)
+    result = site.send(name)
+    over(result, TimeLimitExceeded, within=5)
 
+    told = rf"tasks.{name}\[{result.id}\] failed: .* limit of 0.5 s"
+    site.until(lambda: re.search(told, worker.said), told)
     assert site.send("plain", 0).get(timeout=10)[0] == 1
     time.sleep(0.5)
     assert len(begun(site, 0)) == 1

@@ -242,7 +242,8 @@ def test_the_check_finds_descriptors_that_nobody_misses(site):
 
 
 def test_the_check_finds_signals_that_stay_with_the_task(site):
-    site.changed_module("streamq/pools/solo.py", "self.property.take_back()", "pass")
+    heard = "signal.signal(number, handler)"
+    site.changed_module("streamq/runner/interrupts.py", heard, "pass")
     site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "2s"
     site.write(TASKS)
     worker = site.worker("-c", 1)

@@ -174,6 +174,7 @@ def test_a_running_task_is_terminated_and_its_neighbour_is_not(site, flags, name
 
     is_revoked(site, doomed, "terminated")
     assert time.monotonic() - began < 2, "not for want of patience"
+    assert f"tasks.hold[{doomed.id}] is terminated" in worker.said
     assert other.state in ("STARTED", "QUEUED")
     (site.folder / "go").touch()
     assert other.get(timeout=10) == 2
@@ -244,7 +245,8 @@ def test_thousands_of_terminations_keep_no_lease_from_being_renewed(site, pool):
 
 
 def test_the_check_finds_a_termination_that_nobody_carries_out(site):
-    site.changed_module("streamq/worker/terminations.py", "self.stop(*runs[run], name, id)", "pass")
+    stop = "self.stop(*runs[run], name, self.ids[run][1])"
+    site.changed_module("streamq/worker/terminations.py", stop, "pass")
     site.write(TASKS)
     site.worker("-c", 1)
     result = site.send("hold", 1)

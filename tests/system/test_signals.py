@@ -70,6 +70,8 @@ def test_quit_stops_at_once_and_hands_everything_back_uncharged(site, held):
     assert ends(worker, within=2) == 1
     assert [each.state for each in results] == ["QUEUED"] * 3
     assert (site.held(), site.pending()) == (3, 0)
+    assert "stopping the running tasks: asked to stop now" in worker.said
+    assert "finishing" not in worker.said
     finishes_elsewhere(site, results)
 
 

@@ -1,7 +1,10 @@
 """Deaths of runners that cannot be dealt with at once."""
 
+import logging
+
 import pytest
 
+from streamq.delivery import Delivery
 from streamq.errors import BrokerUnavailable
 from streamq.store.recovery import Case, Recovered
 from streamq.store.replies import Refused
@@ -73,6 +76,9 @@ class Asked:
         self.cases.append((case.charge, case.running))
         return Recovered()
 
+    def deliveries(self, places):
+        return [None] * len(places)
+
 
 def test_a_verdict_that_is_refused_holds_none_of_its_neighbours():
     redis = Asked()
@@ -91,3 +97,62 @@ def test_a_verdict_that_is_refused_holds_none_of_its_neighbours():
 
     assert redis.cases == [("kept", [overdue]), ("none", [overdue, beside])]
     assert dead.held() == []
+
+
+class Knowing:
+    """Recovers everybody, and can read what they had in hand."""
+
+    def __init__(self, recovered, *, refusing=False):
+        self.recovered = recovered
+        self.refusing = refusing
+
+    def deliveries(self, places):
+        if self.refusing:
+            raise Refused("WRONGTYPE it is not ours")
+        return [
+            Delivery(stream, entry, {b"id": entry, b"task": b"t"}) for _, (stream, entry) in places
+        ]
+
+    def recover(self, case):
+        return self.recovered
+
+
+def said_of(recovery, caplog, *, running, charge):
+    caplog.set_level(logging.INFO)
+    dead = Deaths(recovery, None)
+    places = [("mail", b"%d-1" % number) for number in range(running)]
+    dead.open = [Open(Case(consumer="a", reason="it died", charge=charge, running=places), [])]
+    dead.recover()
+    (line,) = caplog.messages
+    return line
+
+
+def test_a_death_is_told_with_the_tasks_that_it_has_met(caplog):
+    line = said_of(Knowing(Recovered(moved=2)), caplog, running=2, charge="suspects")
+
+    assert line.startswith("it died; in hand: t[0-1], t[1-1]; 2 handed back, ")
+
+
+def test_a_task_that_is_lost_when_its_worker_is_stopped_is_named(caplog):
+    line = said_of(Knowing(Recovered(moved=1, lost=1)), caplog, running=1, charge="none")
+
+    assert line == "1 message handed back, 1 failed as WorkerLost; in hand: t[0-1]"
+
+
+def test_a_death_that_cost_nothing_counts_nothing(caplog):
+    assert said_of(Knowing(Recovered()), caplog, running=0, charge="suspects") == "it died"
+
+
+def test_of_many_tasks_some_are_named(caplog):
+    line = said_of(Knowing(Recovered(moved=100)), caplog, running=100, charge="suspects")
+
+    assert "t[19-1] and 80 more; 100 handed back" in line
+    assert "t[20-1]" not in line
+
+
+def test_names_that_cannot_be_read_delay_no_recovery(caplog):
+    recovery = Knowing(Recovered(moved=1), refusing=True)
+
+    line = said_of(recovery, caplog, running=1, charge="alone")
+
+    assert line.startswith("it died; 1 handed back, ")

@@ -1,6 +1,7 @@
 """One message, run: whatever happens inside a task ends as an outcome."""
 
 import sys
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -94,6 +95,49 @@ def test_a_task_does_not_end_its_runner(error):
 
     assert outcome.state == b"FAILURE"
     assert fields_of(outcome)[b"error_type"] == type(error).__name__.encode()
+
+
+@pytest.mark.parametrize("method", ["__str__", "__getattribute__"])
+@pytest.mark.parametrize("options", [{}, {"autoretry_for": (Exception,)}])
+def test_nor_does_the_exception_that_it_raises(method, options):
+    def end(*args):
+        raise KeyboardInterrupt
+
+    odd = type("Odd", (Exception,), {method: end})
+
+    def fail():
+        raise odd
+
+    outcome = run(execution(fail, options=options), message())
+
+    assert outcome.state == (b"RETRY" if options else b"FAILURE")
+    assert b"raised KeyboardInterrupt" in fields_of(outcome)[b"error"]
+
+
+def test_nor_does_the_value_that_it_returns():
+    class Odd(dict):
+        def items(self):
+            raise SystemExit
+
+    assert run(execution(Odd, result_serializer="yaml"), message()).state == b"FAILURE"
+
+
+@dataclass
+class Leaving:
+    name: str
+
+    def __post_init__(self):
+        raise SystemExit(3)
+
+
+def test_nor_do_the_arguments_that_it_asks_for():
+    def take(who: Leaving) -> None:
+        """Never begins."""
+
+    fields = fields_of(run(execution(take), message({"name": "x"})))
+
+    assert fields[b"error_type"] == b"SystemExit"
+    assert b"in __post_init__" in fields[b"traceback"]
 
 
 def test_deep_recursion_is_a_failure_like_any():
@@ -196,6 +240,41 @@ def test_a_message_that_names_no_task_is_buried():
     del delivery.fields[b"task"]
 
     assert run(execution(lambda: 1), delivery).reason == b"no task"
+
+
+LONGEST = b"default-1700000000000-18446744073709551615"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+@pytest.mark.parametrize(
+    "id", [b"", b"bad@{id}:", b"a:b", b"@q", b"id@", b"a\nb", b"a" * 251, b"x@" * 1250 + b"x"]
+)
+def test_a_message_with_an_odd_id_is_buried_under_the_name_of_its_entry(id, known):
+    delivery = message(id=id) if known else message(id=id, task=b"u")
+
+    outcome = run(execution(lambda: 1), delivery)
+
+    assert (delivery.id, outcome.reason) == (b"mail-5-1", b"undecodable message")
+    assert fields_of(outcome)[b"error"].startswith(b"the id ")
+    assert len(fields_of(outcome)[b"error"]) < 300
+
+
+@pytest.mark.parametrize(
+    "id", [b"a", b"f" * 250, b"1-2 \xc3\xa4", LONGEST, LONGEST + b"@q" * 11, b"q" * 200 + b"@q.q"]
+)
+def test_ids_of_ours_and_what_exchanges_make_of_them_are_taken(id):
+    assert run(execution(lambda: 1), message(id=id)).state == b"SUCCESS"
+
+
+@pytest.mark.parametrize("name", [b"a" * 3_000_000, b"a:b", b"{x}"])
+def test_a_name_that_no_task_can_have_is_not_offered_again(name):
+    delivery = message(task=name)
+
+    outcome = run(execution(lambda: 1), delivery)
+
+    assert outcome.reason == b"undecodable message"
+    assert b"the task's name" in fields_of(outcome)[b"error"]
+    assert len(fields_of(outcome)[b"error"]) + len(delivery.title) < 800
 
 
 @pytest.mark.parametrize(
@@ -323,6 +402,28 @@ def test_a_retry_that_asks_for_nonsense_fails_its_task_and_nothing_else():
 
     assert outcome.state == b"FAILURE"
     assert fields_of(outcome)[b"error_type"] == b"TypeError"
+
+
+def test_a_retry_without_a_reason_says_that_the_task_wants_it():
+    def again(self):
+        self.retry()
+
+    outcome = run(execution(again, options={"bind": True}), message())
+
+    assert fields_of(outcome)[b"error"] == b"the task asked to be tried again"
+
+
+@pytest.mark.parametrize("given", ["why", ValueError("why"), ValueError, int, 3])
+def test_a_retry_takes_exceptions_alone_as_its_reason(given):
+    def again(self):
+        self.retry(exc=given)
+
+    outcome = run(execution(again, options={"bind": True}), message())
+
+    kind, state = (ValueError, b"RETRY") if given not in ("why", int, 3) else (None, b"FAILURE")
+    assert outcome.state == state
+    wanted = b"ValueError" if kind else b"streamq.errors.ConfigError"
+    assert fields_of(outcome)[b"error_type"] == wanted
 
 
 def test_a_result_that_cannot_be_sent_is_not_worth_another_run():

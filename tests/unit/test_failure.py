@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamq.errors import ConfigError, TaskError
+from streamq.errors import ConfigError, Overdue, TaskError
 from streamq.failure import (
     LONGEST_MESSAGE,
     LONGEST_TRACEBACK,
@@ -195,6 +195,31 @@ def test_our_own_frames_are_left_out():
 def test_a_text_that_cannot_be_had_is_said():
     assert message_of(Mute()) == "<Mute; its __str__ raised RuntimeError>"
     assert describe(raised(Mute()))["error_type"].endswith(b"Mute")
+
+
+@pytest.mark.parametrize("ending", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_an_exception_that_ends_whoever_looks_at_it_is_described(ending):
+    class Mine(Exception):
+        def __str__(self):
+            raise ending
+
+    class Hidden(Exception):
+        def __getattribute__(self, name):
+            raise ending
+
+    mine, hidden = describe(raised(Mine())), describe(raised(Hidden()))
+
+    assert mine["error"] == f"<Mine; its __str__ raised {ending.__name__}>".encode()
+    assert hidden["error"] == f"<Hidden; describing it raised {ending.__name__}>".encode()
+
+
+def test_a_task_that_is_stopped_while_its_exception_speaks_is_stopped():
+    class Slow(Exception):
+        def __str__(self):
+            raise Overdue
+
+    with pytest.raises(Overdue):
+        describe(raised(Slow()))
 
 
 def test_messages_and_tracebacks_are_bounded():

@@ -222,3 +222,23 @@ def test_a_runner_that_we_ended_ran_out_of_nothing(child):
 
     assert killed.reason == f"runner {child.pid} was ended by its worker: its task was overdue"
     assert charge_for(child, signal.SIGKILL)[0] == "none"
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_runner_that_ends_without_a_task_was_not_ended_by_one(child, code):
+    child.slots.reset()
+
+    reason = Death(child, code << 8).reason
+
+    if code:
+        told = f"could not start: it exited with code {code}; its traceback is on standard error"
+        assert told in reason
+    else:
+        assert reason.endswith("exited with code 0 before it ran any task")
+    assert "after it ran" not in reason
+
+
+def test_a_runner_that_ends_after_its_task_is_told_as_such(child):
+    child.slots.clear(0)
+
+    assert Death(child, 3 << 8).reason.endswith("exited with code 3 after it ran the task")

@@ -1,0 +1,45 @@
+"""What is said of how tasks ended."""
+
+import logging
+
+import pytest
+
+from streamq.delivery import Delivery, Outcome
+from streamq.runner.tasklog import TaskLog
+
+FAILURE = (b"error_type", b"ValueError", b"error", b"why", b"traceback", b"ValueError: why\n")
+
+
+@pytest.fixture
+def said(caplog):
+    """What is said of an outcome: the level and the line."""
+    caplog.set_level(logging.INFO, "streamq.worker")
+
+    def say(state, fields, **more):
+        caplog.clear()
+        delivery = Delivery("mail", b"1-1", {b"id": b"ID", b"task": b"t"})
+        TaskLog().ended(Outcome(delivery, state, fields, **more))
+        ((_, level, line),) = caplog.record_tuples
+        return logging.getLevelName(level), line
+
+    return say
+
+
+@pytest.mark.parametrize("state", [b"FAILURE", b""], ids=["kept", "without a record"])
+def test_a_failure_is_an_error_whether_or_not_it_leaves_a_record(said, state):
+    assert said(state, FAILURE) == ("ERROR", "t[ID] failed: ValueError: why")
+
+
+def test_what_went_well_says_how_long_it_took_if_that_is_known(said):
+    assert said(b"SUCCESS", (b"runtime", b"0.5")) == ("INFO", "t[ID] ok in 500.0 ms")
+    assert said(b"", ()) == ("INFO", "t[ID] ok")
+
+
+def test_a_title_is_cut_and_moves_no_cursor():
+    odd = {b"id": b"\x1b[2J" + b"a" * 300_000, b"task": b"\xff" * 3_000_000}
+
+    title = Delivery("mail", b"1-1", odd).title
+
+    assert title.isprintable()
+    assert "\\x1b" in title
+    assert len(title) < 600
