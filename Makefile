@@ -22,7 +22,7 @@ demo: $(VENV)/.demo-ready ## analyse Python's standard library with a worker and
 	@env -u STREAMQ_URL $(BIN)/python examples/stdlib_report/demo.py
 
 test: $(VENV)/.dev-ready ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -m "not slow" -n 3 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal
 
 test-all: $(VENV)/.dev-ready ## run all tests
 	$(BIN)/python -m pytest

@@ -45,4 +45,6 @@ DIRECTED: dict[str, Callable[[Bench], None]] = {
     "what is to be settled is lost": histories.two_verdicts_cannot_be_settled_yet,
     "what is to be settled has no consumer": histories.two_verdicts_cannot_be_settled_yet,
     "what is to be settled has no lease": histories.two_verdicts_cannot_be_settled_yet,
+    "a revoked task is handed back": histories.a_revoked_task_is_recovered,
+    "an orphan is named at once": histories.somebody_without_a_lease_is_seen,
 }

@@ -248,6 +248,23 @@ def a_recovery_in_steps(bench: Bench) -> None:
         bench.renew(consumer)
 
 
+def a_revoked_task_is_recovered(bench: Bench) -> None:
+    token = take(bench, "a")
+    bench.show_started("c", token)
+    bench.revoke("a")
+    bench.recover(Death(consumer="c", charge="none", running=(token.place,)))
+
+
+def somebody_without_a_lease_is_seen(bench: Bench) -> None:
+    """A stranger has fenced it, and has not moved all that it held."""
+    for number in range(2):
+        take(bench, f"c{number}")
+    claim = str(bench.model.leases["c"])
+    bench.recover(Death(consumer="c", claim=claim, charge="none", budget=1))
+    assert bench.survey() == set()
+    assert bench.survey() == set()
+
+
 HISTORIES: tuple[Callable[[Bench], None], ...] = (
     a_push_is_sent_again,
     an_id_is_used_again_after_its_window,
@@ -276,6 +293,8 @@ HISTORIES: tuple[Callable[[Bench], None], ...] = (
     a_suspect_runs_alone,
     two_verdicts_cannot_be_settled_yet,
     a_recovery_in_steps,
+    a_revoked_task_is_recovered,
+    somebody_without_a_lease_is_seen,
 )
 
 

@@ -129,7 +129,7 @@ def test_a_worker_logs_nothing_that_moves_the_cursor(site):
     site.redis.xadd(f"{ROOT}:queue:default", {"task": "tasks.fail", "args": json.dumps([EVIL])})
     site.redis.xadd(f"{ROOT}:queue:default", {"task": "tasks.fail", "shadow": EVIL})
 
-    site.until(lambda: "tasks.fail" in worker.said and "a dead letter" in worker.said)
+    site.until(lambda: "tasks.fail" in worker.said and "dead letter" in worker.said)
     site.drained()
     worker.stop()
 

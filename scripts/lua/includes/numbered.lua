@@ -12,7 +12,7 @@ local function answered(consumer, number)
   local last, answer = string.match(memory or '', '^(%S+) (.*)$')
   local same = last == number
   if same and not string.find(answer, '-', 1, true) then
-    return answer
+    return answer, ''
   end
   if not redis.call('ZRANK', key_of('leases'), consumer) then
     return redis.error_reply('FENCED ' .. consumer)
