@@ -122,7 +122,7 @@ class Bulk:
                         if chunk is None:
                             return self.results
                         self.flying = chunk
-                        confirm = self.office.confirmations(chunk.envelopes)
+                        confirm = self.office.confirmations(dict.fromkeys(chunk.envelopes))
                         self.publisher.begin(lane, self.load(chunk), confirm)
                     finally:  # while the server is at work
                         self.note(landed, answers)

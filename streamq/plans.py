@@ -225,7 +225,7 @@ class Plans:
         if self.conf.changes != self.changes:
             self.forget()
         options = signature.options
-        if self.conf.task_routes is not None or is_moment(options):
+        if self.conf.task_routes is not None or (options and is_moment(options)):
             return self.fresh(signature)
         try:
             key = key_of(signature) if options else signature.name
