@@ -109,6 +109,19 @@ def keys() -> Keys:
     return Keys()
 
 
+@pytest.fixture
+def spoil(redis, keys):
+    """Put a list in the place of a key of ours; return its name."""
+
+    def spoil(name: str) -> str:
+        key = f"{keys.root}:{name}"
+        redis.delete(key)
+        redis.rpush(key, "not ours")
+        return key
+
+    return spoil
+
+
 class Scripts:
     """Runs scripts by name: ``scripts("publish", *argv)``; ``clock`` shifts their time."""
 

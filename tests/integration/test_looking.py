@@ -26,19 +26,6 @@ def run(make_app, tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.fixture
-def spoil(redis, keys):
-    """Put something else into a key; return its name."""
-
-    def spoil(name):
-        key = f"{keys.root}:{name}"
-        redis.delete(key)
-        redis.set(key, "not ours")
-        return key
-
-    return spoil
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [

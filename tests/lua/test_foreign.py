@@ -11,19 +11,6 @@ MANY = {f"field{number}": "x" for number in range(4100)}
 
 
 @pytest.fixture
-def spoil(redis):
-    """Put a list into a key; return it."""
-
-    def spoil(name):
-        key = f"{{streamq}}:{name}"
-        redis.delete(key)
-        redis.rpush(key, "not ours")
-        return key
-
-    return spoil
-
-
-@pytest.fixture
 def promote(scripts):
     return lambda: scripts("promote", 100, HOUR, 3, HOUR)
 
