@@ -1,12 +1,16 @@
 #!lua flags=allow-oom
--- Give consumers a lease, before their first read; and say how long theirs lasts, because
--- others judge by that.
+-- Give a consumer a lease, before its first read; and say how long it lasts, because others
+-- judge by that.
+--
+-- Who may have had one already says so: if it has none now, it was declared dead, and gets no
+-- other under that name.
 --
 -- KEYS  root of the namespace
--- ARGV  lease in milliseconds, then consumers
+-- ARGV  lease in milliseconds, consumer
+--       again  '1' if it may have had one
 --
 -- Answers the server's time in milliseconds.
--- Refuses with  WRONGTYPE key …
+-- Refuses with  FENCED consumer  WRONGTYPE key …
 --
 -- @include keys
 -- @include clock
@@ -15,9 +19,10 @@
 need('zset', key_of('leases'))
 need('hash', key_of('lease_ms'))
 
-local now = clock()
-for i = 2, #ARGV do
-  redis.call('ZADD', key_of('leases'), now + tonumber(ARGV[1]), ARGV[i])
-  redis.call('HSET', key_of('lease_ms'), ARGV[i], ARGV[1])
+local now, lease_ms, consumer = clock(), tonumber(ARGV[1]), ARGV[2]
+if ARGV[3] == '1' and not redis.call('ZSCORE', key_of('leases'), consumer) then
+  return redis.error_reply('FENCED ' .. consumer)
 end
+redis.call('ZADD', key_of('leases'), now + lease_ms, consumer)
+redis.call('HSET', key_of('lease_ms'), consumer, lease_ms)
 return now

@@ -66,7 +66,7 @@ class Desk:
         self.compared = time.monotonic()
 
     def open(self) -> None:
-        """Take a lease and make sure that the streams are there."""
+        """Take a lease, or make sure of it, and of the streams.  Raises Fenced."""
         with self.lock:
             self.consumer.register(self.lease)
             self.leave_out_foreign()

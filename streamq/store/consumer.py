@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from streamq.delivery import Delivery, Outcome
+from streamq.errors import BrokerUnavailable
 from streamq.store.connection import ANSWER_TIMEOUT, Connection, Disconnected, Refused
 from streamq.store.keys import GROUP, Keys
 from streamq.store.scripts import Script, load
@@ -78,10 +79,27 @@ class Consumer:
         self.dead = dead
         self.number = 0
         self.names: dict[bytes, str] = {}
+        #: Whether we have a lease, or may have had one: an answer that was lost may say so.
+        self.registered = False
 
     def register(self, lease: float) -> None:
-        """Take a lease, in seconds; before the first read, and after Redis lost its data."""
-        self.connection.call(REGISTER, self.keys.root, int(lease * 1000), self.name)
+        """Take a lease, in seconds, before the first read.
+
+        Afterwards this only makes sure that it is still ours.  Raises Fenced if it is not:
+        others have what we held, or Redis has lost its data, and us with it.
+        """
+        again, self.registered = self.registered, True
+        try:
+            argv = (int(lease * 1000), self.name, int(again))
+            self.connection.call(REGISTER, self.keys.root, *argv)
+        except BrokerUnavailable as error:
+            self.registered = again or (isinstance(error, Disconnected) and error.sent)
+            raise
+        except Refused as error:
+            self.registered = again
+            if error.code == "FENCED":
+                raise Fenced(self.name) from error
+            raise
 
     def has_lease(self) -> bool:
         """Whether this consumer still counts as living."""

@@ -1,10 +1,13 @@
 """What each error of Redis does to who reads and settles: nothing that a pause does not mend."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from streamq.store.consumer import Fenced
 from tests.faults import EVERY, LOADING, NOGROUP, NOSCRIPT, WRONGTYPE, code_of
+from tests.integration.conftest import pool_of
 from tests.proxy import calls_of, sent_by
 
 #: Seconds for which a fault is watched, and how often Redis may be tried in that time: the
@@ -120,6 +123,47 @@ def test_the_error_is_said_once_and_its_end_too(app, ran, proxy, working, eventu
     ]
     assert len(said) == 2
     assert said[1].startswith("Redis is back after")
+
+
+# A runner that is declared dead while it starts
+
+
+@pytest.mark.parametrize(
+    "hindered",
+    [
+        lambda proxy: proxy.answer(LOADING, calls_of("declare_queue"), times=None),
+        lambda proxy: proxy.drop_reply(calls_of("register"), times=None),
+    ],
+    ids=["refused", "lost"],
+)
+def test_who_is_declared_dead_while_it_starts_takes_no_other_lease(
+    app, ran, proxy, redis, tmp_path, hindered
+):
+    pool = pool_of(app, tmp_path, burst=True)
+    app.enqueue("work", 1)
+    rule = hindered(proxy)
+    with ThreadPoolExecutor() as threads:
+        end = threads.submit(pool.run)
+        rule.wait()
+        assert redis.zrem(app.store.keys.leases, pool.desk.consumer.name)
+        rule.end()
+        with pytest.raises(Fenced):
+            end.result(10)
+    pool.desk.consumer.connection.drop()
+
+    assert redis.zcard(app.store.keys.leases) == 0
+    assert ran == []
+
+
+@pytest.mark.parametrize("error", [LOADING, WRONGTYPE], ids=code_of)
+def test_who_was_refused_a_lease_asks_for_its_first(app, ran, proxy, drain, error):
+    app.enqueue("work", 1)
+    rule = proxy.answer(error, calls_of("register"), times=2)
+
+    assert drain(app) == 1
+
+    assert rule.hits == 2
+    assert ran == [1]
 
 
 # Keys that are not ours

@@ -3,14 +3,30 @@
 import time
 
 import pytest
+from redis import ResponseError
 
 
 def test_a_lease_ends_by_the_servers_clock(desk, scripts):
-    now = scripts("register", 15_000, "a", "b")
+    now = scripts("register", 15_000, "a")
 
     assert abs(now - time.time() * 1000) < 5000
-    deadlines = dict(desk.redis.zrange("{streamq}:leases", 0, -1, withscores=True))
-    assert (deadlines["a"], deadlines["b"]) == (now + 15_000, now + 15_000)
+    assert desk.redis.zscore("{streamq}:leases", "a") == now + 15_000
+    assert desk.redis.hget("{streamq}:lease_ms", "a") == "15000"
+
+
+def test_who_still_has_a_lease_may_ask_for_it_again(desk, scripts):
+    now = scripts("register", 20_000, "me", 1)
+
+    assert desk.redis.zscore("{streamq}:leases", "me") == now + 20_000
+
+
+def test_who_was_declared_dead_gets_no_other_lease(desk, scripts):
+    desk.redis.zrem("{streamq}:leases", "me")
+
+    with pytest.raises(ResponseError, match="FENCED me"):
+        scripts("register", 15_000, "me", 1)
+
+    assert desk.redis.zscore("{streamq}:leases", "me") is None
 
 
 def test_renewing_moves_the_deadline(desk, scripts):
