@@ -3,6 +3,7 @@
 import dis
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -34,11 +35,17 @@ def interrupted_at(step: int, module: ModuleType, act: Callable[[], object]) -> 
                 raise Interruption
         return trace
 
-    sys.settrace(trace)
-    try:
-        act()
-    except Interruption:
-        return True
-    finally:
-        sys.settrace(None)
-    return False
+    def traced() -> bool:
+        sys.settrace(trace)
+        try:
+            act()
+        except Interruption:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    # What is raised while Python looks at its trace may stay in a thread as the error that is
+    # being handled, and would become the context of errors to come: so the thread ends.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(traced).result()

@@ -49,7 +49,8 @@ class Lending(Generic[T]):
         try:
             return self.idle.pop()
         except IndexError:
-            return self.make_or_wait()
+            pass  # what is raised from here on has not come of this
+        return self.make_or_wait()
 
     def make_or_wait(self) -> T:
         with self.lock:
@@ -59,11 +60,12 @@ class Lending(Generic[T]):
                     try:
                         return self.idle.pop()
                     except IndexError:
-                        if len(self.made) < self.most:
-                            thing = self.make()
-                            self.made.add(thing)
-                            return thing
-                        self.returned.wait(1.0)
+                        pass
+                    if len(self.made) < self.most:
+                        thing = self.make()
+                        self.made.add(thing)
+                        return thing
+                    self.returned.wait(1.0)
             finally:
                 self.waiting -= 1
 

@@ -288,8 +288,9 @@ class Publisher:
     def prepare(self, lane: Lane) -> None:
         """Make sure that the server can confirm what it is to be asked; once a connection."""
         connection = lane.connection
-        known = lane.probed is not None and lane.probed is connection.socket
-        if known or not needs_probe(lane.confirm):
+        if not lane.confirm or not needs_probe(lane.confirm):
+            return
+        if lane.probed is not None and lane.probed is connection.socket:
             return
         lane.by_policy = lacks_waitaof(self.try_to_ask(connection, PROBE))
         if lane.by_policy:

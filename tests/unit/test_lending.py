@@ -44,8 +44,9 @@ def test_what_could_not_be_made_does_not_count():
 
     lends = Lending(fail, 1)
     for _ in range(2):
-        with pytest.raises(OSError, match="descriptors"):
+        with pytest.raises(OSError, match="descriptors") as caught:
             lends.borrow()
+        assert caught.value.__context__ is None, "it has nothing to do with what is idle"
 
 
 def test_no_more_are_made_than_may_be():
