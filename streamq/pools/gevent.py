@@ -322,7 +322,7 @@ class Greenlets:
                 logger.error("a task has closed the descriptors of runner %d", self.pid)
                 os._exit(ROBBED)
             if outcome.release:
-                self.persist(lambda: desk.release([delivery]))
+                self.persist(lambda: desk.give_back(delivery))
             else:
                 desk.ledger.finished.append(outcome)
                 self.news.set()

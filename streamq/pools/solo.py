@@ -206,7 +206,7 @@ class Solo:
         if os.getpid() != self.pid:
             os._exit(STRAY)
         if outcome.release:
-            self.persist(lambda: desk.release([delivery]))
+            self.persist(lambda: desk.give_back(delivery))
         else:
             desk.ledger.finished.append(outcome)
         desk.running.remove(delivery)
