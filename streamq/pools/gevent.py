@@ -175,7 +175,7 @@ class Greenlets:
                 if not backlog and self.burst and len(self.free) == self.concurrency:
                     return
             except Fenced:
-                self.fenced = True
+                self.fence()
                 return
             except (BrokerUnavailable, Refused) as error:
                 self.idle, self.desk.broken = False, True
@@ -322,7 +322,7 @@ class Greenlets:
                 logger.error("a task has closed the descriptors of runner %d", self.pid)
                 os._exit(ROBBED)
             if outcome.release:
-                self.persist(lambda: desk.give_back(delivery))
+                self.persist(partial(self.give_back, delivery))
             else:
                 desk.ledger.finished.append(outcome)
                 self.news.set()
@@ -345,8 +345,7 @@ class Greenlets:
                 if self.desk.ledger.owes:
                     self.persist(self.desk.exchange)
             except Fenced:
-                self.fenced = True
-                self.stop()
+                self.fence()
                 return
 
     def tell_on(self) -> None:
@@ -362,8 +361,23 @@ class Greenlets:
                 continue  # reading and settling meet the same fault, and deal with it
 
     def hand_all_back(self) -> None:
-        while self.desk.hand_back():
-            pass
+        try:
+            while self.desk.hand_back():
+                pass
+        except Fenced:
+            self.fence()
+
+    def give_back(self, delivery: Delivery) -> None:
+        try:
+            self.desk.give_back(delivery)
+        except Fenced:
+            self.fence()
+
+    def fence(self) -> None:
+        """Stop: we were declared dead.  What runs may end; others have everything that we hold."""
+        self.fenced = True
+        self.desk.unstarted.clear()
+        self.stop()
 
     def persist(self, act: Callable[[], object]) -> None:
         """Do this; if Redis is away, wait until it is back.  A stop ends the wait."""
