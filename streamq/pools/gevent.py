@@ -143,7 +143,7 @@ class Greenlets:
         clock = gevent.spawn(self.clocks.watch)
         self.reader.join()
         self.stopping = True
-        self.persist(self.hand_all_back)
+        self.hand_back(self.desk.hand_all_back)
         while len(self.free) < self.concurrency:
             self.room.clear()
             self.room.wait(1.0)
@@ -210,7 +210,7 @@ class Greenlets:
             gevent.sleep(GATHER)
         if self.desk.unstarted and perf_counter() > self.came + HOLD:
             self.calm = self.ran
-            self.persist(self.hand_all_back)
+            self.hand_back(self.desk.hand_all_back)
 
     def read(self) -> bool:
         """Read once and start what came; tell whether more may be waiting."""
@@ -322,7 +322,7 @@ class Greenlets:
                 logger.error("a task has closed the descriptors of runner %d", self.pid)
                 os._exit(ROBBED)
             if outcome.release:
-                self.persist(partial(self.give_back, delivery))
+                self.hand_back(partial(desk.give_back, delivery))
             else:
                 desk.ledger.finished.append(outcome)
                 self.news.set()
@@ -360,16 +360,10 @@ class Greenlets:
             except (BrokerUnavailable, Refused, Fenced):
                 continue  # reading and settling meet the same fault, and deal with it
 
-    def hand_all_back(self) -> None:
+    def hand_back(self, act: Callable[[], object]) -> None:
+        """Hand messages back in this way."""
         try:
-            while self.desk.hand_back():
-                pass
-        except Fenced:
-            self.fence()
-
-    def give_back(self, delivery: Delivery) -> None:
-        try:
-            self.desk.give_back(delivery)
+            self.persist(act)
         except Fenced:
             self.fence()
 

@@ -228,8 +228,7 @@ class Solo:
     def put_in_order(self) -> None:
         """Settle what has finished and hand back what has not been started."""
         self.desk.exchange()
-        while self.desk.hand_back():
-            pass
+        self.desk.hand_all_back()
 
     def rest(self, seconds: float) -> None:
         """Sleep; a request to stop ends it, and later ones are short."""

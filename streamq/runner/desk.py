@@ -256,6 +256,11 @@ class Desk:
             self.release(returned)
             return len(returned)
 
+    def hand_all_back(self) -> None:
+        """Give back everything that has not been started."""
+        while self.hand_back():
+            pass
+
     def give_back(self, delivery: Delivery) -> None:
         """Give back what its task has rejected.
 
