@@ -234,6 +234,24 @@ def test_a_key_that_turns_foreign_while_it_is_declared_again_ends_no_runner(
         eventually(lambda: ran == [1, 2])
 
 
+@pytest.mark.parametrize("settings", [b"garbage", b'{"max_priority": 77}', b"\xff"])
+def test_settings_that_nobody_can_read_end_no_runner_and_are_replaced(
+    two, redis, working, eventually, caplog, settings
+):
+    ran, key = [], two.store.keys.queue("bad")
+    two.task(name="work")(ran.append)
+    with working(two):
+        redis.hset(two.store.keys.queues, "bad", settings)
+        redis.delete(key)
+        two.enqueue(two.signature("work", (1,), queue="good"))
+        eventually(lambda: ran == [1])
+        eventually(lambda: redis.exists(key))
+        two.enqueue(two.signature("work", (2,), queue="bad"))
+        eventually(lambda: ran == [1, 2])
+
+    assert "queue bad: settings " in caplog.text
+
+
 def test_one_wrong_answer_leaves_no_queue_out(app, ran, proxy, working, eventually):
     with working(app) as pool:
         app.enqueue("work", 1)
