@@ -51,6 +51,8 @@ from streamq.units import count
 #: Seconds before a message of an unknown task is offered again: the first pause, and the
 #: longest.  In between each is twice the one before.
 OFFERS = (0.5, 10.0)
+#: Refusals after which the pause is the longest in any case.
+GROWING = 10
 
 #: Fields of a message that change how its task is tried again, and how they are read.
 RETRY_FIELDS: dict[bytes, Callable[[bytes], Any]] = {
@@ -307,8 +309,7 @@ class Endings:
         if (error := misnamed(delivery, name)) is not None:
             return self.buried(delivery, error, "undecodable message")
         refusals = delivery.number(b"refusals") or 0
-        waited = sum(offer_pause(number) for number in range(refusals))
-        left = self.conf.unknown_task_patience - waited
+        left = self.conf.unknown_task_patience - offered_for(refusals)
         pause = min(offer_pause(refusals), left) if left > 0 else offer_pause(refusals)
         due, number = from_now(pause).encode(), b"%d" % (refusals + 1)
         if left > 0:
@@ -374,4 +375,10 @@ def whole(text: bytes) -> int:
 def offer_pause(refusals: int) -> float:
     """Seconds before a message is offered again that was refused so often."""
     first, longest = OFFERS
-    return float(min(longest, first * 2 ** min(refusals, 10)))
+    return float(min(longest, first * 2 ** min(refusals, GROWING)))
+
+
+def offered_for(refusals: int) -> float:
+    """Seconds for which a message has been offered that was refused so often, as it says."""
+    pauses = sum(map(offer_pause, range(min(refusals, GROWING))))
+    return pauses + max(0, refusals - GROWING) * offer_pause(GROWING)

@@ -143,7 +143,7 @@ class Greenlets:
         clock = gevent.spawn(self.clocks.watch)
         self.reader.join()
         self.stopping = True
-        self.persist(self.hand_all_back)
+        self.hand_back(self.desk.hand_all_back)
         while len(self.free) < self.concurrency:
             self.room.clear()
             self.room.wait(1.0)
@@ -175,7 +175,7 @@ class Greenlets:
                 if not backlog and self.burst and len(self.free) == self.concurrency:
                     return
             except Fenced:
-                self.fenced = True
+                self.fence()
                 return
             except (BrokerUnavailable, Refused) as error:
                 self.idle, self.desk.broken = False, True
@@ -210,7 +210,7 @@ class Greenlets:
             gevent.sleep(GATHER)
         if self.desk.unstarted and perf_counter() > self.came + HOLD:
             self.calm = self.ran
-            self.persist(self.hand_all_back)
+            self.hand_back(self.desk.hand_all_back)
 
     def read(self) -> bool:
         """Read once and start what came; tell whether more may be waiting."""
@@ -322,7 +322,7 @@ class Greenlets:
                 logger.error("a task has closed the descriptors of runner %d", self.pid)
                 os._exit(ROBBED)
             if outcome.release:
-                self.persist(lambda: desk.release([delivery]))
+                self.hand_back(partial(desk.give_back, delivery))
             else:
                 desk.ledger.finished.append(outcome)
                 self.news.set()
@@ -345,8 +345,7 @@ class Greenlets:
                 if self.desk.ledger.owes:
                     self.persist(self.desk.exchange)
             except Fenced:
-                self.fenced = True
-                self.stop()
+                self.fence()
                 return
 
     def tell_on(self) -> None:
@@ -361,9 +360,18 @@ class Greenlets:
             except (BrokerUnavailable, Refused, Fenced):
                 continue  # reading and settling meet the same fault, and deal with it
 
-    def hand_all_back(self) -> None:
-        while self.desk.hand_back():
-            pass
+    def hand_back(self, act: Callable[[], object]) -> None:
+        """Hand messages back in this way."""
+        try:
+            self.persist(act)
+        except Fenced:
+            self.fence()
+
+    def fence(self) -> None:
+        """Stop: we were declared dead.  What runs may end; others have everything that we hold."""
+        self.fenced = True
+        self.desk.unstarted.clear()
+        self.stop()
 
     def persist(self, act: Callable[[], object]) -> None:
         """Do this; if Redis is away, wait until it is back.  A stop ends the wait."""

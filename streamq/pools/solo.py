@@ -206,7 +206,7 @@ class Solo:
         if os.getpid() != self.pid:
             os._exit(STRAY)
         if outcome.release:
-            self.persist(lambda: desk.release([delivery]))
+            self.persist(lambda: desk.give_back(delivery))
         else:
             desk.ledger.finished.append(outcome)
         desk.running.remove(delivery)
@@ -228,8 +228,7 @@ class Solo:
     def put_in_order(self) -> None:
         """Settle what has finished and hand back what has not been started."""
         self.desk.exchange()
-        while self.desk.hand_back():
-            pass
+        self.desk.hand_all_back()
 
     def rest(self, seconds: float) -> None:
         """Sleep; a request to stop ends it, and later ones are short."""

@@ -256,6 +256,21 @@ class Desk:
             self.release(returned)
             return len(returned)
 
+    def hand_all_back(self) -> None:
+        """Give back everything that has not been started."""
+        while self.hand_back():
+            pass
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Give back what its task has rejected.
+
+        The queue may be gone, or be something else by now: then nothing else waits for that.
+        """
+        try:
+            self.release([delivery])
+        except Refused as error:
+            logger.error("%s cannot go back to its queue: %s", delivery.title, error)
+
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give back these messages.  What fails to go back is found again by ``repair``."""
         with self.lock:

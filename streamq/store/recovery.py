@@ -172,11 +172,6 @@ class Recovery:
         ahead = min(max(self.lease, float(deadline) / 1000 - now), LONGEST)
         return Lease(deadline, self.lease * math.ceil(ahead / self.lease))
 
-    def host_and_pid(self, node: str) -> tuple[bytes | None, bytes | None]:
-        """Where the worker of this name is, by what it said of itself."""
-        host, pid = self.client.ask("HMGET", self.keys.worker(node), "host", "pid")
-        return host, pid
-
     def sign_off(self, node: str, pid: int) -> None:
         """Remove what the worker said about itself, unless another one has its name now."""
         owner = self.client.ask("HGET", self.keys.worker(node), "pid")

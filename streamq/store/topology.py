@@ -12,6 +12,7 @@ from streamq.routing import Binding, Exchange, Queue, canonical, exchanges_of
 from streamq.store.client import Client
 from streamq.store.connection import Refused
 from streamq.store.keys import Keys
+from streamq.store.reading import settings_in, text, texts
 from streamq.store.replies import Foreign
 from streamq.store.scripts import Script, load, refusal
 from streamq.units import count
@@ -61,19 +62,25 @@ class Topology:
         settings = msgspec.json.encode(queue.settings()).decode()
         answer = self.run(DECLARE_QUEUE, queue.name, settings)
         if len(answer) > 1:
-            before = answer[1].decode()
+            before = text(answer[1])
             logger.warning("queue %s: settings %s replaced by %s", queue.name, before, settings)
 
     def restore(self, name: str, queue: Queue) -> None:
         """Make sure that a queue's streams are there, with the settings it has, if it has any.
 
-        ``queue`` says what to declare if the server does not know it.
+        ``queue`` says what to declare if the server does not know it, or has settings that
+        nobody can read.
         """
         settings = self.client.ask("HGET", self.keys.queues, name)
+        if settings is not None:
+            try:
+                self.run(DECLARE_QUEUE, name, settings)
+            except Foreign:
+                raise
+            except ConfigError:  # somebody else wrote them
+                settings = None
         if settings is None:
             self.declare([queue])
-        else:
-            self.run(DECLARE_QUEUE, name, settings)
 
     def bind(self, binding: Binding, kind: str, name: str) -> None:
         """Bind a queue or an exchange (``kind``) to the binding's exchange."""
@@ -100,11 +107,8 @@ class Topology:
 
     def queues(self) -> dict[str, dict[str, Any]]:
         """Every declared queue with its settings."""
-        flat = self.client.ask("HGETALL", self.keys.queues)
-        return {
-            name.decode(): msgspec.json.decode(settings)
-            for name, settings in zip(flat[::2], flat[1::2], strict=True)
-        }
+        found = texts(self.client.ask("HGETALL", self.keys.queues))
+        return {name: settings_in(data) for name, data in found.items()}
 
     def exchanges(self) -> dict[str, str]:
         """Every declared exchange with its type."""

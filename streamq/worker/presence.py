@@ -52,8 +52,7 @@ def own_name(node: str, client: Client, keys: Keys, *, given: bool) -> str:
     name, _, host = node.partition("@")
     for number in range(1, 1000):
         candidate = node if number == 1 else f"{name}-{number}@{host}"
-        described = client.ask("HMGET", keys.worker(candidate), "host", "pid")
-        if not lives(*described):
+        if not is_up(candidate, client, keys):
             return candidate
         if given:
             logger.warning(
@@ -63,8 +62,9 @@ def own_name(node: str, client: Client, keys: Keys, *, given: bool) -> str:
     return node
 
 
-def lives(host: bytes | None, pid: bytes | None) -> bool:
-    """Whether the worker that described itself so may still be running."""
+def is_up(node: str, client: Client, keys: Keys) -> bool:
+    """Whether the worker of this name may still be running, by what it said of itself."""
+    host, pid = client.ask("HMGET", keys.worker(node), "host", "pid")
     if host is None or pid is None:
         return False
     if host.decode(errors="replace") != socket.gethostname():

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from streamq.store.connection import Refused
 from streamq.store.recovery import Case, Leases, Recovered, Recovery
 from streamq.worker.identity import died_here, node_of
-from streamq.worker.presence import lives
+from streamq.worker.presence import is_up
 from streamq.worker.view import Others, Views
 
 logger = logging.getLogger("streamq.worker")
@@ -39,8 +39,9 @@ class Vigil:
         """
         leases = self.survey()
         gone = {consumer for consumer in leases.table if died_here(consumer)}
+        client, keys = self.recovery.client, self.recovery.keys
         nodes = {node_of(consumer) for consumer in gone}
-        alone = {node for node in nodes if not lives(*self.recovery.host_and_pid(node))}
+        alone = {node for node in nodes if not is_up(node, client, keys)}
         self.predecessors = {consumer for consumer in gone if node_of(consumer) in alone}
         self.take_over_all(self.found_gone(leases), leases)
 

@@ -6,6 +6,7 @@ import pytest
 
 from streamq import Binding, Exchange, Queue
 from streamq.errors import ConfigError, Unroutable
+from streamq.worker.start import Source, declare
 
 
 @pytest.fixture
@@ -199,6 +200,16 @@ def test_restoring_keeps_the_settings_that_are_there(topology, redis, app):
     assert [group["name"] for group in redis.xinfo_groups(app.store.keys.queue("demo"))] == [
         "workers"
     ]
+
+
+@pytest.mark.parametrize("name", ["default", "other"])
+def test_settings_that_nobody_can_read_keep_no_worker_from_starting(app, redis, name):
+    redis.hset(app.store.keys.queues, name, "garbage")
+
+    assert declare(app, [Queue("default", max_priority=3)]) == [Source("default", 3)]
+
+    others = {"other": {"unreadable": "garbage"}} if name == "other" else {}
+    assert app.store.topology.queues() == {"default": {"max_priority": 3}} | others
 
 
 def test_adding_a_queue_replaces_one_of_that_name(app):

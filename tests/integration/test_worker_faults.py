@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from streamq.errors import Reject
 from streamq.store.consumer import Fenced
 from tests.faults import EVERY, LOADING, NOGROUP, NOSCRIPT, WRONGTYPE, code_of
 from tests.integration.conftest import pool_of
@@ -233,6 +234,24 @@ def test_a_key_that_turns_foreign_while_it_is_declared_again_ends_no_runner(
         eventually(lambda: ran == [1, 2])
 
 
+@pytest.mark.parametrize("settings", [b"garbage", b'{"max_priority": 77}', b"\xff"])
+def test_settings_that_nobody_can_read_end_no_runner_and_are_replaced(
+    two, redis, working, eventually, caplog, settings
+):
+    ran, key = [], two.store.keys.queue("bad")
+    two.task(name="work")(ran.append)
+    with working(two):
+        redis.hset(two.store.keys.queues, "bad", settings)
+        redis.delete(key)
+        two.enqueue(two.signature("work", (1,), queue="good"))
+        eventually(lambda: ran == [1])
+        eventually(lambda: redis.exists(key))
+        two.enqueue(two.signature("work", (2,), queue="bad"))
+        eventually(lambda: ran == [1, 2])
+
+    assert "queue bad: settings " in caplog.text
+
+
 def test_one_wrong_answer_leaves_no_queue_out(app, ran, proxy, working, eventually):
     with working(app) as pool:
         app.enqueue("work", 1)
@@ -282,6 +301,52 @@ def test_what_turns_foreign_during_a_task_of_more_than_a_lease_keeps_no_other_fr
         two.enqueue(two.signature("work", (1,), queue="good"))
         eventually(lambda: ran == [1])
         eventually(lambda: first.state == "SUCCESS")
+
+
+@pytest.mark.parametrize("kind", ["foreign", "gone"])
+def test_a_message_that_cannot_go_back_to_its_queue_keeps_no_other_from_its_run(
+    two, redis, working, eventually, caplog, kind
+):
+    key, ran = two.store.keys.queue("bad"), []
+    two.task(name="work")(ran.append)
+
+    @two.task(name="spoil")
+    def spoil():
+        ran.append("spoil")
+        redis.delete(key)
+        if kind == "foreign":
+            redis.set(key, "x")
+        raise Reject(requeue=True)
+
+    with working(two):
+        id = two.enqueue(two.signature("spoil", queue="bad")).id
+        eventually(lambda: ran == ["spoil"])
+        two.enqueue(two.signature("work", (1,), queue="good"))
+        eventually(lambda: ran == ["spoil", 1])
+
+    assert f"spoil[{id}] cannot go back to its queue: " in caplog.text
+
+
+def test_what_could_not_go_back_to_its_queue_is_run_again_by_who_holds_it(
+    two, redis, working, eventually
+):
+    key, ran = two.store.keys.queue("bad:returned"), []
+
+    @two.task(name="spoil")
+    def spoil():
+        ran.append(1)
+        if len(ran) == 1:
+            redis.delete(key)
+            redis.set(key, "x")
+        if len(ran) < 3:
+            raise Reject(requeue=True)
+        return "done"
+
+    with working(two) as pool:
+        result = two.enqueue(two.signature("spoil", queue="bad"))
+        eventually(lambda: pool.desk.intake.left_out)
+        redis.delete(key)
+        eventually(lambda: result.state == "SUCCESS")
 
 
 def test_a_key_of_all_that_turns_foreign_is_named_and_redis_was_never_away(

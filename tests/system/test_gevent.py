@@ -36,6 +36,13 @@ def hold(number):
     while not (HERE / "go").exists():
         time.sleep(0.01)
     return number
+
+@app.task
+def linger(requeue):
+    hold(0)
+    note(f"end 0 {os.getpid()}")
+    if requeue:
+        raise streamq.Reject(requeue=True)
 """
 
 
@@ -233,3 +240,23 @@ def test_connections_that_broke_once_cost_a_process_no_lease(site):
     site.until(lambda: "Redis is back" in worker.said, "it says so")
     site.until(lambda: max(deadlines()) > three_leases_on, "the lease is renewed", seconds=8)
     assert "declared dead" not in worker.said
+
+
+@pytest.mark.parametrize("requeue", [False, True], ids=["returned", "rejected"])
+def test_what_runs_in_a_process_that_was_declared_dead_may_end(site, requeue):
+    """It has read ahead: what it holds and others have now must not end it."""
+    site.write(TASKS)
+    worker = start(site, 1, 10)
+    (runner,) = worker.runners()
+    site.send("linger", requeue)
+    site.until(lambda: site.notes() == [f"begin 0 {runner}"])
+    blinks = site.send_many("blink", 5000)
+    site.until(lambda: blinks[1000].ready())
+
+    site.redis.delete("{streamq}:leases")
+    time.sleep(0.5)
+    (site.folder / "go").touch()
+
+    site.until(lambda: f"end 0 {runner}" in site.notes())
+    site.until(lambda: f"runner {runner} was declared dead" in worker.said)
+    assert "Traceback" not in worker.said

@@ -1,6 +1,7 @@
 """One message, run: whatever happens inside a task ends as an outcome."""
 
 import sys
+import time
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -233,6 +234,18 @@ def test_an_unknown_task_is_offered_again_and_again_before_it_is_buried():
     assert (outcome.state, outcome.reason) == (b"FAILURE", b"unknown task")
     assert fields_of(outcome)[b"error_type"].endswith(b"TaskNotFound")
     assert b"did you mean 't'?" in fields_of(outcome)[b"error"]
+
+
+def test_no_number_that_somebody_wrote_into_an_unknown_message_keeps_a_runner_busy():
+    know_nothing = execution(lambda: 1, unknown_task_patience="7d")
+    began = time.process_time()
+
+    longest = run(know_nothing, message(task=b"tt", refusals=b"20000000"))
+
+    assert time.process_time() - began < 1.0
+    assert longest.reason == b"unknown task"
+    week = 7 * 86400 // 10
+    assert run(know_nothing, message(task=b"tt", refusals=b"%d" % week)).pause == 10.0
 
 
 def test_a_message_that_names_no_task_is_buried():

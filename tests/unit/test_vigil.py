@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from streamq.store.keys import Keys
 from streamq.store.recovery import Lease, Leases, Recovered
 from streamq.worker.vigil import Vigil
 
@@ -14,15 +15,15 @@ LEASE = 15.0
 class Fleet:
     """A recovery that takes a second for each consumer; all of them are dead."""
 
+    keys = Keys("streamq")
+    client = SimpleNamespace(ask=lambda *command: [None, None])
+
     def __init__(self, size):
         self.now = 1000.0
         self.table = {f"dead{number}": Lease("1", LEASE) for number in range(size)}
 
     def survey(self, every):
         return Leases(self.now, dict(self.table), [])
-
-    def host_and_pid(self, node):
-        return None, None
 
     def recover(self, case):
         self.now += 1.0
