@@ -325,7 +325,7 @@ class Endings:
             delivery,
             b"FAILURE" if delivery.keep else b"",
             flat(about),
-            expires=self.expires,
+            expires=self.life(delivery),
             follow=(BURY, reason.encode(), about["error"]),
         )
 

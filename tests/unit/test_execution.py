@@ -235,6 +235,12 @@ def test_an_unknown_task_is_offered_again_and_again_before_it_is_buried():
     assert b"did you mean 't'?" in fields_of(outcome)[b"error"]
 
 
+def test_the_record_of_what_is_buried_is_kept_as_long_as_the_message_says():
+    message = Delivery("mail", b"1-1", {b"id": b"a", b"result_expires": b"7200000"})
+
+    assert run(execution(lambda: 1), message).expires == b"7200000"
+
+
 def test_a_message_that_names_no_task_is_buried():
     delivery = message()
     del delivery.fields[b"task"]
