@@ -326,7 +326,7 @@ class Endings:
             delivery,
             b"FAILURE" if delivery.keep else b"",
             flat(about),
-            expires=self.expires,
+            expires=self.life(delivery),
             follow=(BURY, reason.encode(), about["error"]),
         )
 

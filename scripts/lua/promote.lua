@@ -29,7 +29,7 @@ local scheduled = key_of('scheduled')
 
 local function end_of(id, fields, state, ...)
   if field(fields, 'ignore_result') ~= '1' then
-    finish(id, state, field(fields, 'result_expires') or life, ...)
+    finish(id, state, life_of(fields, life), ...)
   end
 end
 

@@ -97,7 +97,7 @@ local function fail(id, fields, queue)
     return false
   end
   return finish(
-    id, 'FAILURE', expires, 'worker', consumer,
+    id, 'FAILURE', life_of(fields, expires), 'worker', consumer,
     'error_type', 'streamq.errors.WorkerLost', 'error', reason, 'queue', queue
   )
 end
@@ -167,7 +167,7 @@ local function move(stream, entry)
   end
   if recorded(id, 'revoked') then
     take(stream, entry)
-    finish(id, 'REVOKED', expires, 'worker', consumer, 'reason', 'revoked')
+    finish(id, 'REVOKED', life_of(fields, expires), 'worker', consumer, 'reason', 'revoked')
     moved = moved + 1
   elseif crashes < number_in(fields, 'max_deliveries', crashes_allowed) then
     give_back(stream, entry, fields)

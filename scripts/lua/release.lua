@@ -23,8 +23,7 @@ local function release(stream, entry, fields)
   local id = id_of(stream, entry, fields)
   if recorded(id, 'revoked') then
     take(stream, entry)
-    local life = field(fields, 'result_expires') or expires
-    finish(id, 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
+    finish(id, 'REVOKED', life_of(fields, expires), 'worker', consumer, 'reason', 'revoked')
     return false
   end
   give_back(stream, entry, fields)

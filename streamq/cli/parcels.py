@@ -48,7 +48,7 @@ def export(
     no_word = not letters and Which(**told) == Which()
     found = chosen(dead, queue, letters, no_word, **told)
     target = None if output in (None, "-") else Path(str(output))
-    if target is not None and os.path.exists(target):
+    if target is not None and os.path.isfile(target):
         confirm(f"{target} would be overwritten", yes=yes)
     lines = (line for name, names in found.items() for line in dead.export(name, names))
     written = write(lines, sys.stdout.buffer) if target is None else save(lines, target)
@@ -106,8 +106,11 @@ def write(lines: Iterable[bytes], file: IO[bytes]) -> int:
 
 
 def save(lines: Iterable[bytes], target: Path) -> int:
-    """Write a file that is there only when all of it is written."""
+    """Write a file that is there only when all of it is written; or to a device, or a pipe."""
     try:
+        if os.path.exists(target) and not os.path.isfile(target):
+            with target.open("wb") as file:  # nothing may take the place of /dev/null
+                return write(lines, file)
         unfinished = target.with_name(f".{target.name}.{os.getpid()}")
         with unfinished.open("xb") as file:
             try:

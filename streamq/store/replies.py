@@ -125,7 +125,10 @@ def meaning(text: str) -> StreamqError:
     if code == "NOPERM" or DENIED_INSIDE.match(text):
         return Denied(
             f"Redis does not permit this to the user of the URL: {text}",
-            advice=["streamq acl worker  (or producer, monitor) prints the rights that are needed"],
+            advice=[
+                "streamq acl worker  (or producer, monitor) prints the rights of these roles",
+                "to purge, to delete and for dead letters it takes a user that may do more",
+            ],
         )
     if code in DENIED:
         return denied("", text)

@@ -154,9 +154,12 @@ class Deaths:
                 *(case.reason, named, *costs),
             )
         elif any(costs):
-            moved = count(found.moved, "message")
-            level = logging.WARNING if found.lost else logging.INFO
-            logger.log(level, "%s handed back, %d failed as WorkerLost%s", moved, found.lost, named)
+            level = logging.WARNING if found.lost or found.buried else logging.INFO
+            logger.log(
+                level,
+                "%s handed back, %d failed as WorkerLost, %d dead-lettered%s",
+                *(count(found.moved, "message"), found.lost, found.buried, named),
+            )
 
 
 def places(child: Child, slots: Sequence[Occupied]) -> list[Place]:

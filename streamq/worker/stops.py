@@ -43,14 +43,16 @@ class Stops:
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """Stop; asked again, stop now; once more, leave."""
-        now = time.monotonic()
-        if now - self.asked > SAME_REQUEST:
-            self.count += 1
-        self.asked = now
+        self.count += self.is_new()
 
     def ask_now(self, number: int, frame: FrameType | None) -> None:
-        """Stop now."""
-        self.count = max(self.count + 1, 2)
+        """Stop now; asked again, leave."""
+        self.count = max(self.count + self.is_new(), 2)
+
+    def is_new(self) -> bool:
+        """Whether a signal that comes now is a request of its own."""
+        before, self.asked = self.asked, time.monotonic()
+        return self.asked - before > SAME_REQUEST
 
     def ask_to_reload(self, number: int, frame: FrameType | None) -> None:
         """Begin anew, with the code as it is on disk then."""

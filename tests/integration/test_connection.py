@@ -227,6 +227,10 @@ def test_error_replies_have_their_meaning(text, kind):
     assert type(meaning(text)) is kind
 
 
+def test_who_lacks_a_right_is_not_sent_to_roles_alone_that_may_lack_it_too():
+    assert "dead letters it takes a user that may do more" in str(meaning("NOPERM x"))
+
+
 @pytest.mark.parametrize("script", [f"{'0a' * 20}, ", ""])
 def test_nobody_is_told_where_in_a_script_it_was(script):
     refused = meaning(f"WRONGTYPE a is a list script: {script}on @user_script:91.")

@@ -220,3 +220,14 @@ def test_no_message_waits_longer_than_its_queue_allows(
 def test_a_message_that_has_expired_is_known_by_the_servers_clock(times):
     assert times.run("screen", "a", "", "1000000", "b", "", "1000001", "c", "", "") == "e11"
     assert times.run("screen", "a", "", "soon") == "1"
+
+
+@pytest.mark.parametrize("asked", ["soon", "-5", "1.5", "9" * 16])
+def test_a_life_of_its_record_that_is_none_keeps_no_task_from_its_end(times, redis, keys, asked):
+    times.send("a", due="+5000", expires="+1000", result_expires=asked)
+    times.now += 5000
+
+    assert times.promote()[0] == 1
+
+    assert redis.hget(keys.task("a"), "state") == "REVOKED"
+    assert 0 < redis.pttl(keys.task("a")) <= HOUR

@@ -6,6 +6,7 @@ from redis.exceptions import ResponseError
 from streamq.store.scripts import Script, load
 
 LOST = "streamq.errors.WorkerLost"
+HOUR = 3_600_000
 
 
 def test_what_was_read_goes_to_the_front_uncharged(desk):
@@ -92,6 +93,25 @@ def test_a_lost_early_message_without_a_record_becomes_a_dead_letter(desk):
     assert desk.letter("a")["dead_reason"] == "worker lost"
     assert desk.letter("a")["args"] == "[7]"
     assert desk.record("a") == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "life"),
+    [("7200000", 2 * HOUR), ("soon", HOUR), ("-5", HOUR), ("1.5", HOUR), ("9" * 16, HOUR)],
+)
+@pytest.mark.parametrize("end", ["condemned", "lost", "revoked"])
+def test_its_record_is_kept_as_long_as_the_message_says(desk, scripts, end, asked, life):
+    entry = desk.take("a", max_deliveries="1", result_expires=asked)
+    scripts("show_started", "me", "a")
+    if end == "lost":
+        desk.start(entry)
+    elif end == "revoked":
+        scripts("revoke", "a", HOUR, HOUR, "", 1000)
+
+    desk.recover(entry)
+
+    assert desk.record("a")["state"] == ("REVOKED" if end == "revoked" else "FAILURE")
+    assert life - 60_000 < desk.redis.pttl("{streamq}:task:a") <= life
 
 
 def test_nothing_is_kept_of_the_lease_of_a_recovered_consumer(desk):

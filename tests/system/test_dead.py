@@ -327,6 +327,19 @@ def test_a_file_is_written_whole_or_not_at_all_and_not_overwritten_unasked(mail)
     )
 
 
+def test_what_is_no_file_is_written_to_and_stays_what_it_is(mail):
+    pipe = mail.folder / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        mail.quick("dead", "export", "mail", "-o", "pipe")
+        assert len(os.read(reader, 65536).splitlines()) == 3
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert "cannot write .: Is a directory" in mail.quick("dead", "export", "-o", ".", code=1)
+
+
 def test_letters_are_read_from_the_standard_input(mail):
     lines = mail.quick("dead", "export")
     mail.quick("dead", "delete", "--all", "--yes")

@@ -136,7 +136,16 @@ def test_a_death_is_told_with_the_tasks_that_it_has_met(caplog):
 def test_a_task_that_is_lost_when_its_worker_is_stopped_is_named(caplog):
     line = said_of(Knowing(Recovered(moved=1, lost=1)), caplog, running=1, charge="none")
 
-    assert line == "1 message handed back, 1 failed as WorkerLost; in hand: t[0-1]"
+    assert line == (
+        "1 message handed back, 1 failed as WorkerLost, 0 dead-lettered; in hand: t[0-1]"
+    )
+
+
+def test_a_task_without_a_result_that_is_lost_when_its_worker_is_stopped_is_warned_of(caplog):
+    line = said_of(Knowing(Recovered(buried=1)), caplog, running=1, charge="none")
+
+    assert "0 failed as WorkerLost, 1 dead-lettered; in hand: t[0-1]" in line
+    assert caplog.records[0].levelname == "WARNING"
 
 
 def test_a_death_that_cost_nothing_counts_nothing(caplog):

@@ -248,6 +248,12 @@ def test_no_number_that_somebody_wrote_into_an_unknown_message_keeps_a_runner_bu
     assert run(know_nothing, message(task=b"tt", refusals=b"%d" % week)).pause == 10.0
 
 
+def test_the_record_of_what_is_buried_is_kept_as_long_as_the_message_says():
+    message = Delivery("mail", b"1-1", {b"id": b"a", b"result_expires": b"7200000"})
+
+    assert run(execution(lambda: 1), message).expires == b"7200000"
+
+
 def test_a_message_that_names_no_task_is_buried():
     delivery = message()
     del delivery.fields[b"task"]

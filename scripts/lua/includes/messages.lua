@@ -27,6 +27,12 @@ local function number_in(fields, name, otherwise)
   return tonumber(field(fields, name) or '') or otherwise
 end
 
+-- How long the record of a task is kept (ms): as its message says, else as its worker does.
+local function life_of(fields, otherwise)
+  local asked = field(fields, 'result_expires') or ''
+  return #asked < 16 and string.match(asked, '^%d+$') or otherwise
+end
+
 local function set_field(fields, name, value)
   for i = 1, #fields, 2 do
     if fields[i] == name then
