@@ -26,7 +26,7 @@ BLOCK = re.compile(r"^```(console|python|toml)\n(.*?)^```$", re.M | re.S)
 FILE = re.compile(r"# ([\w/]+\.(?:py|toml))\b")
 
 #: A reader waits 25 s and a little until no other worker has come that knows a task.
-PATIENCE = "2"
+PATIENCE, LATER = "2", "sleep 27; "
 
 
 def steps_of(page: Path) -> list[tuple[str, str]]:
@@ -91,18 +91,27 @@ class Shell:
             self.stop(expected)
         elif command.startswith("streamq worker ") or command == "streamq worker":
             self.work(command, expected)
+        elif command.startswith(LATER):
+            command = command.removeprefix(LATER)
+            with contextlib.suppress(AssertionError):
+                until(lambda: matches(expected, self.said_by(command)), seconds=27)
+            self.run(command, expected)
         else:
-            said = subprocess.run(
-                ["bash", "-c", command.replace("sleep 27", "sleep 4")],
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=60,
-            ).stdout
+            said = self.said_by(command)
             assert matches(expected, said), f"$ {command}\n{said}\n--- expected\n{expected}"
+
+    def said_by(self, command: str) -> str:
+        """Run one command and return what it says."""
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+        ).stdout
 
     def work(self, command: str, expected: str) -> None:
         """Start a worker, wait until it has said this; one in a burst ends by itself."""
