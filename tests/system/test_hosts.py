@@ -153,7 +153,10 @@ def held_again(site, died):
 
 
 def long_task_beside_a_dying_host(site):
-    """A host dies while a task of three leases' length runs on another; how often that began."""
+    """A host dies while a task of three leases' length runs on another; how often that began.
+
+    Not how often in the end: that it began twice is enough.
+    """
     doomed = site.worker("-c", 1, "-n", "doomed")
     site.send("hold", 1)
     site.until(lambda: begun(site, 1))
@@ -161,7 +164,7 @@ def long_task_beside_a_dying_host(site):
     long_one = site.send("last", 7, 3 * LEASE)
     site.until(lambda: begun(site, 7))
     kill_host(doomed)
-    site.until(long_one.ready)
+    site.until(lambda: long_one.ready() or len(begun(site, 7)) > 1)
     return long_one, len(begun(site, 7))
 
 

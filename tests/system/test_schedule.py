@@ -121,6 +121,7 @@ def test_the_check_finds_tasks_that_are_moved_without_being_removed(two):
 
 
 @pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.timeout(300)
 def test_100_000_tasks_over_a_minute_run_on_time_although_a_worker_dies(two):
     late, runs = one_of_two_dies(two, 100_000, seconds=62.0, pool=("-c", 2))
