@@ -194,6 +194,10 @@ def is_moment(options: Mapping[str, Any]) -> bool:
 def key_of(signature: Signature) -> Any:
     """What two calls have in common that get one envelope: all but their id."""
     options = signature.options
+    if not options:
+        return signature.name
+    if "task_id" not in options:
+        return (signature.name, *options.items())
     return (signature.name, *(pair for pair in options.items() if pair[0] != "task_id"))
 
 
@@ -224,20 +228,24 @@ class Plans:
         """The envelope for a call."""
         if self.conf.changes != self.changes:
             self.forget()
-        options = signature.options
-        if self.conf.task_routes is not None or (options and is_moment(options)):
+        if self.conf.task_routes is not None:
             return self.fresh(signature)
         try:
-            key = key_of(signature) if options else signature.name
+            key = key_of(signature)
             found = self.known.get(key)
         except TypeError:
             return self.fresh(signature)
         if found is None:
             found = self.fresh(signature)
-            if len(self.known) >= self.MOST:
-                self.known.clear()
-            self.known[key] = found
+            if not is_moment(signature.options):
+                self.remember(key, found)
         return found
+
+    def remember(self, key: Any, envelope: Envelope) -> None:
+        """Make the same envelope no second time."""
+        if len(self.known) >= self.MOST:
+            self.known.clear()
+        self.known[key] = envelope
 
     def fresh(self, signature: Signature) -> Envelope:
         options = effective(signature, self.conf)
