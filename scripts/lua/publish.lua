@@ -24,6 +24,7 @@
 --   UNROUTABLE message exchange key   no binding leads to a queue
 --   NOEXCHANGE message exchange       no such exchange
 --   QUEUEFULL message queue limit     the queue would hold more than its max_length
+--   BADSETTINGS message queue         nobody can read what the queue was declared with
 --   STALE number newer                the lane has published under a newer number since
 --   BADMESSAGE message reason         ARGV is not as described above
 --
@@ -161,13 +162,16 @@ local function queue_named(name)
     queue = {
       name = name,
       declared = settings ~= false,
+      readable = true,
       max_priority = nil,
       max_length = nil,
       message_ttl = nil,
       length = 0,
     }
     if settings and settings ~= '{}' then
-      settings = cjson.decode(settings)
+      local is_json, decoded = pcall(cjson.decode, settings)
+      queue.readable = is_json and type(decoded) == 'table'
+      settings = queue.readable and decoded or {}
       queue.max_priority = tonumber(settings.max_priority)
       queue.max_length = tonumber(settings.max_length)
       queue.message_ttl = tonumber(settings.message_ttl)
@@ -241,7 +245,9 @@ local function find_room(messages)
         return refusal('UNROUTABLE', i - 1, ARGV[message.at], ARGV[message.at + 1])
       end
       for _, queue in ipairs(destination.queues) do
-        if queue.max_length then
+        if not queue.readable then
+          return refusal('BADSETTINGS', i - 1, queue.name)
+        elseif queue.max_length then
           queue.length = queue.length + 1
           if queue.length > queue.max_length then
             return refusal('QUEUEFULL', i - 1, queue.name, queue.max_length)

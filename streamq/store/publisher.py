@@ -168,6 +168,14 @@ class Refusal(Exception):
                     known={"max_length": limit},
                     advice=["start more workers, or raise its max_length"],
                 )
+            case "BADSETTINGS", [queue]:
+                return ConfigError(
+                    f"nobody can read what queue {queue!r} was declared with",
+                    advice=[
+                        "start a worker for it: that declares it again, as its app says",
+                        f"see what is there: HGET {{NAMESPACE}}:queues {queue}",
+                    ],
+                )
             case "WRONGTYPE", _:
                 return Foreign(str(self))
             case _:

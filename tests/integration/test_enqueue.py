@@ -12,7 +12,14 @@ import pytest
 
 import streamq
 from streamq import Exchange, Queue
-from streamq.errors import ConfigError, ContentDisallowed, EncodeError, QueueFull, Unroutable
+from streamq.errors import (
+    ConfigError,
+    ContentDisallowed,
+    EncodeError,
+    PartlyPublished,
+    QueueFull,
+    Unroutable,
+)
 from streamq.store import scripts as lua
 
 
@@ -153,6 +160,19 @@ def test_what_leads_nowhere_is_unroutable_and_writes_nothing(app, add, redis):
         add.options(exchange="nowhere").enqueue(1)
 
     assert set(redis.keys()) == before
+
+
+def test_settings_that_nobody_can_read_are_told_with_their_queue(app, add, redis, streams):
+    app.declare()
+    redis.hset(app.store.keys.queues, "default", "garbage")
+
+    with pytest.raises(ConfigError, match="what queue 'default' was declared with") as caught:
+        add.enqueue(1)
+    with pytest.raises(PartlyPublished, match="what queue 'default' was declared with"):
+        app.enqueue_many([add.s(1), add.s(2)])
+
+    assert "start a worker for it" in str(caught.value)
+    assert sum(streams(app).values()) == 0
 
 
 def test_an_exchange_that_nobody_declared_is_unroutable(app, add, redis):

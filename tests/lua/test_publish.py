@@ -198,6 +198,16 @@ def test_a_full_queue_keeps_the_copies_for_the_others_back_too(publish, news, sc
     assert redis.xlen(keys.queue("a")) == 0
 
 
+@pytest.mark.parametrize("settings", ["garbage", "[", "7", '"{}"', ""])
+def test_settings_that_nobody_can_read_keep_the_whole_call_from_writing(
+    publish, redis, keys, settings
+):
+    redis.hset(keys.queues, "broken", settings)
+
+    assert refused(publish, message(), message("", "broken")) == ["BADSETTINGS", "1", "broken"]
+    assert redis.xlen(keys.queue("mail")) == 0
+
+
 def test_a_server_without_memory_refuses_the_whole_call(publish, redis, keys):
     redis.config_set("maxmemory", 1)
     try:
