@@ -106,7 +106,7 @@ class Death:
         idle = "after it ran the task" if slots.ended() else "before it ran any task"
         when = "while it ran the task" if slots.running() else idle
         peak = f"; its memory had reached {self.memory / 2**20:.0f} MiB" if self.memory else ""
-        if code > 0 and not (slots.running() or slots.ended()):
+        if code > 0 and not (slots.running() or slots.ended() or self.child.leased):
             where = "its traceback is on standard error, above"
             return f"runner {self.child.pid} could not start: it exited with code {code}; {where}"
         if code >= 0:

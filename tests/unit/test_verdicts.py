@@ -238,6 +238,13 @@ def test_a_runner_that_ends_without_a_task_was_not_ended_by_one(child, code):
     assert "after it ran" not in reason
 
 
+def test_a_runner_that_had_been_ready_is_not_said_to_have_failed_to_start(child):
+    child.slots.reset()
+    child.leased = True
+
+    assert Death(child, 3 << 8).reason.endswith("exited with code 3 before it ran any task")
+
+
 def test_a_runner_that_ends_after_its_task_is_told_as_such(child):
     child.slots.clear(0)
 
