@@ -6,6 +6,7 @@ connection is dropped, and whoever asked decides, knowing that the outcome is un
 """
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -50,6 +51,10 @@ ANSWER_TIMEOUT = 10.0
 #: What Redis may take longer than the BLOCK it was asked for (its timers run at 10 Hz).
 BLOCK_MARGIN = 5.0
 
+#: The option that answers the kernel's own number of a socket (Linux, since 4.6); Python has
+#: no name for it.
+SO_COOKIE = 57
+
 #: What Redis refuses in the name of a client.
 UNPRINTABLE = re.compile(r"[^!-~]")
 
@@ -71,7 +76,7 @@ class Connection:
         self.timeout: float | None = None
         self.link: Any = None
         #: What our descriptor stands for, as the kernel numbers it.
-        self.identity = (0, 0)
+        self.identity: object = None
         #: Whether the server said that another one is the master.
         self.outdated = False
 
@@ -174,7 +179,7 @@ class Connection:
             raise said or self.disconnected(error, sent=False) from error
         self.link, self.socket, self.pid = link, link._sock, os.getpid()
         self.reader, self.timeout = hiredis.Reader(), None
-        self.identity = identity(self.socket.fileno())
+        self.identity = identity(self.socket)
 
     def open(self, address: Address) -> Any:
         """Let redis-py do the handshake, with every default that matters said aloud."""
@@ -233,7 +238,10 @@ class Connection:
         A task may close descriptors that are not its own, and the next socket or file that
         is opened gets the number: we would send into it, and then close it.
         """
-        return identity(opened.fileno()) == self.identity
+        try:
+            return opened.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8) == self.identity
+        except OSError:
+            return identity(opened) == self.identity
 
     @property
     def has_reply(self) -> bool:
@@ -245,12 +253,18 @@ class Connection:
         return self.socket.fileno() if self.socket is not None else -1
 
 
-def identity(descriptor: int) -> tuple[int, int]:
-    """Which file or socket a descriptor stands for; (0, 0) for none."""
+def identity(opened: socket.socket) -> object:
+    """What tells the socket behind a descriptor from every other; None if there is none.
+
+    Linux numbers its sockets, each once.  To ask for that takes half as long as ``fstat``,
+    and is done before each command.
+    """
     try:
-        found = os.fstat(descriptor)
-    except OSError:
-        return 0, 0
+        return opened.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
+    except OSError as error:
+        if error.errno in (errno.EBADF, errno.ENOTSOCK):
+            return None
+    found = os.fstat(opened.fileno())
     return found.st_dev, found.st_ino
 
 
