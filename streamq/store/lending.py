@@ -1,12 +1,13 @@
 """Things that one caller uses at a time, lent to the threads or greenlets of a process."""
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 from weakref import WeakSet
+
+from streamq.forks import FORKS
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ class Lending(Generic[T]):
 
     def reset(self) -> None:
         """Start with none: at the beginning, and in a forked child."""
-        self.pid = os.getpid()
+        self.forks = FORKS.count
         self.idle: deque[T] = deque()
         self.made: WeakSet[T] = WeakSet()
         self.waiting = 0
@@ -44,7 +45,7 @@ class Lending(Generic[T]):
 
     def borrow(self) -> T:
         """Take one, the last used if there is a choice; ``give_back`` must follow."""
-        if self.pid != os.getpid():
+        if self.forks != FORKS.count:
             self.reset()
         try:
             return self.idle.pop()
