@@ -11,8 +11,12 @@ one on makes a turn that nobody has.
 
 import contextlib
 import fcntl
+import mmap
 import os
 from pathlib import Path
+
+#: Bytes of the number of the turn.
+NUMBER = 4
 
 
 class Interrupted(BaseException):
@@ -20,17 +24,23 @@ class Interrupted(BaseException):
 
 
 class Turns:
-    """The turn of one runner.  A process opens the file once: closing it frees the lock."""
+    """The turn of one runner.  A process opens the file once: closing it frees the lock.
+
+    So does forgetting this object, which closes the descriptor that the mapping has.
+    """
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.ftruncate(self.descriptor, NUMBER)
+        #: The number, to be read without asking the kernel.
+        self.memory = mmap.mmap(self.descriptor, NUMBER, prot=mmap.PROT_READ)
         self.waiting = False
         self.mine = False
         self.number = 0
 
     def take_at_once(self) -> bool:
         """Take the turn if nobody has it, or keep it."""
-        if self.mine and self.number != number_in(self.descriptor):
+        if self.mine and self.number != int.from_bytes(self.memory):
             self.pass_on()
         if not self.mine:
             with contextlib.suppress(BlockingIOError):
@@ -65,7 +75,7 @@ class Turns:
             raise Interrupted
 
     def lock(self, how: int) -> None:
-        self.number = number_in(self.descriptor)
+        self.number = int.from_bytes(self.memory)
         fcntl.lockf(self.descriptor, how, 1, self.number)
 
     def unlock(self) -> None:
@@ -80,11 +90,11 @@ def make_anew(path: Path) -> None:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        os.pwrite(descriptor, (number_in(descriptor) + 1).to_bytes(4), 0)
+        os.pwrite(descriptor, (number_in(descriptor) + 1).to_bytes(NUMBER), 0)
     finally:
         os.close(descriptor)
 
 
 def number_in(descriptor: int) -> int:
     """The number of the turn; 0 for a file that nobody has written to."""
-    return int.from_bytes(os.pread(descriptor, 4, 0))
+    return int.from_bytes(os.pread(descriptor, NUMBER, 0))

@@ -48,7 +48,8 @@ def holder(path):
     told, tell = os.pipe()
 
     def hold():
-        Turns(path).take()
+        turns = Turns(path)
+        turns.take()
         os.write(tell, b".")
         signal.pause()
         return True
