@@ -200,7 +200,7 @@ class App:
         """Publish one call."""
         if self.conf.task_always_eager:
             return self.run_here(signature)
-        envelope = self.envelope(signature)
+        envelope = self.plans.envelope(signature)
         args, kwargs = self.encoded(signature, envelope)
         given = signature.options.get("task_id")
         id = given or new_id()
@@ -219,15 +219,11 @@ class App:
             raise
         return self.result_of(id, envelope, signature, answer)
 
-    def envelope(self, signature: Signature) -> Envelope:
-        """Where a call goes, and what it says besides its arguments."""
-        return self.plans.envelope(signature)
-
     async def asend(self, signature: Signature) -> Result[Any]:
         """Publish one call from asyncio."""
         if self.conf.task_always_eager:
             return self.run_here(signature)
-        envelope = self.envelope(signature)
+        envelope = self.plans.envelope(signature)
         lasts = envelope.lasts
         moment = None if lasts is None else str(await self.store.asyncio.moment(lasts))
         id, publication = self.publication(signature, envelope, moment)
@@ -377,7 +373,7 @@ class App:
     def run_here(self, signature: Signature) -> Result[Any]:
         """Run a call in this process, through serializer and result handling."""
         task = signature.task or self.tasks[signature.name]
-        envelope = self.envelope(signature)
+        envelope = self.plans.envelope(signature)
         id, publication = self.publication(signature, envelope)
         record = run_local(self, task, id, publication)
         result: Result[Any] = Result(

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from streamq.errors import NotConfirmed, PartlyPublished, PublishUnknown
 from streamq.message import Envelope, Publication, new_ids
+from streamq.plans import Plans
 from streamq.result import Result
 from streamq.store.confirm import Confirmation
 from streamq.store.publisher import Lane, Load, Publisher, Refusal, answers_of, full, plain
@@ -20,8 +21,7 @@ CHUNK_BYTES = 1 << 20
 class Office(Protocol):
     """What the app does for each call."""
 
-    def envelope(self, signature: Signature) -> Envelope:
-        """Where the call goes, and what it says besides its arguments."""
+    plans: Plans
 
     def encoded(self, signature: Signature, envelope: Envelope) -> tuple[bytes, bytes]:
         """The call's arguments, checked and encoded."""
@@ -57,12 +57,6 @@ class Chunk:
     @property
     def ids(self) -> list[str]:
         return self.messages[::3]
-
-    def add(self, envelope: Envelope, id: str, args: bytes, kwargs: bytes) -> None:
-        """Take one more call."""
-        self.envelopes.append(envelope)
-        self.messages += (id, args, kwargs)
-        self.size += len(args) + len(kwargs)
 
     @property
     def uniform(self) -> bool:
@@ -135,7 +129,8 @@ class Bulk:
     def prepare(self) -> Chunk | None:
         """Encode the next calls; None when there are no more."""
         chunk = Chunk()
-        office, fresh = self.office, new_ids(CHUNK)
+        envelope_of, encoded = self.office.plans.envelope, self.office.encoded
+        fresh = new_ids(CHUNK)
         self.taken = chunk.signatures
         for signature in islice(self.rest, CHUNK):
             chunk.signatures.append(signature)
@@ -143,11 +138,14 @@ class Bulk:
                 raise TypeError(
                     f"enqueue_many takes signatures such as task.s(…), not {signature!r}"
                 )
-            envelope = office.envelope(signature)
-            args, kwargs = office.encoded(signature, envelope)
+            envelope = envelope_of(signature)
+            args, kwargs = encoded(signature, envelope)
             given = signature.options.get("task_id")
-            chunk.given |= given is not None
-            chunk.add(envelope, given or fresh.pop(), args, kwargs)
+            if given is not None:
+                chunk.given = True
+            chunk.envelopes.append(envelope)
+            chunk.messages += (given or fresh.pop(), args, kwargs)
+            chunk.size += len(args) + len(kwargs)
             if chunk.size >= CHUNK_BYTES:
                 break
         return chunk if chunk.envelopes else None

@@ -191,14 +191,10 @@ def is_moment(options: Mapping[str, Any]) -> bool:
     return "eta" in options or isinstance(options.get("expires"), datetime)
 
 
-def key_of(signature: Signature) -> Any:
+def key_without_id(signature: Signature) -> Any:
     """What two calls have in common that get one envelope: all but their id."""
-    options = signature.options
-    if not options:
-        return signature.name
-    if "task_id" not in options:
-        return (signature.name, *options.items())
-    return (signature.name, *(pair for pair in options.items() if pair[0] != "task_id"))
+    pairs = (pair for pair in signature.options.items() if pair[0] != "task_id")
+    return (signature.name, *pairs)
 
 
 class Plans:
@@ -231,7 +227,11 @@ class Plans:
         if self.conf.task_routes is not None:
             return self.fresh(signature)
         try:
-            key = key_of(signature)
+            options = signature.options
+            key: Any = signature.name
+            if options:
+                plain = "task_id" not in options
+                key = (key, *options.items()) if plain else key_without_id(signature)
             found = self.known.get(key)
         except TypeError:
             return self.fresh(signature)

@@ -140,8 +140,8 @@ class Result(Generic[R]):
             return None  # type: ignore[return-value]
         timeout = patience(timeout)
         deadline = deadline_after(timeout)
-        record = self.record() if self.final is not None else {}
-        if not is_final(record):
+        record = self.record() if self.final is not None else None
+        if record is None or not is_final(record):
             record = self.awaited(deadline, timeout)
         if "copies" in record or len(self.queues) > 1:
             return self.get_copies(deadline, timeout)  # type: ignore[return-value]

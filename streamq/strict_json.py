@@ -26,7 +26,7 @@ def write_json(value: Any) -> bytes:
     data = dump_json(value)
     # No number became null where the output has no null, and no key became text where it
     # has no object: most values need no second look, or a quick one.
-    nulls = data.find(b"null") >= 0
+    nulls = b"null" in data
     if nulls or OBJECT in data:
         verify(value, LEAVES if nulls else LEAVES_AND_FLOATS)
     if len(data) > SMALL and (OBJECT in data or data.find(b"[", 1) > 0 or len(data) > WIDE):
