@@ -131,9 +131,10 @@ class Endings:
 
     def life(self, delivery: Delivery) -> bytes:
         """Milliseconds that the record is kept."""
-        asked = delivery.number(b"result_expires")
-        if asked is not None:
-            return b"%d" % asked
+        if b"result_expires" in delivery.fields:
+            asked = delivery.number(b"result_expires")
+            if asked is not None:
+                return b"%d" % asked
         return delivery.manner.expires if delivery.manner is not None else self.expires
 
     # The task raised

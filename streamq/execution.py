@@ -33,6 +33,9 @@ logger = logging.getLogger("streamq.worker")
 #: What pickle carries has its types already; annotations have nothing to turn back.
 PICKLED = b"application/x-python-serialize"
 
+#: What positional arguments may come as; ``list | tuple`` would be built for each message.
+LISTS = (list, tuple)
+
 #: Called with the request, a state and what to know about it.
 Tell = Callable[[Request, str, Any], None]
 
@@ -52,6 +55,7 @@ class Execution:
     ) -> None:
         self.tasks = tasks
         self.payloads = payloads
+        self.json_accepted = "json" in payloads.accept
         self.endings = Endings(tasks, payloads, conf, seal=seal)
         self.conf = conf
         self.hostname = hostname
@@ -214,23 +218,20 @@ class Execution:
             args = self.payloads.read(raw_args, content, compression)
             absent = b"kwargs" not in fields
             kwargs = {} if absent else self.payloads.read(raw_kwargs, content, compression)
-        if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
+        if not isinstance(args, LISTS) or not isinstance(kwargs, dict):
             raise DecodeError("args must be a list and kwargs a mapping with text keys")
-        if any(not isinstance(key, str) for key in kwargs):
+        if kwargs and any(not isinstance(key, str) for key in kwargs):
             raise DecodeError("kwargs must have text keys")
         if task.converter is not None and fields.get(b"content_type") != PICKLED:
             return task.converter.apply(args, kwargs)
         return args, kwargs  # type: ignore[return-value]
-
-    @property
-    def json_accepted(self) -> bool:
-        return "json" in self.payloads.accept
 
 
 class LazyRunning(Running):
     """The running task; its request is only put together when somebody asks."""
 
     in_worker = True
+    made: Request | None = None
 
     def __init__(
         self, execution: Execution, delivery: Delivery, args: Any, kwargs: dict[str, Any]
@@ -238,7 +239,6 @@ class LazyRunning(Running):
         self.execution = execution
         self.delivery = delivery
         self.arguments = (args, kwargs)
-        self.made: Request | None = None
         self.tell = execution.tell
 
     @property

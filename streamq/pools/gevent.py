@@ -237,7 +237,7 @@ class Greenlets:
 
     def ask(self, command: tuple[object, ...], timeout: float) -> int:
         connection = self.reading.connection
-        connection.send([command, self.reading.revoked_command()])
+        connection.send([command, self.reading.revoked_command])
         reply = connection.read(timeout, raising=False)
         count = self.desk.take(reply, connection.read(raising=False), self.talk)
         if self.desk.ledger.finished:

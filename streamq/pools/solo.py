@@ -11,6 +11,7 @@ from time import perf_counter
 from streamq.delivery import Delivery
 from streamq.endings import past_soft_limit
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped, Terminated
+from streamq.forks import FORKS
 from streamq.runner.alarm import Alarm
 from streamq.runner.desk import Desk
 from streamq.runner.intake import Pace
@@ -29,6 +30,9 @@ logger = logging.getLogger("streamq.worker")
 BLOCK = 5.0
 #: Seconds between tries to reach Redis for a runner that wants to end.
 STEP = 0.1
+#: Seconds after its tasks in which a runner takes its signals back; where one task comes
+#: right after the other it does so no more often.
+GLANCE = 0.02
 #: Seconds that a task takes at most for its runner to keep the turn while it runs.
 QUICK = 0.001
 
@@ -56,8 +60,10 @@ class Solo:
         self.pauses = Pauses()
         self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on)
         self.alarm = Alarm(warn_ourselves)
-        self.pid = os.getpid()
+        self.pid, self.forks = os.getpid(), FORKS.count
         self.stopping = False
+        #: Whether no task has run since its signals were taken back, and when that was.
+        self.tidy, self.tidied = True, 0.0
         #: Whether what runs here is noted in Redis first, because it may end us.
         self.isolated = alone
         self.alone = False
@@ -110,6 +116,7 @@ class Solo:
         self.log.flush()
         self.alone = False
         if not self.turns.take_at_once():
+            self.take_signals_back()
             self.desk.exchange()  # what has finished cannot wait as long as we may have to
             if self.desk.ledger.aside:  # nobody ends our wait when it is to be tried again
                 self.rest(1.0)
@@ -121,34 +128,40 @@ class Solo:
         self.slots.reads(True)
         self.desk.block(BLOCK)
         at_once = self.desk.consumer.connection.has_reply
-        rung = self.rings()
+        ready = self.listen()
         self.slots.reads(False)
-        if rung:
+        if self.bell in ready or self.stopping:
             # The answer that may come is found when the consumer is retired.
             self.desk.broken = True
             self.desk.consumer.connection.drop()
             return
-        self.desk.arrived()
+        self.desk.arrived(late=not ready)
         # Who had to wait for a message and runs it quickly is back before another runner has
         # woken up: it keeps the turn, and waits for the next without looking for a backlog.
         self.alone = not at_once and self.pace.each < QUICK
         if not self.alone:
             self.turns.pass_on()
 
-    def rings(self) -> bool:
-        """Wait until Redis answers; True if we are told to stop before."""
-        if self.desk.consumer.connection.has_reply:
-            return False
+    def listen(self) -> list[int]:
+        """Wait until Redis answers or we are told to stop; return the descriptors that say so."""
         connection = self.desk.consumer.connection.fileno()
+        if self.desk.consumer.connection.has_reply:
+            return [connection]
         if connection != self.watched:
             self.watched, self.poll = connection, select.poll()
             self.poll.register(self.bell, select.POLLIN)
             self.poll.register(connection, select.POLLIN)
-        ready = self.poll.poll((BLOCK + 1) * 1000)
-        return any(descriptor == self.bell for descriptor, _ in ready)
+        ready = self.poll.poll(GLANCE * 1000)
+        if not ready or perf_counter() - self.tidied > GLANCE:
+            self.take_signals_back()
+        if not ready:
+            ready = self.poll.poll((BLOCK + 1) * 1000)
+        return [descriptor for descriptor, _ in ready]
 
     def perform(self) -> None:
         """Run what is on the desk."""
+        if not self.alone:
+            self.take_signals_back()
         unstarted, began, number = self.desk.unstarted, perf_counter(), 0
         most = self.limits.left(self.ran)
         while not self.stopping and number < most:
@@ -163,14 +176,25 @@ class Solo:
         if number:
             self.ran = self.slots.ran = self.ran + number
             self.pace.ran(number, perf_counter() - began)
+            self.tidy = False
             self.look_after_ourselves()
 
     def look_after_ourselves(self) -> None:
-        """Take back what the tasks have taken; end in good order if that cannot be done."""
-        self.property.take_back()
+        """End if we are not what we were: in good order, unless we are another process."""
+        if os.getpid() != self.pid:  # forked past Python
+            os._exit(STRAY)
         if self.property.stolen:
             logger.warning("a task has closed the descriptors of runner %d; it ends", self.pid)
             self.stopping = True
+
+    def take_signals_back(self) -> None:
+        """Take back the signals that tasks have taken: some of them end a wait.
+
+        To be called before whatever waits for long.
+        """
+        if not self.tidy:
+            self.tidy, self.tidied = True, perf_counter()
+            self.property.take_back()
 
     def acknowledge(self, delivery: Delivery) -> bool:
         """Acknowledge a message before it runs; tell whether it is still ours to run."""
@@ -200,10 +224,11 @@ class Solo:
             outcome = desk.execution.run(delivery)
         except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
             outcome = desk.execution.interrupted(delivery, error)
-        self.alarm.ended()
+        if delivery.soft:
+            self.alarm.ended()
         self.watch.ended()
         self.slots.clear(0)
-        if os.getpid() != self.pid:
+        if self.forks != FORKS.count:
             os._exit(STRAY)
         if outcome.release:
             self.persist(lambda: desk.give_back(delivery))
@@ -232,6 +257,7 @@ class Solo:
 
     def rest(self, seconds: float) -> None:
         """Sleep; a request to stop ends it, and later ones are short."""
+        self.take_signals_back()
         if self.stopping:
             time.sleep(min(seconds, STEP))
         else:
@@ -252,11 +278,7 @@ class Solo:
                 if self.stopping and self.limits.out_of_patience(self.pauses.since):
                     return
             else:
-                self.reached()
+                if self.pauses.tries:
+                    self.slots.away(False)
+                    self.pauses.over()
                 return
-
-    def reached(self) -> None:
-        """Redis has answered."""
-        if self.pauses.tries:
-            self.slots.away(False)
-            self.pauses.over()

@@ -8,9 +8,9 @@ speaking on the connection at the same time.
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
 from streamq.delivery import Delivery
@@ -63,7 +63,7 @@ class Desk:
         self.ledger = Ledger(consumer)
         self.lock = threading.RLock()
         self.broken = False
-        self.compared = time.monotonic()
+        self.compared = monotonic()
 
     def open(self) -> None:
         """Take a lease, or make sure of it, and of the streams.  Raises Fenced."""
@@ -110,7 +110,7 @@ class Desk:
             settlement = self.ledger.next()
             commands = [self.consumer.settle_command(settlement)] if settlement else []
             if read is not None:
-                commands += (read, self.consumer.revoked_command())
+                commands += (read, self.consumer.revoked_command)
             if not commands:
                 return
             replies = self.talk(commands)
@@ -135,17 +135,16 @@ class Desk:
             if not streams:
                 raise Passing("no queue can be read")
             read = self.consumer.read_command(streams, 1, block=seconds)
-            last = (read, self.consumer.revoked_command())
+            last = (read, self.consumer.revoked_command)
             replies = self.guard(lambda: self.consumer.perform(commands, ANSWER_TIMEOUT, last))
             if settlement is not None:
                 self.ledger.heed(settlement, replies.pop())
 
-    def arrived(self) -> None:
-        """Take the answer of ``block``, which is there or late."""
+    def arrived(self, *, late: bool = True) -> None:
+        """Take the answer of ``block``, which is there, or is waited for no more if it is late."""
         with self.lock:
-            read = self.consumer.connection.read
-            reply = self.guard(lambda: read(BLOCK_MARGIN, raising=False))
-            self.take(reply, self.guard(lambda: read(raising=False)))
+            read, timeout = self.consumer.connection.read, BLOCK_MARGIN if late else ANSWER_TIMEOUT
+            self.take(*self.guard(lambda: [read(timeout, raising=False) for _ in range(2)]))
 
     def talk(self, commands: list[tuple[Any, ...]]) -> Any:
         """Send commands and return their replies; remember if the connection broke."""
@@ -180,7 +179,7 @@ class Desk:
         if isinstance(reply, Exception):
             raise reply
         if isinstance(revoked, Exception):
-            raise named(revoked, self.consumer.revoked_command())
+            raise named(revoked, self.consumer.revoked_command)
         deliveries = self.consumer.deliveries(reply)
         for delivery in deliveries:
             self.execution.admit(delivery)
@@ -291,7 +290,7 @@ class Desk:
 
     def repair_if_mine(self) -> None:
         """Repair, unless whoever reads does that between two reads."""
-        if self.repairs_itself:
+        if self.repairs_itself and (self.broken or monotonic() - self.compared > self.lease):
             self.repair()
 
     def repair(self) -> None:
@@ -300,7 +299,7 @@ class Desk:
         Looks after every broken connection; and once a lease, because a connection that
         the server does not know to be dead may take a message later.
         """
-        if self.broken or time.monotonic() - self.compared > self.lease:
+        if self.broken or monotonic() - self.compared > self.lease:
             with self.lock:
                 self.compare()
 
@@ -319,7 +318,7 @@ class Desk:
             if isinstance(reply, Exception):
                 raise reply
             self.reclaim(self.consumer.deliveries(reply))
-        self.broken, self.compared = False, time.monotonic()
+        self.broken, self.compared = False, monotonic()
 
     def reclaim(self, pending: list[Delivery]) -> None:
         """Put on the desk what is ours and not there."""

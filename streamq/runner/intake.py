@@ -65,6 +65,8 @@ class Intake:
     @property
     def readable(self) -> list[str]:
         """The streams to read: all but those of queues that are left out."""
+        if not self.left_out:
+            return self.streams
         return [stream for source in self.wanted for stream in source.streams]
 
     @property

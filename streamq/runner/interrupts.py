@@ -22,7 +22,6 @@ STRAY = 99
 #: How a process of greenlets ends that has been robbed of its descriptors.
 ROBBED = 98
 
-
 #: ``signal.getsignal`` and ``signal.pthread_sigmask`` without their search for enums of the
 #: answer, which takes 3 µs.
 handler_of: Callable[[int], Any] = getattr(

@@ -28,12 +28,12 @@ class Ledger:
 
     def next(self) -> Settlement | None:
         """What is to be settled now: first of all what got no answer."""
-        if self.aside and self.unanswered is None:
+        if self.unanswered is None and self.aside.waiting:
             self.finished += self.aside.due()
         if self.unanswered is None and (self.finished or self.starts):
-            ended = self.ended()
-            follows = any(outcome.follow for outcome in ended)
-            start = self.starts.popleft() if self.starts and not follows else None
+            ended, start = self.ended(), None
+            if self.starts and not any(outcome.follow for outcome in ended):
+                start = self.starts.popleft()
             self.unanswered = self.consumer.settlement(ended, start)
         return self.unanswered
 
@@ -62,7 +62,7 @@ class Ledger:
         if reason:
             pairs = zip(settlement.outcomes, digits, strict=False)
             self.aside.put([outcome for outcome, digit in pairs if digit == "-"], reason)
-        else:
+        elif self.aside.said:
             self.aside.forget()
 
     def forget(self, start: Start) -> None:

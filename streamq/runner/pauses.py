@@ -46,7 +46,7 @@ class Aside:
 
     def forget(self) -> None:
         """If nothing waits, what comes next is news again."""
-        if self.said and not self.waiting:
+        if not self.waiting:
             self.said.clear()
 
 

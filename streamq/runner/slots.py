@@ -15,9 +15,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-#: When the task started (monotonic ns, 0 for none), its hard time limit (ms, 0 for none), the
-#: number of its stream, its entry id.
-SLOT = struct.Struct("<QQH38s")
+#: When the task started (monotonic ns, 0 for none), its hard time limit (seconds, 0 for none),
+#: the number of its stream, its entry id.
+SLOT = struct.Struct("<QdH38s")
 SIZE = 64
 #: In each slot, behind that: the start of the task that is to be stopped, if one is.
 STOP = 56
@@ -62,7 +62,7 @@ class Slots:
     def start(self, slot: int, stream: int, entry: bytes, hard: float = 0.0) -> None:
         """Say that a task starts, and for how many seconds it may run."""
         at, now = self.first + slot * SIZE, time.monotonic_ns()
-        SLOT.pack_into(self.memory, at, now, int(hard * 1000), stream, entry)
+        SLOT.pack_into(self.memory, at, now, hard, stream, entry)
 
     def clear(self, slot: int) -> None:
         """Say that nothing runs in this slot."""
@@ -149,7 +149,7 @@ class Slots:
             since, limit, stream, entry = SLOT.unpack_from(self.memory, at)
             if since:
                 seconds, name = (now - since) / 1e9, entry.rstrip(b"\0")
-                found.append(Occupied(stream, name, seconds, limit / 1000, slot, since))
+                found.append(Occupied(stream, name, seconds, limit, slot, since))
         return found
 
     def ended(self) -> list[Occupied]:

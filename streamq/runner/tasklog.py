@@ -12,7 +12,7 @@ logger = logging.getLogger("streamq.worker")
 #: Lines a second about tasks that went well; the rest are counted.
 MOST_LINES = 20
 #: How the fields of a failure begin, also of one that leaves no record.
-FAILED = (b"error_type",)
+FAILED = b"error_type"
 #: Why messages go to the dead letters whose signature does not fit.
 FORGED = b"signature"
 
@@ -29,10 +29,9 @@ class TaskLog:
 
     def ended(self, outcome: Outcome) -> None:
         """Say how a task ended, unless too much is being said already."""
-        if outcome.reason == FORGED:
-            self.refuse(outcome)
-        elif outcome.fields[:1] == FAILED or outcome.follow or outcome.release:
-            self.failed(outcome)
+        fields = outcome.fields
+        if outcome.follow or outcome.release or (fields and fields[0] == FAILED):
+            self.refuse(outcome) if outcome.reason == FORGED else self.failed(outcome)
         elif self.enabled and self.room():
             logger.info("%s ok%s", outcome.delivery.title, runtime(outcome))
 

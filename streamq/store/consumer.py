@@ -5,6 +5,7 @@ Makes commands and understands answers; when they are sent is decided elsewhere.
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from streamq.errors import BrokerUnavailable
 from streamq.store.connection import ANSWER_TIMEOUT, Connection, Disconnected, Refused
 from streamq.store.keys import GROUP, Keys
 from streamq.store.scripts import Script, load
+
+FOLLOW = attrgetter("follow")
 
 SETTLE = load("settle")
 COMPLETE = load("complete")
@@ -60,11 +63,11 @@ class Settlement:
     def __init__(self, number: int, outcomes: list[Outcome], start: Start | None) -> None:
         self.number = number
         self.start = start
-        self.follows = any(outcome.follow for outcome in outcomes)
+        self.follows = any(map(FOLLOW, outcomes))
         assert start is None or not self.follows
         self.groups = {} if self.follows else by_origin(outcomes)
         #: What has ended, in the order in which it is answered.
-        self.outcomes = outcomes if self.follows else list(chain(*self.groups.values()))
+        self.outcomes = list(chain(*self.groups.values())) if len(self.groups) > 1 else outcomes
 
 
 class Consumer:
@@ -79,6 +82,8 @@ class Consumer:
         self.dead = dead
         self.number = 0
         self.names: dict[bytes, str] = {}
+        #: Asks what is revoked, as far as that is not too much; sent behind each read.
+        self.revoked_command = ("ZRANGE", keys.revoked, 0, MOST_REVOKED)
         #: Whether we have a lease, or may have had one: an answer that was lost may say so.
         self.registered = False
 
@@ -126,8 +131,8 @@ class Consumer:
             stream = self.names.get(key) or self.name_of(key)
             for entry, flat in entries:
                 if flat is not None:
-                    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-                    found.append(Delivery(stream, entry, fields))
+                    parts = iter(flat)
+                    found.append(Delivery(stream, entry, dict(zip(parts, parts, strict=True))))
         return found
 
     def name_of(self, key: bytes) -> str:
@@ -165,8 +170,8 @@ class Consumer:
             argv += ("early" if early else "late", stream, len(outcomes))
             for outcome in outcomes:
                 delivery, fields = outcome.delivery, outcome.fields
-                argv += (delivery.entry, delivery.id, outcome.state, outcome.expires)
-                argv.append(len(fields) // 2)
+                state, expires = outcome.state, outcome.expires
+                argv += (delivery.entry, delivery.id, state, expires, len(fields) // 2)
                 argv += fields
         for delivery in starts:
             argv += ("start", delivery.stream, 1, delivery.entry, mark_of(delivery))
@@ -191,10 +196,6 @@ class Consumer:
             expires = each.expires
             told += (each.id, each.base or b"", "" if expires is None else expires)
         return SCREEN.command(self.keys.root, *told)
-
-    def revoked_command(self) -> tuple[Any, ...]:
-        """Ask what is revoked, as far as that is not too much; sent behind each read."""
-        return ("ZRANGE", self.keys.revoked, 0, MOST_REVOKED)
 
     def release_command(self, deliveries: Iterable[Delivery], expires: bytes) -> tuple[Any, ...]:
         """The call of ``release.lua``; ``expires`` is for the records of what is revoked."""
@@ -281,11 +282,15 @@ def mark_of(delivery: Delivery) -> bytes:
 
     JSON in which every byte stands for itself, as Lua's cjson reads and writes it.
     """
-    fields = [part.decode("latin-1") for pair in delivery.fields.items() for part in pair]
+    parts = list(chain.from_iterable(delivery.fields.items()))
+    fields = b"\0".join(parts).decode("latin-1").split("\0")
+    if len(fields) != len(parts):  # somebody has written such a byte
+        fields = [part.decode("latin-1") for part in parts]
     if b"id" not in delivery.fields:
         fields += ["id", delivery.id.decode("latin-1")]
     mark = {"stream": delivery.stream.encode().decode("latin-1"), "fields": fields}
-    return msgspec.json.encode(mark).decode().encode("latin-1")
+    data = msgspec.json.encode(mark)
+    return data if data.isascii() else data.decode().encode("latin-1")
 
 
 def fields_of_mark(mark: bytes) -> dict[bytes, bytes]:

@@ -11,7 +11,7 @@ from streamq.errors import WorkerLost
 from tests.system.faults import letters
 
 TASKS = """
-import subprocess, threading
+import ctypes, subprocess, threading
 
 @app.task(bind=True)
 def plain(self, number=0):
@@ -41,6 +41,12 @@ def fork(number):
 def fork_and_forget(number):
     os.fork()
     note(f"forget {number} {os.getpid()}")
+    return [number, os.getpid()]
+
+@app.task
+def fork_past_python(number):
+    ctypes.CDLL(None).fork()
+    note(f"past {number} {os.getpid()}")
     return [number, os.getpid()]
 
 @app.task
@@ -152,8 +158,9 @@ def test_a_child_that_comes_back_from_the_task_settles_nothing(site, pool):
 
     assert values == [[number, runners[0]] for number in range(10)]
     assert site.send("fork_and_raise").get(timeout=10) == "the parent"
+    assert site.send("fork_past_python", 10).get(timeout=10) == [10, runners[0]]
     pids = site.until(
-        lambda: len(found := {int(line.split()[-1]) for line in site.notes()}) == 11 and found,
+        lambda: len(found := {int(line.split()[-1]) for line in site.notes()}) == 12 and found,
         "each of them has forked",
     )
     site.until(lambda: not any(map(site.alive, pids - set(runners))), "the children are gone")
@@ -162,7 +169,8 @@ def test_a_child_that_comes_back_from_the_task_settles_nothing(site, pool):
 
 
 def test_the_check_finds_a_child_that_goes_on_as_if_it_were_the_runner(site):
-    site.changed_module("streamq/pools/solo.py", "if os.getpid() != self.pid:", "if False:")
+    for guard in ("if self.forks != FORKS.count:", "if os.getpid() != self.pid:"):
+        site.changed_module("streamq/pools/solo.py", guard, "if False:")
 
     site.write(TASKS)
     (runner,) = site.worker("-c", 1).runners()
