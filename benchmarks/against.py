@@ -1,45 +1,165 @@
 """``python -m benchmarks.against CHECKOUT``: this checkout beside another one, in one run.
 
-Round after round, each plays the same rows in a process of its own; who begins alternates.
-The machine's speed drifts by more than a change of the code is worth, so only the ratios
-within a round count, and of those the median.
+The machine's speed drifts within seconds by more than a change of the code is worth.  So the two
+take short turns, of a fraction of a second each, every one next to the same turn of the
+other; who begins alternates.  What counts is the ratio of the two within such a pair: the median
+of all pairs, and the interval in which the true median lies with 95 % (by order statistics, no
+distribution assumed).  redis-py's own XADD, the same code on both sides, shows what this
+way of measuring would say of no change at all.
+
+Where a task sleeps, time and not speed is measured: these rows are played as a whole.
 """
 
 import argparse
+import contextlib
 import json
+import math
+import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
-from benchmarks.harness import ROOT
+from benchmarks.harness import HERE, ROOT, Server, server_binary
 
-#: The rows of the main job.
-MAIN = "throughput,enqueue,roundtrip,makespan,gevent"
+#: The figures that are played in turns, those without a worker first.
+ENQUEUEING = (
+    "enqueue: redis-py XADD",
+    "enqueue: one by one",
+    "enqueue: many, with results",
+    "enqueue: many, ignore_result",
+)
+WORKING = (
+    "drain: late ack, results",
+    "drain: late ack, no results",
+    "drain: early ack, results",
+    "round trip",
+)
+#: The rows of the main job in which tasks sleep.
+WHOLE = "makespan,gevent"
+
+Pairs = dict[str, list[tuple[float, float]]]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.against", description=__doc__)
     parser.add_argument("other", type=Path, help="another checkout, such as a git worktree")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rows", default=MAIN)
-    parser.add_argument("--aof", choices=("off", "on"), default="off")
+    parser.add_argument("--turns", type=int, default=60, help="pairs of each figure")
+    parser.add_argument("--rounds", type=int, default=3, help="of the rows in which tasks sleep")
+    parser.add_argument("--figures", default="", help="only those that contain this text")
+    parser.add_argument("--server", default="redis", help="redis, valkey (bundled) or a path")
     choice = parser.parse_args()
-    sides = {"other": choice.other.resolve(), "this": ROOT}
-    rounds: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-    for number in range(choice.rounds):
-        for side in sorted(sides, reverse=bool(number % 2)):
-            rounds[side].append(figures(sides[side], choice.rows, choice.aof))
-            print(f"round {number + 1}: {side} done", flush=True)
-    print("\n".join(told(rounds["other"], rounds["this"])))
+    checkouts = (choice.other.resolve(), ROOT)
+    pairs: Pairs = {}
+    for kind in (ENQUEUEING, WORKING):
+        names = [name for name in kind if choice.figures in name]
+        pairs |= in_turns(checkouts, names, choice.turns, choice.server)
+    if not choice.figures:
+        pairs |= as_a_whole(checkouts, choice.rounds, choice.server)
+    print("\n".join(told(pairs)))
     return 0
 
 
-def figures(checkout: Path, rows: str, aof: str) -> dict[str, float]:
+# --- turns ---------------------------------------------------------------------------------------
+
+
+def in_turns(checkouts: Sequence[Path], names: Sequence[str], turns: int, server: str) -> Pairs:
+    """Microseconds of a message, other and this, as often as asked."""
+    pairs: Pairs = {name: [] for name in names}
+    with contextlib.ExitStack() as stack:
+        sides = [stack.enter_context(side(checkout, server)) for checkout in checkouts]
+        for number in range(-1, turns):  # the first warms up, and does not count
+            for name in names:
+                order = (0, 1) if number % 2 else (1, 0)
+                cost = {at: sides[at](name) for at in order}
+                if number >= 0:
+                    pairs[name].append((cost[0], cost[1]))
+            print(f"turn {number + 1} of {turns}", end="\r", file=sys.stderr, flush=True)
+    return pairs
+
+
+class Side:
+    """A process that plays turns with the code of one checkout."""
+
+    def __init__(self, checkout: Path, process: "subprocess.Popen[str]", log: IO[str]) -> None:
+        self.process = process
+        self.log = log
+        if Path(self.answer()) != checkout:
+            raise SystemExit(f"{checkout} would be measured with streamq from somewhere else")
+
+    def __call__(self, figure: str) -> float:
+        print(figure, file=self.process.stdin, flush=True)
+        return float(self.answer())
+
+    def answer(self) -> str:
+        assert self.process.stdout
+        if line := self.process.stdout.readline():
+            return line.strip()
+        self.log.seek(0)
+        raise SystemExit(f"a side could not be measured:\n{self.log.read()}")
+
+
+@contextlib.contextmanager
+def side(checkout: Path, server: str) -> Iterator[Side]:
+    """A server and a player for one checkout, until the block ends."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="streamq-bench-"))
+        url = stack.enter_context(Server(server_binary(server), aof=False)).url
+        log = stack.enter_context(tempfile.TemporaryFile("w+"))
+        marks = Path(folder) / "marks"
+        marks.touch()
+        process = subprocess.Popen(
+            # -P: only the checkout is in the path, not the folder of this script
+            [sys.executable, "-P", str(HERE / "turns.py"), url, folder],
+            cwd=checkout,
+            env={**of_checkout(checkout), "BENCH_URL": url, "BENCH_MARKS": str(marks)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        with process:
+            try:
+                yield Side(checkout, process, log)
+            finally:
+                assert process.stdin
+                process.stdin.close()  # ends it, and its worker with it
+
+
+def of_checkout(checkout: Path) -> dict[str, str]:
+    """An environment in which every process finds this checkout's streamq before any other."""
+    return {**os.environ, "PYTHONPATH": str(checkout)}
+
+
+# --- whole rows ----------------------------------------------------------------------------------
+
+
+def as_a_whole(checkouts: Sequence[Path], rounds: int, server: str) -> Pairs:
+    """The figures of the rows in which tasks sleep, other and this."""
+    pairs: Pairs = {}
+    for number in range(rounds):
+        order = (0, 1) if number % 2 else (1, 0)
+        played = {at: figures(checkouts[at], server) for at in order}
+        for name in played[1]:
+            pairs.setdefault(name, []).append((played[0][name], played[1][name]))
+    return pairs
+
+
+def figures(checkout: Path, server: str) -> dict[str, float]:
     """One round of these rows in a checkout."""
-    command = [sys.executable, "-m", "benchmarks", "--rounds", "1", "--rows", rows, "--aof", aof]
-    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks", "--rounds", "1", "--rows", WHOLE]
+    command += ["--aof", "off", "--server", server]
+    done = subprocess.run(
+        command,
+        cwd=checkout,
+        env=of_checkout(checkout),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     path = next((x for x in done.stdout.splitlines() if x.startswith("every round: ")), None)
     if path is None:
         raise SystemExit(f"{checkout} could not be measured:\n{done.stdout}{done.stderr}")
@@ -48,19 +168,29 @@ def figures(checkout: Path, rows: str, aof: str) -> dict[str, float]:
     return {name: values[0] for name, values in mode.items()}
 
 
-def told(before: list[dict[str, float]], after: list[dict[str, float]]) -> Iterable[str]:
-    """A line a figure: both medians, and the median of the ratios with their spread."""
-    yield f"{'figure':<52} {'other':>10} {'this':>10} {'ratio':>7}  (of each round)"
-    for name in before[0]:
-        pairs = [
-            (old[name], new[name]) for old, new in zip(before, after, strict=True) if name in new
-        ]
-        ratios = [new / old for old, new in pairs if old]
-        if not ratios:
-            continue
-        old, new = (statistics.median(side) for side in zip(*pairs, strict=True))
-        spread = " ".join(f"{ratio:.2f}" for ratio in ratios)
-        yield f"{name:<52} {old:>10.4g} {new:>10.4g} {statistics.median(ratios):>7.3f}  ({spread})"
+# --- what is told --------------------------------------------------------------------------------
+
+
+def told(pairs: Pairs) -> Iterable[str]:
+    """A line a figure: both medians, the median of the ratios, and how sure it is."""
+    yield f"{'µs a message, or as the row says':<52} {'other':>9} {'this':>9}  this ÷ other"
+    for name, each in pairs.items():
+        other, this = (statistics.median(side) for side in zip(*each, strict=True))
+        ratios = sorted(here / there for there, here in each if there)
+        if ratios:
+            low, high = interval(ratios)
+            ratio = f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
+            yield f"{name:<52} {other:>9.4g} {this:>9.4g}  {ratio}"
+
+
+def interval(ratios: Sequence[float]) -> tuple[float, float]:
+    """Where the true median lies with 95 %: between two of the sorted values.
+
+    Ranks n/2 ± 1.96 √n/2: of n independent values, the number below the median is binomial.
+    """
+    count = len(ratios)
+    low = max(0, math.floor(count / 2 - 0.98 * math.sqrt(count)))
+    return ratios[low], ratios[count - 1 - low]
 
 
 if __name__ == "__main__":
