@@ -129,8 +129,8 @@ class Bulk:
     def prepare(self) -> Chunk | None:
         """Encode the next calls; None when there are no more."""
         chunk = Chunk()
-        envelope_of, encoded = self.office.plans.envelope, self.office.encoded
-        fresh = new_ids(CHUNK)
+        plans, encoded, fresh = self.office.plans, self.office.encoded, new_ids(CHUNK)
+        before: Signature | None = None
         self.taken = chunk.signatures
         for signature in islice(self.rest, CHUNK):
             chunk.signatures.append(signature)
@@ -138,7 +138,8 @@ class Bulk:
                 raise TypeError(
                     f"enqueue_many takes signatures such as task.s(…), not {signature!r}"
                 )
-            envelope = envelope_of(signature)
+            if before is None or not plans.alike(signature, before):
+                envelope, before = plans.envelope(signature), signature
             args, kwargs = encoded(signature, envelope)
             given = signature.options.get("task_id")
             if given is not None:
