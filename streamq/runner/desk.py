@@ -136,7 +136,7 @@ class Desk:
                 raise Passing("no queue can be read")
             read = self.consumer.read_command(streams, 1, block=seconds)
             last = (read, self.consumer.revoked_command)
-            replies = self.guard(lambda: self.consumer.perform(commands, ANSWER_TIMEOUT, last))
+            replies = self.talk(commands, last)
             if settlement is not None:
                 self.ledger.heed(settlement, replies.pop())
 
@@ -144,21 +144,28 @@ class Desk:
         """Take the answer of ``block``, which is there, or is waited for no more if it is late."""
         with self.lock:
             read, timeout = self.consumer.connection.read, BLOCK_MARGIN if late else ANSWER_TIMEOUT
-            self.take(*self.guard(lambda: [read(timeout, raising=False) for _ in range(2)]))
+            try:
+                replies = [read(timeout, raising=False) for _ in range(2)]
+            except BaseException as error:
+                self.doubt(error)
+                raise
+            self.take(*replies)
 
-    def talk(self, commands: list[tuple[Any, ...]]) -> Any:
+    def talk(
+        self, commands: list[tuple[Any, ...]], last: Sequence[tuple[Any, ...]] = ()
+    ) -> list[Any]:
         """Send commands and return their replies; remember if the connection broke."""
-        return self.guard(lambda: self.consumer.perform(commands, ANSWER_TIMEOUT))
-
-    def guard(self, speak: Callable[[], Any]) -> Any:
-        """Whatever is interrupted leaves in doubt what Redis has given us."""
         try:
-            return speak()
+            return self.consumer.perform(commands, ANSWER_TIMEOUT, last)
         except BaseException as error:
-            if not isinstance(error, Fenced):
-                self.broken = True
-                self.consumer.connection.drop()
+            self.doubt(error)
             raise
+
+    def doubt(self, error: BaseException) -> None:
+        """Whatever is interrupted leaves in doubt what Redis has given us."""
+        if not isinstance(error, Fenced):
+            self.broken = True
+            self.consumer.connection.drop()
 
     def connect_anew(self) -> None:
         """Another connection of ours has died in silence: this one may be as dead."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections import deque
+from operator import attrgetter
 from typing import Any
 
 from streamq.delivery import Delivery, Outcome
@@ -9,6 +10,8 @@ from streamq.runner.pauses import Aside
 from streamq.store.consumer import MOST_BYTES, MOST_SETTLED, Consumer, Settlement, Start
 
 logger = logging.getLogger("streamq.worker")
+
+FOLLOW = attrgetter("follow")
 
 
 class Ledger:
@@ -31,14 +34,16 @@ class Ledger:
         if self.unanswered is None and self.aside.waiting:
             self.finished += self.aside.due()
         if self.unanswered is None and (self.finished or self.starts):
-            ended, start = self.ended(), None
-            if self.starts and not any(outcome.follow for outcome in ended):
-                start = self.starts.popleft()
-            self.unanswered = self.consumer.settlement(ended, start)
+            ended = self.ended()
+            follows = any(map(FOLLOW, ended))
+            start = self.starts.popleft() if self.starts and not follows else None
+            self.unanswered = self.consumer.settlement(ended, start, follows=follows)
         return self.unanswered
 
     def ended(self) -> list[Outcome]:
         """Outcomes for one settlement."""
+        if len(self.finished) == 1:
+            return [self.finished.popleft()]
         outcomes: list[Outcome] = []
         size = 0
         while self.finished and len(outcomes) < MOST_SETTLED and size < MOST_BYTES:

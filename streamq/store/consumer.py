@@ -5,7 +5,6 @@ Makes commands and understands answers; when they are sent is decided elsewhere.
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -15,8 +14,6 @@ from streamq.errors import BrokerUnavailable
 from streamq.store.connection import ANSWER_TIMEOUT, Connection, Disconnected, Refused
 from streamq.store.keys import GROUP, Keys
 from streamq.store.scripts import Script, load
-
-FOLLOW = attrgetter("follow")
 
 SETTLE = load("settle")
 COMPLETE = load("complete")
@@ -60,11 +57,14 @@ class Settlement:
     the long way, and starts nothing.
     """
 
-    def __init__(self, number: int, outcomes: list[Outcome], start: Start | None) -> None:
+    def __init__(
+        self, number: int, outcomes: list[Outcome], start: Start | None, *, follows: bool
+    ) -> None:
+        assert start is None or not follows
         self.number = number
         self.start = start
-        self.follows = any(map(FOLLOW, outcomes))
-        assert start is None or not self.follows
+        #: Whether anything is to be published with one of the outcomes.
+        self.follows = follows
         self.groups = {} if self.follows else by_origin(outcomes)
         #: What has ended, in the order in which it is answered.
         self.outcomes = list(chain(*self.groups.values())) if len(self.groups) > 1 else outcomes
@@ -153,10 +153,12 @@ class Consumer:
 
     # Settling
 
-    def settlement(self, outcomes: list[Outcome], start: Start | None) -> Settlement:
+    def settlement(
+        self, outcomes: list[Outcome], start: Start | None, *, follows: bool
+    ) -> Settlement:
         """Give a call its number."""
         self.number += 1
-        return Settlement(self.number, outcomes, start)
+        return Settlement(self.number, outcomes, start, follows=follows)
 
     def settle_command(self, settlement: Settlement) -> tuple[Any, ...]:
         """The call of ``settle.lua``, or of ``complete.lua`` where nothing follows."""
@@ -218,18 +220,21 @@ class Consumer:
         self.connection.send([*commands, *last])
         replies = [self.connection.read(timeout, raising=False) for _ in commands]
         for place, reply in enumerate(replies):
-            if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
-                if last:
-                    # Its answer would stand before ours: begin again on a new connection.
-                    raise Disconnected("Redis has forgotten the scripts")
-                script = SCRIPTS[commands[place][1]]
-                self.connection.ask("SCRIPT", "LOAD", script.text)
-                self.connection.send([commands[place]])
-                replies[place] = self.connection.read(timeout, raising=False)
-        for reply in replies:
-            if isinstance(reply, Refused) and reply.code == "FENCED":
-                raise Fenced(self.name)
+            if isinstance(reply, Refused):
+                if reply.code == "NOSCRIPT":
+                    if last:
+                        # Its answer would stand before ours: begin again on a new connection.
+                        raise Disconnected("Redis has forgotten the scripts")
+                    reply = replies[place] = self.once_more(commands[place], timeout)
+                if isinstance(reply, Refused) and reply.code == "FENCED":
+                    raise Fenced(self.name)
         return replies
+
+    def once_more(self, command: tuple[Any, ...], timeout: float) -> Any:
+        """Repeat the call of a script that the server has forgotten; return its reply."""
+        self.connection.ask("SCRIPT", "LOAD", SCRIPTS[command[1]].text)
+        self.connection.send([command])
+        return self.connection.read(timeout, raising=False)
 
 
 SCRIPTS: dict[Any, Script] = {
@@ -302,6 +307,9 @@ def fields_of_mark(mark: bytes) -> dict[bytes, bytes]:
 
 def by_origin(outcomes: list[Outcome]) -> dict[tuple[bool, str], list[Outcome]]:
     """Group outcomes by how they are acknowledged and the stream they came from."""
+    if len(outcomes) == 1:
+        delivery = outcomes[0].delivery
+        return {(delivery.early, delivery.stream): outcomes}
     groups: dict[tuple[bool, str], list[Outcome]] = {}
     for outcome in outcomes:
         delivery = outcome.delivery
