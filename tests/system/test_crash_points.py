@@ -147,7 +147,7 @@ def test_a_break_at_every_single_point_loses_and_doubles_nothing(site, how):
             "    give_back(stream, entry, fields)\n    moved = moved + 1\n  elseif certain",
             "    take(stream, entry)\n    moved = moved + 1\n  elseif certain",
         ),
-        ("drop", "streamq/runner/desk.py", "if self.broken or time", "if False and time"),
+        ("drop", "streamq/runner/desk.py", "if self.broken or monotonic", "if False and monotonic"),
     ],
     ids=["messages of the dead are dropped", "answers that were lost are not looked for"],
 )
