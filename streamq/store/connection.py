@@ -75,6 +75,8 @@ class Connection:
         self.pid = 0
         self.timeout: float | None = None
         self.link: Any = None
+        #: Whether what is sent is written by TLS, and not by us.
+        self.encrypted = False
         #: What our descriptor stands for, as the kernel numbers it.
         self.identity: object = None
         #: Whether the server said that another one is the master.
@@ -114,7 +116,7 @@ class Connection:
 
     def send(self, commands: Iterable[tuple[Any, ...]]) -> None:
         """Write commands in one packet.  Their replies must be read, in order."""
-        packed = [hiredis.pack_command(command) for command in commands]
+        packed = list(map(hiredis.pack_command, commands))
         if self.unread or self.outdated:  # an unread reply would answer us
             self.drop()
         if self.socket is None or self.pid != os.getpid() or not self.is_ours(self.socket):
@@ -122,9 +124,25 @@ class Connection:
         assert self.socket is not None
         try:
             self.unread = len(packed)
-            self.socket.sendall(b"".join(packed))
+            self.write(self.socket, packed[0] if len(packed) == 1 else b"".join(packed))
         except BaseException as error:
             self.interrupted(error)
+
+    def write(self, opened: socket.socket, data: bytes) -> None:
+        """Send all of this, waiting only where the kernel has no room for it.
+
+        A socket with a timeout asks the kernel for that before each send, which there
+        nearly always is.
+        """
+        if self.encrypted:
+            opened.sendall(data)
+            return
+        try:
+            written = os.write(opened.fileno(), data)
+        except BlockingIOError:
+            written = 0
+        if written < len(data):
+            opened.sendall(memoryview(data)[written:])
 
     def read(self, timeout: float | None = None, *, raising: bool = True) -> Any:
         """Return the next reply; raise its error, or return it if not ``raising``.
@@ -179,6 +197,7 @@ class Connection:
             raise said or self.disconnected(error, sent=False) from error
         self.link, self.socket, self.pid = link, link._sock, os.getpid()
         self.reader, self.timeout = hiredis.Reader(), None
+        self.encrypted = isinstance(link, redis.SSLConnection)
         self.identity = identity(self.socket)
 
     def open(self, address: Address) -> Any:

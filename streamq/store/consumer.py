@@ -46,6 +46,9 @@ class Start:
     def answer(self, digits: str) -> None:
         """Take the answer, of which the last digits are about these messages."""
         last = digits[-len(self.deliveries) :]
+        if len(self.deliveries) == 1:
+            self.mine = [*self.deliveries] if last == "1" else []
+            return
         pairs = zip(self.deliveries, last, strict=True)
         self.mine = [delivery for delivery, digit in pairs if digit == "1"]
 

@@ -67,6 +67,49 @@ def test_several_commands_go_in_one_packet_and_answer_in_order(connection):
     assert connection.read() == b"2"
 
 
+def halves(connection, monkeypatch):
+    """Let the kernel have room for no more than half of what is sent."""
+    whole, lengths = os.write, []
+
+    def half(descriptor, data):
+        if descriptor != connection.fileno():
+            return whole(descriptor, data)
+        lengths.append(whole(descriptor, data[: len(data) // 2]))
+        return lengths[-1]
+
+    monkeypatch.setattr(os, "write", half)
+    return lengths
+
+
+def test_what_the_kernel_has_no_room_for_is_sent_after_it(connection, monkeypatch):
+    connection.ask("PING")
+    lengths = halves(connection, monkeypatch)
+
+    assert connection.ask("SET", "k", b"x" * 1000) == b"OK"
+    assert connection.ask("STRLEN", "k") == 1000
+    assert len(lengths) == 2
+
+
+def test_where_the_kernel_has_no_room_at_all_it_is_waited_for(connection, monkeypatch):
+    def full(descriptor, data):
+        raise BlockingIOError
+
+    connection.ask("PING")
+    monkeypatch.setattr(os, "write", full)
+
+    assert connection.ask("SET", "k", b"x" * 1000) == b"OK"
+
+
+def test_without_the_second_send_half_a_command_would_stay_behind(connection, monkeypatch):
+    connection.ask("PING")
+    halves(connection, monkeypatch)
+    monkeypatch.setattr(connection, "write", lambda opened, data: os.write(opened.fileno(), data))
+    connection.patience = 0.2
+
+    with pytest.raises(Disconnected):
+        connection.ask("SET", "k", b"x" * 1000)
+
+
 def test_an_error_has_its_code(connection):
     connection.ask("SET", "k", 1)
 
