@@ -21,6 +21,7 @@ from streamq.store.replies import (
     as_sent,
     translated,
 )
+from tests.tls import tls_before
 
 
 @pytest.fixture
@@ -108,6 +109,27 @@ def test_without_the_second_send_half_a_command_would_stay_behind(connection, mo
 
     with pytest.raises(Disconnected):
         connection.ask("SET", "k", b"x" * 1000)
+
+
+@pytest.fixture
+def encrypted(server_url, redis, tmp_path):
+    with tls_before(server_url, tmp_path) as url:
+        connection = Connection(url, patience=5)
+        connection.ask("PING")
+        yield connection
+        connection.drop()
+
+
+def test_over_tls_nothing_goes_past_it(encrypted):
+    assert encrypted.ask("SET", "k", b"x" * 1_000_000) == b"OK"
+    assert encrypted.ask("GET", "k") == b"x" * 1_000_000
+
+
+def test_what_went_past_tls_would_end_the_connection(encrypted):
+    encrypted.encrypted = False
+
+    with pytest.raises(Disconnected):
+        encrypted.ask("SET", "k", 1)
 
 
 def test_an_error_has_its_code(connection):
