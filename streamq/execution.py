@@ -75,7 +75,8 @@ class Execution:
         """
         if not delivery.has_good_id():
             return
-        name = delivery.fields.get(b"task", b"")
+        fields = delivery.fields
+        name = fields.get(b"task", b"")
         manner = self.manners.get(name)
         if manner is None:
             task = self.tasks.tasks.get(name.decode(errors="replace"))
@@ -83,7 +84,6 @@ class Execution:
                 return
             manner = self.manners[name] = self.manner_of(task)
         delivery.manner = manner
-        fields = delivery.fields
         late = fields.get(b"acks_late")
         delivery.early = manner.early if late is None else late != b"1"
         delivery.hard, delivery.soft = manner.hard, manner.soft

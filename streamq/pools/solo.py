@@ -6,6 +6,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 
 from streamq.delivery import Delivery
@@ -199,20 +200,20 @@ class Solo:
     def acknowledge(self, delivery: Delivery) -> bool:
         """Acknowledge a message before it runs; tell whether it is still ours to run."""
         start = self.desk.begin([delivery])
-        self.persist(lambda: self.desk.complete(start))
+        self.persist(partial(self.desk.complete, start))
         if start.mine is None:
             self.desk.give_up(start)
         return bool(start.mine)
 
     def execute(self, delivery: Delivery) -> None:
         """Run one message and put its outcome on the desk."""
-        desk = self.desk
+        desk, slots = self.desk, self.slots
         if self.isolated:
-            self.persist(lambda: desk.note_alone(delivery))
-        self.slots.start(0, self.numbers[delivery.stream], delivery.entry, delivery.hard)
-        if self.slots.taken_away() and not delivery.early:
-            self.slots.notice()
-            self.slots.clear(0)
+            self.persist(partial(desk.note_alone, delivery))
+        slots.start(0, self.numbers[delivery.stream], delivery.entry, delivery.hard)
+        if slots.taken_away() and not delivery.early:
+            slots.notice()
+            slots.clear(0)
             desk.lose_unstarted()
             return
         desk.running.add(delivery)
@@ -227,11 +228,11 @@ class Solo:
         if delivery.soft:
             self.alarm.ended()
         self.watch.ended()
-        self.slots.clear(0)
+        slots.clear(0)
         if self.forks != FORKS.count:
             os._exit(STRAY)
         if outcome.release:
-            self.persist(lambda: desk.give_back(delivery))
+            self.persist(partial(desk.give_back, delivery))
         else:
             desk.ledger.finished.append(outcome)
         desk.running.remove(delivery)

@@ -25,6 +25,8 @@ STOP = 56
 #: whether its supervisor has handed back what it had not started, since when it waits for a
 #: message in a read that ends by itself, and since when it cannot reach Redis (monotonic ns).
 HEAD = struct.Struct("<QQQQQ")
+#: The first part of a slot.
+SINCE = struct.Struct("<Q")
 TAKEN, READS, AWAY = 16, 24, 32
 #: How a runner says that it ends by itself.  An exit code would not do: tasks exit too.
 LEFT, FENCED = 1, 2
@@ -66,7 +68,7 @@ class Slots:
 
     def clear(self, slot: int) -> None:
         """Say that nothing runs in this slot."""
-        self.memory[self.first + slot * SIZE : self.first + slot * SIZE + 8] = b"\0" * 8
+        SINCE.pack_into(self.memory, self.first + slot * SIZE, 0)
 
     def reads(self, on: bool) -> None:
         """Say that the runner waits for a message, or does not any more."""
