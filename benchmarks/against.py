@@ -56,7 +56,7 @@ def main() -> int:
     pairs: Pairs = {}
     for kind in (ENQUEUEING, WORKING):
         names = [name for name in kind if choice.figures in name]
-        pairs |= in_turns(checkouts, names, choice.turns, choice.server)
+        pairs |= in_turns(checkouts, names, choice.turns, choice.server, apart=kind is ENQUEUEING)
     if not choice.figures:
         pairs |= as_a_whole(checkouts, choice.rounds, choice.server)
     print("\n".join(told(pairs)))
@@ -66,11 +66,13 @@ def main() -> int:
 # --- turns ---------------------------------------------------------------------------------------
 
 
-def in_turns(checkouts: Sequence[Path], names: Sequence[str], turns: int, server: str) -> Pairs:
+def in_turns(
+    checkouts: Sequence[Path], names: Sequence[str], turns: int, server: str, *, apart: bool
+) -> Pairs:
     """Microseconds of a message, other and this, as often as asked."""
     pairs: Pairs = {name: [] for name in names}
     with contextlib.ExitStack() as stack:
-        sides = [stack.enter_context(side(checkout, server)) for checkout in checkouts]
+        sides = [stack.enter_context(side(each, server, apart=apart)) for each in checkouts]
         for number in range(-1, turns):  # the first warms up, and does not count
             for name in names:
                 order = (0, 1) if number % 2 else (1, 0)
@@ -103,11 +105,16 @@ class Side:
 
 
 @contextlib.contextmanager
-def side(checkout: Path, server: str) -> Iterator[Side]:
-    """A server and a player for one checkout, until the block ends."""
+def side(checkout: Path, server: str, *, apart: bool) -> Iterator[Side]:
+    """A server and a player for one checkout, until the block ends.
+
+    If they are kept apart, each has a processor for itself: where one always waits for
+    the other, the same call takes twice as long whenever the kernel has put them together.
+    """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="streamq-bench-"))
-        url = stack.enter_context(Server(server_binary(server), aof=False)).url
+        serving = stack.enter_context(Server(server_binary(server), aof=False))
+        url = serving.url
         log = stack.enter_context(tempfile.TemporaryFile("w+"))
         marks = Path(folder) / "marks"
         marks.touch()
@@ -121,6 +128,10 @@ def side(checkout: Path, server: str) -> Iterator[Side]:
             stderr=log,
             text=True,
         )
+        if apart:
+            first, *_, last = sorted(os.sched_getaffinity(0)) * 2
+            os.sched_setaffinity(serving.process.pid, {first})
+            os.sched_setaffinity(process.pid, {last})
         with process:
             try:
                 yield Side(checkout, process, log)
