@@ -12,6 +12,7 @@ import shutil
 import struct
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from pathlib import Path
 #: the number of its stream, its entry id.
 SLOT = struct.Struct("<QdH38s")
 SIZE = 64
+#: The same as wide as a slot, to look at many.
+EVERY = struct.Struct(f"{SLOT.format}{SIZE - SLOT.size}x")
 #: In each slot, behind that: the start of the task that is to be stopped, if one is.
 STOP = 56
 #: Per runner, before its slots: whether it has left in good order, how many tasks it ran,
@@ -49,7 +52,12 @@ class Occupied:
     @property
     def overdue(self) -> float:
         """Seconds since its hard limit; negative before."""
-        return self.since - self.limit if self.limit else -math.inf
+        return overdue(self.since, self.limit)
+
+
+def overdue(seconds: float, limit: float) -> float:
+    """How far past its limit, 0 for none, is what has been running for so many seconds."""
+    return seconds - limit if limit else -math.inf
 
 
 class Slots:
@@ -143,25 +151,32 @@ class Slots:
         """Remove the mark."""
         self.memory[self.offset + TAKEN] = 0
 
-    def running(self) -> list[Occupied]:
-        """What runs."""
+    def running(self, past: float = -math.inf) -> list[Occupied]:
+        """What runs; or only what is past its hard limit by so many seconds, negative for before.
+
+        To look at all slots costs much less than to describe what is in them.
+        """
         now, found = time.monotonic_ns(), []
-        for slot in range(self.count):
-            at = self.first + slot * SIZE
-            since, limit, stream, entry = SLOT.unpack_from(self.memory, at)
+        for slot, (since, limit, stream, entry) in enumerate(self.contents()):
             if since:
-                seconds, name = (now - since) / 1e9, entry.rstrip(b"\0")
-                found.append(Occupied(stream, name, seconds, limit, slot, since))
+                seconds = (now - since) / 1e9
+                if overdue(seconds, limit) >= past:
+                    name = entry.rstrip(b"\0")
+                    found.append(Occupied(stream, name, seconds, limit, slot, since))
         return found
 
     def ended(self) -> list[Occupied]:
         """What ran last in each slot where nothing runs now: it may be still to be settled."""
-        found = []
-        for slot in range(self.count):
-            since, _, stream, entry = SLOT.unpack_from(self.memory, self.first + slot * SIZE)
-            if not since and (name := entry.rstrip(b"\0")):
-                found.append(Occupied(stream, name, 0.0, slot=slot))
-        return found
+        return [
+            Occupied(stream, name, 0.0, slot=slot)
+            for slot, (since, _, stream, entry) in enumerate(self.contents())
+            if not since and (name := entry.rstrip(b"\0"))
+        ]
+
+    def contents(self) -> Iterator[tuple[int, float, int, bytes]]:
+        """What is in each slot: start, hard limit, stream, entry id."""
+        end = self.first + self.count * SIZE
+        return EVERY.iter_unpack(self.memory[self.first : end])
 
     def reset(self) -> None:
         """Make it fit for a new runner."""

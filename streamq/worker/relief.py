@@ -38,7 +38,8 @@ class Relief:
 
     def look(self, children: Sequence[Child]) -> None:
         """Relieve the runners whose task has been running for long.  Asks Redis once a task."""
-        self.let_others_read([child for child in children if child.sequential])
+        children = [child for child in children if child.sequential]
+        self.let_others_read(children)
         pids = {child.pid for child in children}
         self.seen = {pid: entry for pid, entry in self.seen.items() if pid in pids}
         began = time.monotonic()
@@ -46,7 +47,7 @@ class Relief:
             if time.monotonic() - began > BUDGET:
                 break
             running = child.slots.running()
-            if child.sequential and running and running[0].since > LONG:
+            if running and running[0].since > LONG:
                 task = running[0]
                 if self.seen.get(child.pid) != task.entry:
                     if self.behind(child, task):

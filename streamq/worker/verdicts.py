@@ -27,6 +27,8 @@ logger = logging.getLogger("streamq.worker")
 GRACE = 1.0
 #: Seconds that one look waits for runners to stand still: leases are renewed between two.
 BUDGET = 0.25
+#: Seconds ahead for which limits are told: the supervisor looks again well before.
+SOON = 1.0
 #: After as many tries in vain a runner is ended wherever it stands.
 TRIES = 3
 #: Seconds after which a read that should have ended by itself shows that its runner is stuck.
@@ -71,8 +73,8 @@ class Verdicts:
         for child in [child for child in children if not child.ended]:
             self.requests += [
                 Request(child, run, 0.0, OVERDUE)
-                for run in child.slots.running()
-                if run.overdue >= patience_with(child) and run_of(child, run) not in known
+                for run in child.slots.running(past=patience_with(child))
+                if run_of(child, run) not in known
             ]
             if child.slots.reading > STUCK:
                 logger.error("runner %d is stuck, and is replaced", child.pid)
@@ -105,14 +107,14 @@ class Verdicts:
         return {run_of(each.child, each.run) for each in self.requests if each.kind == OVERDUE}
 
     def next_moment(self, children: Sequence[Child]) -> float:
-        """When, in monotonic seconds, something must be looked at again."""
+        """When, in monotonic seconds, something must be looked at again, if it is ``SOON``."""
         now, known = time.monotonic(), self.known_overdue()
         moments = [request.until for request in self.requests]
         for child in children:
             moments += [
                 now + max(0.0, patience_with(child) - run.overdue)
-                for run in child.slots.running()
-                if run.limit and not child.ended and run_of(child, run) not in known
+                for run in child.slots.running(past=patience_with(child) - SOON)
+                if not child.ended and run_of(child, run) not in known
             ]
         return min(moments, default=float("inf"))
 

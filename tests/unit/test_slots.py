@@ -34,6 +34,16 @@ def test_what_starts_is_seen_until_it_is_cleared(board):
     assert [each.entry for each in slots.running()] == [b"5-0"]
 
 
+def test_what_is_past_its_limit_is_found_beside_what_has_none(board):
+    slots = board.of(1)
+    slots.start(0, 1, b"1-1")
+    slots.start(1, 1, b"1-2", hard=1000.0)
+
+    assert [each.slot for each in slots.running(past=-1001.0)] == [1]
+    assert slots.running(past=-900.0) == []
+    assert [each.slot for each in slots.running()] == [0, 1]
+
+
 def test_a_runner_does_not_touch_the_slots_of_another(board):
     board.of(1).start(0, 1, b"1-1")
     board.of(1).start(1, 1, b"1-2")

@@ -163,6 +163,18 @@ def test_a_crowd_that_cannot_be_stopped_leaves_time_for_leases_and_is_ended(tmp_
     assert clock.now - 1000.0 < 30 * STOPPED_WITHIN * (TRIES + 1)
 
 
+def test_a_limit_that_passes_soon_is_told_beforehand(child):
+    now = time.monotonic()
+    child.slots.start(0, 0, ENTRY, hard=100.0)
+    far = Verdicts(None, None).next_moment([child])
+    child.slots.start(0, 0, ENTRY, hard=0.5)
+
+    near = Verdicts(None, None).next_moment([child])
+
+    assert far == float("inf")
+    assert now + 0.5 <= near <= time.monotonic() + 0.5
+
+
 def test_who_stops_in_its_time_is_asked_no_more(child):
     verdicts = Verdicts(None, None)
     verdicts.requests.append(Request(child, child.slots.running()[0], time.monotonic() + 60))
