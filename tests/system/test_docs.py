@@ -211,7 +211,9 @@ def test_every_row_of_the_fault_matrix_has_a_test_or_says_why_not():
         *(f"B{number}" for number in range(1, 34)),
         *(f"C{number}" for number in range(1, 25)),
     }
-    assert [row for row, tests in shown.items() if "`tests/" not in tests] == ["B9", "C5"]
+    why_not = (ROOT / "docs" / "design" / "guarantees.md").read_text()
+    without = [row for row, tests in shown.items() if "`tests/" not in tests]
+    assert without == re.findall(r"^\* \*\*([A-C]\d+)\*\*, ", why_not, re.M)
 
 
 def test_the_path_of_a_message_names_code_that_exists():
