@@ -172,8 +172,11 @@ class Parcel:
 
 
 def to_line(queue: str, letter: bytes, fields: Mapping[bytes, bytes]) -> bytes:
-    """A letter as one line of JSON; bytes that are not UTF-8 become ``{"base64": …}``."""
-    named = [(value_of(name), value_of(value)) for name, value in fields.items()]
+    """A letter as one line of JSON; bytes that are not UTF-8 become ``{"base64": …}``.
+
+    Redis gives fields in any order; they are sorted, so that two exports can be compared.
+    """
+    named = [(value_of(name), value_of(value)) for name, value in sorted(fields.items())]
     line = Line(
         queue=queue,
         letter=value_of(letter),

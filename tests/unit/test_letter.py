@@ -121,6 +121,12 @@ def test_a_line_is_text_where_text_will_do():
     }
 
 
+def test_a_letter_is_the_same_line_in_whatever_order_redis_gives_its_fields():
+    fields = {b"task": b"t", b"id": b"a", b"\xff": b"odd", b"dead_at": b"1"}
+
+    assert to_line("mail", b"a", fields) == to_line("mail", b"a", dict(reversed(fields.items())))
+
+
 def line(**changes):
     fields = {name.decode(): value.decode() for name, value in DIED.items()}
     told = {"queue": "mail", "letter": "a", "fields": {**fields, **changes.pop("fields", {})}}
