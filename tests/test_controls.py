@@ -48,6 +48,8 @@ def file_of(node: ast.expr) -> str:
     match node:
         case ast.Constant(value=str(name)) if name.startswith("streamq/") and ".py" in name:
             return name
+        case ast.Constant(value=str(name)) if name.endswith(".lua"):
+            return SCRIPTS["LUA"] + name.removeprefix(SCRIPTS["LUA"])
         case ast.BinOp(left=ast.Name(id=place), right=ast.Constant(value=str(name))):
             return SCRIPTS[place] + name if place in SCRIPTS else ""
     return ""
