@@ -62,8 +62,9 @@ class App:
 
     @property
     def queues(self) -> list[Queue]:
-        """The queues that this app declares."""
-        return list(self.declared)
+        """The queues that this app declares.  The list may be changed in place."""
+        self.plans.forget()  # what was settled for other queues: whoever asks may change them
+        return self.declared
 
     @queues.setter
     def queues(self, queues: Iterable[Queue]) -> None:

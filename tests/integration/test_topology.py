@@ -219,6 +219,17 @@ def test_adding_a_queue_replaces_one_of_that_name(app):
     assert {queue.name: queue.max_length for queue in app.queues} == {"a": 3, "b": None}
 
 
+def test_the_list_of_queues_may_be_changed_in_place_also_after_a_call(app, streams):
+    app.enqueue("any.task")
+
+    app.queues.append(Queue("a"))
+    app.enqueue("any.task")  # to the only queue that is declared
+    app.queues += [Queue("b")]
+    app.enqueue("any.task")
+
+    assert streams(app) == {"default": 2, "a": 1}
+
+
 def test_namespaces_do_not_see_each_other(make_app, streams):
     one, other = make_app(namespace="one"), make_app(namespace="other")
 
