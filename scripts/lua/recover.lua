@@ -173,7 +173,8 @@ local function move(stream, entry)
     give_back(stream, entry, fields)
     moved = moved + 1
   elseif certain then
-    condemn(stream, entry, fields, 'crashed ' .. crashes .. ' times')
+    local times = crashes == 1 and 'once' or crashes .. ' times'
+    condemn(stream, entry, fields, 'crashed ' .. times)
   elseif charged then
     isolate(stream, entry, fields)
   else

@@ -177,7 +177,7 @@ class Broker(Desk):
             tally.moved += 1
         elif death.charge == "alone" or by_itself:
             self.take(stream, copy)
-            why = f"crashed {crashes} times"
+            why = "crashed once" if crashes == 1 else f"crashed {crashes} times"
             self.dead_letter(queue, id, fields, why, death.consumer, "it died", True)
             if fields.get("ignore_result") != "1":
                 self.fail(id, death.consumer, queue)

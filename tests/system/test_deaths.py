@@ -82,7 +82,7 @@ def test_the_reason_tells_how_a_runner_died_and_its_largest_memory(site, name):
     for text in (str(raised.value), letter(site, result)["dead_error"]):
         assert re.search(says, text)
         assert int(re.search(r"memory had reached (\d+) MiB", text)[1]) >= 10
-    assert letter(site, result)["dead_reason"] == "crashed 1 times"
+    assert letter(site, result)["dead_reason"] == "crashed once"
     told = f"; in hand: tasks.{name}[{result.id}]; 0 handed back"
     site.until(lambda: told in worker.said, told)
     assert site.send("innocent", 1).get(timeout=10) == 1
