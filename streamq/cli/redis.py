@@ -5,10 +5,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from streamq import bundled
-from streamq.cli.base import Command
-from streamq.cli.common import document
-from streamq.config import Config
+from streamq.cli.base import Command, Given
+from streamq.cli.common import app_if_any, document
 from streamq.store.connection import Connection, Refused
 from streamq.units import visible
 
@@ -38,9 +36,9 @@ class Entry(NamedTuple):
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def redis(context: click.Context, as_json: bool, command: tuple[str, ...]) -> None:
-    """Run any Redis COMMAND and print the answer.
+    """Run any Redis COMMAND on the server of the app, and print the answer.
 
-    The bundled server is started if it sleeps.
+    The bundled server is started if that is the one, and it sleeps.
 
     \b
     streamq redis XLEN {streamq}:queue:default
@@ -49,8 +47,7 @@ def redis(context: click.Context, as_json: bool, command: tuple[str, ...]) -> No
     verb = command[0].upper()
     if verb in ENDLESS:
         raise click.UsageError(f"{verb} has no end: use redis-cli for it")
-    url = Config.load().url or bundled.ensure().url
-    connection = Connection(url, name="cli")
+    connection = Connection(app_if_any(context.obj or Given()).url, name="cli")
     words = [word.encode(errors="surrogateescape") for word in command]
     try:
         reply = connection.ask(*words, timeout=BLOCKED if verb in BLOCKING else SLOW)

@@ -266,6 +266,16 @@ def test_a_reader_that_goes_away_is_no_error(shell):
     assert (process.returncode, err) == (141, "")
 
 
+def test_any_redis_command_goes_to_the_server_of_the_app(bare, redis):
+    url = bare.env.pop("STREAMQ_URL")
+    (bare.folder / "tasks.py").write_text(f"import streamq\napp = streamq.App(url={url!r})\n")
+    redis.set("kept", "here")
+
+    assert bare("redis", "GET", "kept") == "here\n"
+    assert bare("redis", "-A", "tasks", "GET", "kept") == "here\n"
+    assert not (bare.folder / ".streamq").exists()
+
+
 def test_ctrl_c_ends_a_wait_without_a_traceback(shell, redis, keys):
     id = shell.json("enqueue", "tasks.add", "1", "2")["id"]
     waiting = shell.start("result", id, "--wait")
