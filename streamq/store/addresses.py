@@ -1,6 +1,7 @@
 """Where Redis is: what a URL says, and which server behind Sentinels is the master just now."""
 
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ FORMS = (
     "redis://[user:password@]host:6379/0, rediss://… or unix:///path/redis.sock",
     "sentinel://[user:password@]host:26379,host:26379/service/0[?sentinel_password=…]",
 )
+QUOTING = "in a user or password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A, % as %25"
 
 
 class NoMaster(redis.ConnectionError):
@@ -100,6 +102,8 @@ class Address:
     @property
     def trial(self) -> str:
         """A command with which a person sees whether it answers; '' for a plain URL."""
+        if "path" in self.options:  # redis-cli takes no URL of a socket
+            return f"redis-cli -s {shlex.quote(self.options['path'])} ping"
         if self.sentinels is None:
             return ""
         host, port = self.sentinels.hosts[0]
@@ -118,14 +122,31 @@ def address_of(url: str) -> Address:
         options = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
         if not DATABASE.fullmatch(urlsplit(url).path) and "path" not in options:
             raise ValueError("a database is a number")
+        options.pop("max_connections", None)
+        address = Address(options.pop("connection_class", redis.Connection), options)
+        check_options(address)
     except ValueError as error:
         # What redis-py quotes of it may be a password.
         problem = re.sub(r"(['\"]).*\1", "…", str(error), flags=re.DOTALL)
+        advice = (*FORMS, QUOTING) if "@" in url else FORMS
         raise ConfigError(
-            f"not a Redis URL: {mask_url(url)!r}", known={"problem": problem}, advice=FORMS
+            f"not a Redis URL: {mask_url(url)!r}", known={"problem": problem}, advice=advice
         ) from None
-    options.pop("max_connections", None)
-    return Address(options.pop("connection_class", redis.Connection), options)
+    return address
+
+
+def check_options(address: Address) -> None:
+    """Let redis-py look at the options, without connecting.  Raises ValueError if it will not."""
+    try:
+        address.kind(**address.options)
+    except TypeError as error:
+        _, _, name = str(error).partition("unexpected keyword argument ")
+        name = name.strip("'")
+        tls = name.startswith("ssl_") and address.kind is redis.Connection
+        wanted = "; options of TLS need rediss://" if tls else ""
+        raise ValueError(f"unknown option {name or error}{wanted}") from None
+    except redis.RedisError as error:
+        raise ValueError(str(error)) from None
 
 
 def behind_sentinels(url: str) -> Address:

@@ -276,6 +276,12 @@ def test_any_redis_command_goes_to_the_server_of_the_app(bare, redis):
     assert not (bare.folder / ".streamq").exists()
 
 
+def test_an_option_of_the_url_that_there_is_not_is_told(bare):
+    said = bare("queues", "ls", code=78, STREAMQ_URL="redis://localhost:1/0?colour=red")
+
+    assert "unknown option colour" in said
+
+
 def test_ctrl_c_ends_a_wait_without_a_traceback(shell, redis, keys):
     id = shell.json("enqueue", "tasks.add", "1", "2")["id"]
     waiting = shell.start("result", id, "--wait")

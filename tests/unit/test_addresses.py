@@ -39,6 +39,10 @@ def test_other_urls_name_no_sentinels():
         ("sentinel://a/shop/zero", "invalid literal"),
         ("sentinel://a/shop?colour=red", "unknown option colour"),
         ("redis://h:port", "[Pp]ort"),
+        ("redis://h/0?colour=red", "unknown option colour"),
+        ("unix:///run/redis.sock?colour=red", "unknown option colour"),
+        ("redis://h/0?ssl_cert_reqs=none", "unknown option ssl_cert_reqs; .* rediss://"),
+        ("rediss://h/0?ssl_cert_reqs=perhaps", "perhaps"),
         ("http://h", "scheme"),
     ],
 )
@@ -47,6 +51,20 @@ def test_what_is_no_url_says_why_and_shows_the_forms(url, problem):
         address_of(url)
 
     assert "sentinel://" in str(error.value)
+
+
+@pytest.mark.parametrize("password", ["a/b", "a?b", "a#b", "a[b"])
+def test_a_password_that_must_be_quoted_is_said_how_and_not_shown(password):
+    with pytest.raises(ConfigError, match="%2F") as error:
+        address_of(f"redis://:{password}@h:6379/0")
+
+    assert password not in str(error.value)
+
+
+def test_each_kind_of_address_has_its_own_trial():
+    assert address_of("redis://h:7/1").trial == ""
+    assert address_of("sentinel://a:1,b/shop").trial == "redis-cli -h a -p 1 SENTINEL MASTER shop"
+    assert address_of("unix:///a%20b/redis.sock").trial == "redis-cli -s '/a b/redis.sock' ping"
 
 
 def test_the_setting_takes_them_and_shows_no_password():
