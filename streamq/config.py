@@ -138,8 +138,12 @@ class Config:
         given; the file is the nearest to ``folder``, or to the current one.
         """
         config = cls()
-        config._give("file", of_nearest_file(folder))
-        config._give("environment", of_environment(os.environ if environ is None else environ))
+        try:
+            config._give("file", of_nearest_file(folder))
+            config._give("environment", of_environment(os.environ if environ is None else environ))
+        except ConfigError as error:
+            error.in_code = False
+            raise
         config._take_arguments(code or {})
         config.with_flags(**(flags or {}))
         return config

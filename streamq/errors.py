@@ -68,6 +68,9 @@ def explain(what: str, known: Mapping[str, object], advice: Iterable[str]) -> st
 class ConfigError(StreamqError, ValueError):
     """A setting, an option or a declaration is wrong."""
 
+    #: Whether it stands in code: else in a file, the environment or a flag.
+    in_code = True
+
 
 class Unroutable(StreamqError, LookupError):
     """No binding leads from the exchange to a queue; nothing was written."""

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from streamq.app import App
 from streamq.errors import ConfigError
-from streamq.registry import broken
+from streamq.registry import broken, say_where
 
 #: Where an app is looked for in the current folder when nobody says where it is.
 CANDIDATES = ("streamq_app", "tasks", "app", "worker", "celery_app")
@@ -39,15 +39,18 @@ def find_app(spec: str | None, how: str = "-A") -> Found:
         sys.path.insert(0, here)
     if spec:
         return Found(named_app(spec, how), spec, how)
+    without: list[str] = []
     for name in candidates():
-        module = load(name, "found")
+        module, file = load(name, "found"), f"{name.replace('.', '/')}.py"
         if apps_of(module):
-            return Found(app_of(module, None), name, f"found {name.replace('.', '/')}.py")
-    raise NoApp(
-        "no app was given, and none was found here",
-        known={"looked for": ", ".join(f"{name}.py" for name in CANDIDATES), "in": here},
-        advice=["streamq -A MODULE …, or set STREAMQ_APP, or go to the project's folder"],
-    )
+            return Found(app_of(module, None), name, f"found {file}")
+        without.append(file)
+    known = {"looked for": ", ".join(f"{name}.py" for name in CANDIDATES), "in": here}
+    advice = ["streamq -A MODULE …, or set STREAMQ_APP, or go to the project's folder"]
+    if without:
+        known["no app in"] = ", ".join(without)
+        advice.insert(0, f"app = streamq.App(…)  in {without[0]} makes one")
+    raise NoApp("no app was given, and none was found here", known=known, advice=advice)
 
 
 def candidates() -> Iterator[str]:
@@ -84,7 +87,8 @@ def load(name: str, how: str) -> ModuleType:
                 advice=["go to the folder that holds it, or check the spelling of -A"],
             ) from error
         raise broken(name, error) from error
-    except ConfigError:
+    except ConfigError as error:
+        say_where(error)
         raise
     except (Exception, SystemExit) as error:  # a module that is a script may end itself
         raise broken(name, error) from error

@@ -59,6 +59,10 @@ class Registry(Mapping[str, Task[..., Any]]):
         return len(self.tasks)
 
 
+#: How the names of files begin whose lines say nothing about a mistake in a user's module.
+MACHINERY = ("<frozen", *(f"{Path(file).parent}/" for file in (__file__, importlib.__file__)))
+
+
 def same_function(one: Task[..., Any], other: Task[..., Any]) -> bool:
     """Whether both are the same code, loaded again (``__main__`` and its module, a reload)."""
     a, b = one.function.__code__, other.function.__code__
@@ -94,7 +98,8 @@ def import_modules(names: tuple[str, ...]) -> None:
                 f"cannot import {name!r}: no module named {error.name!r}",
                 advice=["check include=[…] or -I, and the folder the worker is started in"],
             ) from error
-        except ConfigError:
+        except ConfigError as error:
+            say_where(error)
             raise
         except (Exception, SystemExit) as error:  # a module that is a script may end itself
             raise broken(name, error) from error
@@ -102,18 +107,34 @@ def import_modules(names: tuple[str, ...]) -> None:
 
 def broken(name: str, error: BaseException) -> ConfigError:
     """Say that a module of the user's fails while it is imported, and where."""
-    frame = error.__traceback__
-    place = ""
-    while frame is not None:
-        file = frame.tb_frame.f_code.co_filename
-        if not file.startswith("<frozen"):
-            place = f"{file}:{frame.tb_lineno}"
-        frame = frame.tb_next
     return ConfigError(
         f"importing {name!r} failed: {type(error).__name__}: {error}",
-        known={"at": place},
+        known={"at": place_of(error)},
         advice=["-v shows the whole traceback"],
     )
+
+
+def say_where(error: ConfigError) -> None:
+    """Let an error about a declaration in a module say where that stands."""
+    if not error.in_code:
+        return
+    what, *rest = str(error).split("\n")
+    fact = f"  at  {place_of(error)}"
+    if fact.strip() != "at" and not any(line.startswith("  at ") for line in rest):
+        error.args = ("\n".join([what, fact, *rest]),)
+
+
+def place_of(error: BaseException) -> str:
+    """The innermost line of an import that is neither ours nor the machinery's; '' if none."""
+    if isinstance(error, SyntaxError) and error.filename:  # that line was never run
+        return f"{error.filename}:{error.lineno}"
+    place, frame = "", error.__traceback__
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        if not file.startswith(MACHINERY):
+            place = f"{file}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return place
 
 
 def import_related(packages: list[str], related: str) -> None:

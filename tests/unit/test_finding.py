@@ -76,6 +76,45 @@ def test_an_empty_folder_says_what_was_looked_for(write, tmp_path):
     assert "STREAMQ_APP" in str(error.value)
 
 
+def test_a_file_that_was_found_and_holds_no_app_is_named(write):
+    write("tasks.py", "nothing = 'here'\n")
+
+    with pytest.raises(NoApp, match=r"no app in +tasks\.py") as error:
+        find_app(None)
+
+    assert "app = streamq.App(…)  in tasks.py" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("def task(:", "SyntaxError"),
+        ("import found_nowhere", "ModuleNotFoundError"),
+        ("app.conf.concurency = 3", "unknown setting 'concurency'"),
+        ("app.task(max_retrys=3)(print)", "unknown option 'max_retrys'"),
+        ("app.task(priority='high')(print)", "priority"),
+    ],
+)
+def test_a_mistake_in_a_module_says_on_which_line_it_is(write, line, says):
+    path = write("found_mistake.py", f"{APP}{line}\n")
+
+    with pytest.raises(ConfigError, match=says) as error:
+        find_app("found_mistake")
+
+    places = [text for text in str(error.value).split("\n") if text.startswith("  at  ")]
+    assert places == [f"  at  {path}:3"]
+
+
+def test_a_mistake_in_the_environment_is_not_said_to_be_in_a_module(write, monkeypatch):
+    path = write("found_innocent.py", APP)
+    monkeypatch.setenv("STREAMQ_LEASE", "soon")
+
+    with pytest.raises(ConfigError, match="STREAMQ_LEASE") as error:
+        find_app("found_innocent")
+
+    assert str(path) not in str(error.value)
+
+
 def test_the_attribute_called_app_wins_over_others(write):
     write("found_two.py", APP + "other = App('other')\n")
 
