@@ -121,6 +121,14 @@ class Root(Group):
                 traceback.print_exception(error)
             click.echo(f"streamq: {visible(explained(error))}", err=True)
             return exit_code(error)
+        except OSError as error:  # such as a full disk below the standard output
+            if given.verbose:
+                traceback.print_exception(error)
+            where = f": {error.filename}" if error.filename else ""
+            told = f"{error.strerror or error}{where}\n  → -v shows the whole traceback"
+            click.echo(f"streamq: cannot go on: {visible(told)}", err=True)
+            close_stdout()
+            return FAILED
         except UnicodeEncodeError as error:  # bytes of the command line that became no text
             if given.verbose:
                 traceback.print_exception(error)

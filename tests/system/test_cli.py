@@ -266,6 +266,16 @@ def test_a_reader_that_goes_away_is_no_error(shell):
     assert (process.returncode, err) == (141, "")
 
 
+def test_a_full_disk_below_the_output_is_told(shell):
+    with open("/dev/full", "w") as full:
+        process = shell.start("config", "show", stdout=full)
+        _, err = process.communicate(timeout=30)
+
+    assert err.startswith("streamq: cannot go on: No space left on device\n")
+    assert "Traceback" not in err
+    assert process.returncode == 1
+
+
 def test_any_redis_command_goes_to_the_server_of_the_app(bare, redis):
     url = bare.env.pop("STREAMQ_URL")
     (bare.folder / "tasks.py").write_text(f"import streamq\napp = streamq.App(url={url!r})\n")
