@@ -81,7 +81,10 @@ def moment(value: Any, name: str) -> datetime:
     if not isinstance(value, datetime):
         raise ConfigError(
             f"option {name} must be a moment: a datetime, not {value}",
-            advice=["for a time from now there is countdown="],
+            advice=[
+                'as text: "2026-12-24T18:00", or with a zone "2026-12-24T18:00+01:00"',
+                "for a time from now there is countdown",
+            ],
         )
     return value
 

@@ -276,6 +276,12 @@ def test_a_full_disk_below_the_output_is_told(shell):
     assert process.returncode == 1
 
 
+def test_a_moment_that_is_none_is_told_how_to_write_one(shell):
+    said = shell.quick("enqueue", "tasks.add", "1", "2", "--eta", "tomorrow", code=2)
+
+    assert "2026-12-24T18:00" in said
+
+
 def test_any_redis_command_goes_to_the_server_of_the_app(bare, redis):
     url = bare.env.pop("STREAMQ_URL")
     (bare.folder / "tasks.py").write_text(f"import streamq\napp = streamq.App(url={url!r})\n")
