@@ -18,6 +18,8 @@ from streamq.store.inspector import Inspector
 from streamq.units import nearest, seconds, visible
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+#: What a command of its own lists: ``streamq queues ls``.
+LISTED = frozenset({"queue", "exchange", "worker"})
 #: Digits of what can be a number of milliseconds.
 LONGEST_NUMBER = 15
 
@@ -104,9 +106,9 @@ def say_what_is_hidden(inspector: Inspector) -> None:
 def not_there(what: str, name: str, known: Iterable[str]) -> NotThere:
     """An error about a name that is not in Redis, with the one that may have been meant."""
     near = nearest(name, known)
-    return NotThere(
-        f"there is no {what} {name!r}", advice=[f"did you mean {near!r}?"] if near else ()
-    )
+    advice = [f"did you mean {near!r}?"] if near else []
+    lists = [f"streamq {noun}s ls" for noun in what.split(" or ") if noun in LISTED]
+    return NotThere(f"there is no {what} {name!r}", advice=advice + lists)
 
 
 def warn(text: str) -> None:

@@ -276,6 +276,12 @@ def test_a_full_disk_below_the_output_is_told(shell):
     assert process.returncode == 1
 
 
+def test_a_name_that_is_not_there_leads_to_those_that_are(shell):
+    assert "→ streamq queues ls" in shell.quick("queues", "show", "nope", code=2)
+    assert "→ streamq exchanges ls" in shell.quick("exchanges", "show", "nope", code=2)
+    assert "→ streamq workers ls" in shell.quick("workers", "show", "nope", code=2)
+
+
 def test_a_moment_that_is_none_is_told_how_to_write_one(shell):
     said = shell.quick("enqueue", "tasks.add", "1", "2", "--eta", "tomorrow", code=2)
 
