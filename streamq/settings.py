@@ -215,7 +215,8 @@ TABLE = (
             "The id of the key to sign with; without one, the first."),
     # sending
     Setting("publish_timeout", duration(), "30s",
-            "How long a producer tries before it gives up with an error."),
+            "How long a producer tries before it gives up with an error; 1.5 s at most in a "
+            "process that has never reached Redis, because its URL is likely wrong."),
     Setting("confirm", choice(*CONFIRM), "server",
             "What an accepted message needs: the server's word, its disk, or replicas."),
     Setting("confirm_replicas", whole("replicas"), 1,
