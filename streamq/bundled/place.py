@@ -102,14 +102,27 @@ class Place:
             if not ignore.exists():
                 ignore.write_text("*\n")
         except OSError as error:
-            raise BrokerUnavailable(
-                f"no folder for a server of this project: {error.strerror}",
-                known={"folder": self.folder},
-                advice=[
-                    "work in a folder that you may write to",
-                    "or use a server that runs already: export STREAMQ_URL=redis://host:6379",
-                ],
-            ) from error
+            raise self.unusable(error) from error
+
+    def check_owner(self) -> None:
+        """Raise BrokerUnavailable if this is another user's: nothing can be said of it then."""
+        try:
+            refuse_others(self.folder)
+        except FileNotFoundError:
+            pass  # nobody's yet
+        except OSError as error:
+            raise self.unusable(error) from error
+
+    def unusable(self, error: OSError) -> BrokerUnavailable:
+        """Say that no server can be had here, and why."""
+        return BrokerUnavailable(
+            f"no folder for a server of this project: {error.strerror}",
+            known={"folder": self.folder},
+            advice=[
+                "work in a folder that you may write to",
+                "or use a server that runs already: export STREAMQ_URL=redis://host:6379",
+            ],
+        )
 
     def record(self) -> Record | None:
         """What ``server.json`` says; None if this user never started anything here.
@@ -150,8 +163,13 @@ class Place:
 def private(folder: Path) -> None:
     """Make the folder this user's own, or refuse one that is somebody else's."""
     folder.mkdir(mode=0o700, exist_ok=True)
+    if refuse_others(folder).st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def refuse_others(folder: Path) -> os.stat_result:
+    """What the system knows of a folder of this user's.  Raises PermissionError if it is not."""
     status = folder.lstat()
     if status.st_uid != os.getuid():
         raise PermissionError(1, "the folder belongs to another user", str(folder))
-    if status.st_mode & 0o077:
-        folder.chmod(0o700)
+    return status

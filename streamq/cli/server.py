@@ -16,6 +16,7 @@ from streamq.cli.common import most
 @click.group(cls=Group)
 def server() -> None:
     """The bundled server of this project (development only)."""
+    bundled.place().check_owner()
 
 
 @server.command(cls=Command)

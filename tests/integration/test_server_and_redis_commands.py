@@ -1,6 +1,7 @@
 """``streamq server`` and ``streamq redis``, in a project of their own."""
 
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from streamq import bundled
 from streamq.cli.redis import redis as redis_command
 from streamq.cli.server import server as server_command
+from streamq.errors import BrokerUnavailable
 
 
 @pytest.fixture
@@ -74,6 +76,19 @@ def test_server_commands_start_show_and_stop_it(run):
     assert "the data stays" in run(server_command, "stop")
     assert json.loads(run(server_command, "status", "--json"))["running"] is False
     assert "no server runs" in run(server_command, "stop")
+
+
+def test_of_another_users_server_nothing_is_said_and_nothing_is_touched(run, monkeypatch):
+    run(server_command, "start")
+    with monkeypatch.context() as other:
+        other.setattr("os.getuid", lambda: os.geteuid() + 1)
+
+        for command in ("status", "stop", "logs"):
+            result = CliRunner().invoke(server_command, [command])
+            assert isinstance(result.exception, BrokerUnavailable)
+            assert "the folder belongs to another user" in str(result.exception)
+
+    assert bundled.find().pinned
 
 
 def test_server_stop_says_how_many_are_connected_and_asks(run):
