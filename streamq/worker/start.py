@@ -78,7 +78,10 @@ def start_worker(
         node = awaited(lambda: named(app, name), burst=burst)
         supervisor = assemble(found, dict(flags), node, sources, folder, burst=burst)
         awaited(supervisor.announce, burst=burst)
-        write_line(banner(found, node, sources))
+        if conf.log_format == "json":  # a program reads every line
+            logger.info(banner(found, node, sources))
+        else:
+            write_line(banner(found, node, sources))
         return supervisor.run()
     except KeyboardInterrupt:
         logger.info("stopped before it had begun")

@@ -471,6 +471,14 @@ def test_a_task_that_was_acknowledged_early_is_seen_where_it_runs(shell, redis):
     until(lambda: redis.hget(Keys().task(id), "state") == "SUCCESS")
 
 
+def test_every_line_of_a_worker_that_logs_for_programs_is_json(shell):
+    shell("worker", "--burst", "--log-format", "json")
+
+    lines = [json.loads(line) for line in shell.err.splitlines()]
+    assert "lease 15 s" in lines[0]["message"]
+    assert lines[-1]["message"] == "stopped"
+
+
 def test_autoscale_keeps_the_maximum_and_says_so(shell):
     process = shell.start("worker", "--burst", "-Q", "default", "--autoscale=2,1", "-X", "mail")
     _, err = process.communicate(timeout=30)
