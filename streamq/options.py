@@ -209,16 +209,24 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge layers, the winner first.
 
     Where a message goes is one decision: a layer that names a queue hides the exchange
-    and key of the layers below it, and the other way round.
+    and key of the layers below it, and the other way round.  So is when it is due.
     """
     result: dict[str, Any] = {}
     for layer in layers:
-        hidden: tuple[str, ...] = ()
-        if "queue" in result:
-            hidden = ("exchange", "routing_key")
-        elif "exchange" in result or "routing_key" in result:
-            hidden = ("queue",)
+        hidden = settled(result)
         for name, value in layer.items():
             if name not in hidden:
                 result.setdefault(name, value)
     return result
+
+
+def settled(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options that say again, in other words, what these have decided."""
+    hidden: tuple[str, ...] = ()
+    if "queue" in found:
+        hidden = ("exchange", "routing_key")
+    elif "exchange" in found or "routing_key" in found:
+        hidden = ("queue",)
+    if "countdown" in found or "eta" in found:
+        hidden += ("countdown", "eta")
+    return hidden

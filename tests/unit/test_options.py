@@ -1,7 +1,7 @@
 """Options: which there are, what they accept, and which layer wins."""
 
 import math
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -139,3 +139,10 @@ def test_where_a_message_goes_is_decided_by_one_layer():
         "routing_key": "k",
         "exchange": "ex",
     }
+
+
+def test_when_a_message_is_due_is_decided_by_one_layer():
+    in_a_while, at_noon = {"countdown": 5.0}, {"eta": datetime(2026, 12, 24, 12)}
+
+    assert merged(in_a_while, at_noon) == in_a_while
+    assert merged(at_noon, in_a_while) == at_noon
