@@ -123,9 +123,10 @@ class Result(Generic[R]):
 
     def forget(self) -> None:
         """Remove the record; whoever waits for it stops waiting."""
-        self.final = None
-        ids = [copy.id for copy in self.copies.values()]
-        self.results.forget([self.id, *ids])
+        copies = list(self.copies.values())
+        self.results.forget([self.id, *(copy.id for copy in copies)])
+        for result in (self, *copies):  # also what was read just now, to know the copies
+            result.final = None
 
     def get(self, timeout: float | None = None, *, allow_join: bool = False) -> R:
         """Wait for the end, and return the value or raise what the task raised.

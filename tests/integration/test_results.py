@@ -155,7 +155,8 @@ def test_a_forgotten_result_is_unknown(run, app, redis):
 
     result.forget()
 
-    assert app.result(result.id).state == "UNKNOWN"
+    assert result.state == app.result(result.id).state == "UNKNOWN"
+    assert result.info is None
     assert not redis.exists(app.store.keys.task(result.id))
 
 
@@ -321,9 +322,11 @@ def test_the_first_failure_is_raised(fanout, drain):
 def test_a_forgotten_fan_out_is_forgotten_whole(fanout, drain, redis):
     result = fanout.task(name="t", exchange="ex")(where).enqueue()
     drain(fanout)
+    assert result.successful()
 
     result.forget()
 
+    assert result.state == "UNKNOWN"
     assert not redis.keys(fanout.store.keys.task("*"))
 
 
