@@ -31,7 +31,8 @@ HOMES = {
         "ResultTimeout Retry Revoked SignatureInvalid SoftTimeLimitExceeded StreamqError TaskError "
         "TaskNotFound TimeLimitExceeded Unroutable WorkerLost"
     ),
-    "streamq.result": "Result as_completed",
+    "streamq.race": "as_completed",
+    "streamq.result": "Result",
     "streamq.routing": "Binding Exchange Queue",
     "streamq.states": "State",
     "streamq.tasks": "Call Signature Task",
@@ -127,7 +128,8 @@ if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
         Unroutable,
         WorkerLost,
     )
-    from streamq.result import Result, as_completed
+    from streamq.race import as_completed
+    from streamq.result import Result
     from streamq.routing import Binding, Exchange, Queue
     from streamq.states import State
     from streamq.tasks import Call, Signature, Task

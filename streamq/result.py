@@ -1,7 +1,7 @@
 """Results: what became of a call, asked for from anywhere."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -260,10 +260,15 @@ class Result(Generic[R]):
         ids = [copy.id for copy in self.copies.values()]
         self.results.revoke(ids or [self.id], name)
 
+    def is_settled(self) -> bool:
+        """Whether nothing needs to be asked any more to know that it has ended."""
+        if self.ignored:
+            return True
+        final = self.final
+        return final is not None and "copies" not in final and not may_begin_again(final)
+
     def parts(self) -> "list[Result[R]]":
         """The results that must be there for this one to be complete: its copies, or itself."""
-        if self.ignored:
-            return []
         return list(self.copies.values()) if len(self.queues) > 1 else [self]
 
     def __reduce__(self) -> str:
@@ -306,32 +311,3 @@ def refuse_inside_task(allowed: bool) -> None:
             "get() inside a task may wait for ever: the runner it occupies may be the one "
             "needed\n  → get(allow_join=True) if other runners surely take that task"
         )
-
-
-def as_completed(results: Iterable[Result[R]], timeout: float | None = None) -> Iterator[Result[R]]:
-    """Yield results as they end, first the first.  ``timeout``, in seconds, is for all of them.
-
-    Raises ResultTimeout, naming how many are still open, when it passes.
-    """
-    everyone = list(results)
-    timeout = patience(timeout)
-    deadline = deadline_after(timeout)
-    owners = {part.id: result for result in everyone for part in result.parts()}
-    open_parts = {result: len(result.parts()) for result in everyone}
-    yield from [result for result in open_parts if result.ignored]
-    if not owners:
-        return
-    waits = everyone[0].results.waits
-    wait = waits.begin(owners)
-    try:
-        for _ in range(len(owners)):
-            answer = waits.next(wait, deadline)
-            if answer is None:
-                missing = sum(1 for left in open_parts.values() if left)
-                raise ResultTimeout(f"{missing} of the results did not come within {timeout:g} s")
-            result = owners[answer[0]]
-            open_parts[result] -= 1
-            if not open_parts[result]:
-                yield result
-    finally:
-        waits.end(wait)

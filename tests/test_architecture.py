@@ -33,7 +33,7 @@ LAYERS: Mapping[str, str] = {
         "store.store store.*"
     ),
     "server": "bundled bundled.*",
-    "tasks": "signals result tasks registry plans delivery endings execution bulk local",
+    "tasks": "signals result race tasks registry plans delivery endings execution bulk local",
     "app": "app api finding",
     "package": "streamq",
     "consumer": "store.consumer store.recovery",

@@ -52,8 +52,8 @@ def is_final(record: Record) -> bool:
 class Wait:
     """One wait for any of some tasks; answers arrive in ``answers`` as they come."""
 
-    def __init__(self, ids: Iterable[str]) -> None:
-        self.open = set(ids)
+    def __init__(self) -> None:
+        self.open: set[str] = set()
         self.known: set[str] = set()
         self.began = time.monotonic()
         #: When to look once more for ids of which there was no record at the beginning.
@@ -110,21 +110,30 @@ class Waits:
         """Open a wait.  Tasks that have ended already are answered at once."""
         if self.pid != os.getpid():
             self.reset()
-        wait = Wait(ids)
-        with self.table:
-            for id in wait.open:
-                self.waiting.setdefault(id, []).append(wait)
+        wait = Wait()
         try:
-            absent = self.look(list(wait.open))
-            wait.known = wait.open.difference(absent)
-            if not absent:
-                wait.patience = float("inf")
-        except (Disconnected, Passing):
-            self.broken += 1  # whoever leads looks again when Redis is back
+            absent = self.extend(wait, ids)
         except BaseException:
             self.end(wait)
             raise
+        if absent == []:
+            wait.patience = float("inf")
         return wait
+
+    def extend(self, wait: Wait, ids: Iterable[str]) -> list[str] | None:
+        """Wait for these as well; the ids of which there is no record, None if it is not known."""
+        fresh = set(ids)
+        wait.open |= fresh
+        with self.table:
+            for id in fresh:
+                self.waiting.setdefault(id, []).append(wait)
+        try:
+            absent = self.look(list(fresh))
+        except (Disconnected, Passing):
+            self.broken += 1  # whoever leads looks again when Redis is back
+            return None
+        wait.known |= fresh.difference(absent)
+        return absent
 
     def end(self, wait: Wait) -> None:
         """Close a wait, answered or not."""

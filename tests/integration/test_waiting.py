@@ -353,6 +353,46 @@ def test_copies_of_a_result_from_elsewhere_come_too(app, drain, make_app):
     assert result.ready()
 
 
+def test_a_call_to_several_queues_comes_when_its_last_copy_has_ended(app, pool, drain, blocked):
+    exchange = Exchange("ex", type="fanout")
+    app.queues = [Queue("one", exchange), Queue("two", exchange)]
+    app.declare()
+    sent = app.task(name="t", exchange="ex")(lambda: 1).enqueue()
+
+    with pytest.raises(ResultTimeout, match="1 of the results"):
+        list(streamq.as_completed([app.result(sent.id)], timeout=0.2))
+    result = app.result(sent.id)
+    came = pool.submit(lambda: list(streamq.as_completed([result, *sent.copies.values()], 20)))
+    blocked()
+    drain(app)
+
+    assert set(came.result(5)) == {result, *sent.copies.values()}
+    assert result.successful()
+    assert app.store.results.waits.waiting == {}
+
+
+def test_results_of_several_apps_come_as_they_end(make_app, working):
+    here, there = make_app(), make_app(namespace=f"{make_app().conf.namespace}-b")
+    for app in (here, there):
+        app.task(name="quick")(lambda: "quick")
+    first, second = here.enqueue("quick"), there.enqueue("quick")
+    coming = streamq.as_completed([first, second], timeout=20)
+
+    with working(there):
+        assert next(coming) == second
+    with working(here):
+        assert next(coming) == first
+    assert list(coming) == []
+
+
+def test_a_timeout_counts_the_missing_results_of_all_apps(make_app):
+    apps = (make_app(), make_app(namespace=f"{make_app().conf.namespace}-b"))
+    late = [app.enqueue("never") for app in apps]
+
+    with pytest.raises(ResultTimeout, match="2 of the results"):
+        list(streamq.as_completed(late, timeout=0.3))
+
+
 def test_a_failed_result_comes_too(app, drain):
     result = app.task(name="t")(lambda: 1 / 0).enqueue()
     drain(app)
@@ -377,7 +417,7 @@ def test_who_is_interrupted_anywhere_neither_leads_nor_sleeps_any_more(app, some
     waits = app.store.results.waits
     for step in range(1000):
         wait = waits.begin([f"x{step}"])
-        leader = waits.leader = waiting.Wait([]) if somebody_leads else None
+        leader = waits.leader = waiting.Wait() if somebody_leads else None
 
         def get(wait=wait):
             waits.next(wait, time.monotonic() + 0.02)
