@@ -17,7 +17,7 @@ from streamq.options import checked
 from streamq.payload import Payloads
 from streamq.plans import Plans
 from streamq.registry import Registry, import_modules, import_related, task_name
-from streamq.result import Result
+from streamq.result import Result, ResultHere
 from streamq.routing import Exchange, Queue, check_name
 from streamq.signing import Seal
 from streamq.store.confirm import Confirmation
@@ -377,7 +377,7 @@ class App:
         envelope = self.plans.envelope(signature)
         id, publication = self.publication(signature, envelope)
         record = run_local(self, task, id, publication)
-        result: Result[Any] = Result(
+        result: Result[Any] = ResultHere(
             id,
             self.no_results,
             self.payloads,

@@ -287,6 +287,18 @@ class Result(Generic[R]):
         return hash(self.id)
 
 
+class ResultHere(Result[R]):
+    """The result of a call that was run in this process, which no Redis knows."""
+
+    def forget(self) -> None:
+        """There is no record to remove."""
+
+    def revoke(self, *, terminate: bool = False, signal: str | int = "SIGTERM") -> None:
+        """It has ended already: nothing changes.  Raises what revoking elsewhere would."""
+        if terminate:
+            signal_name(signal)
+
+
 def patience(timeout: Any) -> float | None:
     """For how many seconds to wait; None is for ever.  Raises ConfigError for what is neither."""
     return None if timeout is None else ahead(timeout, "timeout")

@@ -58,6 +58,19 @@ def test_the_result_is_turned_back_by_its_annotation(offline):
     assert today.apply().get() == date(2024, 1, 1)
 
 
+def test_a_result_of_here_is_awaited_forgotten_and_revoked_like_others(offline):
+    app = offline(task_always_eager=True)
+    double = app.task(name="double")(lambda x: x * 2)
+    failing = app.task(name="failing")(lambda: 1 / 0)
+    results = [double.enqueue(1), failing.enqueue()]
+
+    assert list(streamq.as_completed(results, timeout=1)) == results
+    results[0].revoke(terminate=True)
+    results[0].forget()
+
+    assert results[0].get() == 2
+
+
 def test_what_cannot_be_sent_cannot_be_applied(offline):
     task = offline().task(name="t")(lambda x: x)
 
