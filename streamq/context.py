@@ -12,7 +12,11 @@ from streamq.units import shown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One run of a task: what was asked for, and how it came here."""
+    """One run of a task: what was asked for, and how it came here.
+
+    ``deliveries`` counts the runners that it has had, those that died and this one;
+    ``redelivered`` says that one had it before, which may have given it back unharmed.
+    """
 
     id: str
     task: str

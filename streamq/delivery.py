@@ -96,6 +96,11 @@ class Delivery:
         return self.number(b"crashes") or 0
 
     @property
+    def may_have_run(self) -> bool:
+        """Whether a runner had this message before: it died, or gave the message back."""
+        return self.crashes > 0 or self.stream.endswith(":returned")
+
+    @property
     def retries(self) -> int:
         """How often the task was tried again."""
         return self.number(b"retries") or 0
@@ -193,7 +198,7 @@ def request_of(delivery: Delivery, args: Any, kwargs: dict[str, Any], hostname: 
         kwargs=kwargs,
         retries=delivery.retries,
         deliveries=delivery.crashes + 1,
-        redelivered=delivery.crashes > 0,
+        redelivered=delivery.may_have_run,
         root_id=text("root_id") or delivery.id.decode(errors="replace"),
         parent_id=text("parent_id"),
         queue=delivery.queue,

@@ -178,6 +178,20 @@ def test_a_task_may_go_on_after_it_asked_for_a_retry(app, drain):
     assert result.get(timeout=1) == "second"
 
 
+def test_a_task_knows_that_it_may_have_run_before(app, drain):
+    seen = []
+
+    def third_time(self):
+        seen.append((self.request.redelivered, self.request.deliveries))
+        if len(seen) < 3:
+            raise streamq.Reject(requeue=True)
+
+    app.task(name="t", bind=True)(third_time).enqueue()
+    drain(app)
+
+    assert seen == [(False, 1), (True, 1), (True, 1)]  # given back, not charged
+
+
 def test_new_arguments_are_used_when_it_is_tried_again(app, drain):
     @app.task(name="t", bind=True)
     def t(self, x, y=0):
