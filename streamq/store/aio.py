@@ -1,7 +1,8 @@
 """Publishing and waiting from asyncio, on redis's asyncio client.
 
 The decisions are those of ``publisher`` and ``waiting``; only the waiting for Redis differs.
-One store serves one event loop at a time: what belonged to a loop that ended is left behind.
+Each event loop has a store of its own, for a program may run several, in threads; what
+belonged to a loop that was closed is left behind.
 """
 
 import asyncio
@@ -111,8 +112,26 @@ KINDS = {
 }
 
 
+class AsyncStores:
+    """An ``AsyncStore`` for each event loop: no connection and no queue serves two of them."""
+
+    def __init__(self, make: "Callable[[], AsyncStore]") -> None:
+        self.make = make
+        self.of: dict[asyncio.AbstractEventLoop, AsyncStore] = {}
+
+    def here(self) -> "AsyncStore":
+        """That of the running loop; those of closed ones are forgotten."""
+        loop = asyncio.get_running_loop()
+        store = self.of.get(loop)
+        if store is None:
+            for closed in [other for other in list(self.of) if other.is_closed()]:
+                self.of.pop(closed, None)  # another thread may be at it too
+            store = self.of[loop] = self.make()
+        return store
+
+
 class AsyncStore:
-    """What an app does in Redis from asyncio."""
+    """What an app does in Redis from one event loop."""
 
     def __init__(self, url: str, keys: Keys, *, timeout: Callable[[], float]) -> None:
         self.url = url
@@ -121,7 +140,7 @@ class AsyncStore:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def attach(self) -> None:
-        """Belong to the running loop; connections of another one are of no use here."""
+        """Open what is needed, when it is first needed and after ``aclose``."""
         loop = asyncio.get_running_loop()
         if self.loop is loop:
             return

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from streamq.store.aio import AsyncStore
+from streamq.store.aio import AsyncStore, AsyncStores
 from streamq.store.client import Client
 from streamq.store.keys import Keys
 from streamq.store.scripts import load
@@ -23,15 +23,20 @@ class Results:
         self,
         client: Client,
         keys: Keys,
-        asyncio: AsyncStore,
+        loops: AsyncStores,
         lives: Callable[[], tuple[float, float]],
     ) -> None:
         #: How long a record and a revocation are kept, in seconds.
         self.lives = lives
         self.client = client
         self.keys = keys
-        self.asyncio = asyncio
+        self.loops = loops
         self.waits = Waits(client, keys)
+
+    @property
+    def asyncio(self) -> AsyncStore:
+        """What the running event loop uses."""
+        return self.loops.here()
 
     def record(self, id: str) -> Record:
         """The record of a task as it is now; empty if there is none."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from streamq.config import Config
-from streamq.store.aio import AsyncStore
+from streamq.store.aio import AsyncStore, AsyncStores
 from streamq.store.client import Client
 from streamq.store.confirm import Confirmation, confirmations
 from streamq.store.keys import Keys
@@ -22,13 +22,20 @@ class Store:
         self.client = Client(url, name="streamq")
         self.publisher = Publisher(url, self.keys, timeout=lambda: conf.publish_timeout)
         self.topology = Topology(self.client, self.keys)
-        self.asyncio = AsyncStore(url, self.keys, timeout=lambda: conf.publish_timeout)
+        self.loops = AsyncStores(
+            lambda: AsyncStore(url, self.keys, timeout=lambda: conf.publish_timeout)
+        )
         self.results = Results(
             self.client,
             self.keys,
-            self.asyncio,
+            self.loops,
             lives=lambda: (conf.result_expires, conf.revoke_expires),
         )
+
+    @property
+    def asyncio(self) -> AsyncStore:
+        """What the running event loop uses."""
+        return self.loops.here()
 
     def confirmations(self, levels: Iterable[str]) -> tuple[Confirmation, ...]:
         """What messages with these levels of ``confirm`` need."""

@@ -1,6 +1,7 @@
 """Sending and waiting from asyncio, on the same scripts and decisions."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -58,6 +59,30 @@ def test_two_event_loops_one_after_the_other(app, double, working):
 
     with working(app):
         assert [run(app, main(n)) for n in range(3)] == [0, 2, 4]
+
+
+def test_event_loops_in_threads_do_not_disturb_each_other(app, double, working, clients):
+    async def one(n):
+        return await (await double.aenqueue(n)).aget(timeout=10)
+
+    async def main():
+        return await asyncio.gather(*(one(n) for n in range(50)))
+
+    def in_a_thread():
+        for _ in range(3):  # one loop after the other, beside those of the other threads
+            values.append(run(app, asyncio.wait_for(main(), 20)))
+
+    values = []
+    threads = [threading.Thread(target=in_a_thread, daemon=True) for _ in range(3)]
+    with working(app):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+
+    assert values == [[n * 2 for n in range(50)]] * 9
+    assert clients("streamq:asyncio") == []
+    assert len(app.store.loops.of) <= 4, "closed loops are forgotten"
 
 
 def test_many_calls_at_once_share_few_connections(app, double, working, clients):
