@@ -8,9 +8,7 @@ it costs a runner less than a microsecond and survives any death of it.
 import math
 import mmap
 import os
-import shutil
 import struct
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,9 +31,6 @@ SINCE = struct.Struct("<Q")
 TAKEN, READS, AWAY = 16, 24, 32
 #: How a runner says that it ends by itself.  An exit code would not do: tasks exit too.
 LEFT, FENCED = 1, 2
-
-#: How the folders of workers are named, before the pid.
-FOLDER = "streamq-worker-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +196,3 @@ class Board:
     def of(self, runner: int) -> Slots:
         """The slots of one runner, by its number."""
         return Slots(self.memory, runner * self.stride, self.slots)
-
-
-def workplace() -> Path:
-    """A folder for the files that the processes of one worker share.
-
-    Its name holds our pid: what a worker that was killed left behind is removed here.
-    """
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
-        owner = folder.name.removeprefix(FOLDER).partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,6 @@ from streamq.options import check_limits
 from streamq.routing import Queue
 from streamq.runner.intake import Source
 from streamq.runner.pauses import Pauses
-from streamq.runner.slots import workplace
 from streamq.store.bell import Bell
 from streamq.store.client import Client
 from streamq.store.recovery import Recovery
@@ -39,6 +37,7 @@ from streamq.worker.terminations import Terminations
 from streamq.worker.timetable import Timetable
 from streamq.worker.verdicts import Verdicts
 from streamq.worker.vigil import Vigil
+from streamq.worker.workplace import Workplace
 
 logger = logging.getLogger("streamq.worker")
 
@@ -71,12 +70,12 @@ def start_worker(
     check_limits({"time_limit": conf.task_time_limit, "soft_time_limit": conf.task_soft_time_limit})
     _ = app.seal  # without a key there is nothing to start: say so now
     queues, name = chosen_queues(app, exclude), node_name(conf.worker_name)
-    folder = workplace()
+    workplace = Workplace()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sources = awaited(lambda: declare(app, permitted(app.store, queues)), burst=burst)
         node = awaited(lambda: named(app, name), burst=burst)
-        supervisor = assemble(found, dict(flags), node, sources, folder, burst=burst)
+        supervisor = assemble(found, dict(flags), node, sources, workplace, burst=burst)
         awaited(supervisor.announce, burst=burst)
         if conf.log_format == "json":  # a program reads every line
             logger.info(banner(found, node, sources))
@@ -88,7 +87,7 @@ def start_worker(
         return 0
     finally:
         flush_streams()
-        shutil.rmtree(folder, ignore_errors=True)
+        workplace.remove()
 
 
 def awaited(act: Callable[[], T], *, burst: bool) -> T:
@@ -149,7 +148,7 @@ def assemble(
     flags: dict[str, object],
     node: str,
     sources: Sequence[Source],
-    folder: Path,
+    workplace: Workplace,
     *,
     burst: bool,
 ) -> Supervisor:
@@ -167,7 +166,7 @@ def assemble(
         pool=conf.pool,
         concurrency=conf.concurrency if gevent else 1,
         burst=burst,
-        folder=str(folder),
+        folder=str(workplace.folder),
         runners=runners + 1,
         slots=conf.concurrency if gevent else 1,
         app=found.spec,
@@ -178,7 +177,8 @@ def assemble(
         [change(first, number=number) for number in range(runners)],
         change(first, number=runners, alone=True, concurrency=1, burst=True),
         Nursery(lambda assignment: work(app, assignment, one_by_one)),
-        duties(app, node, sources, runners * first.concurrency, folder / "turn"),
+        duties(app, node, sources, runners * first.concurrency, workplace.turn),
+        workplace,
         lease=conf.lease,
         shutdown_timeout=conf.shutdown_timeout,
     )

@@ -5,13 +5,11 @@ It never runs a task, so that no user code can keep it from renewing leases.
 
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -33,6 +31,7 @@ from streamq.worker.timetable import Timetable
 from streamq.worker.verdicts import Verdicts
 from streamq.worker.view import ENOUGH
 from streamq.worker.vigil import Vigil
+from streamq.worker.workplace import Workplace
 
 logger = logging.getLogger("streamq.worker")
 
@@ -69,6 +68,7 @@ class Supervisor:
         isolation: Assignment,
         nursery: Nursery,
         duties: Duties,
+        workplace: Workplace,
         *,
         lease: float,
         shutdown_timeout: float,
@@ -81,8 +81,8 @@ class Supervisor:
         self.retry = min(RETRY, lease / 3)
         self.shutdown_timeout = shutdown_timeout
         self.burst = assignments[0].burst
-        self.folder = Path(isolation.folder)
-        self.board = Board(self.folder / "slots", isolation.runners, isolation.slots)
+        self.workplace = workplace
+        self.board = Board(workplace.slots, isolation.runners, isolation.slots)
         self.deaths = Deaths(duties.recovery, duties.verdicts)
         self.due = {each.number: 0.0 for each in assignments}
         self.stops = Stops()
@@ -157,7 +157,7 @@ class Supervisor:
         logger.info("beginning anew")
         self.stops.hold_reloads()
         flush_streams()
-        shutil.rmtree(self.folder, ignore_errors=True)  # nobody comes back to do it
+        self.workplace.remove()  # nobody comes back to do it
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     # The loop
@@ -184,6 +184,7 @@ class Supervisor:
             del self.due[number]
             assignment = msgspec.structs.replace(self.assignments[number], token=new_token())
             try:
+                self.workplace.mend()
                 child = self.nursery.start(assignment, self.board.of(number))
             except OSError as error:  # no more processes or memory, for now
                 logger.error("a runner cannot be started, and is tried again: %s", error)
@@ -211,6 +212,7 @@ class Supervisor:
             self.attempt(parts.timetable.move)
             ours = {*self.deaths.held(), *(child.consumer for child in children)}
             self.attempt(parts.vigil.look, ours)
+            self.attempt(self.workplace.mend)
             self.attempt(parts.relief.look, children)
         except BrokerUnavailable as error:
             if not self.away:

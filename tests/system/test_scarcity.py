@@ -2,10 +2,14 @@
 
 import os
 import resource
+import shutil
+import signal
 import subprocess
 import time
 
 import pytest
+
+from streamq.errors import TimeLimitExceeded
 
 TASKS = """
 import threading
@@ -244,4 +248,35 @@ def test_a_runner_that_has_grown_is_replaced_between_two_tasks(site, flags):
     assert len({pid for pid, _ in values}) >= 2
     assert {deliveries for _, deliveries in values} == {1}
     assert sorted(site.notes()) == sorted(f"leak {number}" for number in range(100))
+    site.at_rest()
+
+
+ENDLESS = """
+@app.task(time_limit=1)
+def endless():
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(("-c", 1), id="prefork"),
+        pytest.param(("-P", "gevent", "-c", 4), id="gevent", marks=pytest.mark.slow),
+    ],
+)
+def test_a_worker_whose_temporary_folder_was_tidied_up_replaces_its_runners(site, flags):
+    site.write(TASKS + ENDLESS)
+    site.env["TMPDIR"] = str(site.folder)
+    worker = site.worker(*flags)
+    for folder in site.folder.glob("streamq-worker-*"):
+        shutil.rmtree(folder)
+
+    os.kill(worker.runners()[0], signal.SIGKILL)
+
+    serves(site)
+    with pytest.raises(TimeLimitExceeded):  # the supervisor sees what its new runner runs
+        site.send("endless").get(timeout=20)
+    assert worker.stop() == 0
+    assert not list(site.folder.glob("streamq-worker-*"))
     site.at_rest()

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from streamq.runner.slots import Board, workplace
+from streamq.runner.slots import Board
 
 
 @pytest.fixture
@@ -90,11 +90,3 @@ def test_another_opening_of_the_file_sees_what_a_dead_process_wrote(board):
 
     (running,) = board.of(1).running()
     assert (running.stream, running.entry) == (4, b"9-9")
-
-
-def test_the_workplace_is_private():
-    folder = workplace()
-    try:
-        assert folder.stat().st_mode & 0o777 == 0o700
-    finally:
-        folder.rmdir()
