@@ -11,6 +11,8 @@ from typing import Any
 #: Seconds within which two signals are one request: shells and ``timeout`` send one to us
 #: and one to our group.
 SAME_REQUEST = 0.05
+#: The signals that ask for an end.
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class Stops:
@@ -40,6 +42,19 @@ class Stops:
         It would be ended by one that comes before that.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+
+    def let_go(self) -> bool:
+        """Leave it to the system to end this process from here on; False if it is to stop.
+
+        A request that was still noted here would be forgotten by the program that takes our
+        place.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # whatever came before has been noted
+        if not self.count:
+            for number in ENDING:
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        return not self.count
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """Stop; asked again, stop now; once more, leave."""

@@ -153,12 +153,16 @@ class Supervisor:
         return self.stops.reload and not self.stops.count
 
     def begin_anew(self) -> None:
-        """Become a new worker in this process, with the code as it is on disk now."""
+        """Become a new worker in this process, with the code as it is on disk now.
+
+        Comes back if it is asked to stop before that.
+        """
         logger.info("beginning anew")
         self.stops.hold_reloads()
         flush_streams()
         self.workplace.remove()  # nobody comes back to do it
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        if self.stops.let_go():
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     # The loop
 

@@ -224,6 +224,29 @@ def test_a_worker_that_waits_for_redis_to_begin_anew_can_be_stopped(hasty, serve
     assert ends(worker, within=3) in (0, 1), "the runner may have to be killed"
 
 
+#: Asks the worker to stop when it is about to become another one.
+STOPPED_LATE = """
+import logging
+
+class Late(logging.Handler):
+    def emit(self, record):
+        if record.getMessage() == "beginning anew":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+logging.getLogger("streamq.worker").addHandler(Late())
+"""
+
+
+def test_who_is_stopped_in_the_moment_of_beginning_anew_does_not_begin(site):
+    site.write(TASKS + STOPPED_LATE)
+    worker = site.worker("-c", 1)
+
+    worker.signal(signal.SIGHUP)
+
+    assert worker.wait(10) == 0
+    assert worker.said.count("streamq ") == 1, "one banner"
+
+
 @pytest.mark.slow
 def test_a_hang_up_again_and_again_ends_with_one_set_of_runners(site):
     site.write(TASKS)
