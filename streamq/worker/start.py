@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,8 @@ T = TypeVar("T")
 
 #: Seconds that a supervisor waits for an answer: signals and dead runners wait with it.
 PATIENCE, LEAST_PATIENCE = 2.0, 0.5
+#: Seconds that the threads of the user's modules have to end when the worker has.
+THREADS_END = 2.0
 
 
 def start_worker(
@@ -81,13 +84,35 @@ def start_worker(
             logger.info(banner(found, node, sources))
         else:
             write_line(banner(found, node, sources))
-        return supervisor.run()
+        code = supervisor.run()
     except KeyboardInterrupt:
         logger.info("stopped before it had begun")
-        return 0
+        code = 0
     finally:
         flush_streams()
         workplace.remove()
+    end_without_threads(code)
+    return code
+
+
+def end_without_threads(code: int) -> None:
+    """End soon, though a module of the user's has started threads that Python would wait for."""
+    main = threading.main_thread()
+    left = [each for each in threading.enumerate() if not each.daemon and each is not main]
+    if left:
+        threading.Thread(target=end_anyway, args=(left, code), daemon=True).start()
+
+
+def end_anyway(threads: Sequence[threading.Thread], code: int) -> None:
+    """Wait for these threads a while, then end the process with this code."""
+    end = time.monotonic() + THREADS_END
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    names = [thread.name for thread in threads if thread.is_alive()]
+    if names:
+        logger.warning("leaving without the threads that have not ended: %s", ", ".join(names))
+        flush_streams()
+        os._exit(code)
 
 
 def awaited(act: Callable[[], T], *, burst: bool) -> T:

@@ -144,3 +144,13 @@ def test_a_worker_that_is_stopped_under_load_leaves_everything_in_order(site, fl
     assert [each.get(timeout=20) for each in results] == list(range(count))
     assert sorted(map(int, site.notes())) == list(range(count))
     site.at_rest()
+
+
+def test_threads_of_a_module_keep_no_worker_from_ending(site):
+    site.write(TASKS + "import threading\nthreading.Thread(target=time.sleep, args=(600,)).start()")
+    worker = site.worker("-c", 1)
+
+    worker.signal()
+
+    assert worker.wait(10) == 0
+    assert "leaving without the threads" in worker.said
