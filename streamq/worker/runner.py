@@ -69,6 +69,7 @@ def listen(pool: Any) -> None:
     signal.signal(interrupts.LATE, lambda *_: pool.soft_limit())
     signal.signal(interrupts.STOP, lambda *_: pool.terminate())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupts.OURS)
 
 
 def listen_for_task(slots: Slots) -> None:

@@ -34,7 +34,8 @@ class Stops:
         signal.signal(signal.SIGQUIT, self.ask_now)
         signal.signal(signal.SIGHUP, self.ask_to_reload)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+        # Whoever started us, or a module of the user's, may have kept them from us.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [*ENDING, signal.SIGHUP, signal.SIGCHLD])
 
     def hold_reloads(self) -> None:
         """Keep requests to begin anew for the program that takes our place, until it listens.

@@ -154,3 +154,26 @@ def test_threads_of_a_module_keep_no_worker_from_ending(site):
 
     assert worker.wait(10) == 0
     assert "leaving without the threads" in worker.said
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(("-c", 1), id="prefork"),
+        pytest.param(("-P", "gevent", "-c", 2), id="gevent", marks=pytest.mark.slow),
+    ],
+)
+def test_signals_that_a_worker_was_started_without_reach_it(site, flags):
+    site.write(TASKS)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        worker = site.worker(*flags)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    runners = worker.runners()
+
+    worker.signal()
+
+    assert worker.wait(10) == 0
+    assert "stopping the running tasks" not in worker.said, "the runners heard it too"
+    assert not any(map(site.alive, runners))
