@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -114,8 +115,12 @@ class Address:
 DATABASE = re.compile(r"/?\d*/?", re.ASCII)
 
 
+@cache
 def address_of(url: str) -> Address:
-    """Read a URL.  Raises ConfigError if it is none."""
+    """Read a URL, once.  Raises ConfigError if it is none.
+
+    Who looks for a lost server needs no descriptor for this: there may be none left.
+    """
     try:
         if url.startswith(SCHEME):
             return behind_sentinels(url)
