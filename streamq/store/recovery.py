@@ -142,7 +142,7 @@ class Recovery:
         )
         return News(
             now=now / 1000,
-            due=int(due) / 1000 if due else None,
+            due=moment_in(due),
             fenced=list(map(readable, fenced)),
             terminating=terminating,
             suspects=set(map(readable, suspects)),
@@ -261,10 +261,18 @@ class Recovery:
         texts = list(map(readable, failed))
         return Promoted(
             moved=moved,
-            due=int(due) / 1000 if due else None,
+            due=moment_in(due),
             now=now / 1000,
             failed=dict(zip(texts[::2], texts[1::2], strict=True)),
         )
+
+
+def moment_in(score: bytes) -> float | None:
+    """The moment of a message for later, in seconds of the server; None if there is none.
+
+    A score is any number, if somebody else has written it: half a millisecond, or infinity.
+    """
+    return float(score) / 1000 if score else None
 
 
 def pairs(flat: Sequence[bytes]) -> dict[str, str]:

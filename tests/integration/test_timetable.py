@@ -51,6 +51,19 @@ def test_a_move_that_is_refused_is_not_tried_again_at_once_whatever_is_heard(app
     assert timetable.moment >= began + PAUSE
 
 
+@pytest.mark.parametrize("score", [4e12 + 0.5, 1e20, float("inf")])
+def test_a_moment_that_is_no_whole_number_hides_nothing_from_supervisors(
+    app, redis, timetable, score
+):
+    redis.zadd(app.store.keys.scheduled, {"odd": score})
+
+    news = timetable.recovery.renew("node", [], {})
+
+    assert news.due == timetable.recovery.promote().due == score / 1000
+    timetable.learn(news.due, news.now)
+    assert timetable.moment > time.monotonic() + 1e9
+
+
 def test_a_retry_waits_for_a_foreign_key_to_go_and_is_not_lost(
     app, redis, working, eventually, monkeypatch
 ):

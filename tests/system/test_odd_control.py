@@ -20,7 +20,7 @@ def test_junk_in_control_data_ends_no_worker(site):
     site.redis.hset("{streamq}:lease_ms", mapping=lengths)
     site.redis.sadd("{streamq}:suspects", junk, "nowhere")
     site.redis.hset(f"{{streamq}}:started:{consumer}", "x y", "no mark")
-    site.redis.zadd("{streamq}:scheduled", {b"ghost": 1, junk: 2})
+    site.redis.zadd("{streamq}:scheduled", {b"ghost": 1, junk: 2, b"far": 1e20})
     for word in (b"due soon", b"due -1", b"terminate SIGHUPS x", b"terminate", junk, b""):
         site.redis.publish("{streamq}:bell", word)
 
