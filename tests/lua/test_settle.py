@@ -292,6 +292,19 @@ def test_the_record_of_all_copies_expires_with_the_last_one(desk, outcome, state
     assert desk.redis.pttl(base) > 0
 
 
+@pytest.mark.parametrize("state", ["SUCCESS", ""], ids=["an end", "none"])
+def test_a_copy_that_was_revoked_before_it_ended_counts_once(desk, outcome, scripts, state):
+    base = "{streamq}:task:a"
+    desk.redis.hset(base, mapping={"state": "QUEUED", "copies": "mail:post"})
+    copies = [desk.take(f"a@{queue}") for queue in ("mail", "post")]
+
+    scripts("revoke", "a@mail", 3_600_000, 3_600_000, "", 1000)
+    desk.settle(outcome(copies[0], "a@mail", state=state))
+
+    assert desk.redis.hget(base, "ended") == "1"
+    assert desk.redis.pttl(base) == -1
+
+
 @pytest.mark.parametrize(
     "words",
     [(), ("bury", "odd", "e"), ("later", "+1000", "", "retries", "1")],

@@ -199,7 +199,8 @@ class Ledger:
             record.life = life
         elif record.state == "REVOKED":
             self.revoked.pop(id, None)
-        self.count_copy(id, life)
+        if record.state not in FINAL:
+            self.count_copy(id, life)
 
     def count_copy(self, id: str, life: int) -> None:
         base = self.records.get(id.rpartition("@")[0])

@@ -43,8 +43,8 @@ local function count_copy(id, expires)
   end
 end
 
--- A task ends without a word: its record keeps its state, for a while, and says who ran it;
--- unless it has ended before.
+-- A task ends without a word: its record keeps its state, for a while, and says who ran it.
+-- One that has ended before, as it was revoked, has been counted then.
 local function leave(id, expires, worker)
   local record, state = key_of('task', id), recorded(id, 'state')
   if state and not FINAL[state] then
@@ -53,7 +53,7 @@ local function leave(id, expires, worker)
   elseif state == 'REVOKED' then
     redis.call('ZREM', key_of('revoked'), id)
   end
-  if string.find(id, '@', 1, true) then
+  if not FINAL[state] and string.find(id, '@', 1, true) then
     count_copy(id, expires)
   end
 end
