@@ -1,4 +1,4 @@
-"""Redis's answers as text, numbers and settings, for people to look at.
+"""Redis's answers as text, numbers and settings.
 
 Nothing here believes what it reads: anybody may have written it, and what is not as it
 should be is shown as it is.

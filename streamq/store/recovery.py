@@ -9,6 +9,7 @@ from streamq.delivery import Delivery, Outcome
 from streamq.store.client import Client
 from streamq.store.consumer import fields_of_mark, settle_arguments
 from streamq.store.keys import GROUP, Keys
+from streamq.store.reading import text, texts
 from streamq.store.replies import Refused
 from streamq.store.scripts import Script, load
 
@@ -143,20 +144,20 @@ class Recovery:
         return News(
             now=now / 1000,
             due=moment_in(due),
-            fenced=list(map(readable, fenced)),
+            fenced=list(map(text, fenced)),
             terminating=terminating,
-            suspects=set(map(readable, suspects)),
+            suspects=set(map(text, suspects)),
         )
 
     def survey(self, every: float) -> Leases:
         """Read the lease table; and the groups, if nobody has done so for these seconds."""
         now, flat, orphans, lengths = self.call(SURVEY, max(1, int(every * 1000)))
-        lasting = pairs(lengths)
+        lasting = texts(lengths)
         self.table = {
             name: self.lease_of(name, deadline, lasting.get(name, ""), now / 1000)
-            for name, deadline in pairs(flat).items()
+            for name, deadline in texts(flat).items()
         }
-        return Leases(now / 1000, self.table, list(map(readable, orphans)))
+        return Leases(now / 1000, self.table, list(map(text, orphans)))
 
     def lease_of(self, name: str, deadline: str, length: str, now: float) -> Lease:
         """A lease of which this was said; workers of an older version do not say its length.
@@ -175,7 +176,7 @@ class Recovery:
     def sign_off(self, node: str, pid: int) -> None:
         """Remove what the worker said about itself, unless another one has its name now."""
         owner = self.client.ask("HGET", self.keys.worker(node), "pid")
-        if owner is not None and owner.decode() != str(pid):
+        if owner is not None and text(owner) != str(pid):
             return
         self.client.ask_all([("ZREM", self.keys.workers, node), ("DEL", self.keys.worker(node))])
 
@@ -213,7 +214,7 @@ class Recovery:
         argv = settle_arguments(consumer, "verdict", outcomes, self.dead)
         answer = self.call(SETTLE, *argv)
         if b" " in answer:
-            raise Refused(readable(answer.partition(b" ")[2]))
+            raise Refused(text(answer.partition(b" ")[2]))
 
     def deliveries(self, places: Sequence[tuple[str, Place]]) -> list[Delivery | None]:
         """The messages that consumers have in these places; None where it is gone."""
@@ -258,12 +259,11 @@ class Recovery:
     def promote(self) -> Promoted:
         """Move some of the messages that are due into their queues."""
         moved, due, now, failed = self.call(PROMOTE, BUDGET, self.expires, *self.dead)
-        texts = list(map(readable, failed))
         return Promoted(
             moved=moved,
             due=moment_in(due),
             now=now / 1000,
-            failed=dict(zip(texts[::2], texts[1::2], strict=True)),
+            failed=texts(failed),
         )
 
 
@@ -273,17 +273,6 @@ def moment_in(score: bytes) -> float | None:
     A score is any number, if somebody else has written it: half a millisecond, or infinity.
     """
     return float(score) / 1000 if score else None
-
-
-def pairs(flat: Sequence[bytes]) -> dict[str, str]:
-    """Names and values that Redis answers as one list."""
-    texts = list(map(readable, flat))
-    return dict(zip(texts[::2], texts[1::2], strict=True))
-
-
-def readable(name: bytes) -> str:
-    """A name out of Redis; what is no text is nobody's name."""
-    return name.decode(errors="backslashreplace")
 
 
 def delivery_of(stream: str, entry: bytes, found: Any, mark: bytes | None) -> Delivery | None:

@@ -112,10 +112,7 @@ class Topology:
 
     def exchanges(self) -> dict[str, str]:
         """Every declared exchange with its type."""
-        flat = self.client.ask("HGETALL", self.keys.exchanges)
-        return {
-            name.decode(): type.decode() for name, type in zip(flat[::2], flat[1::2], strict=True)
-        }
+        return texts(self.client.ask("HGETALL", self.keys.exchanges))
 
     def publish_interface(self) -> None:
         """Leave the publish script in Redis, for producers in other languages.
@@ -124,11 +121,11 @@ class Topology:
         """
         key = self.keys.script(PUBLISH.name)
         protocol, sha = self.client.ask("HMGET", key, "protocol", "sha")
-        if sha is not None and sha.decode() == PUBLISH.sha:
+        if sha is not None and text(sha) == PUBLISH.sha:
             return
-        if protocol is not None and protocol.decode() != PROTOCOL:
+        if protocol is not None and text(protocol) != PROTOCOL:
             raise ConfigError(
-                f"this namespace is used with protocol {protocol.decode()}, this streamq speaks "
+                f"this namespace is used with protocol {text(protocol)}, this streamq speaks "
                 f"{PROTOCOL}",
                 known={"key": key},
                 advice=["use the same version everywhere, or another namespace"],

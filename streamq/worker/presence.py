@@ -71,7 +71,7 @@ def is_up(node: str, client: Client, keys: Keys) -> bool:
         return True
     try:
         os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
+    except (ProcessLookupError, ValueError, OverflowError):  # no number, or that of no process
         return False
     except PermissionError:
         pass

@@ -55,6 +55,11 @@ def test_the_name_of_a_process_that_is_gone_is_free(named):
     assert named("worker@web", host=HOST, pid=gone) == "worker@web"
 
 
+@pytest.mark.parametrize("pid", [b"\xff", "9" * 30, ""], ids=["no text", "too large", "nothing"])
+def test_the_name_of_what_can_be_no_process_is_free(named, pid):
+    assert named("worker@web", host=HOST, pid=pid) == "worker@web"
+
+
 def test_a_chosen_name_is_kept_and_the_log_says_so(named, caplog):
     assert named("w1@web", given=True, host=HOST, pid=os.getpid()) == "w1@web"
     assert "another worker is named w1@web" in caplog.text

@@ -64,6 +64,14 @@ def test_a_moment_that_is_no_whole_number_hides_nothing_from_supervisors(
     assert timetable.moment > time.monotonic() + 1e9
 
 
+def test_signing_off_leaves_what_somebody_else_has_written(app, redis, timetable):
+    redis.hset(app.store.keys.worker("node"), "pid", b"\xff")
+
+    timetable.recovery.sign_off("node", 1)
+
+    assert redis.exists(app.store.keys.worker("node"))
+
+
 def test_a_retry_waits_for_a_foreign_key_to_go_and_is_not_lost(
     app, redis, working, eventually, monkeypatch
 ):

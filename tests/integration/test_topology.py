@@ -212,6 +212,13 @@ def test_settings_that_nobody_can_read_keep_no_worker_from_starting(app, redis, 
     assert app.store.topology.queues() == {"default": {"max_priority": 3}} | others
 
 
+def test_what_is_no_text_in_the_script_of_the_namespace_is_told_as_it_is(app, topology, redis):
+    redis.hset(app.store.keys.script("publish"), mapping={"sha": b"\xff", "protocol": b"\xfe"})
+
+    with pytest.raises(ConfigError, match=r"used with protocol \\xfe"):
+        topology.publish_interface()
+
+
 def test_adding_a_queue_replaces_one_of_that_name(app):
     app.queues = [Queue("a"), Queue("b")]
     app.add_queue(Queue("a", max_length=3))
