@@ -8,6 +8,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from socket import SHUT_RDWR
 from time import perf_counter
@@ -113,7 +114,7 @@ class Greenlets:
         self.group = max(1, min(AT_ONCE, concurrency // 10))
 
     def stop(self) -> None:
-        """Take no more messages.  Safe to call twice.
+        """Take no more messages.  Safe to call from a signal handler, and twice.
 
         The reader is not interrupted while it acknowledges messages: they would be lost.
         """
@@ -121,7 +122,8 @@ class Greenlets:
         self.room.set()
         socket = self.reading.connection.socket
         if self.idle and socket is not None:
-            socket.shutdown(SHUT_RDWR)
+            with suppress(OSError):  # it is closed; we may be inside of any task
+                socket.shutdown(SHUT_RDWR)
 
     def skip_turn(self) -> None:
         """There is no turn: a process with many greenlets always reads by itself."""

@@ -38,6 +38,15 @@ def hold(number):
     return number
 
 @app.task
+def spin(seconds):
+    time.sleep(0.2)  # by now the reader waits for another message
+    note("begin")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+    return "spun"
+
+@app.task
 def linger(requeue):
     hold(0)
     note(f"end 0 {os.getpid()}")
@@ -218,6 +227,19 @@ def test_a_greenlet_pool_runs_a_burst_to_its_end(site):
     assert worker.wait(20) == 0
     assert Counter(site.states(results)) == {("SUCCESS", None): 100}
     site.at_rest()
+
+
+def test_a_task_that_keeps_its_process_busy_is_not_interrupted_by_a_warm_stop(site, proxy):
+    """Each signal closes the connection of the reader, which cannot notice while the task runs."""
+    site.write(TASKS)
+    site.env["STREAMQ_URL"] = proxy.url
+    worker = start(site, 1, 2)
+    result = site.send("spin", 2)
+    site.until(lambda: site.notes() == ["begin"])
+
+    assert worker.stop() == 0
+
+    assert result.get(timeout=5) == "spun"
 
 
 def test_connections_that_broke_once_cost_a_process_no_lease(site):
