@@ -160,8 +160,9 @@ local function move(stream, entry)
   end
   local id, place = id_of(stream, entry, fields), stream .. ' ' .. entry
   local charged = charge ~= 'none' and was_running(place)
-  local certain = charged and (charge == 'alone' or place == alone)
+  local certain = charge == 'alone' or place == alone
   local crashes = number_in(fields, 'crashes', 0) + (charged and 1 or 0)
+  local too_many = charged and crashes >= number_in(fields, 'max_deliveries', crashes_allowed)
   if charged then
     set_field(fields, 'crashes', tostring(crashes))
   end
@@ -169,17 +170,14 @@ local function move(stream, entry)
     take(stream, entry)
     finish(id, 'REVOKED', life_of(fields, expires), 'worker', consumer, 'reason', 'revoked')
     moved = moved + 1
-  elseif crashes < number_in(fields, 'max_deliveries', crashes_allowed) then
+  elseif not too_many then
     give_back(stream, entry, fields)
     moved = moved + 1
   elseif certain then
     local times = crashes == 1 and 'once' or crashes .. ' times'
     condemn(stream, entry, fields, 'crashed ' .. times)
-  elseif charged then
-    isolate(stream, entry, fields)
   else
-    give_back(stream, entry, fields)
-    moved = moved + 1
+    isolate(stream, entry, fields)
   end
 end
 

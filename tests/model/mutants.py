@@ -254,7 +254,7 @@ DYING = [
     ),
     mutant("nobody is charged", "recover", "+ (charged and 1 or 0)", "+ 0", "crashes"),
     mutant(
-        "a suspect is condemned", "recover", "elseif certain then", "elseif charged then", "crashes"
+        "a suspect is condemned", "recover", "elseif certain then", "elseif true then", "crashes"
     ),
     mutant(
         "a suspect is dropped",
