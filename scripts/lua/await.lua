@@ -9,9 +9,9 @@
 -- yet: then the wish is kept for a minute, in case the task is only about to be sent.
 --
 -- @include keys
+-- @include records
 
 local WISH_LIFE_MS = 60000
-local FINAL = { SUCCESS = true, FAILURE = true, REVOKED = true }
 
 local record, reply = key_of('task', ARGV[1]), ARGV[2]
 local found = redis.call('HMGET', record, 'state', 'copies', 'waiters')

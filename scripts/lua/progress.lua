@@ -9,13 +9,12 @@
 -- Answers 1, or 0 if the task has no record, has ended, or is not run by this consumer.
 --
 -- @include keys
--- @include clock
--- @include endings
+-- @include records
+-- @include waiting
 
 local consumer, record = ARGV[1], key_of('task', ARGV[2])
 local state, worker = unpack(redis.call('HMGET', record, 'state', 'worker'))
-local waits = state == 'QUEUED' or state == 'RETRY' or state == 'SCHEDULED'
-local runs_elsewhere = not waits and worker ~= consumer
+local runs_elsewhere = not WAITING[state] and worker ~= consumer
 if not state or FINAL[state] or runs_elsewhere then
   return 0
 end

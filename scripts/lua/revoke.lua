@@ -19,6 +19,7 @@
 -- @include keys
 -- @include clock
 -- @include endings
+-- @include waiting
 -- @include streams
 -- @include later
 
@@ -38,7 +39,7 @@ local function note(key, member, lasts)
   end
 end
 
-local waits = not state or state == 'QUEUED' or state == 'RETRY' or state == 'SCHEDULED'
+local waits = not state or WAITING[state]
 local later = redis.call('ZSCORE', key_of('scheduled'), id)
 -- A second one of the same id, which no record keeps from running.
 local twin = not state and redis.call('ZSCORE', key_of('scheduled'), id .. '#2')

@@ -8,6 +8,7 @@
 --
 -- @include keys
 -- @include clock
+-- @include waiting
 
 local now, consumer = clock(), ARGV[1]
 
@@ -19,7 +20,7 @@ local shown = 0
 for i = 2, #ARGV do
   local record = key_of('task', ARGV[i])
   local state = redis.call('HGET', record, 'state')
-  if not state or state == 'QUEUED' or state == 'RETRY' or state == 'SCHEDULED' then
+  if not state or WAITING[state] then
     redis.call('HSET', record, 'state', 'STARTED', 'started', now, 'worker', consumer)
     redis.call('PERSIST', record)
     shown = shown + 1

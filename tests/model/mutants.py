@@ -91,8 +91,8 @@ CONSUMERS = [
     mutant(
         "an ended task starts",
         "show_started",
-        "if not state or state == 'QUEUED'",
-        "if true or state == 'QUEUED'",
+        "if not state or WAITING[state] then",
+        "if true then",
     ),
     mutant("nobody is told", ENDINGS, "    tell_waiters(before[2], id, 'state', state, ...)\n"),
     mutant("the news are kept", ENDINGS, "    redis.call('HDEL', record, 'waiters')\n"),
@@ -359,7 +359,7 @@ PEOPLE = [
     mutant(
         "others tell where a task stands",
         "progress",
-        "not waits and worker ~= consumer",
+        "not WAITING[state] and worker ~= consumer",
         "false",
     ),
     mutant("a purge takes what runs", "purge", "'(' .. last_read(key)", "'-'"),

@@ -7,8 +7,6 @@
 local now = clock()
 local moment = string.format('%.0f', now) -- as text: Redis is slow to make one of a number
 
-local FINAL = { SUCCESS = true, FAILURE = true, REVOKED = true }
-
 local REPLY_LIFE_MS = 600000 -- a process that reads its replies reads them within seconds
 local REPLIES_KEPT = 10000
 local LARGEST_NEWS = 4096 -- what is larger is fetched by those who want it

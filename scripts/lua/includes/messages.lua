@@ -94,8 +94,7 @@ end
 -- The record of a task that has not ended says again that it waits.
 local function show_waiting(id)
   local record, state = key_of('task', id), recorded(id, 'state')
-  local ended = state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED'
-  if state and not ended and state ~= 'QUEUED' then
+  if state and not FINAL[state] and state ~= 'QUEUED' then
     redis.call('HSET', record, 'state', 'QUEUED')
     redis.call('HDEL', record, 'started', 'worker', 'meta', 'meta_content_type')
   end

@@ -2,6 +2,9 @@
 --
 -- @include keys
 
+-- States that are written once and never overwritten.
+local FINAL = { SUCCESS = true, FAILURE = true, REVOKED = true }
+
 -- A field of a task's record: false if it has none, nil if the key holds no record at all
 -- but something else.  Then nothing is known, and nothing can be written.
 local function recorded(id, name)
