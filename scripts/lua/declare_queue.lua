@@ -44,9 +44,9 @@ if type(wanted.max_priority) == 'number' then
   end
 end
 for _, stream in ipairs(streams) do
-  local made = redis.pcall('XGROUP', 'CREATE', stream, 'workers', '0', 'MKSTREAM')
-  if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
-    return made
+  local failed = make_group(stream)
+  if failed then
+    return failed
   end
 end
 

@@ -13,6 +13,7 @@
 --
 -- @include keys
 -- @include clock
+-- @include hashes
 
 local now, node, lease_ms = clock(), ARGV[1], tonumber(ARGV[2])
 local last = 3 + tonumber(ARGV[3])
@@ -29,9 +30,7 @@ end
 -- Where somebody else has written to a key of these, the leases are renewed all the same.
 redis.call('DEL', key_of('worker', node))
 redis.call('HSET', key_of('worker', node), 'seen', now)
-for at = last + 1, #ARGV, 1000 do -- a script can pass on only so many
-  redis.call('HSET', key_of('worker', node), unpack(ARGV, at, math.min(at + 999, #ARGV)))
-end
+write_hash(key_of('worker', node), ARGV, last + 1)
 redis.call('PEXPIRE', key_of('worker', node), 3 * lease_ms)
 redis.pcall('ZADD', key_of('workers'), now + 3 * lease_ms, node)
 redis.pcall('ZREMRANGEBYSCORE', key_of('workers'), '-inf', now)

@@ -106,9 +106,9 @@ local before = redis.call('HMGET', record, 'state', 'enqueued')
 local history = history_with(before[2])
 set_field(message, 'history', history)
 
-local made = redis.pcall('XGROUP', 'CREATE', stream, 'workers', '0', 'MKSTREAM')
-if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
-  return made
+local failed = make_group(stream)
+if failed then
+  return failed
 end
 redis.call('XADD', stream, '*', unpack(message))
 if field(message, 'ignore_result') ~= '1' then

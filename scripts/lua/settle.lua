@@ -42,6 +42,7 @@
 -- @include endings
 -- @include numbered
 -- @include foreign
+-- @include streams
 -- @include messages
 -- @include dead
 -- @include dead_letter
@@ -102,7 +103,7 @@ local function wanted_queue(text)
   local name = string.match(text, '^:(.*)')
   if name and redis.call('HSETNX', key_of('queues'), name, '{}') == 1 then
     for _, stream in ipairs({ name, name .. ':returned' }) do
-      redis.pcall('XGROUP', 'CREATE', key_of('queue', stream), 'workers', '0', 'MKSTREAM')
+      make_group(key_of('queue', stream))
     end
   end
   return name or text

@@ -6,6 +6,7 @@
 -- @include keys
 -- @include endings
 -- @include foreign
+-- @include hashes
 -- @include messages
 
 local TRIMMED_AT_ONCE = 100
@@ -38,14 +39,12 @@ local function trim_dead(queue, most, life_ms)
   end
 end
 
--- Keep a letter that died at `at`; there may be more fields than `unpack` takes at once.
+-- Keep a letter that died at `at`.
 local function keep_letter(queue, letter, fields, at, limits)
   local key, dead = letter_key(queue, letter), key_of('dead', queue)
   need('hash', key)
   need('set', key_of('dead'))
-  for first = 1, #fields, 1000 do
-    redis.call('HSET', key, unpack(fields, first, math.min(first + 999, #fields)))
-  end
+  write_hash(key, fields)
   redis.call('PEXPIRE', key, string.format('%.0f', at + limits.life_ms - now))
   redis.call('ZADD', dead, string.format('%.0f', at), letter)
   redis.call('SADD', key_of('dead'), queue)

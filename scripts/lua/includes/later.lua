@@ -5,6 +5,7 @@
 -- what leaves in another order than it came would keep the memory of its neighbours.
 --
 -- @include keys
+-- @include hashes
 -- @include streams
 
 -- The hash of a message that is for later.
@@ -20,9 +21,7 @@ local function keep_for_later(stream, id, fields, due)
     twin = twin + 1
     name = id .. '#' .. twin
   end
-  for at = 1, #fields, 1000 do
-    redis.call('HSET', later_key(name), unpack(fields, at, math.min(at + 999, #fields)))
-  end
+  write_hash(later_key(name), fields)
   redis.call('HSET', later_key(name), 'id', id, 'scheduled_for', stream)
   redis.call('ZADD', scheduled, due, name)
   if redis.call('ZRANGE', scheduled, 0, 0)[1] == name then
