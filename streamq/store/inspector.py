@@ -13,7 +13,7 @@ import msgspec
 from streamq.message import own_id
 from streamq.store.client import Client
 from streamq.store.connection import Refused
-from streamq.store.keys import GROUP, Keys
+from streamq.store.keys import GROUP, Keys, node_of
 from streamq.store.reading import Text, arguments_in, millis, settings_in, text, texts
 from streamq.store.replies import Denied, Foreign
 from streamq.store.scripts import load
@@ -352,11 +352,6 @@ def our_group(reply: Any) -> Text:
     """The consumer group of the workers among those of a stream, if it is there."""
     groups = [texts(flat) for flat in reply or ()]
     return next((group for group in groups if group["name"] == GROUP), {})
-
-
-def node_of(consumer: str) -> str:
-    """The worker that a consumer ``NODE:PID:TOKEN`` belongs to."""
-    return consumer.rsplit(":", 2)[0]
 
 
 def pid_of(consumer: str) -> str:

@@ -1,5 +1,6 @@
 """The name of every key; the same names stand in scripts/lua/includes/keys.lua."""
 
+import re
 from dataclasses import dataclass
 
 #: The consumer group of every queue's streams.
@@ -19,6 +20,11 @@ class Keys:
     def root(self) -> str:
         """What every script is given as its only key."""
         return f"{{{self.namespace}}}"
+
+    @property
+    def glob(self) -> str:
+        """The root as patterns take it: what is special in them stands for itself."""
+        return re.sub(r"([\\*?\[])", r"\\\1", self.root)
 
     # Topology
 
@@ -164,3 +170,8 @@ class Keys:
     def script(self, name: str) -> str:
         """Hash: source, sha and protocol of a script, for producers in other languages."""
         return f"{self.root}:script:{name}"
+
+
+def node_of(consumer: str) -> str:
+    """The worker that a consumer ``NODE:PID:TOKEN`` belongs to."""
+    return consumer.rsplit(":", 2)[0]

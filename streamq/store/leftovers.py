@@ -4,7 +4,6 @@ SCAN serves others between two pages.  A look for people has a budget; only a pr
 nothing is left looks at every key.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -159,7 +158,7 @@ class Leftovers:
 
     def pages(self) -> Iterator[tuple[list[str], bool]]:
         """Pages of keys without the root, and whether a page is the last one."""
-        pattern = re.sub(r"([\\*?\[])", r"\\\1", self.keys.root) + ":*"
+        pattern = f"{self.keys.glob}:*"
         prefix, cursor = len(self.keys.root) + 1, b"0"
         while True:
             cursor, page = self.client.ask("SCAN", cursor, "MATCH", pattern, "COUNT", PAGE)

@@ -180,9 +180,9 @@ def selector(keys: Keys, kinds: set[str], commands: frozenset[str]) -> str:
 
 
 def pattern(keys: Keys, kind: str) -> str:
-    """The keys of a kind; what is special in a pattern stands for itself."""
-    root = re.sub(r"([\\*?\[])", r"\\\1", plain(keys.root, "namespace"))
-    return root if kind == ROOT else f"{root}:{kind}"
+    """The keys of a kind.  Raises ConfigError for a namespace that no rule can name."""
+    plain(keys.root, "namespace")
+    return keys.glob if kind == ROOT else f"{keys.glob}:{kind}"
 
 
 def plain(word: str, what: str) -> str:

@@ -50,8 +50,3 @@ def is_gone(pid: int) -> bool:
     except OSError:
         return True
     return state in "ZX"
-
-
-def node_of(consumer: str) -> str:
-    """The worker that a consumer belongs to."""
-    return consumer.rsplit(":", 2)[0]

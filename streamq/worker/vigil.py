@@ -5,8 +5,9 @@ import time
 from collections.abc import Collection, Mapping
 
 from streamq.store.connection import Refused
+from streamq.store.keys import node_of
 from streamq.store.recovery import Case, Leases, Recovered, Recovery
-from streamq.worker.identity import died_here, node_of
+from streamq.worker.identity import died_here
 from streamq.worker.presence import is_up
 from streamq.worker.view import Others, Views
 

@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 
-from streamq.worker.identity import died_here, is_gone, new_token, node_of, place
+from streamq.store.keys import node_of
+from streamq.worker.identity import died_here, is_gone, new_token, place
 
 
 def name(pid, token=None):
