@@ -41,7 +41,7 @@ from streamq.store.keys import Keys
 from streamq.store.publisher import LANES, PUBLISH, Attempt, lost, refusal_of
 from streamq.store.replies import Denied, after_loading, translated
 from streamq.store.scripts import Script, load
-from streamq.store.waiting import LONGEST_BLOCK, RECHECK, Record, as_record, is_final
+from streamq.store.waiting import LONGEST_BLOCK, RECHECK, Record, as_record, is_answer, news_in
 from streamq.units import mask_url
 
 AWAIT = load("await")
@@ -303,7 +303,7 @@ class AsyncStore:
         waits[future] = time.monotonic()
         try:
             record = as_record(await self.call(AWAIT, id, self.reply))
-            if is_final(record) or "copies" in record:
+            if is_answer(record):
                 return record
             if "state" in record:
                 waits[future] = NEVER
@@ -332,11 +332,8 @@ class AsyncStore:
                 checked = NEVER
 
     def deliver(self, reply: Any) -> None:
-        for _, entries in reply or ():
-            for entry, flat in entries:
-                self.last = entry
-                record = as_record(flat)
-                self.answer(record.pop("id", b"").decode(errors="replace"), record)
+        for self.last, id, record in news_in(reply):
+            self.answer(id, record)
 
     def answer(self, id: str, record: Record) -> None:
         for future in list(self.waiting.get(id, ())):
@@ -348,7 +345,7 @@ class AsyncStore:
         before = time.monotonic() - RECHECK
         for id in list(self.waiting):
             record = as_record(await self.call(AWAIT, id, self.reply))
-            if is_final(record) or "copies" in record:
+            if is_answer(record):
                 self.answer(id, record)
             elif "state" not in record and any(
                 t < before for t in self.waiting.get(id, {}).values()

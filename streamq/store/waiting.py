@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from streamq.errors import BrokerUnavailable
@@ -47,6 +47,19 @@ def as_record(flat: Any) -> Record:
 def is_final(record: Record) -> bool:
     """Whether the record tells the end of its task."""
     return record.get("state", b"").decode(errors="replace") in FINAL
+
+
+def is_answer(record: Record) -> bool:
+    """Whether the record ends a wait: its task has ended, or went to several queues."""
+    return is_final(record) or "copies" in record
+
+
+def news_in(reply: Any) -> Iterator[tuple[bytes, str, Record]]:
+    """What a read of a reply stream brought: its entries, each with the id and record of a task."""
+    for _, entries in reply or ():
+        for entry, flat in entries:
+            record = as_record(flat)
+            yield entry, record.pop("id", b"").decode(errors="replace"), record
 
 
 class Wait:
@@ -211,11 +224,8 @@ class Waits:
 
     def deliver(self, reply: Any) -> None:
         """Give each answer to those who wait for it."""
-        for _, entries in reply or ():
-            for entry, flat in entries:
-                self.last = entry
-                record = as_record(flat)
-                self.answer(record.pop("id", b"").decode(errors="replace"), record)
+        for self.last, id, record in news_in(reply):
+            self.answer(id, record)
 
     def answer(self, id: str, record: Record) -> None:
         with self.table:
@@ -253,7 +263,7 @@ class Waits:
                 if isinstance(reply, Exception):
                     raise reply
                 record = as_record(reply)
-                if is_final(record) or "copies" in record:
+                if is_answer(record):
                     self.answer(id, record)
                 elif "state" not in record:
                     absent.append(id)
