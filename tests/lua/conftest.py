@@ -41,13 +41,13 @@ class Desk:
         assert self.read(stream) == [entry]
         return entry
 
-    def settle(self, *groups: Any, number: int | None = None) -> Any:
-        """Call settle.lua for these groups; each call has the next number."""
+    def complete(self, *groups: Any, number: int | None = None) -> Any:
+        """Call complete.lua for these groups; each call has the next number."""
         self.number += 1
         argv = [part for group in groups for part in group]
         return self.scripts("complete", self.name, number or self.number, *argv)
 
-    def settle_and_follow(self, *messages: Any, number: int | None = None) -> Any:
+    def settle(self, *messages: Any, number: int | None = None) -> Any:
         """Call settle.lua for these messages; each call has the next number."""
         self.number += 1
         argv = [part for message in messages for part in message]
@@ -59,7 +59,7 @@ class Desk:
         pairs = found[0][1].items() if found else ()
         fields = [part for pair in pairs for part in pair]
         mark = json.dumps({"stream": stream, "fields": fields})
-        return self.settle(("start", stream, 1, entry, mark))
+        return self.complete(("start", stream, 1, entry, mark))
 
     def recover(self, *running: str, name: str = "me", **options: Any) -> list[int]:
         """Call recover.lua; ``running`` are entries of `mail`."""

@@ -24,7 +24,7 @@ def bury(desk, following):
         told = {"error_type": "T", "error": error} if kept else {"error": error}
         ending = {"state": "FAILURE"} if kept else {"state": "", "expires": 0}
         end = following(entry, id, "bury", reason, error, **ending, **told)
-        assert desk.settle_and_follow(end) == "1"
+        assert desk.settle(end) == "1"
         return id
 
     return bury
@@ -97,7 +97,7 @@ def test_a_revived_task_can_end_again_and_be_revived_again(buried, bury, scripts
     bury("a", "rejected", 'again "\n/é\x00\\/', entry=entry)
     scripts("revive", "mail", "a")
     (entry,) = buried.read()
-    buried.settle(outcome(entry, "a", result="5"))
+    buried.complete(outcome(entry, "a", result="5"))
 
     record = buried.record("a")
     assert (record["state"], record["generation"]) == ("SUCCESS", "2")

@@ -12,7 +12,7 @@ def test_a_retry_is_acknowledged_recorded_and_kept_for_later_at_once(desk, follo
     entry = desk.take("a", args="[1]", priority="3", headers='{"h":1}')
 
     told = {"state": "RETRY", "error": "no", "error_type": "ValueError", "retries": "1"}
-    assert desk.settle_and_follow(following(entry, "a", *RETRY, **told)) == "1"
+    assert desk.settle(following(entry, "a", *RETRY, **told)) == "1"
 
     assert (desk.pending(), desk.waiting("mail")) == (0, [])
     record = desk.record("a")
@@ -30,7 +30,7 @@ def test_a_retry_without_a_pause_waits_in_its_queue(desk, following):
     entry = desk.take("a", "mail:returned")
 
     words = ("later", "+0", "", "retries", "1")
-    desk.settle_and_follow(following(entry, "a", *words, stream="mail:returned", state="RETRY"))
+    desk.settle(following(entry, "a", *words, stream="mail:returned", state="RETRY"))
 
     assert desk.waiting("mail") == [{"id": "a", "task": "tasks.send", "retries": "1"}]
     assert desk.record("a")["state"] == "RETRY"
@@ -41,7 +41,7 @@ def test_a_retry_may_change_arguments_queue_and_expiry(desk, following, scripts)
     entry = desk.take("a", args="[1]")
 
     words = ("later", "+5000", "post", "retries", "1", "args", "[2]", "expires", "+9000")
-    desk.settle_and_follow(following(entry, "a", *words, state="RETRY"))
+    desk.settle(following(entry, "a", *words, state="RETRY"))
 
     kept = desk.redis.hgetall("{streamq}:scheduled:a")
     assert (kept["args"], kept["scheduled_for"]) == ("[2]", "post")
@@ -55,7 +55,7 @@ def test_a_retry_whose_queue_is_gone_is_not_left_where_nobody_reads(desk, follow
     scripts("delete_queue", "mail")
 
     words = ("later", "+0", "", "retries", "1")
-    desk.settle_and_follow(following(entry, "a", *words, ack="early", state="RETRY"))
+    desk.settle(following(entry, "a", *words, ack="early", state="RETRY"))
     assert not desk.redis.exists("{streamq}:queue:mail")
     scripts("promote", 100, 60_000, 3, 60_000)
 
@@ -67,7 +67,7 @@ def test_an_early_message_may_be_tried_again(desk, following):
     entry = desk.take("a", args="[1]")
     desk.start(entry)
 
-    desk.settle_and_follow(following(entry, "a", *RETRY, ack="early", state="RETRY"))
+    desk.settle(following(entry, "a", *RETRY, ack="early", state="RETRY"))
 
     assert desk.redis.hget("{streamq}:scheduled:a", "args") == "[1]"
     assert not desk.redis.exists("{streamq}:started:me")
@@ -77,7 +77,7 @@ def test_a_call_sent_again_schedules_nothing_twice(desk, following):
     entry = desk.take("a")
     end = following(entry, "a", *RETRY, state="RETRY")
 
-    assert desk.settle_and_follow(end, number=7) == desk.settle_and_follow(end, number=7) == "1"
+    assert desk.settle(end, number=7) == desk.settle(end, number=7) == "1"
     assert desk.redis.zcard("{streamq}:scheduled") == 1
 
 
@@ -85,7 +85,7 @@ def test_what_another_has_acknowledged_is_not_tried_again(desk, following):
     entry = desk.take("a")
     desk.redis.xack("{streamq}:queue:mail", "workers", entry)
 
-    assert desk.settle_and_follow(following(entry, "a", *RETRY, state="RETRY")) == "0"
+    assert desk.settle(following(entry, "a", *RETRY, state="RETRY")) == "0"
 
     assert desk.redis.zcard("{streamq}:scheduled") == 0
     assert desk.record("a") == {"state": "QUEUED"}
@@ -96,7 +96,7 @@ def test_the_dead_try_nothing_again(desk, following):
     desk.redis.zrem("{streamq}:leases", "me")
 
     with pytest.raises(ResponseError, match=r"^FENCED me"):
-        desk.settle_and_follow(following(entry, "a", *RETRY, state="RETRY"))
+        desk.settle(following(entry, "a", *RETRY, state="RETRY"))
 
     assert desk.redis.zcard("{streamq}:scheduled") == 0
 
@@ -120,10 +120,10 @@ def test_how_a_task_ends_hides_why_it_was_tried_again(desk, following, outcome):
     entry = desk.take("a")
     told = {"state": "RETRY", "error": "no", "error_type": "E", "traceback": "t", "retries": "1"}
     words = ("later", "+0", "", "retries", "1")
-    desk.settle_and_follow(following(entry, "a", *words, **told))
+    desk.settle(following(entry, "a", *words, **told))
 
     (again,) = desk.read()
-    desk.settle(outcome(again, "a", result="5"))
+    desk.complete(outcome(again, "a", result="5"))
 
     record = desk.record("a")
     assert (record["state"], record["result"], record["retries"]) == ("SUCCESS", "5", "1")
@@ -136,7 +136,7 @@ def test_a_message_that_expired_leaves_no_letter(desk, following):
     end = following(
         entry, "a", "expire", "expired", "it expired", state="REVOKED", reason="expired"
     )
-    desk.settle_and_follow(end)
+    desk.settle(end)
 
     assert desk.record("a")["state"] == "REVOKED"
     assert desk.letters() == []
@@ -158,7 +158,7 @@ def test_a_dead_letter_exchange_gets_a_copy_that_is_a_task_of_its_own(
 ):
     entry = desk.take("a", args="[1]", crashes="2", retries="1", expires="5")
 
-    desk.settle_and_follow(following(entry, "a", verb, "rejected", "no"))
+    desk.settle(following(entry, "a", verb, "rejected", "no"))
 
     (copy,) = desk.waiting("morgue")
     assert copy == {
@@ -177,9 +177,9 @@ def test_the_record_of_an_earlier_letter_of_this_id_stays_as_it_ended(
 ):
     for _ in range(2):
         entry = desk.take("a")
-        desk.settle_and_follow(following(entry, "a", "bury", "rejected", "no"))
+        desk.settle(following(entry, "a", "bury", "rejected", "no"))
         (copy,) = desk.read("morgue")
-        desk.settle(outcome(copy, "a@morgue", stream="morgue", result="5"))
+        desk.complete(outcome(copy, "a@morgue", stream="morgue", result="5"))
 
         record = desk.record("a@morgue")
         assert (record["state"], record["result"]) == ("SUCCESS", "5")
@@ -192,7 +192,7 @@ def test_a_letter_that_somebody_waits_for_has_a_record_that_stays(
 ):
     scripts("await", "a@morgue", "one")
 
-    desk.settle_and_follow(following(desk.take("a"), "a", "bury", "rejected", "no"))
+    desk.settle(following(desk.take("a"), "a", "bury", "rejected", "no"))
 
     assert desk.record("a@morgue")["state"] == "QUEUED"
     assert desk.redis.pttl("{streamq}:task:a@morgue") == -1
@@ -202,7 +202,7 @@ def test_a_dead_letter_that_leads_nowhere_is_kept_here(afterlife, desk, followin
     scripts("unbind", "dlx", "queue", "morgue", "dead.#")
     entry = desk.take("a")
 
-    desk.settle_and_follow(following(entry, "a", "bury", "rejected", "no"))
+    desk.settle(following(entry, "a", "bury", "rejected", "no"))
 
     assert desk.letter("a")["dead_reason"] == "rejected"
 
@@ -210,7 +210,7 @@ def test_a_dead_letter_that_leads_nowhere_is_kept_here(afterlife, desk, followin
 def test_a_signed_dead_letter_is_kept_where_its_signature_fits(afterlife, desk, following):
     entry = desk.take("a", signature="k1:1")
 
-    desk.settle_and_follow(following(entry, "a", "bury", "rejected", "no"))
+    desk.settle(following(entry, "a", "bury", "rejected", "no"))
 
     assert desk.letters() == ["a"]
     assert desk.waiting("morgue") == []
@@ -225,7 +225,7 @@ def test_a_dead_letter_keeps_the_key_it_came_with_unless_the_queue_has_one(
     scripts("declare_queue", "mail", '{"dead_letter_exchange":"dlx"}')
     entry = desk.take("a", exchange="shop", routing_key="orders")
 
-    desk.settle_and_follow(following(entry, "a", "bury", "rejected", "no"))
+    desk.settle(following(entry, "a", "bury", "rejected", "no"))
 
     assert desk.waiting("morgue")[0]["routing_key"] == "orders"
 
@@ -241,7 +241,7 @@ def test_letters_that_go_in_a_circle_come_to_rest(desk, following, scripts):
         lives += 1
         assert lives < 50
         ((_, fields),) = desk.redis.xrange("{streamq}:queue:mail")
-        desk.settle_and_follow(following(entries[0], fields["id"], "bury", "rejected", "no"))
+        desk.settle(following(entries[0], fields["id"], "bury", "rejected", "no"))
 
     assert lives == 11
     assert len(desk.letters()) == 1
@@ -263,7 +263,7 @@ def test_headers_of_a_letter_are_routed_as_they_were(desk, following, scripts):
     scripts("declare_queue", "mail", '{"dead_letter_exchange":"dlx"}')
     entry = desk.take("a", headers='{"kind":"pdf","pages":3,"urgent":true}')
 
-    desk.settle_and_follow(following(entry, "a", "bury", "rejected", "no"))
+    desk.settle(following(entry, "a", "bury", "rejected", "no"))
 
     assert [fields["id"] for fields in desk.waiting("morgue")] == ["a@morgue"]
 
@@ -271,7 +271,7 @@ def test_headers_of_a_letter_are_routed_as_they_were(desk, following, scripts):
 def test_what_was_run_and_is_tried_again_has_not_waited_in_vain(desk, following):
     entry = desk.take("a", stale="5", expires="9000000000000")
 
-    desk.settle_and_follow(following(entry, "a", *RETRY, state="RETRY"))
+    desk.settle(following(entry, "a", *RETRY, state="RETRY"))
 
     kept = desk.redis.hgetall("{streamq}:scheduled:a")
     assert "stale" not in kept
@@ -282,7 +282,7 @@ def test_what_was_run_and_is_tried_again_has_not_waited_in_vain(desk, following)
 def test_a_retry_makes_the_queue_that_it_goes_to_if_it_may(desk, following, name, made):
     entry = desk.take("a")
 
-    assert desk.settle_and_follow(following(entry, "a", *RETRY[:2], name)) == "1"
+    assert desk.settle(following(entry, "a", *RETRY[:2], name)) == "1"
 
     assert desk.redis.hget("{streamq}:scheduled:a", "scheduled_for") == "slow"
     assert desk.redis.hexists("{streamq}:queues", "slow") == made
@@ -292,7 +292,7 @@ def test_a_retry_makes_the_queue_that_it_goes_to_if_it_may(desk, following, name
 def test_a_retry_leaves_the_settings_of_a_queue_that_is_there(desk, following, scripts):
     scripts("declare_queue", "slow", '{"max_length": 3}')
 
-    desk.settle_and_follow(following(desk.take("a"), "a", *RETRY[:2], ":slow"))
+    desk.settle(following(desk.take("a"), "a", *RETRY[:2], ":slow"))
 
     assert desk.redis.hget("{streamq}:queues", "slow") == '{"max_length": 3}'
 
@@ -320,7 +320,7 @@ def test_a_task_that_another_worker_has_is_offered_again(desk, following, worker
     worker("new", "tasks.send")
 
     offer = ("offer", "+5000", "3", "unknown task", "no such task")
-    assert desk.settle_and_follow(following(entry, "a", *offer, error="no such task")) == "1"
+    assert desk.settle(following(entry, "a", *offer, error="no such task")) == "1"
 
     assert desk.letters() == []
     assert desk.redis.hget("{streamq}:scheduled:a", "refusals") == "3"
@@ -341,7 +341,7 @@ def test_a_task_that_no_other_worker_has_is_a_dead_letter(desk, following, worke
     worker("new", *about.pop("tasks"), **about)
 
     offer = ("offer", "+5000", "3", "unknown task", "no such task")
-    assert desk.settle_and_follow(following(entry, "a", *offer, error="no such task")) == "1"
+    assert desk.settle(following(entry, "a", *offer, error="no such task")) == "1"
 
     assert desk.letter("a")["dead_reason"] == "unknown task"
     assert desk.record("a")["state"] == "FAILURE"

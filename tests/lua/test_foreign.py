@@ -52,15 +52,15 @@ def test_what_cannot_follow_stays_and_is_settled_once_the_key_is_gone(
     key = spoil(key)
 
     for _ in range(2):
-        answer = desk.settle_and_follow(*call, number=7)
+        answer = desk.settle(*call, number=7)
         assert answer.startswith(f"1-1 WRONGTYPE {key} is a list, not a")
 
     assert [desk.record(id)["state"] for id in "abc"] == ["FAILURE", "QUEUED", "FAILURE"]
     assert desk.pending() == 1
     desk.redis.delete(key)
 
-    assert desk.settle_and_follow(*call, number=7) == "111"
-    assert desk.settle_and_follow(*call, number=7) == "111"
+    assert desk.settle(*call, number=7) == "111"
+    assert desk.settle(*call, number=7) == "111"
     assert desk.pending() == 0
     assert len(desk.letters()) + desk.redis.zcard("{streamq}:scheduled") == 1
 
@@ -69,11 +69,11 @@ def test_what_was_left_of_a_call_without_a_number_is_settled_by_another_one(desk
     entries = [desk.take(id) for id in "ab"]
     first, second = following(entries[0], "a"), following(entries[1], "b", *BURY)
     key = spoil("dead:mail")
-    answer = desk.settle_and_follow(first, second, number="verdict")
+    answer = desk.settle(first, second, number="verdict")
     assert answer.startswith("1- WRONGTYPE")
     desk.redis.delete(key)
 
-    assert desk.settle_and_follow(second, number="verdict") == "1"
+    assert desk.settle(second, number="verdict") == "1"
 
     assert desk.letters() == ["b"]
 
@@ -84,11 +84,11 @@ def test_an_early_message_that_cannot_follow_keeps_its_mark(desk, following, spo
     key = spoil("dead:mail")
     end = following(entry, "a", *BURY, ack="early", state="")
 
-    assert desk.settle_and_follow(end, number=7).startswith("- WRONGTYPE")
+    assert desk.settle(end, number=7).startswith("- WRONGTYPE")
     assert desk.redis.hlen("{streamq}:started:me") == 1
     desk.redis.delete(key)
 
-    assert desk.settle_and_follow(end, number=7) == "1"
+    assert desk.settle(end, number=7) == "1"
     assert desk.letters() == ["a"]
 
 
@@ -96,7 +96,7 @@ def test_a_message_that_something_follows_stays_in_its_foreign_queue(desk, follo
     entry = desk.take("a", "mail:returned")
     key = spoil("queue:mail:returned")
 
-    answer = desk.settle_and_follow(following(entry, "a", *BURY, stream="mail:returned"))
+    answer = desk.settle(following(entry, "a", *BURY, stream="mail:returned"))
 
     assert answer == f"- WRONGTYPE {key} is a list, not a stream"
     assert desk.letters() == []
@@ -107,7 +107,7 @@ def test_a_retry_whose_stream_is_foreign_is_kept_for_later(desk, following, spoi
     spoil("queue:mail")
 
     end = following(entry, "a", *AT_ONCE, stream="mail:returned", state="RETRY")
-    assert desk.settle_and_follow(end) == "1"
+    assert desk.settle(end) == "1"
 
     assert desk.redis.hget("{streamq}:scheduled:a", "scheduled_for") == "mail"
     assert desk.pending("mail:returned") == 0
@@ -116,7 +116,7 @@ def test_a_retry_whose_stream_is_foreign_is_kept_for_later(desk, following, spoi
 def test_a_retry_with_more_fields_than_a_script_can_pass_on_is_a_dead_letter(desk, following):
     entry = desk.take("a", **MANY)
 
-    assert desk.settle_and_follow(following(entry, "a", *AT_ONCE, state="RETRY")) == "1"
+    assert desk.settle(following(entry, "a", *AT_ONCE, state="RETRY")) == "1"
 
     assert desk.letter("a")["dead_reason"] == "too many fields"
     assert desk.record("a")["state"] == "FAILURE"
@@ -135,7 +135,7 @@ def test_a_letter_stays_here_if_one_of_its_queues_cannot_take_it(
     spoil("queue:other")
     entry = desk.take("a")
 
-    assert desk.settle_and_follow(following(entry, "a", verb, "rejected", "no")) == "1"
+    assert desk.settle(following(entry, "a", verb, "rejected", "no")) == "1"
 
     assert desk.letters() == ["a"]
     assert desk.waiting("morgue") == []
@@ -148,7 +148,7 @@ def test_a_letter_with_too_many_fields_stays_here(desk, following, scripts):
     )
     entry = desk.take("a", **MANY)
 
-    assert desk.settle_and_follow(following(entry, "a", *BURY)) == "1"
+    assert desk.settle(following(entry, "a", *BURY)) == "1"
 
     assert desk.letters() == ["a"]
 
@@ -158,7 +158,7 @@ def test_a_foreign_record_keeps_nothing_from_following(desk, following, spoil, w
     entry = desk.take("a")
     spoil("task:a")
 
-    assert desk.settle_and_follow(following(entry, "a", *words, state="RETRY")) == "1"
+    assert desk.settle(following(entry, "a", *words, state="RETRY")) == "1"
 
     reached = [*desk.letters(), *desk.redis.zrange("{streamq}:scheduled", 0, -1)]
     assert reached + [fields["id"] for fields in desk.waiting("mail")] == ["a"]
@@ -174,7 +174,7 @@ def test_a_foreign_queue_keeps_its_own_messages_and_no_others(desk, outcome, spo
     key = spoil("queue:mail:returned")
 
     for _ in range(2):
-        answer = desk.settle(*call, number=7)
+        answer = desk.complete(*call, number=7)
         assert answer == f"1-1 WRONGTYPE {key} is a list, not a stream"
 
     assert [desk.record(id)["state"] for id in "abc"] == ["SUCCESS", "QUEUED", "SUCCESS"]
@@ -187,10 +187,10 @@ def test_what_was_left_of_a_call_is_settled_when_its_queue_is_back(desk, outcome
     key = "{streamq}:queue:mail:returned"
     redis.rename(key, "{streamq}:kept")
     redis.set(key, "x")
-    assert desk.settle(*call, number=7).startswith("1- WRONGTYPE")
+    assert desk.complete(*call, number=7).startswith("1- WRONGTYPE")
     redis.rename("{streamq}:kept", key)
 
-    assert desk.settle(*call, number=7) == "11"
+    assert desk.complete(*call, number=7) == "11"
 
     assert desk.pending("mail:returned") == 0
 
@@ -202,7 +202,7 @@ def test_what_is_to_start_starts_though_another_queue_is_foreign(desk, spoil):
     call = [("start", entries[n][1], 1, *marks[n]) for n in range(2)]
 
     for _ in range(2):
-        assert desk.settle(*call, number=7).startswith("1- WRONGTYPE")
+        assert desk.complete(*call, number=7).startswith("1- WRONGTYPE")
 
     assert [*desk.redis.hkeys("{streamq}:started:me")] == [f"mail {entries[0][0]}"]
 

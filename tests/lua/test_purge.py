@@ -20,7 +20,7 @@ def test_what_a_worker_has_read_stays(desk, scripts, outcome):
     assert scripts("purge", "mail", 100, 1000) == 1
 
     assert desk.record("a") == {"state": "QUEUED"}
-    assert desk.settle(outcome(held, "a")) == "1"
+    assert desk.complete(outcome(held, "a")) == "1"
 
 
 def test_every_stream_of_the_queue_is_emptied_within_the_limit(desk, scripts):

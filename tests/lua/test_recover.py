@@ -125,7 +125,7 @@ def test_a_recovered_consumer_is_fenced(desk, outcome):
     desk.recover()
 
     with pytest.raises(ResponseError, match=r"^FENCED me"):
-        desk.settle(outcome(entry, "a"))
+        desk.complete(outcome(entry, "a"))
     assert desk.record("a") == {"state": "QUEUED"}
 
 
@@ -143,7 +143,7 @@ def test_what_is_still_to_be_settled_stays_and_everything_else_is_moved(desk, ou
     assert desk.record("c")["error_type"] == LOST
     assert desk.redis.hkeys("{streamq}:started:me") == [f"mail {early}"]
 
-    desk.settle(outcome(late, "a"))
+    desk.complete(outcome(late, "a"))
 
     assert desk.record("a")["state"] == "SUCCESS"
     assert desk.recover(early, charge="none") == [0, 1, 0, 0, 0]

@@ -38,7 +38,7 @@ def test_a_revocation_that_was_met_is_forgotten(desk, revoke, following):
     entry = desk.take("a")
     revoke("a")
 
-    desk.settle_and_follow(following(entry, "a", "revoked", state="REVOKED"))
+    desk.settle(following(entry, "a", "revoked", state="REVOKED"))
 
     assert not desk.redis.exists("{streamq}:revoked")
     assert desk.pending() == 0
@@ -63,7 +63,7 @@ def test_a_task_that_runs_goes_on_and_is_not_tried_again(desk, revoke, scripts, 
     assert not desk.redis.exists("{streamq}:revoked")
 
     again = following(entry, "a", "later", "+1000", "", "retries", "1", state="RETRY")
-    assert desk.settle_and_follow(again) == "1"
+    assert desk.settle(again) == "1"
     assert desk.record("a")["state"] == "REVOKED"
     assert desk.redis.keys("{streamq}:scheduled*") == []
 
@@ -84,13 +84,13 @@ def test_a_task_that_runs_may_keep_its_result(desk, revoke, scripts, outcome):
     scripts("show_started", "me", "a")
     revoke("a")
 
-    desk.settle(outcome(entry, "a", result="5"))
+    desk.complete(outcome(entry, "a", result="5"))
 
     assert desk.record("a")["state"] == "SUCCESS"
 
 
 def test_what_has_ended_stays_as_it_is(desk, revoke, outcome):
-    desk.settle(outcome(desk.take("a"), "a", result="5"))
+    desk.complete(outcome(desk.take("a"), "a", result="5"))
 
     assert revoke("a") == "SUCCESS"
 
@@ -177,9 +177,9 @@ def test_a_revocation_that_came_after_the_start_is_forgotten_at_the_end(
     assert desk.redis.zrange("{streamq}:revoked", 0, -1) == ["a"]
 
     if follows:
-        desk.settle_and_follow(following(entry, "a", *follows, state="RETRY"))
+        desk.settle(following(entry, "a", *follows, state="RETRY"))
     else:
-        desk.settle(outcome(entry, "a", result="5"))
+        desk.complete(outcome(entry, "a", result="5"))
 
     assert not desk.redis.exists("{streamq}:revoked")
     assert desk.record("a")["state"] == "REVOKED"

@@ -12,7 +12,7 @@ from streamq.store.scripts import Script, load
 def test_a_late_message_is_acknowledged_deleted_and_recorded_at_once(desk, outcome):
     entry = desk.take("a")
 
-    assert desk.settle(outcome(entry, "a", result="5", runtime="0.1")) == "1"
+    assert desk.complete(outcome(entry, "a", result="5", runtime="0.1")) == "1"
 
     assert (desk.pending(), desk.waiting("mail")) == (0, [])
     record = desk.record("a")
@@ -25,7 +25,7 @@ def test_messages_of_several_streams_are_settled_in_one_call(desk, outcome):
     one, two = desk.take("a"), desk.take("b", "mail:returned")
 
     groups = [outcome(one, "a"), outcome(two, "b", stream="mail:returned", state="FAILURE")]
-    assert desk.settle(*groups) == "11"
+    assert desk.complete(*groups) == "11"
 
     assert [desk.record(id)["state"] for id in "ab"] == ["SUCCESS", "FAILURE"]
     assert desk.pending() + desk.pending("mail:returned") == 0
@@ -35,17 +35,17 @@ def test_what_another_has_acknowledged_is_not_written(desk, outcome):
     entry = desk.take("a")
     desk.redis.xack("{streamq}:queue:mail", "workers", entry)
 
-    assert desk.settle(outcome(entry, "a", result="5")) == "0"
+    assert desk.complete(outcome(entry, "a", result="5")) == "0"
 
     assert desk.record("a") == {"state": "QUEUED"}
 
 
 def test_a_call_sent_again_gets_the_same_answer_and_writes_nothing(desk, outcome):
     entry = desk.take("a")
-    first = desk.settle(outcome(entry, "a", result="5"), number=7)
+    first = desk.complete(outcome(entry, "a", result="5"), number=7)
     desk.redis.delete("{streamq}:task:a")
 
-    assert desk.settle(outcome(entry, "a", result="5"), number=7) == first == "1"
+    assert desk.complete(outcome(entry, "a", result="5"), number=7) == first == "1"
     assert desk.record("a") == {}
 
 
@@ -54,8 +54,8 @@ def test_an_answer_is_remembered_as_it_was(desk, outcome):
     desk.redis.xack("{streamq}:queue:mail", "workers", one)
     both = outcome(one, "a"), outcome(two, "b")
 
-    assert desk.settle(*both, number=7) == desk.settle(*both, number=7) == "01"
-    assert desk.settle(outcome(two, "b"), number=8) == "0"
+    assert desk.complete(*both, number=7) == desk.complete(*both, number=7) == "01"
+    assert desk.complete(outcome(two, "b"), number=8) == "0"
 
 
 def test_what_stands_in_the_place_of_a_record_is_left_alone_and_keeps_nobody_up(desk, outcome):
@@ -63,7 +63,7 @@ def test_what_stands_in_the_place_of_a_record_is_left_alone_and_keeps_nobody_up(
     groups = [outcome(entry, id) for entry, id in zip(entries, "abc", strict=True)]
     desk.redis.set("{streamq}:task:b", "not a record")
 
-    assert desk.settle(*groups) == "111"
+    assert desk.complete(*groups) == "111"
 
     assert [desk.record(id)["state"] for id in "ac"] == ["SUCCESS"] * 2
     assert desk.redis.get("{streamq}:task:b") == "not a record"
@@ -74,7 +74,7 @@ def test_what_stands_in_the_place_of_replies_keeps_no_task_from_ending(desk, out
     scripts("await", "a", "one")
     desk.redis.set("{streamq}:reply:one", "not a stream")
 
-    assert desk.settle(outcome(desk.take("a"), "a", result="5")) == "1"
+    assert desk.complete(outcome(desk.take("a"), "a", result="5")) == "1"
 
     assert desk.record("a")["state"] == "SUCCESS"
 
@@ -83,7 +83,7 @@ def test_a_record_that_is_kept_for_ever_stays_though_it_would_have_expired(desk,
     entry = desk.take("a")
     desk.redis.pexpire("{streamq}:task:a", 60_000)
 
-    desk.settle(outcome(entry, "a", expires=0, result="5"))
+    desk.complete(outcome(entry, "a", expires=0, result="5"))
 
     assert desk.redis.pttl("{streamq}:task:a") == -1
 
@@ -93,7 +93,7 @@ def test_a_consumer_without_a_lease_settles_nothing(desk, outcome):
     desk.redis.zrem("{streamq}:leases", "me")
 
     with pytest.raises(ResponseError, match=r"^FENCED me"):
-        desk.settle(outcome(entry, "a"))
+        desk.complete(outcome(entry, "a"))
 
     assert desk.pending() == 1
     assert desk.record("a") == {"state": "QUEUED"}
@@ -114,11 +114,11 @@ def test_without_the_question_for_the_lease_the_dead_would_settle(desk, outcome)
 
 
 def test_a_final_state_is_written_once(desk, outcome):
-    desk.settle(outcome(desk.take("a"), "a", result="first"))
+    desk.complete(outcome(desk.take("a"), "a", result="first"))
     again = desk.redis.xadd("{streamq}:queue:mail", {"id": "a", "task": "t"})
     desk.read()
 
-    assert desk.settle(outcome(again, "a", result="second")) == "1"
+    assert desk.complete(outcome(again, "a", result="second")) == "1"
 
     assert desk.record("a")["result"] == "first"
     assert desk.waiting("mail") == []
@@ -127,7 +127,7 @@ def test_a_final_state_is_written_once(desk, outcome):
 def test_no_record_is_written_where_none_is_kept(desk, outcome):
     entry = desk.take("a", ignore_result="1")
 
-    assert desk.settle(outcome(entry, "a", state="", expires=0)) == "1"
+    assert desk.complete(outcome(entry, "a", state="", expires=0)) == "1"
 
     assert desk.record("a") == {}
     assert desk.pending() == 0
@@ -136,7 +136,7 @@ def test_no_record_is_written_where_none_is_kept(desk, outcome):
 def test_a_record_that_is_left_as_it_is_expires(desk, outcome):
     entry = desk.take("a")
 
-    desk.settle(outcome(entry, "a", state="", expires=1000))
+    desk.complete(outcome(entry, "a", state="", expires=1000))
 
     record = desk.record("a")
     assert (record["state"], record["worker"]) == ("QUEUED", "me")
@@ -149,7 +149,7 @@ def test_those_who_wait_are_told(desk, outcome, scripts):
     scripts("await", "a", "one")
     scripts("await", "a", "two")
 
-    desk.settle(outcome(entry, "a", result="5"))
+    desk.complete(outcome(entry, "a", result="5"))
 
     for name in ("one", "two"):
         ((_, news),) = desk.redis.xrange(f"{{streamq}}:reply:{name}")
@@ -162,7 +162,7 @@ def test_a_large_value_is_not_sent_to_those_who_wait(desk, outcome, scripts):
     entry = desk.take("a")
     scripts("await", "a", "one")
 
-    desk.settle(outcome(entry, "a", result="x" * 5000))
+    desk.complete(outcome(entry, "a", result="x" * 5000))
 
     ((_, news),) = desk.redis.xrange("{streamq}:reply:one")
     assert news == {"id": "a", "state": "SUCCESS"}
@@ -172,7 +172,7 @@ def test_what_cannot_be_run_is_buried_with_its_reason(desk, following):
     entry = desk.take("a", args="[1")
 
     words = ("bury", "undecodable message", "bad json")
-    assert desk.settle_and_follow(following(entry, "a", *words, error="bad json")) == "1"
+    assert desk.settle(following(entry, "a", *words, error="bad json")) == "1"
 
     letter = desk.letter("a")
     assert letter.pop("dead_at").isdigit()
@@ -190,7 +190,7 @@ def test_what_cannot_be_run_is_buried_with_its_reason(desk, following):
 
 def test_dead_letters_are_bounded_and_the_oldest_go_first(desk, following):
     for id in "abcde":
-        desk.settle_and_follow(following(desk.take(id), id, "bury", "odd", "e"))
+        desk.settle(following(desk.take(id), id, "bury", "odd", "e"))
 
     assert desk.letters() == ["c", "d", "e"]
     assert [bool(desk.letter(id)) for id in "abcde"] == [False, False, True, True, True]
@@ -198,7 +198,7 @@ def test_dead_letters_are_bounded_and_the_oldest_go_first(desk, following):
 
 def test_a_second_letter_of_the_same_id_has_a_place_of_its_own(desk, following):
     for _ in range(2):
-        desk.settle_and_follow(following(desk.take("a"), "a", "bury", "odd", "e"))
+        desk.settle(following(desk.take("a"), "a", "bury", "odd", "e"))
 
     assert desk.letters() == ["a", "a#2"]
     assert desk.letter("a#2")["id"] == "a"
@@ -211,7 +211,7 @@ def test_an_early_message_leaves_its_queue_before_it_runs_and_keeps_a_mark(desk,
     assert (desk.pending(), desk.waiting("mail")) == (0, [])
     assert desk.redis.hlen("{streamq}:started:me") == 1
 
-    assert desk.settle(outcome(entry, "a", ack="early", result="5")) == "1"
+    assert desk.complete(outcome(entry, "a", ack="early", result="5")) == "1"
     assert desk.record("a")["result"] == "5"
     assert not desk.redis.exists("{streamq}:started:me")
 
@@ -224,7 +224,7 @@ def test_a_start_is_ours_however_long_ago_its_answer_was_lost(desk, outcome):
     assert desk.start(entry) == "1"
 
     assert desk.redis.hlen("{streamq}:started:me") == 1
-    assert desk.settle(outcome(entry, "a", ack="early", result="5")) == "1"
+    assert desk.complete(outcome(entry, "a", ack="early", result="5")) == "1"
     assert desk.start(entry) == "0"
 
 
@@ -244,19 +244,19 @@ def test_entries_of_two_queues_with_one_id_are_started_apart(desk, outcome):
         desk.read(stream)
 
     starts = [("start", stream, 1, "5-0", "{}") for stream in ("mail", "mail:returned")]
-    assert desk.settle(*starts) == "11"
+    assert desk.complete(*starts) == "11"
     ends = [
         outcome("5-0", "mail", ack="early"),
         outcome("5-0", "mail:returned", ack="early", stream="mail:returned"),
     ]
-    assert desk.settle(*ends) == "11"
+    assert desk.complete(*ends) == "11"
 
 
 def test_an_early_message_that_is_rejected_is_buried_whole(desk, following):
     entry = desk.take("a", args="\x00\x01 é")
     desk.start(entry)
 
-    desk.settle_and_follow(following(entry, "a", "bury", "rejected", "no", ack="early"))
+    desk.settle(following(entry, "a", "bury", "rejected", "no", ack="early"))
 
     assert (desk.letter("a")["args"], desk.letter("a")["dead_reason"]) == ("\x00\x01 é", "rejected")
 
@@ -285,9 +285,9 @@ def test_the_record_of_all_copies_expires_with_the_last_one(desk, outcome, state
     desk.redis.hset(base, mapping={"state": "QUEUED", "copies": "mail:post"})
     copies = [desk.take(f"a@{queue}") for queue in ("mail", "post")]
 
-    desk.settle(outcome(copies[0], "a@mail", state=state))
+    desk.complete(outcome(copies[0], "a@mail", state=state))
     assert desk.redis.pttl(base) == -1
-    desk.settle(outcome(copies[1], "a@post", state=state))
+    desk.complete(outcome(copies[1], "a@post", state=state))
 
     assert desk.redis.pttl(base) > 0
 
@@ -299,7 +299,7 @@ def test_a_copy_that_was_revoked_before_it_ended_counts_once(desk, outcome, scri
     copies = [desk.take(f"a@{queue}") for queue in ("mail", "post")]
 
     scripts("revoke", "a@mail", 3_600_000, 3_600_000, "", 1000)
-    desk.settle(outcome(copies[0], "a@mail", state=state))
+    desk.complete(outcome(copies[0], "a@mail", state=state))
 
     assert desk.redis.hget(base, "ended") == "1"
     assert desk.redis.pttl(base) == -1
@@ -315,9 +315,9 @@ def test_settling_works_when_memory_is_full(desk, outcome, following, words):
     desk.redis.config_set("maxmemory", 1)
     try:
         if words:
-            assert desk.settle_and_follow(following(entry, "a", *words)) == "1"
+            assert desk.settle(following(entry, "a", *words)) == "1"
         else:
-            assert desk.settle(outcome(entry, "a", result="5")) == "1"
+            assert desk.complete(outcome(entry, "a", result="5")) == "1"
     finally:
         desk.redis.config_set("maxmemory", 0)
 
@@ -327,7 +327,7 @@ def test_a_run_that_says_nothing_changes_no_record_that_has_ended(desk, outcome,
     scripts("revoke", "a", 60_000, 60_000, "", 1000)
     ended = desk.record("a")
 
-    assert desk.settle(outcome(entry, "a", state="")) == "1"
+    assert desk.complete(outcome(entry, "a", state="")) == "1"
 
     assert desk.record("a") == ended
     assert "worker" not in ended
