@@ -1,6 +1,7 @@
 """Waiting for what processes do, looking at them, and sending them signals."""
 
 import ctypes
+import mmap
 import os
 import signal
 import time
@@ -57,7 +58,7 @@ def descriptors(pid: int) -> int:
 def resident(pid: int) -> int:
     """Bytes that a process has in memory."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * mmap.PAGESIZE
     except OSError:
         return 0
 

@@ -1,5 +1,6 @@
 """When a runner ends by itself, to be replaced by a fresh one."""
 
+import mmap
 import sys
 import time
 from dataclasses import dataclass
@@ -38,4 +39,4 @@ def resident() -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
         return 0
-    return pages * 4096
+    return pages * mmap.PAGESIZE
