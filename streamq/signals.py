@@ -5,7 +5,7 @@ from signal import Signals
 from streamq.errors import ConfigError
 from streamq.units import nearest
 
-#: The signals with which a running task may be ended.
+#: Their names; SIGTERM raises inside the task, any other goes to its process.
 ENDING = ("SIGTERM", "SIGKILL", "SIGINT", "SIGQUIT", "SIGABRT", "SIGUSR1", "SIGUSR2", "SIGHUP")
 
 

@@ -1,10 +1,12 @@
 """The life of a task, as its record tells it.
 
-    QUEUED ──► STARTED ──► SUCCESS | FAILURE
-       └──────────┴──────► REVOKED
+    SCHEDULED ──► QUEUED ──► STARTED ◄──► RETRY
+        └────────────┴──────────┴───────────┴──► SUCCESS | FAILURE | REVOKED
 
-A task that is handed back or recovered is QUEUED again.  Final states are written once
-and never overwritten.  ``update_state`` may name any other state while a task runs.
+A quick task ends without having been shown as STARTED.  One that is handed back or recovered
+is QUEUED again.  Final states are written once and never overwritten, but for a dead letter
+that is put back: its task is QUEUED anew.  ``update_state`` may name any other state while a
+task runs.
 """
 
 from enum import StrEnum
