@@ -11,7 +11,8 @@
 -- after its answer was lost gets the answer that it got, and does what is left to do.
 --
 -- KEYS  root of the namespace
--- ARGV  consumer, number             whose how-manieth settlement this is
+-- ARGV  consumer, number             who settles, and which of its settlements this is: a
+--                                    number that grows, or a word for one that is the last
 --       then for each stream that messages came from:
 --       ack                          late: to be acknowledged now; early: it was before its
 --                                    run; start: it is to run next

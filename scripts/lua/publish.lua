@@ -2,8 +2,9 @@
 -- Publish messages: all of them to all queues that want them, or none.
 --
 -- KEYS  root of the namespace, such as {streamq}
--- ARGV  lane, number               who publishes, and its how-manieth call this is ('' '' for
---                                  none): a call sent again gets the answer it got before
+-- ARGV  lane, number               who publishes, and the number of this call: it grows from
+--                                  call to call; one that is sent again with its number gets
+--                                  the answer it got before ('' '' for none)
 --       then for each message:
 --       exchange, routing key      the exchange '' leads to the queue named by the key
 --       id                         at most 200 bytes, no @ : { } and no control characters; or
@@ -20,7 +21,7 @@
 --
 -- Answers one text for each message: the queues it went to, joined by ':'.
 -- Refuses, having written nothing, with (messages are counted from 0; words are
--- percent-escaped, so that one space parts them)
+-- percent-escaped, and separated by one space)
 --   UNROUTABLE message exchange key   no binding leads to a queue
 --   NOEXCHANGE message exchange       no such exchange
 --   QUEUEFULL message queue limit     the queue would hold more than its max_length

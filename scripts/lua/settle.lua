@@ -12,7 +12,8 @@
 -- answer was lost gets the answer that it got.
 --
 -- KEYS  root of the namespace
--- ARGV  consumer, number             whose how-manieth settlement this is
+-- ARGV  consumer, number             who settles, and which of its settlements this is: a
+--                                    number that grows, or a word for one that is the last
 --       most, life                   how many dead letters a queue keeps, and how long (ms)
 --       then for each message:
 --       ack                          late: to be acknowledged now; early: it was before

@@ -11,7 +11,7 @@ local REPLY_LIFE_MS = 600000 -- a process that reads its replies reads them with
 local REPLIES_KEPT = 10000
 local LARGEST_NEWS = 4096 -- what is larger is fetched by those who want it
 
--- Tell the processes that wait.  Their names stand in the record, parted by spaces; what
+-- Tell the processes that wait.  Their names stand in the record, separated by spaces; what
 -- they are told begins with the state, and is nothing where there is no record any more.
 local function tell_waiters(waiters, id, ...)
   local news, size = { 'id', id, ... }, 0

@@ -36,7 +36,7 @@ local function escaped(text)
   return (string.gsub(text, '[^A-Za-z0-9_.:/+~-]', percent))
 end
 
--- An error reply: a code, then words that are escaped so that one space parts them.
+-- An error reply: a code, then words, escaped so that a space only separates them.
 local function refusal(code, ...)
   local words = { code }
   for i = 1, select('#', ...) do
