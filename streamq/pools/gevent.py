@@ -139,10 +139,10 @@ class Greenlets:
         """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
         self.property = Property(os.pipe()[0])
         self.persist(self.desk.open)
-        self.reader = gevent.spawn(self.read_on)
-        settler = gevent.spawn(self.settle_on)
-        teller = gevent.spawn(self.tell_on)
-        clock = gevent.spawn(self.clocks.watch)
+        duties = (self.read_on, self.settle_on, self.tell_on, self.clocks.watch)
+        greenlets = self.reader, settler, teller, clock = [gevent.spawn(duty) for duty in duties]
+        for greenlet in greenlets:
+            greenlet.link_exception(lambda _: self.stop())  # the others cannot do without it
         self.reader.join()
         self.stopping = True
         self.hand_back(self.desk.hand_all_back)
@@ -156,6 +156,8 @@ class Greenlets:
         clock.kill()
         if self.fenced:
             raise Fenced(self.desk.consumer.name)
+        for greenlet in greenlets:
+            greenlet.get()  # raises what it has died of
 
     # Reading
 

@@ -8,6 +8,8 @@ from collections import Counter
 import pytest
 
 TASKS = """
+import gc
+
 import gevent
 
 running = most = 0
@@ -45,6 +47,12 @@ def spin(seconds):
     while time.monotonic() < until:
         pass
     return "spun"
+
+@app.task
+def kill(duty):
+    for each in gc.get_objects():
+        if isinstance(each, gevent.Greenlet) and f".{duty} of" in repr(each):
+            each.kill(RuntimeError("killed by a task"), block=False)
 
 @app.task
 def linger(requeue):
@@ -215,6 +223,19 @@ def test_a_failing_task_takes_no_greenlet_with_it(site):
     states = Counter(state for state, _ in site.states(results))
     assert states == {"FAILURE": 75, "SUCCESS": 25}
     site.at_rest()
+
+
+@pytest.mark.parametrize("duty", ["settle_on", "tell_on", "watch"])
+def test_a_process_one_of_whose_own_greenlets_is_killed_ends_and_is_replaced(site, duty):
+    """As by a task that means to kill all greenlets of its own, and finds them by their class."""
+    site.write(TASKS)
+    worker = start(site, 1, 5)
+    (first,) = worker.runners()
+    site.send("kill", duty)
+
+    site.until(lambda: f"runner {first} exited with code 1" in worker.said, "it ends")
+    assert "killed by a task" in worker.said
+    site.until(lambda: worker.runners() not in ([], [first]), "another one works", seconds=60)
 
 
 def test_a_greenlet_pool_runs_a_burst_to_its_end(site):
