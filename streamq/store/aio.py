@@ -38,7 +38,7 @@ from streamq.store.connection import (
 )
 from streamq.store.connection import reason as reason_of
 from streamq.store.keys import Keys
-from streamq.store.publisher import LANES, PUBLISH, Attempt, lost, refusal_of
+from streamq.store.publisher import LANES, PUBLISH, Attempt, answers_of, lost, refusal_of
 from streamq.store.replies import Denied, after_loading, translated
 from streamq.store.scripts import Script, load
 from streamq.store.waiting import LONGEST_BLOCK, RECHECK, Record, as_record, is_answer, news_in
@@ -219,7 +219,7 @@ class AsyncStore:
             while True:
                 try:
                     answer = await self.once((lane.name, lane.number, *arguments), confirm)
-                    return [queues.decode() for queues in answer]
+                    return answers_of(answer)
                 except NotConfirmed:
                     raise
                 except BrokerUnavailable as error:

@@ -33,6 +33,7 @@ from streamq.store.confirm import (
 from streamq.store.connection import BLOCK_MARGIN, Connection, Disconnected, Passing, Refused
 from streamq.store.keys import Keys
 from streamq.store.lending import Lending
+from streamq.store.reading import text
 from streamq.store.replies import Denied, Foreign, WritesRefused
 from streamq.store.scripts import Script, load, refusal
 
@@ -81,7 +82,7 @@ def full(publications: Iterable[Publication]) -> Load:
 def answers_of(answer: Any) -> list[str]:
     """The queues of each message in a script's answer; those of all if they are the same."""
     each = answer if isinstance(answer, list) else [answer]
-    return [queues.decode() for queues in each]
+    return list(map(text, each))
 
 
 class Attempt:
@@ -233,7 +234,7 @@ class Publisher:
             answer: bytes = self.deliver(lane, plain(envelope, messages), confirm)
         finally:
             self.lanes.give_back(lane)
-        return answer.decode() if answer else None
+        return text(answer) if answer else None
 
     def deliver(self, lane: Lane, load: Load, confirm: tuple[Confirmation, ...] = ()) -> Any:
         """Publish, and return the script's answer."""

@@ -1,11 +1,13 @@
 """Declaring, binding and deleting from Python, for everybody who uses the server."""
 
+import asyncio
 import logging
 
 import pytest
 
 from streamq import Binding, Exchange, Queue
 from streamq.errors import ConfigError, Unroutable
+from streamq.store.topology import BIND, DECLARE_QUEUE
 from streamq.worker.start import Source, declare
 
 
@@ -235,6 +237,26 @@ def test_the_list_of_queues_may_be_changed_in_place_also_after_a_call(app, strea
     app.enqueue("any.task")
 
     assert streams(app) == {"default": 2, "a": 1}
+
+
+@pytest.mark.parametrize("way", ["enqueue", "aenqueue"])
+def test_a_queue_whose_name_is_no_text_gets_its_messages_like_others(app, topology, redis, way):
+    """Another language has declared it: what was accepted there was not refused."""
+    topology.declare_exchange(Exchange("news", type="fanout"))
+    topology.run(DECLARE_QUEUE, b"caf\xe9", "{}")
+    topology.run(BIND, "news", "queue", b"caf\xe9", "")
+
+    async def asend(signature):
+        try:
+            return await app.aenqueue(signature)
+        finally:
+            await app.aclose()
+
+    call = app.signature("any.task", exchange="news", routing_key="")
+    result = app.enqueue(call) if way == "enqueue" else asyncio.run(asend(call))
+
+    assert redis.xlen(app.store.keys.queue("caf").encode() + b"\xe9") == 1
+    assert result.state == "QUEUED"
 
 
 def test_namespaces_do_not_see_each_other(make_app, streams):
