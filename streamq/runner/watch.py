@@ -26,6 +26,8 @@ TICK = 0.005
 LINGER = 1.0
 #: Seconds that a task runs before its record says STARTED: quick ones never need it.
 WORTH_SAYING = 0.03
+#: Seconds without a look after one that failed by a mistake of ours: it may fail again.
+AFTER_A_MISTAKE = 1.0
 
 
 class Watch:
@@ -88,6 +90,7 @@ class Watch:
                 time.sleep(SHARE * 10)  # the runner's own thread says it, and mends it
             except Exception:
                 logger.exception("looking after the running task failed; it goes on")
+                time.sleep(AFTER_A_MISTAKE)
 
     def sleep(self) -> None:
         """Wait for the next task."""

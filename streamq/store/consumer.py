@@ -301,11 +301,20 @@ def mark_of(delivery: Delivery) -> bytes:
     return data if data.isascii() else data.decode().encode("latin-1")
 
 
-def fields_of_mark(mark: bytes) -> dict[bytes, bytes]:
-    """The fields of a message, out of its mark."""
-    flat = msgspec.json.decode(mark.decode("latin-1").encode())["fields"]
-    parts = [part.encode("latin-1") for part in flat]
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+class Mark(msgspec.Struct):
+    """What recovery needs of it: the message's fields, a character for each byte."""
+
+    fields: list[str]
+
+
+def fields_of_mark(mark: bytes) -> dict[bytes, bytes] | None:
+    """The fields of a message, out of its mark; None if somebody else has written that."""
+    try:
+        flat = msgspec.json.decode(mark.decode("latin-1").encode(), type=Mark).fields
+        parts = [part.encode("latin-1") for part in flat]
+        return dict(zip(parts[::2], parts[1::2], strict=True))
+    except (msgspec.DecodeError, ValueError):
+        return None
 
 
 def by_origin(outcomes: list[Outcome]) -> dict[tuple[bool, str], list[Outcome]]:

@@ -276,9 +276,10 @@ def moment_in(score: bytes) -> float | None:
 
 
 def delivery_of(stream: str, entry: bytes, found: Any, mark: bytes | None) -> Delivery | None:
-    """The message of an entry, or of the mark that an early one has left."""
-    if mark is not None:
-        delivery = Delivery(stream, entry, fields_of_mark(mark))
+    """The message of an entry, or of the mark that an early one has left.  None if neither."""
+    fields = fields_of_mark(mark) if mark is not None else None
+    if fields is not None:
+        delivery = Delivery(stream, entry, fields)
         delivery.early = True
         return delivery
     if not found:

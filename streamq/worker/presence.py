@@ -6,13 +6,17 @@ import platform
 import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import streamq
 from streamq.errors import ConfigError
+from streamq.runner.slots import Occupied
 from streamq.store.client import Client
+from streamq.store.connection import Refused
 from streamq.store.keys import Keys
+from streamq.store.recovery import Recovery
 from streamq.worker.children import Child
 from streamq.worker.identity import is_gone
 
@@ -87,8 +91,7 @@ class Presence:
     concurrency: int
     queues: Sequence[str]
     tasks: Collection[str]
-    client: Client
-    keys: Keys
+    recovery: Recovery
     #: How many priority levels it reads of each queue.
     levels: Mapping[str, int] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(time.time() * 1000))
@@ -118,16 +121,16 @@ class Presence:
         running = sorted(child.slots.running(), key=lambda each: -each.since)
         if not running:
             return "idle"
-        commands = [
-            ("XRANGE", self.keys.queue(child.streams[each.stream]), each.entry, each.entry)
-            for each in running[:MOST_NAMED]
-        ]
-        named = []
-        for each, found in zip(running, self.client.try_all(commands), strict=False):
-            flat = found[0][1] if isinstance(found, list) and found else []
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            task = fields.get(b"task", b"a task").decode(errors="replace")
-            id = fields.get(b"id", b"").decode(errors="replace")
-            named.append(f"{task}[{id}] {each.since:.1f} s")
+        shown = running[:MOST_NAMED]
+        titles = self.titles(child, shown)
+        named = [f"{title} {each.since:.1f} s" for title, each in zip(titles, shown, strict=True)]
         more = len(running) - len(named)
         return ", ".join(named) + (f", and {more} more" if more > 0 else "")
+
+    def titles(self, child: Child, running: Sequence[Occupied]) -> list[str]:
+        """What these slots of a runner are at, as the log names it; less if Redis refuses."""
+        places = [(child.consumer, (child.streams[each.stream], each.entry)) for each in running]
+        with suppress(Refused):
+            found = self.recovery.deliveries(places)
+            return [each.title if each is not None else "a task" for each in found]
+        return ["a task"] * len(running)

@@ -375,3 +375,22 @@ def test_a_worker_tells_what_it_is_until_it_is_gone(basic):
     assert worker.stop() == 0
     assert not basic.redis.exists(key)
     assert basic.redis.zcard("{streamq}:leases") == 0
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["late", "early"])
+def test_a_worker_tells_what_it_runs_however_that_is_acknowledged(basic, late):
+    basic.env["STREAMQ_LEASE"] = "1s"
+    worker = basic.worker("-c", 1)
+    (key,) = basic.redis.keys("{streamq}:worker:*")
+    (runner,) = worker.runners()
+
+    result = basic.send("progress", acks_late=late)
+
+    told = f"tasks.progress[{result.id}] "
+    basic.until(lambda: told in (basic.redis.hget(key, f"runner:{runner}") or ""), told)
+    for mark in basic.redis.keys("{streamq}:started:*"):
+        (place,) = basic.redis.hkeys(mark)
+        basic.redis.hset(mark, place, "junk")
+    basic.until(lambda: late or "a task " in basic.redis.hget(key, f"runner:{runner}"), "junk")
+    (basic.folder / "go").touch()
+    assert result.get(timeout=10) == "done"
