@@ -216,7 +216,8 @@ TABLE = (
     # sending
     Setting("publish_timeout", duration(), "30s",
             "How long a producer tries before it gives up with an error; 1.5 s at most in a "
-            "process that has never reached Redis, because its URL is likely wrong."),
+            "process that has never reached Redis nor heard of it from a Sentinel: its URL is "
+            "likely wrong."),
     Setting("confirm", choice(*CONFIRM), "server",
             "What an accepted message needs: the server's word, its disk, or replicas."),
     Setting("confirm_replicas", whole("replicas"), 1,

@@ -38,7 +38,7 @@ from streamq.store.connection import (
 )
 from streamq.store.connection import reason as reason_of
 from streamq.store.keys import Keys
-from streamq.store.publisher import LANES, PUBLISH, Attempt, answers_of, lost, refusal_of
+from streamq.store.publisher import LANES, PUBLISH, Attempt, Contact, answers_of, lost, refusal_of
 from streamq.store.replies import Denied, after_loading, translated
 from streamq.store.scripts import Script, load
 from streamq.store.waiting import LONGEST_BLOCK, RECHECK, Record, as_record, is_answer, news_in
@@ -133,9 +133,12 @@ class AsyncStores:
 class AsyncStore:
     """What an app does in Redis from one event loop."""
 
-    def __init__(self, url: str, keys: Keys, *, timeout: Callable[[], float]) -> None:
+    def __init__(
+        self, url: str, keys: Keys, contact: Contact, *, timeout: Callable[[], float]
+    ) -> None:
         self.url = url
         self.keys = keys
+        self.contact = contact
         self.timeout = timeout
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -212,13 +215,14 @@ class AsyncStore:
         """Publish all or none, as ``Publisher.publish`` does."""
         self.attach()
         arguments = [argument for publication in publications for argument in publication]
-        attempt = Attempt(self.timeout(), proven=False, now=time.monotonic())
+        attempt = Attempt(self.timeout(), self.contact, now=time.monotonic())
         lane = await self.lanes.get()
         try:
             lane.number += 1
             while True:
                 try:
                     answer = await self.once((lane.name, lane.number, *arguments), confirm)
+                    self.contact.made = True
                     return answers_of(answer)
                 except NotConfirmed:
                     raise

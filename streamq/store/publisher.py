@@ -22,6 +22,7 @@ from streamq.errors import (
     Unroutable,
 )
 from streamq.message import Envelope, Publication
+from streamq.store.addresses import SCHEME, NoMaster
 from streamq.store.confirm import (
     POLICY,
     PROBE,
@@ -44,7 +45,7 @@ PUSH = load("push")
 LANES = 4
 #: Seconds between two attempts: the first, and the longest.
 PAUSES = (0.05, 1.0)
-#: Seconds after which a process that never reached Redis gives up: its URL is likely wrong.
+#: Seconds after which a process that has not heard of its Redis gives up.
 FIRST_CONTACT = 1.5
 
 
@@ -55,7 +56,6 @@ class Lane:
     connection: Connection
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     number: int = 0
-    proven: bool = False
     script: Script = PUBLISH
     argv: tuple[Any, ...] = ()
     #: What the publish in flight needs beyond the server's word; mostly nothing.
@@ -85,6 +85,19 @@ def answers_of(answer: Any) -> list[str]:
     return list(map(text, each))
 
 
+class Contact:
+    """Whether this process has ever heard of its Redis; if not, the URL is likely wrong."""
+
+    def __init__(self, url: str) -> None:
+        self.behind_sentinels = url.startswith(SCHEME)
+        self.made = False
+
+    def learn(self, error: BrokerUnavailable, *, sent: bool) -> None:
+        """A server that answers is there, and so is one that Sentinels know."""
+        known = self.behind_sentinels and not isinstance(error.__cause__, NoMaster)
+        self.made |= sent or known or isinstance(error, Passing)
+
+
 class Attempt:
     """The decisions of one publish: whether to try again, and what to say in the end.
 
@@ -92,21 +105,21 @@ class Attempt:
     share it.
     """
 
-    def __init__(self, timeout: float, *, proven: bool, now: float) -> None:
+    def __init__(self, timeout: float, contact: Contact, *, now: float) -> None:
         self.began = now
         self.deadline = now + timeout
         self.first_deadline = now + min(timeout, FIRST_CONTACT)
-        self.proven = proven
+        self.contact = contact
         self.tries = 0
         self.sent = False
 
     def pause(self, error: BrokerUnavailable, now: float) -> float:
         """Seconds to wait before the next try; raises when there is to be none."""
         self.sent |= isinstance(error, Disconnected) and error.sent
-        self.proven |= self.sent or isinstance(error, Passing)
+        self.contact.learn(error, sent=self.sent)
         pause: float = min(PAUSES[0] * 2**self.tries, PAUSES[1])
         self.tries += 1
-        deadline = self.deadline if self.proven else self.first_deadline
+        deadline = self.deadline if self.contact.made else self.first_deadline
         if self.asks_again(error) and now + pause < deadline:
             return pause
         if self.tries > 1:
@@ -191,9 +204,12 @@ def refusal_of(error: Refused | ConfigError) -> Exception:
 class Publisher:
     """Publishes from any thread."""
 
-    def __init__(self, url: str, keys: Keys, *, timeout: Callable[[], float]) -> None:
+    def __init__(
+        self, url: str, keys: Keys, contact: Contact, *, timeout: Callable[[], float]
+    ) -> None:
         self.url = url
         self.keys = keys
+        self.contact = contact
         self.root = keys.root
         self.timeout = timeout
         self.lanes = Lending(lambda: Lane(Connection(url, name="streamq:producer")), LANES)
@@ -265,12 +281,12 @@ class Publisher:
         while True:
             try:
                 answer = self.once(lane, script, argv, sent=sent and attempt is None)
-                lane.proven = True
+                self.contact.made = True
                 return answer
             except NotConfirmed:
                 raise
             except BrokerUnavailable as error:
-                attempt = attempt or Attempt(self.timeout(), proven=lane.proven, now=monotonic())
+                attempt = attempt or Attempt(self.timeout(), self.contact, now=monotonic())
                 sleep(attempt.pause(error, monotonic()))
             except (Refused, ConfigError) as error:
                 if attempt:

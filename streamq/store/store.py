@@ -7,7 +7,7 @@ from streamq.store.aio import AsyncStore, AsyncStores
 from streamq.store.client import Client
 from streamq.store.confirm import Confirmation, confirmations
 from streamq.store.keys import Keys
-from streamq.store.publisher import Publisher
+from streamq.store.publisher import Contact, Publisher
 from streamq.store.results import Results
 from streamq.store.topology import Topology
 
@@ -20,10 +20,11 @@ class Store:
         self.conf = conf
         self.keys = Keys(conf.namespace)
         self.client = Client(url, name="streamq")
-        self.publisher = Publisher(url, self.keys, timeout=lambda: conf.publish_timeout)
+        contact = Contact(url)
+        self.publisher = Publisher(url, self.keys, contact, timeout=lambda: conf.publish_timeout)
         self.topology = Topology(self.client, self.keys)
         self.loops = AsyncStores(
-            lambda: AsyncStore(url, self.keys, timeout=lambda: conf.publish_timeout)
+            lambda: AsyncStore(url, self.keys, contact, timeout=lambda: conf.publish_timeout)
         )
         self.results = Results(
             self.client,

@@ -15,7 +15,7 @@ from streamq.errors import (
     PublishUnknown,
 )
 from streamq.store.connection import Failover, Passing
-from streamq.store.publisher import Attempt
+from streamq.store.publisher import Attempt, Contact
 from streamq.store.replies import Denied, WritesRefused, meaning
 from tests.faults import (
     BUSY,
@@ -323,14 +323,21 @@ def test_a_key_that_is_not_ours_is_named_as_the_reason(make_app, redis, way):
 # the decisions, without a server
 
 
+def known():
+    """The contact of who has reached its Redis before."""
+    contact = Contact("redis://h")
+    contact.made = True
+    return contact
+
+
 @pytest.mark.parametrize("error", [MISCONF, NOREPLICAS], ids=code_of)
 def test_what_needs_somebodys_help_is_not_tried_again(error):
     with pytest.raises(WritesRefused):
-        Attempt(100, proven=True, now=0).pause(meaning(error), 0)
+        Attempt(100, known(), now=0).pause(meaning(error), 0)
 
 
 def test_a_failover_is_tried_again_until_the_deadline():
-    attempt = Attempt(100, proven=True, now=0)
+    attempt = Attempt(100, known(), now=0)
 
     assert attempt.pause(meaning(READONLY), 50)
     with pytest.raises(Failover, match="let the URL name the master") as failed:

@@ -9,8 +9,10 @@ import pytest
 
 from streamq import Queue
 from streamq.errors import BrokerFull, BrokerUnavailable, PublishUnknown, Unroutable
+from streamq.store import publisher
+from streamq.store.addresses import NoMaster
 from streamq.store.connection import Connection
-from streamq.store.publisher import Attempt, Disconnected, Passing
+from streamq.store.publisher import Attempt, Contact, Disconnected, Passing
 
 
 @pytest.fixture
@@ -132,6 +134,38 @@ def test_a_redis_that_goes_for_a_moment_is_waited_for(app, proxy, sent):
     assert sent() == 1
 
 
+def on_another_lane(app):
+    lanes = app.store.publisher.lanes
+    busy = lanes.borrow()
+    try:
+        app.enqueue("any.task")
+    finally:
+        lanes.give_back(busy)
+
+
+def from_asyncio(app):
+    async def main():
+        try:
+            await app.aenqueue("any.task")
+        finally:
+            await app.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("send", [on_another_lane, from_asyncio], ids=lambda send: send.__name__)
+def test_who_has_reached_redis_once_is_patient_in_every_way(app, proxy, sent, monkeypatch, send):
+    monkeypatch.setattr(publisher, "FIRST_CONTACT", 0.0)
+    proxy.stop()
+    back = threading.Timer(0.3, proxy.start)
+    back.start()
+
+    send(app)
+
+    back.join()
+    assert sent() == 1
+
+
 def test_connections_that_were_killed_are_replaced(app, redis, sent):
     redis.client_kill_filter(_type="normal", skipme=True)
 
@@ -169,14 +203,21 @@ def test_a_full_redis_refuses_whole(app, redis, sent):
 # the decisions, without a server
 
 
-def lost(*, sent):
+def lost(*, sent, cause=None):
     error = Disconnected("lost")
-    error.sent = sent
+    error.sent, error.__cause__ = sent, cause
     return error
 
 
+def known():
+    """The contact of who has reached its Redis before."""
+    contact = Contact("redis://h")
+    contact.made = True
+    return contact
+
+
 def test_pauses_grow_up_to_a_bound():
-    attempt = Attempt(100, proven=True, now=0)
+    attempt = Attempt(100, known(), now=0)
 
     pauses = [attempt.pause(lost(sent=False), 0) for _ in range(8)]
 
@@ -184,15 +225,35 @@ def test_pauses_grow_up_to_a_bound():
 
 
 def test_who_never_reached_redis_gives_up_early():
-    attempt = Attempt(100, proven=False, now=0)
+    attempt = Attempt(100, Contact("redis://h"), now=0)
 
     assert attempt.pause(lost(sent=False), 0)
     with pytest.raises(Disconnected):
         attempt.pause(lost(sent=False), 2)
 
 
+@pytest.mark.parametrize(
+    ("url", "cause", "patient"),
+    [
+        ("redis://h", ConnectionRefusedError(), False),
+        ("sentinel://h/shop", ConnectionRefusedError(), True),
+        ("sentinel://h/shop", NoMaster("nobody knows the service"), False),
+    ],
+    ids=["no Sentinel", "Sentinels know it", "no Sentinel knows it"],
+)
+def test_who_hears_of_it_from_a_sentinel_is_patient(url, cause, patient):
+    attempt = Attempt(100, Contact(url), now=0)
+    attempt.pause(lost(sent=False, cause=cause), 0)
+
+    if patient:
+        assert attempt.pause(lost(sent=False, cause=cause), 50)
+    else:
+        with pytest.raises(Disconnected):
+            attempt.pause(lost(sent=False, cause=cause), 2)
+
+
 def test_who_reached_it_before_is_patient():
-    attempt = Attempt(100, proven=True, now=0)
+    attempt = Attempt(100, known(), now=0)
 
     assert attempt.pause(lost(sent=False), 50)
     with pytest.raises(Disconnected):
@@ -200,7 +261,7 @@ def test_who_reached_it_before_is_patient():
 
 
 def test_a_server_that_answers_it_cannot_is_waited_for():
-    attempt = Attempt(100, proven=False, now=0)
+    attempt = Attempt(100, Contact("redis://h"), now=0)
 
     assert attempt.pause(Passing("LOADING"), 50)
     with pytest.raises(Passing):
@@ -208,7 +269,7 @@ def test_a_server_that_answers_it_cannot_is_waited_for():
 
 
 def test_once_it_may_have_been_sent_the_outcome_is_unknown():
-    attempt = Attempt(100, proven=False, now=0)
+    attempt = Attempt(100, Contact("redis://h"), now=0)
     attempt.pause(lost(sent=True), 0)
 
     with pytest.raises(PublishUnknown):
@@ -217,7 +278,7 @@ def test_once_it_may_have_been_sent_the_outcome_is_unknown():
 
 def test_what_trying_again_cannot_help_is_raised_at_once():
     with pytest.raises(BrokerFull):
-        Attempt(100, proven=True, now=0).pause(BrokerFull("full"), 0)
+        Attempt(100, known(), now=0).pause(BrokerFull("full"), 0)
 
 
 def test_a_publish_that_was_interrupted_answers_no_other(app, monkeypatch):
