@@ -75,8 +75,21 @@ def app_if_any(given: Given) -> App:
     except NoApp:
         return App()
     except ConfigError as error:
-        warn(f"{error}\n  going on without the app in this folder")
-        return App()
+        return without_code(error)
+
+
+def without_code(error: ConfigError) -> App:
+    """An app for a folder whose module is broken.
+
+    Raises the error where nothing else says which Redis to use: the module may name one, and
+    the bundled server would be the wrong one.
+    """
+    app = App()
+    if app.conf.url is None:
+        error.add_note("  → or say where Redis is, to go on without it: export STREAMQ_URL=…")
+        raise error
+    warn(f"{error}\n  going on without the app in this folder")
+    return app
 
 
 def spec_of(given: Given) -> tuple[str | None, str]:

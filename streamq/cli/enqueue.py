@@ -7,7 +7,7 @@ import click
 
 from streamq.app import App
 from streamq.cli.base import FAILED, Command, Given
-from streamq.cli.common import inline, print_json, spec_of, typed, value_of, warn
+from streamq.cli.common import inline, print_json, spec_of, typed, value_of, warn, without_code
 from streamq.cli.common import timeout as timeout_option
 from streamq.errors import ConfigError, TaskError
 from streamq.failure import message_of
@@ -104,14 +104,18 @@ def sending_app(given: Given, task: str) -> App:
     spec, how = spec_of(given)
     try:
         app = find_app(spec, how).app
-        app.import_tasks()
     except NoApp:
         return App()
     except ConfigError as error:
         if spec:
             raise
-        warn(f"{error}\n  going on without the app in this folder")
-        return App()
+        return without_code(error)
+    try:
+        app.import_tasks()
+    except ConfigError as error:
+        if spec:
+            raise
+        warn(f"{error}\n  going on without it")
     if task not in app.tasks:
         missing = app.tasks.missing(task)
         if given.app:

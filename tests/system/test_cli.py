@@ -160,6 +160,18 @@ def test_a_broken_module_that_nobody_named_does_not_keep_people_from_looking(bar
     assert "going on without the app in this folder" in bare.err
 
 
+@pytest.mark.parametrize("command", [("queues", "ls"), ("enqueue", "tasks.add", "1", "2")])
+def test_a_broken_module_may_be_the_only_one_that_knows_the_server(bare, command):
+    del bare.env["STREAMQ_URL"]
+    (bare.folder / "tasks.py").write_text("url = 'redis://ours'\nprice = int('cheap')\n")
+
+    bare(*command, code=78)
+
+    assert "tasks.py:2" in bare.err
+    assert "export STREAMQ_URL" in bare.err
+    assert not (bare.folder / ".streamq").exists(), "no server was started in its place"
+
+
 BIG = "9" * 5000
 
 WRONG = {
