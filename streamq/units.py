@@ -88,8 +88,8 @@ def limit(value: object, name: str) -> float:
 
 def ahead(value: object, name: str) -> float:
     """Read a duration from now on; what was before now is now: 0."""
-    if isinstance(value, float) and 0 <= value <= LONGEST:
-        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST:
+        return float(value)
     if isinstance(value, str) and value.strip().startswith("-"):
         seconds(value.strip()[1:], name, bounds=AHEAD)
         return 0.0

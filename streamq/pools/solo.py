@@ -7,6 +7,7 @@ import select
 import time
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from time import perf_counter
 
 from streamq.delivery import Delivery
@@ -36,6 +37,8 @@ STEP = 0.1
 GLANCE = 0.02
 #: Seconds that a task takes at most for its runner to keep the turn while it runs.
 QUICK = 0.001
+#: Of what poll answers.
+DESCRIPTOR = itemgetter(0)
 
 
 class Solo:
@@ -157,7 +160,7 @@ class Solo:
             self.take_signals_back()
         if not ready:
             ready = self.poll.poll((BLOCK + 1) * 1000)
-        return [descriptor for descriptor, _ in ready]
+        return list(map(DESCRIPTOR, ready))
 
     def perform(self) -> None:
         """Run what is on the desk."""

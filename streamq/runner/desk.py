@@ -145,11 +145,11 @@ class Desk:
         with self.lock:
             read, timeout = self.consumer.connection.read, BLOCK_MARGIN if late else ANSWER_TIMEOUT
             try:
-                replies = [read(timeout, raising=False) for _ in range(2)]
+                reply, revoked = read(timeout, raising=False), read(timeout, raising=False)
             except BaseException as error:
                 self.doubt(error)
                 raise
-            self.take(*replies)
+            self.take(reply, revoked)
 
     def talk(
         self, commands: list[tuple[Any, ...]], last: Sequence[tuple[Any, ...]] = ()

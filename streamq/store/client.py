@@ -7,7 +7,7 @@ done.  Publishing and settling have connections of their own.
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from streamq.store.connection import ANSWER_TIMEOUT, Connection, Disconnected
+from streamq.store.connection import ANSWER_TIMEOUT, Connection, Disconnected, Refused
 from streamq.store.lending import Lending
 from streamq.store.replies import named
 from streamq.store.scripts import Script
@@ -72,7 +72,11 @@ class Client:
 
     def call_all(self, calls: list[tuple[Script, tuple[Any, ...]]], root: str) -> list[Any]:
         """Run scripts in one round trip; an error reply is returned in its place."""
-        return list(map(named, self.run(lambda connection: connection.call_all(calls, root))))
+        replies = self.run(lambda connection: connection.call_all(calls, root))
+        for at, reply in enumerate(replies):
+            if isinstance(reply, Refused):
+                replies[at] = named(reply)
+        return replies
 
     def moment(self, seconds: float) -> int:
         """So many seconds from now, in milliseconds of the server's clock.

@@ -101,14 +101,15 @@ class Connection:
         """
         self.send([script.command(root, *argv) for script, argv in calls])
         replies = [self.read(raising=False) for _ in calls]
-        return [
-            self.heal(reply, script, root, argv)
-            for reply, (script, argv) in zip(replies, calls, strict=True)
-        ]
+        for at, reply in enumerate(replies):
+            if isinstance(reply, Refused):
+                script, argv = calls[at]
+                replies[at] = self.heal(reply, script, root, argv)
+        return replies
 
-    def heal(self, reply: Any, script: Script, root: str, argv: tuple[Any, ...]) -> Any:
-        """Load a script that the server has forgotten, and run it; else return the reply."""
-        if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
+    def heal(self, reply: Refused, script: Script, root: str, argv: tuple[Any, ...]) -> Any:
+        """Load a script that the server has forgotten, and run it; else return the refusal."""
+        if reply.code == "NOSCRIPT":
             self.ask("SCRIPT", "LOAD", script.text)
             self.send([script.command(root, *argv)])
             return after_loading(self.read(raising=False))

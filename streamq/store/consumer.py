@@ -4,6 +4,7 @@ Makes commands and understands answers; when they are sent is decided elsewhere.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -85,6 +86,8 @@ class Consumer:
         self.dead = dead
         self.number = 0
         self.names: dict[bytes, str] = {}
+        #: The key of a stream.
+        self.key_of = cache(keys.queue)
         #: Asks what is revoked, as far as that is not too much; sent behind each read.
         self.revoked_command = ("ZRANGE", keys.revoked, 0, MOST_REVOKED)
         #: Whether we have a lease, or may have had one: an answer that was lost may say so.
@@ -120,11 +123,10 @@ class Consumer:
     ) -> tuple[Any, ...]:
         """Read from these streams; ``since`` "0" reads again what this consumer holds."""
         waiting = () if block is None else ("BLOCK", max(1, int(block * 1000)))
-        names = [self.keys.queue(stream) for stream in streams]
         return (
             *("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count, *waiting, "STREAMS"),
-            *names,
-            *[since] * len(names),
+            *map(self.key_of, streams),
+            *[since] * len(streams),
         )
 
     def deliveries(self, reply: Any) -> list[Delivery]:

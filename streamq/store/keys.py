@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 #: The consumer group of every queue's streams.
 GROUP = "workers"
@@ -10,13 +11,13 @@ GROUP = "workers"
 HIGHEST_LEVEL = 9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Keys:
     """The keys of one namespace, all in one hash slot."""
 
     namespace: str = "streamq"
 
-    @property
+    @cached_property
     def root(self) -> str:
         """What every script is given as its only key."""
         return f"{{{self.namespace}}}"

@@ -250,7 +250,7 @@ class Publisher:
             answer: bytes = self.deliver(lane, plain(envelope, messages), confirm)
         finally:
             self.lanes.give_back(lane)
-        return text(answer) if answer else None
+        return answer.decode(errors="backslashreplace") if answer else None
 
     def deliver(self, lane: Lane, load: Load, confirm: tuple[Confirmation, ...] = ()) -> Any:
         """Publish, and return the script's answer."""
@@ -297,7 +297,8 @@ class Publisher:
         """Run a script once: read its answer, having sent it unless that was done."""
         connection = lane.connection
         if not sent or connection.socket is None:
-            self.prepare(lane)
+            if lane.confirm:
+                self.prepare(lane)
             connection.send([script.command(self.root, *argv)])
         reply = connection.read(raising=False)
         if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
@@ -313,7 +314,7 @@ class Publisher:
     def prepare(self, lane: Lane) -> None:
         """Make sure that the server can confirm what it is to be asked; once a connection."""
         connection = lane.connection
-        if not lane.confirm or not needs_probe(lane.confirm):
+        if not needs_probe(lane.confirm):
             return
         if lane.probed is not None and lane.probed is connection.socket:
             return

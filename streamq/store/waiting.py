@@ -34,6 +34,9 @@ LONGEST_SLEEP = 5.0
 #: Seconds between attempts to reach Redis again: the first, and the longest.
 PAUSES = (0.05, 1.0)
 
+#: The states that end a task, as a record says them.
+ENDED = frozenset(state.encode() for state in FINAL)
+
 #: The fields of a record as they came; values are bytes.
 Record = dict[str, bytes]
 
@@ -46,12 +49,12 @@ def as_record(flat: Any) -> Record:
 
 def is_final(record: Record) -> bool:
     """Whether the record tells the end of its task."""
-    return record.get("state", b"").decode(errors="replace") in FINAL
+    return record.get("state") in ENDED
 
 
 def is_answer(record: Record) -> bool:
     """Whether the record ends a wait: its task has ended, or went to several queues."""
-    return is_final(record) or "copies" in record
+    return record.get("state") in ENDED or "copies" in record
 
 
 def news_in(reply: Any) -> Iterator[tuple[bytes, str, Record]]:
@@ -256,7 +259,8 @@ class Waits:
         Returns the ids of which there is no record.
         """
         absent = []
-        for chunk in (ids[i : i + 500] for i in range(0, len(ids), 500)):
+        for first in range(0, len(ids), 500):
+            chunk = ids[first : first + 500]
             calls = [(AWAIT, (id, self.reply)) for id in chunk]
             replies = self.client.call_all(calls, self.keys.root)
             for id, reply in zip(chunk, replies, strict=True):
