@@ -1,4 +1,6 @@
-"""What Redis answers when it cannot, as it says it: the errors that tests let a proxy answer."""
+"""What Redis answers when it cannot, as it says it, and what a producer makes of it."""
+
+from streamq.store.publisher import Contact
 
 LOADING = "LOADING Redis is loading the dataset in memory"
 BUSY = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
@@ -31,3 +33,10 @@ def code_of(text: object) -> str | None:
     if not isinstance(text, str) or " " not in text:
         return None
     return {KEY_GONE: "KEY-GONE", CLIENTS: "CLIENTS"}.get(text, text.partition(" ")[0])
+
+
+def known():
+    """The contact of who has reached its Redis before."""
+    contact = Contact("redis://h")
+    contact.made = True
+    return contact

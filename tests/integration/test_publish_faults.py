@@ -15,7 +15,7 @@ from streamq.errors import (
     PublishUnknown,
 )
 from streamq.store.connection import Failover, Passing
-from streamq.store.publisher import Attempt, Contact
+from streamq.store.publisher import Attempt
 from streamq.store.replies import Denied, WritesRefused, meaning
 from tests.faults import (
     BUSY,
@@ -35,6 +35,7 @@ from tests.faults import (
     WRONGPASS,
     WRONGTYPE,
     code_of,
+    known,
 )
 from tests.proxy import calls_of
 
@@ -321,13 +322,6 @@ def test_a_key_that_is_not_ours_is_named_as_the_reason(make_app, redis, way):
 
 
 # the decisions, without a server
-
-
-def known():
-    """The contact of who has reached its Redis before."""
-    contact = Contact("redis://h")
-    contact.made = True
-    return contact
 
 
 @pytest.mark.parametrize("error", [MISCONF, NOREPLICAS], ids=code_of)

@@ -13,6 +13,7 @@ from streamq.store import publisher
 from streamq.store.addresses import NoMaster
 from streamq.store.connection import Connection
 from streamq.store.publisher import Attempt, Contact, Disconnected, Passing
+from tests.faults import known
 
 
 @pytest.fixture
@@ -207,13 +208,6 @@ def lost(*, sent, cause=None):
     error = Disconnected("lost")
     error.sent, error.__cause__ = sent, cause
     return error
-
-
-def known():
-    """The contact of who has reached its Redis before."""
-    contact = Contact("redis://h")
-    contact.made = True
-    return contact
 
 
 def test_pauses_grow_up_to_a_bound():
