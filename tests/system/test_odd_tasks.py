@@ -45,7 +45,7 @@ def fork_and_forget(number):
 
 @app.task
 def fork_past_python(number):
-    ctypes.CDLL(None).fork()
+    ctypes.PyDLL(None).fork()  # with the GIL: a child without it may wait for ever
     note(f"past {number} {os.getpid()}")
     return [number, os.getpid()]
 
