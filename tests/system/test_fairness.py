@@ -112,7 +112,7 @@ def test_a_task_that_keeps_the_interpreter_to_itself_keeps_no_other_waiting(site
     site.write(TASKS + HOG)
     site.app.declare([])
     calls = [site.app.signature("tasks.quick", (number,)) for number in range(400)]
-    calls.insert(300, site.app.signature("tasks.hog", (3.0,)))
+    calls.insert(300, site.app.signature("tasks.hog", (6.0,)))
     results = site.app.enqueue_many(calls)
     hog = results.pop(300)
     site.worker("-c", 1)

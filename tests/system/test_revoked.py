@@ -267,7 +267,7 @@ def roll_out(site, *, patience):
     site.until(lambda: "tasks.new" in worker.said)
     site.write("@app.task\ndef old(): return 'old'\n@app.task\ndef new(): return 'new'\n")
     site.worker("-c", 1, "-n", "new")
-    assert site.send("old").get(timeout=5) == "old"
+    assert site.send("old").get(timeout=15) == "old"
     site.until(result.ready)
     return worker, result
 

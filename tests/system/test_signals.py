@@ -146,6 +146,7 @@ def hasty(site):
 
 
 def test_a_worker_ends_although_the_server_is_gone(hasty, server):
+    hasty.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "5s"  # on a busy machine a second is short
     worker = hasty.worker("-c", 2)
     server.stop(signal.SIGKILL)
 
