@@ -74,21 +74,23 @@ def connections(site):
 
 
 def overlap(site, count, processes, greenlets, **options):
-    """Run naps; return for each process how many it had at a time."""
+    """Run naps; return for each process how many it had at a time, and for how long all took."""
     site.write(TASKS)
     worker = start(site, processes, greenlets)
+    began = time.monotonic()
     results = site.send_many("nap", count, **options)
     most_connections = 0
     while site.held():
         ours = [c for c in site.redis.client_list() if c["name"].endswith(worker_node(site))]
         most_connections = max(most_connections, len(ours))
         time.sleep(0.05)
+    took = time.monotonic() - began
     most = {}
     for pid, at_once in (each.get(timeout=20) for each in results):
         most[pid] = max(at_once, most.get(pid, 0))
     assert set(most) <= set(worker.runners())
     assert most_connections <= 3 * processes
-    return most
+    return most, took
 
 
 def worker_node(site):
@@ -98,19 +100,22 @@ def worker_node(site):
 
 @pytest.mark.parametrize("acks_late", [True, False], ids=["late", "early"])
 def test_as_many_tasks_run_at_a_time_as_there_are_greenlets(site, acks_late):
-    most = overlap(site, 1500, 2, 50, acks_late=acks_late)
+    most, took = overlap(site, 1500, 2, 50, acks_late=acks_late)
 
     assert len(most) == 2
     assert all(45 <= number <= 50 for number in most.values())
+    assert took < 1500 / 100 * 0.1 * 3
     site.at_rest()
 
 
 @pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.timeout(300)
 def test_50_000_naps_run_500_at_a_time_in_each_of_two_processes(site):
-    most = overlap(site, 50_000, 2, 500)
+    most, took = overlap(site, 50_000, 2, 500)
 
     assert all(450 <= number <= 500 for number in most.values())
+    assert took < 50_000 / 1000 * 0.1 * 3
     site.at_rest()
 
 
