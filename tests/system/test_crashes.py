@@ -266,10 +266,10 @@ def test_a_killed_leader_does_not_keep_the_others_from_work(site):
     for pid in leavers:
         os.kill(pid, signal.SIGKILL)
 
-    results = [site.send("pid") for _ in range(4)]
+    site.until(lambda: len(set(worker.runners()) - leavers) == 2, "both are there again")
+    time.sleep(0.5)  # they wait, and one of them has the turn
 
-    assert all(each.get(timeout=10) for each in results)
-    site.until(lambda: len(worker.runners()) == 2, "both are there again")
+    assert all(site.send("pid").get(timeout=10) for _ in range(4))
 
 
 @pytest.mark.parametrize("code", [0, 1, 3])

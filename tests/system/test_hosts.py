@@ -198,10 +198,9 @@ def test_the_check_finds_leases_that_are_not_renewed(short):
 
 BUSY = """
 @app.task
-def spin(seconds):
+def spin():
     note(f"spin {os.getpid()}")
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while not (HERE / "go").exists():
         pass
     return os.getpid()
 """
@@ -212,9 +211,11 @@ def test_a_task_that_blocks_all_greenlets_for_three_leases_is_not_run_twice(site
     site.env["STREAMQ_LEASE"] = f"{LEASE:g}s"
     site.write(BUSY)
     site.worker("-P", "gevent", "-c", 10, "-n", "blocked")
-    result = site.send("spin", 3 * LEASE)
+    result = site.send("spin")
     site.until(site.notes, "it runs")
     watched_for_long_enough(site.worker("-P", "gevent", "-c", 10, "-n", "other"))
+    time.sleep(1.5 * LEASE)
+    (site.folder / "go").touch()
 
     assert result.get(timeout=30) == int(site.notes()[0].split()[1])
     assert len(site.notes()) == 1
@@ -397,4 +398,18 @@ def test_two_workers_of_one_name_work_side_by_side(short):
     assert one.stop() == 0
     short.until(lambda: short.redis.zrange("{streamq}:workers", 0, -1) == ["twin@here"])
     assert short.send("quick", 1).get(timeout=5) == 1
+    short.at_rest()
+
+
+def test_what_one_of_two_workers_of_one_name_held_runs_again_when_that_is_killed(short):
+    one = short.worker("-c", 1, "-n", "twin@here", ready=False)
+    result = short.send("hold", 1)
+    short.until(lambda: begun(short))
+    watched_for_long_enough(short.worker("-c", 1, "-n", "twin@here", ready=False))
+
+    kill_host(one)
+
+    short.until(lambda: len(begun(short)) == 2, "the other one runs it again")
+    (short.folder / "go").touch()
+    assert result.get(timeout=10) == [1, 2]
     short.at_rest()

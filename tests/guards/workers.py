@@ -1,0 +1,182 @@
+"""Guards against what may happen to workers: part A of the fault matrix."""
+
+from tests.guards.guard import guard
+
+CRASHES = "tests/system/test_crashes.py::"
+DEATHS = "tests/system/test_deaths.py::"
+HOSTS = "tests/system/test_hosts.py::"
+LIMITS = "tests/system/test_limits.py::"
+ODD_TASKS = "tests/system/test_odd_tasks.py::"
+SCARCITY = "tests/system/test_scarcity.py::"
+SHUTDOWN = "tests/system/test_shutdown.py::"
+SIGNALS = "tests/system/test_signals.py::"
+VERDICTS = "tests/unit/test_verdicts.py::"
+
+GUARDS = [
+    guard(
+        "a result and its acknowledgement are one act",
+        "A3",
+        DEATHS + "test_a_runner_that_dies_after_it_has_settled_costs_no_second_run",
+        "'innocent 0' != 'innocent 1'",
+        (
+            "scripts/lua/complete.lua",
+            "      mine = redis.call('XACK', key, 'workers', entry)\n",
+            "      mine = 1\n",
+        ),
+        ("scripts/lua/complete.lua", "redis.call('XDEL', key, unpack(done))", "local _ = done"),
+    ),
+    guard(
+        "the kernel frees the turn of the dead",
+        "A4",
+        CRASHES + "test_a_killed_leader_does_not_keep_the_others_from_work",
+        "no result of .* within",
+        (
+            "streamq/runner/turns.py",
+            "fcntl.lockf(self.descriptor, how, 1, self.number)",
+            "fcntl.flock(self.descriptor, how)",
+        ),
+        ("streamq/worker/children.py", "os.killpg(pid, signal.SIGKILL)", "pass"),
+    ),
+    guard(
+        "the first signal asks the runners to stop",
+        "A5",
+        SHUTDOWN + "test_the_first_signal_lets_running_tasks_finish[prefork]",
+        "assert 0 is None|Right contains 2 more items",
+        (
+            "streamq/worker/supervisor.py",
+            "self.nursery.signal_all(signal.SIGTERM)",
+            "self.nursery.signal_all(signal.SIGKILL)",
+        ),
+    ),
+    guard(
+        "a stop charges no task",
+        "A6",
+        SIGNALS + "test_quit_stops_at_once_and_hands_everything_back_uncharged",
+        r"\[0, 2\] == \[0, 1\]",
+        (
+            "streamq/worker/deaths.py",
+            "ended = stopped or child.ended or verdicts",
+            "ended = child.ended or verdicts",
+        ),
+    ),
+    guard(
+        "a limit reaches a runner that is frozen",
+        "A9",
+        SIGNALS + "test_a_frozen_child_is_kept_until_its_hard_limit",
+        "still not so after 20 s",
+        (
+            "streamq/worker/verdicts.py",
+            "running(past=patience_with(child))",
+            "running(past=float('inf'))",
+        ),
+    ),
+    guard(
+        "runners leave a signal for the whole group to their worker",
+        "A10",
+        SIGNALS + "test_ctrl_c_reaches_the_whole_group_and_lets_tasks_finish",
+        "assert 0 is None|'QUEUED' != 'SUCCESS'",
+        ("streamq/worker/children.py", "os.setpgid(0, 0)  # what", "pass  # what"),
+        ("streamq/worker/runner.py", "        if slots.asked_to_stop(0):\n", "        if True:\n"),
+    ),
+    guard(
+        "a reason looks at what the machine has killed",
+        "A12",
+        VERDICTS + "test_a_runner_that_we_ended_ran_out_of_nothing",
+        r"killed by SIGKILL \(9\) while it ran the task \(out of memory\?\)",
+        (
+            "streamq/worker/children.py",
+            "if self.scarce and code == -signal.SIGKILL",
+            "if code == -signal.SIGKILL",
+        ),
+    ),
+    guard(
+        "a reason names the signal",
+        "A15",
+        DEATHS + "test_the_reason_tells_how_a_runner_died_and_its_largest_memory[segfault]",
+        r"killed by a signal \(11\)",
+        ("streamq/worker/children.py", "name = signal.Signals(-code).name", 'name = "a signal"'),
+    ),
+    guard(
+        "whatever a task raises is caught",
+        "A16",
+        ODD_TASKS + "test_whatever_a_task_raises_is_a_failure_of_the_task[prefork-exit]",
+        "WorkerLost.* == .*SystemExit",
+        (
+            "streamq/execution.py",
+            "except BaseException as error:  # also",
+            "except Exception as error:  # also",
+        ),
+    ),
+    guard(
+        "a runner ends in order only if it says so",
+        "A17",
+        CRASHES + "test_whatever_code_a_task_exits_with_it_is_a_crash_of_its_runner[0]",
+        "no result of .* within",
+        (
+            "streamq/worker/children.py",
+            "return self.child.slots.left",
+            "return self.child.slots.left or self.status == 0",
+        ),
+    ),
+    guard(
+        "a worker does not wait for the threads of others",
+        "A19",
+        SHUTDOWN + "test_threads_of_a_module_keep_no_worker_from_ending",
+        "TimeoutExpired",
+        ("streamq/worker/start.py", "    if left:\n", "    if not left:\n"),
+    ),
+    guard(
+        "a runner looks at its memory",
+        "A20",
+        SCARCITY + "test_a_runner_that_has_grown_is_replaced_between_two_tasks[prefork]",
+        "assert 1 >= 2",
+        ("streamq/runner/limits.py", "and resident() > self.memory", "and 0 > self.memory"),
+    ),
+    guard(
+        "a wait in the kernel stands still as well",
+        "A23",
+        VERDICTS + "test_who_waits_in_the_kernel_is_ended_at_its_limit",
+        "assert not True",
+        ("streamq/worker/verdicts.py", 'stands_still(child.pid, "TD")', "stands_still(child.pid)"),
+    ),
+    guard(
+        "one look at runners has its budget",
+        "A23",
+        VERDICTS + "test_a_crowd_that_cannot_be_stopped_leaves_time_for_leases_and_is_ended",
+        r"< 1\.0",
+        ("streamq/worker/verdicts.py", "if time.monotonic() - began > BUDGET:", "if False:"),
+    ),
+    guard(
+        "leases are renewed while all greenlets are blocked",
+        "A24",
+        HOSTS + "test_a_task_that_blocks_all_greenlets_for_three_leases_is_not_run_twice",
+        r"its lease ran out|assert \d+ == \d+",
+        (
+            "streamq/worker/supervisor.py",
+            "if child.slots.cut_off < self.lease]",
+            "if not child.slots.running()]",
+        ),
+    ),
+    guard(
+        "a process of greenlets meets the hard limit of one",
+        "A25",
+        LIMITS + "test_a_task_that_never_waits_is_ended_too[gevent-busy]",
+        "no result of .* within",
+        (
+            "streamq/worker/verdicts.py",
+            "running(past=patience_with(child))",
+            "running(past=float('inf'))",
+        ),
+    ),
+    guard(
+        "the name of a consumer holds its process and chance",
+        "A28",
+        HOSTS + "test_what_one_of_two_workers_of_one_name_held_runs_again_when_that_is_killed",
+        r"\[1, 1\] == \[1, 2\]",
+        (
+            "streamq/worker/assignment.py",
+            'return f"{self.node}:{pid}:{self.token}"',
+            "return self.node",
+        ),
+    ),
+]
