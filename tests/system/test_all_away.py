@@ -70,6 +70,9 @@ def test_without_an_unbroken_view_they_would_take_from_the_living(short, server)
 
 # A server that is there, and does not answer
 
+#: Answers that it loads, of which there are to be more.
+REFUSALS = int(OUTAGE / 0.2)
+
 LONG_SCRIPT = """
 local function now()
   local time = redis.call("TIME")
@@ -123,11 +126,16 @@ def test_a_server_that_loads_a_large_file(short, server, flags):
         server.stop(signal.SIGKILL)
         server.launch()
         while not is_up(server.client, refused):
+            if len(refused) == REFUSALS:
+                far.blackhole()
             time.sleep(0.05)
+        time.sleep(LEASE / 2)  # who is back first sees that the others' leases are over
+        far.heal()
 
-    runs_through(short, flags, [server.url], trouble)
+    with Proxy(server.url) as far:
+        runs_through(short, flags, [server.url, far.url], trouble)
 
-    assert len(refused) > OUTAGE / 0.05 / 4
+    assert len(refused) > REFUSALS
 
 
 def is_up(client, refused):

@@ -173,8 +173,8 @@ def test_wrong_clocks_of_producers_and_workers_change_nothing(site, server, prod
     producer = started_with(site, producers, lambda: site.python(PRODUCER))
     out, err = producer.communicate(timeout=30)
 
+    assert err == b"", err.decode()
     said, sent, ran_at, late = out.decode().split()
-    assert err == b""
     assert float(said) == pytest.approx(time.time() + producers, abs=60), "it is as wrong as said"
     assert float(ran_at) == pytest.approx(time.time() + workers, abs=60), "so is the worker"
     ran = [float(line.split()[3]) for line in site.notes() if "when" in line]

@@ -72,8 +72,14 @@ def test_a_power_failure_costs_what_was_not_yet_on_disk(short, server):
     """What the server had written in its last second never reached the disk."""
     short.worker("-c", 2)
     traffic = Traffic(short)
+    held = short.send("hold", 1)
+    short.until(lambda: begun(short))
     traffic.flows()
+    server.client.config_set("appendfsync", "always")  # the file tells that it runs
     began, size = time.monotonic(), file_of(server).stat().st_size
+    server.client.config_set("appendfsync", "everysec")
+    (short.folder / "go").touch()
+    assert held.get(timeout=10)[0] == 1
     time.sleep(1.0)
 
     server.stop(signal.SIGKILL)
@@ -81,6 +87,7 @@ def test_a_power_failure_costs_what_was_not_yet_on_disk(short, server):
     server.start()
     traffic.flows()
 
+    short.until(lambda: len(begun(short)) == 2, "what was settled in vain runs again")
     lost, again = what_is_lost_is_young(traffic, began - HELD_BACK)
     assert len(lost) + len(again) > 20, "the fault has cost something"
     short.redis.delete(*[f"{{streamq}}:task:{id}" for id, *_ in traffic.accepted()])
@@ -143,6 +150,8 @@ def test_a_server_that_comes_back_empty_is_served(short, server, flags):
     assert short.redis.hget(f"{{streamq}}:task:{old.id}", "state") is None
     assert len(begun(short)) == 1
     assert short.send("quick", 10**6).get(timeout=10) == 10**6
+    ((_, holder),) = begun(short)
+    short.until(lambda: not short.alive(holder), "what waits for it is ended")
     assert "Traceback" not in worker.said
     assert worker.said.count("it stops") <= 2, "each is told once"
     (short.folder / "go").touch()
@@ -168,11 +177,13 @@ BY_HAND = pytest.mark.parametrize("fault", [stream_deleted, group_destroyed])
 def test_a_reader_that_waits_finds_what_was_taken_from_it(short, server, fault):
     worker = short.worker("-c", 2)
     assert short.send("quick", 0).get(timeout=10) == 0
+    runners = worker.runners()
     for number in range(1, 4):
         short.until(lambda: server.client.info("clients")["blocked_clients"], "somebody waits")
         fault(server.client)
         assert short.send("quick", number).get(timeout=10) == number
 
+    assert worker.runners() == runners
     assert "Traceback" not in worker.said
     short.at_rest()
 

@@ -154,8 +154,9 @@ def test_half_a_second_each_way(behind, proxy, flags):
     began = time.monotonic()
     results = site.send_many("quick", 100)
 
-    assert [each.get(timeout=45) for each in results] == list(range(100))
-    assert time.monotonic() - began < 45, "many are settled in one round trip"
+    end = began + 35  # with one message in each round trip it would take 50 seconds
+    values = [each.get(timeout=max(0.0, end - time.monotonic())) for each in results]
+    assert values == list(range(100))
     time.sleep(max(0.0, began + 9 - time.monotonic()))
     (site.folder / "go").touch()
     assert held.get(timeout=10)[0] == 1
