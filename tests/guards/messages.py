@@ -1,5 +1,342 @@
 """Guards against what may be wrong with messages and results: part C of the fault matrix."""
 
-from tests.guards.guard import Guard
+from tests.guards.guard import guard
 
-GUARDS: list[Guard] = []
+ENQUEUE = "tests/integration/test_enqueue.py::"
+PUBLISH_FAULTS = "tests/integration/test_publish_faults.py::"
+WAITING = "tests/integration/test_waiting.py::"
+RESULTS = "tests/integration/test_results.py::"
+SIGNING = "tests/integration/test_signing.py::"
+BOUNDS = "tests/unit/test_bounds.py::"
+COMPRESSION = "tests/unit/test_compression.py::"
+EXECUTION = "tests/unit/test_execution.py::"
+FAILURE = "tests/unit/test_failure.py::"
+LETTERS = "tests/system/test_letters.py::"
+CROWDS = "tests/system/test_crowds.py::"
+REVOKED = "tests/system/test_revoked.py::"
+
+GUARDS = [
+    guard(
+        "a refusal after a lost answer is said to be unknown",
+        "C2",
+        PUBLISH_FAULTS
+        + "test_after_a_lost_answer_no_refusal_says_that_nothing_was_written[short_way-MISCONF]",
+        "nothing was written",
+        (
+            "streamq/store/publisher.py",
+            "if not self.sent or (isinstance(error, Refusal) and error.leads_nowhere):",
+            "if True:",
+        ),
+    ),
+    guard(
+        "after a lost answer a refusal is not the last word",
+        "C2",
+        PUBLISH_FAULTS
+        + "test_after_a_lost_answer_a_redis_that_takes_no_writes_is_asked_again[short_way-MISCONF]",
+        "PublishUnknown",
+        ("streamq/store/publisher.py", "return passes or self.sent", "return passes"),
+    ),
+    guard(
+        "an id that was accepted is forgotten after a while",
+        "C3",
+        ENQUEUE + "test_after_the_window_the_id_is_new",
+        "still not so after",
+        ("scripts/lua/publish.lua", "answer, 'PX', message.window)", "answer)"),
+    ),
+    guard(
+        "a forked child takes lanes of its own",
+        "C4",
+        ENQUEUE + "test_parent_and_child_both_send_after_a_fork",
+        r"STALE|assert 256 == 0|assert \(1, \d+, \d+\) == ",
+        ("streamq/store/lending.py", "if self.forks != FORKS.count:", "if False:"),
+    ),
+    guard(
+        "a forked child waits on a connection of its own",
+        "C4",
+        WAITING + "test_parent_and_child_both_wait_after_a_fork",
+        "still not so after 8 s: each has its own",
+        ("streamq/store/waiting.py", "if self.pid != os.getpid():", "if False:"),
+        ("streamq/store/connection.py", "self.pid != os.getpid() or ", ""),
+    ),
+    guard(
+        "what no queue wants is refused",
+        "C6",
+        ENQUEUE + "test_what_leads_nowhere_is_unroutable_and_writes_nothing",
+        "DID NOT RAISE",
+        ("scripts/lua/publish.lua", "elseif not destination.queues[1] then", "elseif false then"),
+    ),
+    guard(
+        "publishing needs memory before it begins",
+        "C7",
+        "tests/lua/test_publish.py::test_a_server_without_memory_refuses_the_whole_call",
+        "DID NOT RAISE",
+        ("scripts/lua/publish.lua", "#!lua\n", "#!lua flags=allow-oom\n"),
+    ),
+    guard(
+        "what cannot be decoded is an error of ours",
+        "C8",
+        BOUNDS + "test_any_bytes_end_as_a_value_or_an_error_of_ours",
+        "msgspec.DecodeError: ",
+        ("streamq/codec.py", 'raise unreadable(data, "json", error) from error', "raise"),
+    ),
+    guard(
+        "a message that cannot be decoded is put aside by its runner",
+        "C8",
+        LETTERS + "test_messages_that_cannot_be_run_become_dead_letters",
+        "ResultTimeout: no result of default-",
+        ("streamq/execution.py", "except (DecodeError, ConfigError) as", "except ConfigError as"),
+    ),
+    guard(
+        "a dead letter keeps the fields of its message as they came",
+        "C8",
+        LETTERS + "test_messages_that_cannot_be_run_become_dead_letters",
+        "KeyError: 'task'",
+        (
+            "scripts/lua/includes/dead.lua",
+            "set_field(fields, 'id', id)",
+            "fields = { 'id', id }",
+        ),
+    ),
+    guard(
+        "a message that names no task is not offered to others",
+        "C9",
+        EXECUTION + "test_a_message_that_names_no_task_is_buried",
+        "b'no task'",
+        ("streamq/endings.py", "if not name:", "if False:"),
+        (
+            "streamq/endings.py",
+            "if (error := misnamed(delivery, name)) is not None:",
+            "if (error := None) is not None:",
+        ),
+    ),
+    guard(
+        "a field that should be a number may be anything",
+        "C9",
+        LETTERS + "test_odd_fields_do_no_harm",
+        "still not so after 20 s: .*soon",
+        ("streamq/delivery.py", "found.isdigit() and ", ""),
+    ),
+    guard(
+        "a letter is written in pieces however many fields it has",
+        "C9",
+        LETTERS + "test_fields_that_nobody_knows_do_no_harm_however_many[9000]",
+        "ResultTimeout: no result of lost",
+        ("scripts/lua/includes/hashes.lua", "#values, 1000 do", "#values, 100000 do"),
+        ("scripts/lua/includes/hashes.lua", "math.min(at + 999, #values)", "#values"),
+    ),
+    guard(
+        "a content type that is not accepted is not decoded",
+        "C10",
+        LETTERS + "test_a_pickle_is_not_loaded_where_it_was_not_asked_for",
+        "EncodeError: cannot write an object of type TextIOWrapper",
+        ("streamq/payload.py", "allowed(content_type, self.accept)", "pass"),
+    ),
+    guard(
+        "a compression that nobody knows is not taken for none",
+        "C10",
+        LETTERS + "test_messages_that_cannot_be_run_become_dead_letters",
+        "DID NOT RAISE DecodeError",
+        (
+            "streamq/compression.py",
+            "    if name not in METHODS:\n        raise DecodeError(",
+            "    if name not in METHODS:\n        return data\n        raise DecodeError(",
+        ),
+    ),
+    guard(
+        "an unknown task is buried when patience is at its end",
+        "C11",
+        EXECUTION + "test_an_unknown_task_is_offered_again_and_again_before_it_is_buried",
+        "Left contains 6 more items",
+        ("streamq/endings.py", "        if left > 0:", "        if True:"),
+    ),
+    guard(
+        "JSON knows no number that is none",
+        "C12",
+        BOUNDS + "test_json_holds_no_nan_no_infinity_and_nothing_but_utf_8",
+        "DID NOT RAISE",
+        (
+            "streamq/strict_json.py",
+            "read_json: Callable[[bytes], Any] = msgspec.json.Decoder().decode",
+            "read_json: Callable[[bytes], Any] = json.loads",
+        ),
+    ),
+    guard(
+        "what is read as JSON is UTF-8",
+        "C13",
+        BOUNDS + "test_json_holds_no_nan_no_infinity_and_nothing_but_utf_8",
+        "DID NOT RAISE",
+        (
+            "streamq/strict_json.py",
+            "Callable[[bytes], Any] = msgspec.json.Decoder().decode",
+            "Any = lambda data: msgspec.json.decode(data.decode(errors='replace'))",
+        ),
+    ),
+    guard(
+        "nothing over the limit is sent",
+        "C14",
+        ENQUEUE + "test_a_message_over_the_limit_is_refused",
+        "DID NOT RAISE",
+        ("streamq/app.py", "if len(encoded) + len(named) > self.payloads.limit:", "if False:"),
+        ("streamq/payload.py", "if len(data) > self.limit:", "if False:"),
+    ),
+    guard(
+        "unpacking stops at the first byte too many",
+        "C15",
+        COMPRESSION + "test_a_bomb_is_stopped_at_the_limit_without_being_unpacked[zstd]",
+        r"assert \d+ < \(8 \* 1048576\)",
+        ("streamq/compression.py", "decompress(data, most + 1)", "decompress(data, 10**9)"),
+    ),
+    guard(
+        "a signature is good for one queue",
+        "C16",
+        SIGNING + "test_a_message_that_was_moved_to_another_queue_never_runs",
+        "DID NOT RAISE",
+        (
+            "streamq/signing.py",
+            'place = b"" if fields.get(b"exchange") else queue',
+            'place = b""',
+        ),
+    ),
+    guard(
+        "of many forged messages few are told",
+        "C16",
+        SIGNING + "test_a_flood_of_forged_messages_does_not_fill_the_log",
+        r"assert \d+ <= 20",
+        ("streamq/runner/tasklog.py", "self.refused = Seldom(1.0)", "self.refused = Seldom(0.0)"),
+    ),
+    guard(
+        "a copy of a fan-out is signed for no other queue",
+        "C16",
+        SIGNING + "test_a_copy_of_a_fan_out_is_not_tried_again_in_another_queue",
+        "SignatureInvalid: the signature does not fit the message",
+        ("streamq/signing.py", "        if not home:", "        if False:"),
+    ),
+    guard(
+        "what waits too long for its queue expires",
+        "C17",
+        REVOKED + "test_what_waited_too_long_in_its_queue_is_not_run[prefork]",
+        "DID NOT RAISE Revoked",
+        ("scripts/lua/publish.lua", "if queue.message_ttl then", "if false then"),
+    ),
+    guard(
+        "a task that does not stop when it is asked to is ended",
+        "C18",
+        REVOKED + "test_a_task_that_catches_everything_is_terminated_all_the_same[prefork]",
+        "ResultTimeout: no result of",
+        ("streamq/errors.py", "class Stopped(BaseException):", "class Stopped(Exception):"),
+        (
+            "streamq/worker/verdicts.py",
+            "if request.until <= time.monotonic() and not request.child.ended:",
+            "if False:",
+        ),
+    ),
+    guard(
+        "a signal excuses the end of a runner only while its task runs",
+        "C18",
+        REVOKED + "test_a_signal_that_a_task_survives_excuses_no_later_crash",
+        "assert 2 == 1",
+        (
+            "streamq/worker/deaths.py",
+            "child.verdicts if (each.stream, each.entry) in running]",
+            "child.verdicts]",
+        ),
+    ),
+    guard(
+        "a value that cannot be written fails its task",
+        "C19",
+        RESULTS + "test_whatever_cannot_be_written_fails_its_task_and_no_other",
+        "assert 1 == 0",
+        (
+            "streamq/endings.py",
+            "except BaseException as error:  # a class of the task's may raise whatever it likes",
+            "except Stopped as error:",
+        ),
+    ),
+    guard(
+        "of a long message the beginning is kept",
+        "C20",
+        FAILURE + "test_messages_and_tracebacks_are_bounded",
+        "assert 1000000 == 4096",
+        ("streamq/failure.py", "return text[:LONGEST_MESSAGE]", "return text"),
+    ),
+    guard(
+        "of a long traceback the end is kept",
+        "C20",
+        FAILURE + "test_messages_and_tracebacks_are_bounded",
+        r"assert \d+ <= \(65536 \+ 1\)",
+        (
+            "streamq/failure.py",
+            "return text if len(text) <= LONGEST_TRACEBACK else",
+            "return text or",
+        ),
+    ),
+    guard(
+        "an exception whose text cannot be had is described",
+        "C20",
+        FAILURE + "test_a_text_that_cannot_be_had_is_said",
+        "RuntimeError: no text",
+        (
+            "streamq/failure.py",
+            "    except BaseException as failed:\n        text = ",
+            "    except TimeoutError as failed:\n        text = ",
+        ),
+    ),
+    guard(
+        "an exception is made again without its own methods",
+        "C20",
+        FAILURE + "test_no_method_of_a_class_runs_when_its_exception_is_made_again",
+        "E   SystemExit",
+        ("streamq/failure.py", "error = maker.__new__(cls, *values)", "error = cls(*values)"),
+    ),
+    guard(
+        "the class of an exception is looked for among what is loaded",
+        "C20",
+        FAILURE + "test_a_class_that_is_not_loaded_becomes_a_task_error",
+        "assert .*unloaded.Odd.* is TaskError",
+        (
+            "streamq/failure.py",
+            "found: Any = sys.modules.get(module)",
+            "found: Any = __import__('pydoc').locate(module)",
+        ),
+    ),
+    guard(
+        "a result over the limit is not written",
+        "C21",
+        RESULTS + "test_a_result_over_the_limit_fails_its_task",
+        "DID NOT RAISE",
+        ("streamq/endings.py", "if len(data) > self.results.limit:", "if False:"),
+    ),
+    guard(
+        "who waits for what nobody knows looks again after a while",
+        "C22",
+        RESULTS + "test_a_result_that_expired_before_it_was_read_ends_the_wait",
+        r"assert \(\d.* - .*\) < 5",
+        ("streamq/store/waiting.py", "wait.known or wait.began < before:", "wait.known:"),
+    ),
+    guard(
+        "who waits for a record that vanishes is told",
+        "C22",
+        WAITING + "test_a_record_that_vanishes_ends_the_wait",
+        "E   TimeoutError",
+        ("streamq/store/waiting.py", "if id in wait.known or wait.began", "if wait.began"),
+    ),
+    guard(
+        "what is said to those who wait expires",
+        "C23",
+        CROWDS + "test_who_dies_while_it_waits_leaves_nothing",
+        "one more item: '{streamq}:reply:",
+        ("scripts/lua/includes/endings.lua", "redis.call('PEXPIRE', reply, REPLY_LIFE_MS)", ""),
+    ),
+    guard(
+        "one who waits reads for all",
+        "C23",
+        CROWDS + "test_those_who_wait_in_one_process_need_one_connection[500]",
+        r"assert \d+ == 1",
+        ("streamq/store/waiting.py", "return self.leader is wait", "return True"),
+        (
+            "streamq/store/waiting.py",
+            "return self.connection.ask(",
+            'return Connection(self.client.url, name="streamq:waiting").ask(',
+        ),
+    ),
+]

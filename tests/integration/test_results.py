@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+import time
 
 import pytest
 
@@ -144,9 +145,11 @@ def test_a_result_that_expired_before_it_was_read_ends_the_wait(
     drain(app)
     eventually(lambda: not redis.exists(app.store.keys.task(result.id)))
 
+    began = time.monotonic()
     with pytest.raises(ResultTimeout, match="no such task is known"):
-        result.get()
+        result.get(timeout=6)
 
+    assert time.monotonic() - began < 5
     assert app.result(result.id).state == "UNKNOWN"
 
 

@@ -176,7 +176,7 @@ def test_forgetting_ends_a_wait(double, pool, blocked):
 
 def test_a_record_that_vanishes_ends_the_wait(double, pool, blocked, redis, app):
     result = double.enqueue(4)
-    waited = pool.submit(result.get, timeout=20)
+    waited = pool.submit(result.get, timeout=10)
     (client,) = blocked()
 
     redis.delete(app.store.keys.task(result.id))
@@ -259,11 +259,15 @@ def test_several_processes_wait_for_one_task(make_app, double, app, blocked, poo
     assert [each.result(5) for each in waited] == [8, 8]
 
 
-def test_parent_and_child_both_wait_after_a_fork(app, double, drain, working):
-    first = double.enqueue(1)
-    drain(app)
-    assert first.get(timeout=5) == 2
+def test_parent_and_child_both_wait_after_a_fork(app, double, pool, clients, eventually, working):
     results = [double.enqueue(n) for n in range(10)]
+
+    def wait_in_vain():
+        with pytest.raises(ResultTimeout):
+            results[0].get(timeout=0.05)
+        return clients("streamq:waiting")
+
+    eventually(wait_in_vain, "there is a connection that a child could share")
     pid = os.fork()
     if not pid:
         code = 1
@@ -272,9 +276,11 @@ def test_parent_and_child_both_wait_after_a_fork(app, double, drain, working):
                 code = 0
         finally:
             os._exit(code)
+    waited = [pool.submit(result.get, timeout=10) for result in results]
+    eventually(lambda: len(clients("streamq:waiting")) == 2, "each has its own", seconds=8)
 
     with working(app):
-        assert [result.get(timeout=10) for result in results] == [n * 2 for n in range(10)]
+        assert [each.result(10) for each in waited] == [n * 2 for n in range(10)]
 
     assert os.waitpid(pid, 0)[1] == 0
 

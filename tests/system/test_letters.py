@@ -84,7 +84,7 @@ UNFIT = [
         DecodeError,
     ),
     (
-        {"task": "tasks.echo", "compression": "magic", "args": "junk"},
+        {"task": "tasks.echo", "compression": "magic", "args": "[]"},
         "undecodable message",
         DecodeError,
     ),

@@ -113,12 +113,16 @@ def test_arguments_that_json_cannot_carry_become_the_message():
     assert back.args[0].startswith("<object object")
 
 
-def test_a_class_that_is_not_loaded_becomes_a_task_error():
-    back = rebuild({**simple("nowhere.mod.Odd", "text"), "traceback": b"Traceback: there"})
+def test_a_class_that_is_not_loaded_becomes_a_task_error(tmp_path, monkeypatch):
+    (tmp_path / "unloaded.py").write_text("class Odd(Exception):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    back = rebuild({**simple("unloaded.Odd", "text"), "traceback": b"Traceback: there"})
 
     assert type(back) is TaskError
-    assert (back.type, back.message) == ("nowhere.mod.Odd", "text")
+    assert (back.type, back.message) == ("unloaded.Odd", "text")
     assert "Traceback: there" in back.traceback
+    assert "unloaded" not in sys.modules
 
 
 @pytest.mark.parametrize(
