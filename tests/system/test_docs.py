@@ -15,9 +15,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from tests.guards.test_guards import GUARDS
 from tests.processes import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,19 +203,48 @@ def test_every_test_a_page_names_exists(page):
         assert f"def {test}(" in (ROOT / file).read_text(), name
 
 
-def test_every_row_of_the_fault_matrix_has_a_test_or_says_why_not():
-    text = (ROOT / "docs" / "design" / "faults.md").read_text()
-    lines = re.findall(r"^\| ([A-C]\d+) \| (.+) \| (.+) \| (.+) \|$", text, re.M)
-    shown = {row: tests for row, _, _, tests in lines}
+class Row(NamedTuple):
+    """A row of the fault matrix: what is named in its cells."""
 
-    assert set(shown) == {
+    tests: list[str]
+    controls: list[str]
+    guards: list[str]
+
+
+def fault_matrix():
+    """The rows of the parts whose faults can come today, by their numbers."""
+    text = (ROOT / "docs" / "design" / "faults.md").read_text()
+    lines = re.findall(r"^\| ([A-C]\d+) \| .+ \| .+ \| (.+) \| (.+) \|$", text, re.M)
+    named = r"`(tests/[\w/.:]+)`"
+    return {
+        row: Row(
+            tests=re.findall(named, tests),
+            controls=re.findall(named, control),
+            guards=re.findall(r'"(.+?)"', control),
+        )
+        for row, tests, control in lines
+    }
+
+
+def test_every_row_of_the_fault_matrix_has_a_test_and_a_control_or_says_why_not():
+    matrix = fault_matrix()
+
+    assert set(matrix) == {
         *(f"A{number}" for number in range(1, 30)),
         *(f"B{number}" for number in range(1, 34)),
         *(f"C{number}" for number in range(1, 25)),
     }
     why_not = (ROOT / "docs" / "design" / "guarantees.md").read_text()
-    without = [row for row, tests in shown.items() if "`tests/" not in tests]
-    assert without == re.findall(r"^\* \*\*([A-C]\d+)\*\*, ", why_not, re.M)
+    excused = re.findall(r"^\* \*\*([A-C]\d+)\*\*, ", why_not, re.M)
+    assert [number for number, row in matrix.items() if not row.tests] == excused
+    assert [number for number, row in matrix.items() if not row.controls + row.guards] == excused
+
+
+def test_the_fault_matrix_names_each_guard_beside_the_test_that_misses_it():
+    for number, row in fault_matrix().items():
+        there = [guard for guard in GUARDS if number in guard.rows]
+        assert row.guards == [guard.name for guard in there]
+        assert {guard.test.partition("[")[0] for guard in there} <= set(row.tests), number
 
 
 def test_the_path_of_a_message_names_code_that_exists():
