@@ -84,7 +84,7 @@ GUARDS = [
         "B7",
         "tests/integration/test_waiting.py::"
         "test_a_wait_survives_the_loss_of_every_connection_again_and_again",
-        "still not so after 20 s",
+        "still not so after 20 s|raised Disconnected",
         (
             "streamq/store/waiting.py",
             "except BrokerUnavailable as error:",

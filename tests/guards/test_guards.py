@@ -22,7 +22,7 @@ def test_each_has_a_name_of_its_own():
 def test_without_it_the_test_fails(guard):
     with changed_checkout(guard.edits) as folder:
         for _ in range(TRIES):
-            done = run(folder, guard.test, seconds=60)
+            done = run(folder, guard.test, seconds=90)
             if done.returncode != 0:
                 break
 
