@@ -9,7 +9,7 @@ from tests.model.broker import Death
 from tests.model.desk import Ending
 from tests.model.ends import drain, ending, followed
 from tests.model.ledger import Token
-from tests.model.profiles import BRIEF, IN_A_CIRCLE, PLAIN, RANKED, SENT_ON
+from tests.model.profiles import BRIEF, IN_A_CIRCLE, PLAIN, RANKED, SENT_NOWHERE, SENT_ON
 
 BURY = ("bury", "rejected", "no")
 AT_ONCE = ("later", "+0", "", "retries", "1")
@@ -265,6 +265,51 @@ def somebody_without_a_lease_is_seen(bench: Bench) -> None:
     assert bench.survey() == set()
 
 
+def a_message_has_expired_when_it_is_looked_at(bench: Bench) -> None:
+    token = take(bench, "a", expires=1000)
+    bench.advance(1000)
+    bench.screen(token)
+
+
+def a_message_for_later_expires_before_it_is_due(bench: Bench) -> None:
+    bench.send(bench.message("mail", id="a", due=5000, expires=1000))
+    bench.advance(5000)
+    bench.promote()
+
+
+def the_dead_go_on(bench: Bench) -> None:
+    token = take(bench, "a")
+    bench.recover(Death(consumer="c", charge="none"))
+    bench.show_started("c", token)
+    bench.release("c", token)
+    bench.complete("c", done(token))
+
+
+def a_message_is_completed_twice(bench: Bench) -> None:
+    token = take(bench, "a")
+    assert bench.complete("c", done(token)) == "1"
+    assert bench.complete("c", done(token)) == "0"
+
+
+def the_first_of_two_copies_ends(bench: Bench) -> None:
+    bench.declare_exchange("fan", "fanout")
+    for queue in ("left", "right"):
+        declare(bench, queue, PLAIN)
+    bench.send(bench.message("", exchange="fan", id="a"))
+    for queue in ("left", "right"):
+        bench.complete("c", done(bench.read("c", queue)[0]))
+
+
+def a_letter_is_sent_to_nobody(bench: Bench) -> None:
+    declare(bench, "mail", SENT_NOWHERE)
+    bench.settle("c", followed(take(bench, "a"), BURY, False))
+
+
+def a_consumer_is_stopped_while_it_runs_something(bench: Bench) -> None:
+    token = take(bench, "a")
+    bench.recover(Death(consumer="c", charge="none", running=(token.place,)))
+
+
 HISTORIES: tuple[Callable[[Bench], None], ...] = (
     a_push_is_sent_again,
     an_id_is_used_again_after_its_window,
@@ -295,6 +340,13 @@ HISTORIES: tuple[Callable[[Bench], None], ...] = (
     a_recovery_in_steps,
     a_revoked_task_is_recovered,
     somebody_without_a_lease_is_seen,
+    a_message_has_expired_when_it_is_looked_at,
+    a_message_for_later_expires_before_it_is_due,
+    the_dead_go_on,
+    a_message_is_completed_twice,
+    the_first_of_two_copies_ends,
+    a_letter_is_sent_to_nobody,
+    a_consumer_is_stopped_while_it_runs_something,
 )
 
 
