@@ -8,7 +8,8 @@ from tests.guards import messages, servers, workers
 from tests.guards.guard import changed_checkout, complaint, run
 
 GUARDS = [*workers.GUARDS, *servers.GUARDS, *messages.GUARDS]
-#: Where a race decides, the guard is needed now and then: it may be missed at the first try.
+#: Where a race decides, the guard is needed now and then, and on a crowded machine a test may
+#: fail for another reason.
 TRIES = 3
 
 
@@ -23,10 +24,8 @@ def test_without_it_the_test_fails(guard):
     with changed_checkout(guard.edits) as folder:
         for _ in range(TRIES):
             done = run(folder, guard.test, seconds=90)
-            if done.returncode != 0:
-                break
-
-    if "1 skipped" in done.stdout:
-        pytest.skip("its test cannot run here either")
-    assert done.returncode == 1, done.stdout[-10_000:] + done.stderr[-3_000:]
-    assert re.search(guard.says, complaint(done.stdout)), done.stdout[-10_000:]
+            if "1 skipped" in done.stdout:
+                pytest.skip("its test cannot run here either")
+            if done.returncode == 1 and re.search(guard.says, complaint(done.stdout)):
+                return
+    pytest.fail(f"it is not missed:\n{done.stdout[-10_000:]}{done.stderr[-3_000:]}")
