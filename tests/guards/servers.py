@@ -209,7 +209,7 @@ GUARDS = [
         "B21",
         "tests/system/test_lost_replies.py::"
         "test_one_reply_of_a_hundred_lost_with_its_connection[prefork]",
-        "ResultTimeout",
+        "ResultTimeout|nothing waits, now or for later",
         (
             "streamq/runner/desk.py",
             "if self.broken or monotonic() - self.compared > self.lease:",
