@@ -7,7 +7,7 @@ the guard is for, the faults of the run are directed at it: ``weights`` says whi
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.chaos.stage import Edit
+from tests.edits import Edit
 
 LUA = "scripts/lua/"
 

@@ -1,7 +1,6 @@
 """Where a chaos run takes place: a server, workers and producers, all of them real processes."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 from streamq.store.scripts import load
 from tests.chaos.history import PLACE, Pen
 from tests.conftest import server_binary
+from tests.edits import CHECKOUT, Edit, copy_checkout
 from tests.processes import (
     alive,
     children_of,
@@ -24,8 +24,6 @@ from tests.processes import (
 from tests.proxy import Proxy
 from tests.servers import Server
 
-#: The checkout whose package runs, in a changed copy.
-CHECKOUT = Path(__file__).resolve().parents[2]
 ROOT = "{streamq}"
 #: Seconds by which the time of Redis is shifted, for the scripts of the changed copy.
 SHIFT = "chaos:shift"
@@ -34,27 +32,12 @@ UNAVAILABLE = 69
 #: Marks every process of a run, so that none is forgotten.
 MARK = "CHAOS_RUN"
 
-#: A line of the package, and what stands there instead: (file, line, instead).
-Edit = tuple[str, str, str]
-
 SHIFTED_CLOCK: Edit = (
     "scripts/lua/includes/clock.lua",
     "  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)\n",
     "  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)\n"
     f"    + 1000 * tonumber(redis.call('GET', '{SHIFT}') or 0)\n",
 )
-
-
-def copy_package(folder: Path, edits: Sequence[Edit]) -> None:
-    """Make a copy of the package in which some lines are others."""
-    for part in ("streamq", "scripts"):
-        skipped = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(CHECKOUT / part, folder / part, ignore=skipped)
-    for file, line, instead in edits:
-        path = folder / file
-        text = path.read_text()
-        assert text.count(line) == 1, f"{file} has changed: {line!r}"
-        path.write_text(text.replace(line, instead))
 
 
 class Worker:
@@ -143,7 +126,7 @@ class Stage:
         self.pen = Pen(self.history)
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self.package = folder / "package"
-        copy_package(self.package, [SHIFTED_CLOCK, *edits])
+        copy_checkout(self.package, [SHIFTED_CLOCK, *edits])
         self.server = Server(folder, server_binary())
         self.server.fsync = "always"
         self.redis = self.server.client

@@ -11,7 +11,8 @@ import pytest
 
 from tests.chaos.checker import RULES
 from tests.chaos.controls import CONTROLS
-from tests.chaos.stage import CHECKOUT, SHIFTED_CLOCK, copy_package
+from tests.chaos.stage import SHIFTED_CLOCK
+from tests.edits import CHECKOUT, copy_checkout
 
 
 def chaos(*words, seconds):
@@ -52,7 +53,7 @@ def test_a_minute_of_chaos_breaks_no_promise():
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_the_guard_that_a_control_takes_away_is_there(name, tmp_path):
-    copy_package(tmp_path / "package", [SHIFTED_CLOCK, *CONTROLS[name].edits])
+    copy_checkout(tmp_path / "package", [SHIFTED_CLOCK, *CONTROLS[name].edits])
 
 
 @pytest.mark.slow

@@ -2,21 +2,18 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-#: What a run of tests needs of the checkout.
-PARTS = ("streamq", "scripts", "tests", "examples", "setup.cfg", "pyproject.toml")
+from tests.edits import PACKAGE, Edit, copy_checkout
 
-#: A line of the product, and what stands there instead: (file, line, instead).
-Edit = tuple[str, str, str]
+#: What a run of tests needs of the checkout.
+PARTS = (*PACKAGE, "tests", "examples", "setup.cfg", "pyproject.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +37,23 @@ def guard(name: str, rows: str, test: str, says: str, *edits: Edit) -> Guard:
 def changed_checkout(edits: tuple[Edit, ...]) -> Iterator[Path]:
     """A copy of the checkout in which some lines are others."""
     with tempfile.TemporaryDirectory(prefix="streamq-guard-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        for part in PARTS:
-            copy = shutil.copytree if (CHECKOUT / part).is_dir() else shutil.copy2
-            copy(CHECKOUT / part, folder / part)
-        for file, line, instead in edits:
-            path = folder / file
-            path.write_text(path.read_text().replace(line, instead))
-        yield folder
+        copy_checkout(Path(name), edits, parts=PARTS)
+        yield Path(name)
 
 
 def run(folder: Path, test: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
     """Run one test of a copy, in a process of its own."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short"]
+    # not what the run of tests around us has put there
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     return subprocess.run(
         [*command, f"--basetemp={folder / 'tmp'}", f"--timeout={seconds}", test],
         cwd=folder,
-        env={**dict(surroundings()), "PYTHONPATH": str(folder)},
+        env={**env, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         timeout=seconds + 60,
     )
-
-
-def surroundings(environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, str]]:
-    """The environment without what the run of tests around us has put there."""
-    return ((name, value) for name, value in environ.items() if not name.startswith("PYTEST"))
 
 
 def complaint(output: str) -> str:

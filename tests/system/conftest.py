@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +14,11 @@ from typing import Any
 import pytest
 
 import streamq
+from tests.edits import CHECKOUT, change, copy_checkout
 from tests.processes import alive, children_of, until
 from tests.proxy import Proxy
 from tests.servers import Server, running
 from tests.system.shell import TASKS, Shell
-
-#: The workers' own directories on the way: the checkout, whose package they run.
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 #: Keys that may stay for ever: topology, and stores that are bounded.
 LASTING = re.compile(
@@ -155,12 +152,8 @@ class Site:
         """Let workers run a copy of streamq in which one line of any file is another."""
         copy = self.folder / "changed"
         if not copy.exists():
-            for part in ("streamq", "scripts"):
-                shutil.copytree(CHECKOUT / part, copy / part)
-        path = copy / file
-        text = path.read_text()
-        assert text.count(line) == 1, f"{file} has changed: {line!r}"
-        path.write_text(text.replace(line, instead))
+            copy_checkout(copy)
+        change(copy, file, line, instead)
         self.env["PYTHONPATH"] = str(copy)
 
     def states(self, results: list[Any]) -> list[tuple[str | None, str | None]]:

@@ -12,8 +12,7 @@ from typing import Any, NoReturn
 
 from streamq.cli.base import Given
 from streamq.cli.main import main
-
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.edits import CHECKOUT
 
 TASKS = """
 import os, time

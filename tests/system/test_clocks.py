@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.system.conftest import CHECKOUT
+from tests.edits import CHECKOUT
 from tests.system.faults import kill_host
 from tests.system.traffic import (
     LEASE,
