@@ -30,6 +30,7 @@ VALUES = [
     b"1700000000000", b"0.5", b"inf", b"x" * 10_000, b"%s%n{}", b"__class__", b"os.system",
 ]  # fmt: skip
 
+#: Fields that change when a message is handed back.
 OF_ITS_WAY = {"id", "crashes"}
 
 
@@ -79,7 +80,8 @@ def test_junk_beside_good_messages_stops_no_runner_and_loses_nothing(site, flags
         if not brief and state_of(site, id) not in ("SUCCESS", "FAILURE", "REVOKED"):
             unended[body(fields)] += 1
     assert unended
-    assert not unended - Counter(map(body, letters(site)))
+    lost = unended - Counter(map(body, letters(site)))
+    assert not lost
     assert worker.stop() == 0
     site.at_rest()
 
