@@ -6,7 +6,8 @@
 --
 -- Answers the record of a task that has ended, or went to several queues; else
 -- {state, STATE}, and the end will be added to the reply stream; {} if there is no record
--- yet: then the wish is kept for a minute, in case the task is only about to be sent.
+-- yet: then the wish is kept for a minute, in a key of its own, in case the task is only
+-- about to be sent.
 --
 -- @include keys
 -- @include records
@@ -15,16 +16,29 @@ local WISH_LIFE_MS = 60000
 
 local record, reply = key_of('task', ARGV[1]), ARGV[2]
 local found = redis.call('HMGET', record, 'state', 'copies', 'waiters')
-local state, waiters = found[1], found[3] or ''
+local state, waiters = found[1], found[3]
 
 if FINAL[state] or found[2] then
   return redis.call('HGETALL', record)
 end
-if not string.find(' ' .. waiters .. ' ', ' ' .. reply .. ' ', 1, true) then
-  redis.call('HSET', record, 'waiters', waiters == '' and reply or waiters .. ' ' .. reply)
+
+-- These names with ours among them; nil if it is there already.
+local function joined(names)
+  if not names then
+    return reply
+  elseif not string.find(' ' .. names .. ' ', ' ' .. reply .. ' ', 1, true) then
+    return names .. ' ' .. reply
+  end
 end
+
 if not state then
-  redis.call('PEXPIRE', record, WISH_LIFE_MS)
+  local wish = key_of('wish', ARGV[1])
+  local names = redis.call('GET', wish)
+  redis.call('SET', wish, joined(names) or names, 'PX', WISH_LIFE_MS)
   return {}
+end
+local names = joined(waiters)
+if names then
+  redis.call('HSET', record, 'waiters', names)
 end
 return { 'state', state }

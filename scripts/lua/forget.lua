@@ -11,8 +11,9 @@
 -- @include endings
 
 local record = key_of('task', ARGV[1])
-local waiters = redis.call('HGET', record, 'waiters')
-if waiters then
-  tell_waiters(waiters, ARGV[1])
+for _, waiters in ipairs({ redis.call('HGET', record, 'waiters'), wishes_for(ARGV[1]) }) do
+  if waiters then
+    tell_waiters(waiters, ARGV[1])
+  end
 end
 return redis.call('DEL', record)

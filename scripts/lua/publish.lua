@@ -34,6 +34,7 @@
 -- @include clock
 -- @include route
 -- @include later
+-- @include wishes
 
 local LANE_MEMORY_MS = 600000 -- a reply is asked for again within seconds, or never
 local LONGEST_ID = 200
@@ -261,7 +262,7 @@ local function find_room(messages)
 end
 
 -- A record that has a state stays as it is: it belongs to an earlier run of this id.
--- One without a state was left by a waiter, and expires; from now on it is a task's.
+-- For an id that somebody has chosen others may wait already.
 local function record(message, id, place, where)
   local key = key_of('task', id)
   local chosen = message.window > 0
@@ -279,6 +280,7 @@ local function record(message, id, place, where)
   end
   if chosen then
     redis.call('PERSIST', key)
+    note_wishes(id)
   end
 end
 

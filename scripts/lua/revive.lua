@@ -119,6 +119,9 @@ if field(message, 'ignore_result') ~= '1' then
   redis.call('HDEL', record, unpack(ENDING))
   redis.call('HINCRBY', record, 'generation', 1)
   redis.call('PERSIST', record)
+  if not before[1] then
+    note_wishes(id)
+  end
   if FINAL[before[1]] then
     uncount_copy(id)
   end

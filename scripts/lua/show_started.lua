@@ -9,6 +9,7 @@
 -- @include keys
 -- @include clock
 -- @include waiting
+-- @include wishes
 
 local now, consumer = clock(), ARGV[1]
 
@@ -23,6 +24,9 @@ for i = 2, #ARGV do
   if not state or WAITING[state] then
     redis.call('HSET', record, 'state', 'STARTED', 'started', now, 'worker', consumer)
     redis.call('PERSIST', record)
+    if not state then
+      note_wishes(ARGV[i])
+    end
     shown = shown + 1
   end
 end

@@ -37,6 +37,7 @@ TYPES = {
     "started": "hash",
     "settled": "string",
     "reply": "stream",
+    "wish": "string",
     "workers": "zset",
     "worker": "hash",
     "script": "hash",

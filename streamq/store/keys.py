@@ -110,6 +110,10 @@ class Keys:
         """One dead letter of a queue."""
         return f"{self.root}:dead:{name}:{id}"
 
+    def wish(self, id: str) -> str:
+        """Text: who asked for a task before there was a record of it."""
+        return f"{self.root}:wish:{id}"
+
     # Workers and waiters
 
     @property

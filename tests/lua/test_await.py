@@ -27,8 +27,39 @@ def test_who_asks_about_a_waiting_task_is_noted_once(desk, scripts):
 def test_a_wish_for_an_unknown_task_expires(desk, scripts):
     assert scripts("await", "a", "one") == []
 
-    assert desk.record("a") == {"waiters": "one"}
-    assert 0 < desk.redis.pttl("{streamq}:task:a") <= 60_000
+    assert desk.record("a") == {}
+    assert desk.redis.get("{streamq}:wish:a") == "one"
+    assert 0 < desk.redis.pttl("{streamq}:wish:a") <= 60_000
+
+
+def test_each_wish_for_an_unknown_task_is_kept_once_and_lives_on(desk, scripts):
+    for name in ("one", "two", "one"):
+        scripts("await", "a", name)
+        desk.redis.pexpire("{streamq}:wish:a", 5)
+    scripts("await", "a", "two")
+
+    assert desk.redis.get("{streamq}:wish:a") == "one two"
+    assert desk.redis.pttl("{streamq}:wish:a") > 50_000
+
+
+def test_a_task_that_ends_without_ever_having_a_record_is_told(desk, scripts, outcome):
+    entry = desk.take("a", ignore_result="1")
+    scripts("await", "a", "one")
+
+    assert desk.complete(outcome(entry, "a")) == "1"
+
+    ((_, news),) = desk.redis.xrange("{streamq}:reply:one")
+    assert news["state"] == "SUCCESS"
+    assert desk.redis.exists("{streamq}:wish:a") == 0
+    assert "waiters" not in desk.record("a")
+
+
+def test_something_else_in_the_place_of_a_wish_keeps_no_task_from_ending(desk, scripts, outcome):
+    desk.redis.lpush("{streamq}:wish:a", "x")
+    entry = desk.take("a", ignore_result="1")
+
+    assert desk.complete(outcome(entry, "a")) == "1"
+    assert desk.record("a")["state"] == "SUCCESS"
 
 
 def test_the_copies_of_a_message_are_an_answer(desk, scripts):
@@ -47,6 +78,15 @@ def test_forgetting_ends_the_waits(desk, scripts):
     ((_, news),) = desk.redis.xrange("{streamq}:reply:one")
     assert news == {"id": "a"}
     assert desk.record("a") == {}
+
+
+def test_forgetting_ends_the_waits_for_what_nobody_has_sent(desk, scripts):
+    scripts("await", "a", "one")
+
+    assert scripts("forget", "a") == 0
+
+    assert [news for _, news in desk.redis.xrange("{streamq}:reply:one")] == [{"id": "a"}]
+    assert desk.redis.exists("{streamq}:wish:a") == 0
 
 
 def test_progress_is_written_with_what_there_is_to_know(desk, scripts):

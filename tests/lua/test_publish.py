@@ -295,14 +295,14 @@ def test_after_the_window_an_id_is_accepted_again_and_an_old_state_stays(publish
     assert redis.hget(keys.task("m1"), "state") == "SUCCESS"
 
 
-def test_a_record_that_a_waiter_left_becomes_the_task_s_and_stays(publish, redis, keys):
-    redis.hset(keys.task("m1"), "waiters", "w1")
-    redis.expire(keys.task("m1"), 30)
+def test_who_waits_for_a_chosen_id_stands_in_the_record_it_gets(publish, redis, keys):
+    redis.set(keys.wish("m1"), "w1 w2", ex=30)
 
     publish(message(id="m1", window=5000))
 
-    assert redis.hmget(keys.task("m1"), "state", "waiters") == ["QUEUED", "w1"]
+    assert redis.hmget(keys.task("m1"), "state", "waiters") == ["QUEUED", "w1 w2"]
     assert redis.ttl(keys.task("m1")) == -1
+    assert redis.exists(keys.wish("m1")) == 0
 
 
 # Size and place

@@ -23,13 +23,13 @@ def test_no_other_state_is_overwritten(desk, scripts, state):
     assert desk.record("a") == {"state": state}
 
 
-def test_a_record_that_only_a_waiter_left_does_not_expire_under_the_task(desk, scripts):
+def test_who_waits_for_a_task_without_a_record_stands_in_the_one_it_gets(desk, scripts):
     scripts("await", "a", "one")
-    assert desk.redis.pttl("{streamq}:task:a") > 0
 
     scripts("show_started", "me", "a")
 
     assert desk.redis.pttl("{streamq}:task:a") == -1
+    assert desk.redis.exists("{streamq}:wish:a") == 0
     assert desk.record("a")["waiters"] == "one"
 
 

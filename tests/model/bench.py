@@ -63,7 +63,7 @@ class Bench:
 
     def record_expires(self, id: str) -> None:
         assert self.model.records.pop(id).life
-        self.server.client.delete(self.server.keys.task(id))
+        self.server.client.delete(self.server.keys.task(id), self.server.keys.wish(id))
         self.check()
 
     # Topology

@@ -17,6 +17,7 @@ from tests.model.server import Held, Seen
 ELSEWHERE = {"exchanges", "alternates", "bindings", "routes", "queues", "workers", "worker"}
 #: Keys that always expire; records and letters have rules of their own.
 EXPIRING = {"lane", "dedup", "settled", "revoked", "terminating", "orphans", "survey", "reply"}
+EXPIRING |= {"wish"}
 #: What may be left when nothing is going on: topology, stores with bounds, and what expires.
 AT_REST = EXPIRING | {"exchanges", "alternates", "bindings", "routes", "queues", "queue"}
 AT_REST |= {"workers", "worker", "task", "dead", "suspects"}
@@ -96,7 +97,10 @@ def contents(model: Broker) -> Iterator[tuple[str, Any]]:
         entries = tuple((copy.entry, copy.fields, copy.holder) for copy in stream.copies)
         yield f"queue:{name}", Held(stream.group, entries, frozenset(stream.consumers))
     for id, record in model.records.items():
-        yield f"task:{id}", model.shown(record)
+        if record.state:
+            yield f"task:{id}", model.shown(record)
+        else:  # nobody has written one yet: somebody waits for it
+            yield f"wish:{id}", " ".join(record.waiters)
     for waiter, news in model.news.items():
         yield f"reply:{waiter}", news
     for name, (_, _, fields) in model.scheduled.items():

@@ -337,4 +337,4 @@ class Desk(Ledger):
         record = self.records.pop(id, None)
         if record is not None:
             self.tell(record, id, "")
-        return int(record is not None)
+        return int(record is not None and record.state != "")

@@ -227,7 +227,7 @@ class Ledger:
         copies = [] if exchange is None else self.pass_on(queue, id, fields, reason, exchange, key)
         self.end(fields)
         if copies:
-            if id in self.records:
+            if self.records.get(id, Record()).state:
                 self.records[id].fields["dead_lettered_to"] = ":".join(copies)
         elif kept:
             self.bury(queue, id, fields, reason, worker, error)

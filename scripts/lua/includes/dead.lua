@@ -48,9 +48,8 @@ local function keep_letter(queue, letter, fields, at, limits)
   redis.call('PEXPIRE', key, string.format('%.0f', at + limits.life_ms - now))
   redis.call('ZADD', dead, string.format('%.0f', at), letter)
   redis.call('SADD', key_of('dead'), queue)
-  for _, kept in ipairs({ dead, key_of('dead') }) do
-    redis.call('PEXPIRE', kept, limits.life_ms)
-  end
+  redis.call('PEXPIRE', dead, limits.life_ms)
+  redis.call('PEXPIRE', key_of('dead'), limits.life_ms)
   trim_dead(queue, limits.most, limits.life_ms)
 end
 

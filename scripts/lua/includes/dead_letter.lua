@@ -88,6 +88,7 @@ local function pass_on(queue, id, fields, reason, exchange, key)
         'enqueued', moment
       )
       redis.call('PERSIST', record)
+      note_wishes(id .. '@' .. name)
     end
   end
   return queues[1] and table.concat(queues, ':'), blocked

@@ -3,6 +3,7 @@
 -- @include keys
 -- @include clock
 -- @include records
+-- @include wishes
 
 local now = clock()
 local moment = string.format('%.0f', now) -- as text: Redis is slow to make one of a number
@@ -78,9 +79,14 @@ local function finish(id, state, expires, ...)
   else
     redis.call('PERSIST', record) -- what a wish to be told had left may expire
   end
-  if before[2] then
+  local waiters = before[2]
+  if waiters then
     redis.call('HDEL', record, 'waiters')
-    tell_waiters(before[2], id, 'state', state, ...)
+  elseif not before[1] then -- nobody has written a record of it
+    waiters = wishes_for(id)
+  end
+  if waiters then
+    tell_waiters(waiters, id, 'state', state, ...)
   end
   if string.find(id, '@', 1, true) then
     count_copy(id, expires)

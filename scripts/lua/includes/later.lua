@@ -24,7 +24,7 @@ local function keep_for_later(stream, id, fields, due)
   write_hash(later_key(name), fields)
   redis.call('HSET', later_key(name), 'id', id, 'scheduled_for', stream)
   redis.call('ZADD', scheduled, due, name)
-  if redis.call('ZRANGE', scheduled, 0, 0)[1] == name then
+  if redis.call('ZRANK', scheduled, name) == 0 then
     redis.call('PUBLISH', key_of('bell'), 'due ' .. due)
   end
 end

@@ -76,10 +76,10 @@ end
 
 -- HMGET in pieces, because `unpack` ends near 8000 values: calls see(field, text) for each
 -- field that exists.
-local function look(routes, fields, see)
+local function look(exchange, fields, see)
   for from = 1, #fields, 4000 do
     local to = math.min(from + 3999, #fields)
-    local texts = redis.call('HMGET', routes, unpack(fields, from, to))
+    local texts = redis.call('HMGET', key_of('routes', exchange), unpack(fields, from, to))
     for i = from, to do
       local text = texts[i - from + 1]
       if text then
@@ -107,23 +107,23 @@ local function spelled(headers)
   return pairs_of
 end
 
-local function match_direct(routes, key)
-  return { [key] = redis.call('HGET', routes, key) or nil }
+local function match_direct(exchange, key)
+  return { [key] = redis.call('HGET', key_of('routes', exchange), key) or nil }
 end
 
-local function match_fanout(routes)
-  return { [''] = redis.call('HGET', routes, '') or nil }
+local function match_fanout(exchange)
+  return { [''] = redis.call('HGET', key_of('routes', exchange), '') or nil }
 end
 
 -- All nodes that the words so far can lead to are walked at once, so no pattern backtracks.
 -- A node below `#` stays active whatever comes; `*` and `#` are active together with words.
-local function match_topic(routes, key)
+local function match_topic(exchange, key)
   local active
 
   local function reach(paths)
     while #paths > 0 do
       local below = {}
-      look(routes, paths, function(path, text)
+      look(exchange, paths, function(path, text)
         if not active[path] then
           local node = node_of(text)
           active[path] = node
@@ -166,7 +166,7 @@ local function match_topic(routes, key)
 end
 
 -- Only nodes made of nothing but pairs of this message are ever looked at.
-local function match_headers(routes, _, headers)
+local function match_headers(exchange, _, headers)
   local given, hits = spelled(headers), {}
 
   local function keep(field, destinations)
@@ -180,12 +180,12 @@ local function match_headers(routes, _, headers)
     fields[#fields + 1] = 'any' .. spellings[1]
     fields[#fields + 1] = 'any' .. spellings[2]
   end
-  look(routes, fields, keep)
+  look(exchange, fields, keep)
 
   local paths, last = { 'all' }, { all = 0 } -- last: the position of a path's last pair
   while #paths > 0 do
     local below = {}
-    look(routes, paths, function(path, text)
+    look(exchange, paths, function(path, text)
       local node = node_of(text)
       keep(path, node.destinations)
       if node.children > 0 then
@@ -235,7 +235,7 @@ local function route(exchange, key, headers, witness)
     local name = todo[at]
     local type = redis.call('HGET', key_of('exchanges'), name)
     if type then
-      local hits, alternate = match[type](key_of('routes', name), key, headers), nil
+      local hits, alternate = match[type](name, key, headers), nil
       for _, destinations in pairs(hits) do
         for kind, target in string.gmatch(destinations, '([a-z]+):([^:\n]+)[^\n]*') do
           if kind == 'exchange' then
