@@ -1,12 +1,15 @@
 """Exceptions as data: how a failure is written down, and made an exception again.
 
 Reading one never imports a module and never runs code of a class: the class must already
-be loaded, must be an Exception, and its ``__init__`` is not called.
+be loaded, must be an Exception, and its ``__init__`` is not called.  What it shows is the text
+that was written down, whatever the class makes of attributes that only its ``__init__`` gives.
 """
 
+import builtins
+import os
 import sys
 import traceback as tracebacks
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +21,29 @@ LONGEST_NAME = 500
 #: What is kept of a message and of a traceback, in characters.
 LONGEST_MESSAGE = 4096
 LONGEST_TRACEBACK = 65536
+#: Of how many classes the subclass is remembered that shows what was recorded.
+MOST_SUBCLASSES = 1000
+
+#: Exceptions that mean something to Python itself where they are raised: they end a process, a
+#: thread, or the loop of whoever asked for the result.
+ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
+#: Python's own exceptions, by identity: a class may say anything of itself, also when it is
+#: asked for its hash.
+OF_PYTHON = {
+    id(found)
+    for found in vars(builtins).values()
+    if isinstance(found, type) and issubclass(found, BaseException)
+}
+
+# What Python itself knows of an object: asked for by name, a class or its metaclass may answer.
+MRO, BASE, NAMESPACE, NAME, QUALNAME, MODULE = (
+    vars(type)[name]
+    for name in ("__mro__", "__base__", "__dict__", "__name__", "__qualname__", "__module__")
+)
+CONTENTS = vars(ModuleType)["__dict__"]
+ARGS, CAUSE, ATTRIBUTES = (vars(BaseException)[name] for name in ("args", "__cause__", "__dict__"))
+#: The attribute in which an exception keeps the text that was recorded.
+TEXT = "_recorded_text"
 
 
 class RemoteTraceback(StreamqError):
@@ -51,13 +77,25 @@ def described(error: BaseException, skip: int) -> dict[str, bytes]:
         "error": message_of(error).encode(errors="backslashreplace"),
         "traceback": trace_of(error, trace).encode(errors="backslashreplace"),
     }
-    try:
-        arguments = encode_json(list(error.args))
-    except EncodeError:
-        return fields
-    if len(arguments) <= LONGEST_MESSAGE:
-        fields["error_args"] = arguments
+    for arguments in (arguments_of(error, error.args), error.args):
+        try:
+            written = encode_json(list(arguments))
+        except EncodeError:
+            continue  # a file name may be bytes that are no text
+        if len(written) <= LONGEST_MESSAGE:
+            fields["error_args"] = written
+            break
     return fields
+
+
+def arguments_of(error: BaseException, args: Sequence[Any]) -> tuple[Any, ...]:
+    """What an exception is made of: its ``args``, and the file names that OSError takes out."""
+    if issubclass(type(error), OSError) and len(args) == 2:
+        names = [vars(OSError)[name].__get__(error) for name in ("filename", "filename2")]
+        one, two = (os.fspath(name) if isinstance(name, os.PathLike) else name for name in names)
+        if isinstance(one, str | int):
+            return (*args, one) if two is None else (*args, one, None, two)
+    return tuple(args)
 
 
 def simple(error_type: str, message: str) -> dict[str, bytes]:
@@ -103,26 +141,136 @@ def rebuild(fields: Mapping[str, bytes]) -> Exception:
         fields.get(key, b"").decode(errors="replace")
         for key in ("error_type", "error", "traceback")
     )
-    error = revived(name, message, fields.get("error_args")) or TaskError(name, message, trace)
+    cls = loaded_class(name)
+    if cls is TaskError:  # of a task that waited for another one
+        name, _, message = message.partition(": ")
+    error = revived(cls, message, fields.get("error_args")) or TaskError(name, message, trace)
     if trace:
-        BaseException.__setattr__(error, "__cause__", RemoteTraceback(trace))
+        CAUSE.__set__(error, RemoteTraceback(trace))
     return error
 
 
-def revived(name: str, message: str, arguments: bytes | None) -> Exception | None:
+def revived(cls: type[Exception] | None, message: str, arguments: bytes | None) -> Exception | None:
     """An instance of the class, if it is loaded and can be made without its ``__init__``."""
-    cls = loaded_class(name)
-    if cls is None:
+    if cls is None or cls is TaskError:
         return None
-    maker = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+    short = arguments is not None and len(arguments) <= LONGEST_MESSAGE
     try:
-        short = arguments is not None and len(arguments) <= LONGEST_MESSAGE
         values = decode_json(arguments) if arguments is not None and short else [message]
-        error = maker.__new__(cls, *values)
-        BaseException.__setattr__(error, "args", tuple(values))  # past any __setattr__ of its own
+        return shown_as(cls, values, message)
     except Exception:
         return None
-    return error if isinstance(error, Exception) else None
+
+
+def shown_as(cls: type[Exception], values: Sequence[Any], text: str) -> Exception:
+    """An instance of the class that shows this text, made of these arguments.
+
+    One of the class itself, if that shows the text and has nothing of its own to show or to copy
+    it with, which may want attributes that only its ``__init__`` gives; else of a subclass.
+    Raises what Python raises where a class cannot be made like this, or allows no subclass.
+    """
+    error = made(cls, values, text)
+    silent = not any(of_its_own(cls, name) for name in SPEAKING)
+    if silent and owner(cls, "__str__").__str__(error) == text:
+        return error
+    error = made(subclass_of(cls), values, text)
+    ATTRIBUTES.__get__(error)[TEXT] = text
+    return error
+
+
+def made(cls: type[Exception], values: Sequence[Any], text: str) -> Exception:
+    """An instance, by what Python itself has for the class: ``__new__`` and ``__init__`` in C."""
+    maker: Any = cls
+    while id(maker) not in OF_PYTHON:
+        maker = BASE.__get__(maker)
+    if issubclass(maker, BaseExceptionGroup):  # is never empty, and its parts are not recorded
+        values = [text, [TaskError(NAME.__get__(cls), text)]]
+    error: Exception = maker.__new__(cls, *values)
+    try:
+        maker.__init__(error, *values)
+    except Exception:  # bytes have become text, for instance
+        BaseException.__init__(error, *values)
+    return error
+
+
+def subclass_of(cls: type[Exception]) -> type[Exception]:
+    """The subclass of a class, of the same name, that shows what was recorded.
+
+    Raises TypeError where that cannot be made without asking the class.
+    """
+    found = SUBCLASSES.get(id(cls))
+    if found is None:
+        kind = type(cls)
+        if owner(kind, "mro") is not type:
+            raise TypeError("its metaclass has a say in what its classes inherit")
+        names: dict[str, Any] = {
+            name: method for name, method in SPEAKING.items() if of_its_own(cls, name)
+        }
+        names |= {"__str__": recorded_text, "__reduce__": reduced, "__slots__": ()}
+        names |= {"__module__": MODULE.__get__(cls), "__qualname__": QUALNAME.__get__(cls)}
+        found = type.__new__(kind, NAME.__get__(cls), (Unasked, cls), names)
+        if len(SUBCLASSES) >= MOST_SUBCLASSES:
+            SUBCLASSES.clear()
+        SUBCLASSES[id(cls)] = found  # which holds the class: its number stays its own
+    return found
+
+
+class Unasked:
+    """Stands before a class that says something of its subclasses, which it is not asked."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        pass
+
+
+def recorded_text(error: BaseException) -> str:
+    """``__str__``: what the worker has written down."""
+    text: str = ATTRIBUTES.__get__(error)[TEXT]
+    return text
+
+
+def reduced(error: BaseException, protocol: object = None) -> tuple[Any, ...]:
+    """``__reduce__`` and ``__reduce_ex__``: made once more as it was made here."""
+    kept = dict(ATTRIBUTES.__get__(error))
+    text, cls = kept.pop(TEXT), BASE.__get__(type(error))
+    values = arguments_of(error, ARGS.__get__(error))
+    return (shown_as, (cls, values, text), kept) if kept else (shown_as, (cls, values, text))
+
+
+def absent(error: BaseException, name: str) -> Any:
+    """``__getattr__``: say why there is no such attribute."""
+    raise AttributeError(
+        f"{NAME.__get__(type(error))!r} has no attribute {name!r}: it was raised in a worker, "
+        "and only its text and arguments are kept",
+        name=name,
+    )
+
+
+#: The methods that show or copy an exception, and what stands for those that a class has of its
+#: own: they may want what only its ``__init__`` gives.
+SPEAKING: dict[str, Callable[..., Any]] = {
+    "__str__": recorded_text,
+    "__repr__": BaseException.__repr__,
+    "__reduce__": reduced,
+    "__reduce_ex__": reduced,
+    "__setstate__": BaseException.__setstate__,
+    "__getattribute__": BaseException.__getattribute__,
+    "__getattr__": absent,
+    "__setattr__": BaseException.__setattr__,
+}
+SUBCLASSES: dict[int, type[Exception]] = {}
+
+
+def owner(cls: type, name: str) -> Any:
+    """The class in whose namespace a method of a class stands; None if there is none."""
+    return next((base for base in MRO.__get__(cls) if name in NAMESPACE.__get__(base)), None)
+
+
+def of_its_own(cls: type, name: str) -> bool:
+    """Whether a class has such a method from elsewhere than from Python's own exceptions."""
+    found = owner(cls, name)
+    return not (found is None or found is object or id(found) in OF_PYTHON)
 
 
 def loaded_class(name: str) -> type[Exception] | None:
@@ -148,13 +296,11 @@ def loaded_class(name: str) -> type[Exception] | None:
 def names_in(holder: Any) -> Mapping[str, Any]:
     """What a module or a class holds, unasked: modules may be lazy, and objects proxies."""
     if issubclass(type(holder), ModuleType):
-        found: Mapping[str, Any] = object.__getattribute__(holder, "__dict__")
+        found: Mapping[str, Any] = CONTENTS.__get__(holder)
         return found
-    return type.__getattribute__(holder, "__dict__") if issubclass(type(holder), type) else {}
+    return NAMESPACE.__get__(holder) if issubclass(type(holder), type) else {}
 
 
 def is_harmless(cls: type) -> bool:
-    """Whether a class is an Exception, and none of those that end a process or a thread."""
-    bases = type.mro(cls)
-    endings = (SystemExit, KeyboardInterrupt, GeneratorExit)
-    return Exception in bases and not any(ending in bases for ending in endings)
+    """Whether a class is an Exception, and none of those that mean something to Python."""
+    return issubclass(cls, Exception) and not issubclass(cls, ENDINGS)

@@ -8,7 +8,7 @@ import pytest
 import streamq
 from streamq.delivery import Delivery
 from streamq.endings import past_soft_limit
-from streamq.errors import DecodeError, EncodeError, Overdue, Terminated
+from streamq.errors import DecodeError, EncodeError, Overdue, TaskError, Terminated
 
 
 @pytest.fixture
@@ -236,3 +236,15 @@ def test_a_soft_limit_that_a_result_tells_of_is_a_failure_like_others(offline):
         raise streamq.SoftTimeLimitExceeded("elsewhere")
 
     assert offline().task(name="t")(fail).apply().failed()
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration, GeneratorExit])
+def test_the_end_of_a_loop_that_a_task_raised_does_not_end_the_loop_of_who_asks(offline, kind):
+    app = offline()
+
+    @app.task
+    def fail():
+        raise kind("over")
+
+    with pytest.raises(TaskError, match=f"{kind.__name__}: over"):
+        list(map(lambda result: result.get(), [fail.apply()]))  # noqa: C417  # a loop in C

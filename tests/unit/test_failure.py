@@ -1,7 +1,18 @@
 """Exceptions as data, and exceptions again: nothing is imported, no ``__init__`` runs."""
 
+import copy
+import json
+import logging
+import pickle
+import subprocess
 import sys
+import traceback
 import types
+import urllib.error
+from abc import ABC
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -62,7 +73,6 @@ def there_and_back(error):
         KeyError("k"),
         Plain("one", [2]),
         ConfigError("wrong"),
-        StopIteration(5),
         ZeroDivisionError(),
         TypeError("ünï"),
     ],
@@ -78,8 +88,8 @@ def test_an_os_error_keeps_its_number_and_subclass():
     back = there_and_back(FileNotFoundError(2, "no such file", "/tmp/x"))
 
     assert type(back) is FileNotFoundError
-    assert back.errno == 2
-    assert back.args[1] == "no such file"
+    assert (back.errno, back.strerror, back.filename) == (2, "no such file", "/tmp/x")
+    assert back.args == (2, "no such file")
 
 
 def test_a_unicode_error_comes_back():
@@ -287,6 +297,54 @@ class MetaHostile(Exception, metaclass=Meta):
     pass
 
 
+def speaking(name):
+    """A method or property that does harm."""
+
+    def speak(*args, **kwargs):
+        SPOKEN.append(name)
+        raise SystemExit
+
+    return speak
+
+
+#: How a metaclass may have a say in what is asked of its classes.
+ASKED = (
+    "__new__ __init__ __call__ __eq__ __hash__ __getattribute__ __setattr__ __prepare__ "
+    "__instancecheck__ __subclasscheck__"
+)
+
+
+def nosy_class():
+    """An exception class that does harm whatever is asked of it, or of its metaclass."""
+
+    class Nosy(type):
+        __dict__ = __name__ = __mro__ = __base__ = property(speaking("metaclass property"))
+
+    class Error(Exception, metaclass=Nosy):
+        args = __cause__ = property(speaking("get"), speaking("set"))
+        __str__ = __repr__ = __getattr__ = __init__ = speaking("method")
+        __init_subclass__ = classmethod(speaking("subclass"))
+
+    for name in ASKED.split():
+        setattr(Nosy, name, speaking(f"metaclass {name}"))
+    return Error
+
+
+class Disguised(Exception):
+    __module__ = "builtins"
+    __new__ = __init__ = __str__ = speaking("disguised")
+
+
+class Ordered(type):
+    def mro(cls):
+        SPOKEN.append("mro")
+        return super().mro()
+
+
+class Unwilling(Exception, metaclass=Ordered):
+    __str__ = speaking("str")
+
+
 class Leaving(BaseException):
     pass
 
@@ -314,13 +372,217 @@ class Both(SystemExit, Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["Hostile", "MetaHostile"])
+# What an exception shows, and that it can be handed on
+
+
+class Attributes(Exception):
+    """Formats what only its ``__init__`` gives, as many do."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def __str__(self):
+        return f"code {self.code}"
+
+    def __repr__(self):
+        return f"Attributes(code={self.code})"
+
+    def __reduce__(self):
+        return Attributes, (self.code,)
+
+
+class Slotted(LookupError):
+    __slots__ = ("key",)
+
+    def __init__(self, key):
+        self.key = key
+
+    def __str__(self):
+        return f"no {self.key}"
+
+
+class Abstract(ABC, Exception):
+    def __init__(self, where):
+        self.where = where
+
+    def __str__(self):
+        return f"at {self.where}"
+
+
+class NoSubclasses(Abstract):
+    def __init_subclass__(cls):
+        raise TypeError("final")
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+    def __str__(self):
+        return f"code {self.code}"
+
+
+class Group(ExceptionGroup):
+    pass
+
+
+class Where(OSError):
+    """Does not give OSError what it makes its text of when it is made without ``__init__``."""
+
+    def __init__(self, path):
+        super().__init__(13, "not yours", path)
+
+
+ODD_TO_SHOW = [
+    subprocess.CalledProcessError(1, ["ls", "-l"]),
+    subprocess.TimeoutExpired("sleep 9", 5),
+    urllib.error.URLError(OSError(1, "why")),
+    urllib.error.HTTPError("http://host/", 404, "not there", Message(), None),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "why"),
+    SyntaxError("odd", ("file.py", 3, 1, "a b")),
+    FileNotFoundError(2, "no such file", "/tmp/x"),
+    FileNotFoundError(2, "no such file", b"/tmp/\xff"),
+    OSError(18, "across", "/a", None, "/b"),
+    json.JSONDecodeError("odd", "[", 1),
+    KeyError("key"),
+    KeyError((1, 2)),
+    ValueError(b"bytes", {1}),
+    ValueError("x" * 1_000_000),
+    Attributes(3),
+    Slotted("key"),
+    Abstract("home"),
+    NoSubclasses("home"),
+    Frozen(4),
+    Group("several", [ValueError(1), KeyError(2)]),
+]
+
+
+def named(error):
+    return type(error).__name__
+
+
+@pytest.mark.parametrize("error", ODD_TO_SHOW, ids=named)
+def test_an_exception_shows_what_the_worker_recorded_and_is_caught_by_its_class(error):
+    back = there_and_back(error)
+
+    assert str(back) == str(error)[:LONGEST_MESSAGE]
+    with pytest.raises(type(error)):
+        raise back
+    assert type_name(type(back)) == type_name(type(error))
+    assert repr(back).startswith(f"{type(error).__name__}(")
+
+
+@pytest.mark.parametrize("error", ODD_TO_SHOW, ids=named)
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e)), there_and_back],
+    ids=["copy", "deepcopy", "pickle", "recorded again"],
+)
+def test_an_exception_that_was_made_again_can_be_copied(error, copied):
+    back = there_and_back(error)
+    back.add_note("seen here")
+
+    again = copied(back)
+
+    assert (type(again), str(again)) == (type(back), str(back))
+    assert getattr(again, "filename", 0) == getattr(back, "filename", 0)
+    if copied is not there_and_back:
+        assert again.__notes__ == ["seen here"]
+
+
+@pytest.mark.parametrize("error", ODD_TO_SHOW, ids=named)
+def test_an_exception_that_was_made_again_is_logged_and_raised_from(error, caplog):
+    back = there_and_back(error)
+
+    def handled():
+        try:
+            raise back
+        except type(error) as seen:
+            logging.getLogger("here").exception("it is %s, %r", seen, seen)
+            raise RuntimeError("other") from seen
+
+    with pytest.raises(RuntimeError) as caught:
+        handled()
+    text = "".join(traceback.format_exception(caught.value))
+
+    assert caught.value.__cause__ is back
+    shown = back.msg if isinstance(back, SyntaxError) else str(back)
+    for where in (text, caplog.text):
+        assert f"{type(error).__name__}: {shown}" in where
+        assert '"""\n\nThe above exception' in where  # the traceback of the worker
+
+
+def test_the_subclass_that_shows_a_text_is_made_once():
+    one, two = there_and_back(Attributes(1)), there_and_back(Attributes(2))
+
+    assert (str(one), str(two)) == ("code 1", "code 2")
+    assert type(one) is type(two) is not Attributes
+
+
+@pytest.mark.parametrize("path", [Path("/no/x"), "/no/\udcff", 99], ids=["path", "bytes", "number"])
+def test_a_file_name_is_kept_where_it_can_be(path):
+    back = there_and_back(FileNotFoundError(2, "no such file", path))
+
+    assert back.filename == {99: 99, Path("/no/x"): "/no/x"}.get(path)
+    assert there_and_back(Where("/home")).filename == "/home"
+
+
+def test_two_file_names_are_kept():
+    back = there_and_back(OSError(18, "across", "/a", None, "/b"))
+
+    assert (back.filename, back.filename2) == ("/a", "/b")
+
+
+def test_an_attribute_that_was_not_kept_is_said_to_be_so():
+    back = there_and_back(urllib.error.HTTPError("http://host/", 404, "odd", Message(), None))
+
+    with pytest.raises(AttributeError, match="'code': it was raised in a worker"):
+        back.code  # noqa: B018
+
+
+class Exhausted(StopIteration):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error", [StopIteration(5), Exhausted(), StopAsyncIteration(), GeneratorExit("x")], ids=named
+)
+def test_what_would_end_a_loop_of_who_asks_is_a_task_error(error):
+    back = there_and_back(error)
+
+    assert type(back) is TaskError
+    assert back.type == type_name(type(error))
+
+
+def test_the_error_of_a_task_that_waited_for_another_still_says_what_it_was():
+    back = there_and_back(TaskError("odd.Error", "why", "first trace"))
+
+    assert (back.type, back.message, str(back)) == ("odd.Error", "why", "odd.Error: why")
+
+
+@pytest.mark.parametrize("name", ["Hostile", "MetaHostile", "Disguised", "Unwilling"])
 def test_no_method_of_a_class_runs_when_its_exception_is_made_again(name):
     SPOKEN.clear()
 
     error = rebuild({**simple(f"{__name__}.{name}", "text"), "error_args": b'["text"]'})
+    kind = TaskError if name == "Unwilling" else globals()[name]
 
-    assert issubclass(type(error), Exception)
+    assert issubclass(type(error), kind)
+    assert BaseException.__str__(error) if kind is TaskError else str(error) == "text"
+    assert SPOKEN == []
+
+
+def test_no_metaclass_is_asked_when_an_exception_is_made_again(monkeypatch):
+    odd, cls = types.ModuleType("odd"), nosy_class()
+    odd.Error = cls
+    monkeypatch.setitem(sys.modules, "odd", odd)
+    SPOKEN.clear()
+
+    error = rebuild({**simple("odd.Error", "text"), "error_args": b"[1]", "traceback": b"there"})
+
+    assert SPOKEN == []
+    assert any(base is cls for base in vars(type)["__mro__"].__get__(type(error)))
+    assert str(error) == "text"
     assert SPOKEN == []
 
 
