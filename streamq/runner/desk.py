@@ -188,6 +188,8 @@ class Desk:
         if isinstance(revoked, Exception):
             raise named(revoked, self.consumer.revoked_command)
         deliveries = self.consumer.deliveries(reply)
+        if deliveries:
+            self.intake.gave(deliveries[-1].stream)
         for delivery in deliveries:
             self.execution.admit(delivery)
         self.unstarted += self.screened(deliveries, talk or self.talk, revoked)

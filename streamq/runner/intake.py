@@ -50,7 +50,9 @@ class Source:
 class Intake:
     """The order in which a runner looks through its queues.
 
-    Every look begins with another queue, so that a busy one does not starve the others.
+    A look begins behind the queue that gave something last, so that turns go round those that
+    have something: a busy one does not starve the others, and an empty one has no turn that
+    whoever stands behind it would get.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -59,6 +61,10 @@ class Intake:
         #: Whether it is about suspects only, whose streams are there when there are some.
         self.alone = any(source.alone for source in sources)
         self.turn = 0
+        #: For each stream, the turn that comes behind its queue.
+        self.behind = {
+            stream: turn for turn, source in enumerate(sources, 1) for stream in source.streams
+        }
         #: Queues of which a key holds something that is no stream.
         self.left_out: set[str] = set()
 
@@ -81,13 +87,16 @@ class Intake:
         many, which is harmless for many quick tasks, not for a single slow one; and where
         levels are strict, each is read by itself.
         """
-        sources = self.wanted if self.left_out else self.sources
-        self.turn = (self.turn + 1) % max(1, len(sources))
-        ordered = sources[self.turn :] + sources[: self.turn]
         groups: list[tuple[str, ...]] = []
-        for source in ordered:
+        for source in self.sources[self.turn :] + self.sources[: self.turn]:
+            if source.queue in self.left_out:
+                continue
             if count > 1 and not source.levels:
                 groups.append(source.streams)
             else:
                 groups += [(stream,) for stream in source.streams]
         return groups
+
+    def gave(self, stream: str) -> None:
+        """A stream has given something: the next look begins behind its queue."""
+        self.turn = self.behind[stream]

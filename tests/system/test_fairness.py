@@ -1,8 +1,11 @@
 """Nothing hoards: a slow task keeps nobody waiting."""
 
 import time
+from collections import Counter
 
 import pytest
+
+import streamq
 
 TASKS = """
 @app.task(bind=True)
@@ -157,3 +160,31 @@ def test_runners_that_cannot_pass_their_turn_on_do_not_keep_the_others_from_read
     assert max(waits) < 1.5, waits
     assert [hog.get(timeout=20) for hog in results] == [None] * hogs
     site.at_rest()
+
+
+@pytest.mark.parametrize("runners", [1, 3])
+@pytest.mark.parametrize("names", ["a.......b", "..b.a....", "ba......."])
+def test_turns_go_round_the_queues_that_have_something(site, names, runners):
+    """What begins with several runners is mixed in the notes: each writes its own."""
+    queues = [name if name != "." else f"empty{n}" for n, name in enumerate(names)]
+    site.write(
+        f"""
+        app.queues = [Queue(name) for name in {queues}]
+
+        @app.task(bind=True)
+        def turn(self, number):
+            note(self.request.queue)
+            time.sleep(0.001)
+        """
+    )
+    for name in queues:
+        site.app.store.topology.restore(name, streamq.Queue(name))
+    for name in "ab":
+        site.send_many("turn", 150, queue=name, ignore_result=True)
+
+    site.worker("-c", runners, "-Q", ",".join(queues))
+    site.drained()
+
+    first = Counter(site.notes()[:150])
+    assert sorted(first) == ["a", "b"]
+    assert min(first.values()) >= 60, first

@@ -1,6 +1,9 @@
 """How much a runner reads at once, and in which order it looks through its queues."""
 
 import itertools
+from collections import Counter
+
+import pytest
 
 from streamq.runner.intake import MOST, SHARE, Intake, Pace, Source
 
@@ -64,11 +67,54 @@ def test_strict_levels_are_never_read_together():
     assert Intake([Source("a", 1)]).groups(10) == [("a:returned",), ("a:p1",), ("a",)]
 
 
-def test_every_look_begins_with_another_queue_and_sees_them_all():
-    intake = Intake([Source("a"), Source("b"), Source("c")])
+def served(intake, backlogs, *, starts, count=1):
+    """How many starts each queue gets, as a runner reads these backlogs."""
+    left, seen = dict(backlogs), Counter()
+    while seen.total() < starts and any(left.values()):
+        room = count
+        for group in intake.groups(count):
+            for stream in group:
+                if room > 0 and (taken := min(room, left.get(stream, 0))):
+                    left[stream] -= taken
+                    seen[stream] += taken
+                    room -= taken
+                    intake.gave(stream)
+    return seen
 
-    looks = [intake.groups(10) for _ in range(3)]
 
-    assert {look[0][1] for look in looks} == {"a", "b", "c"}
-    for look in looks:
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize("names", ["ab.......", "a.......b", "....a.b..", ".......ab", "ba"])
+def test_two_backlogs_get_the_same_however_many_empty_queues_stand_between(names, count):
+    names = [name if name != "." else f"empty{n}" for n, name in enumerate(names)]
+
+    seen = served(Intake(list(map(Source, names))), {"a": 500, "b": 500}, starts=300, count=count)
+
+    assert seen == {"a": 150, "b": 150}
+
+
+def test_what_was_handed_back_and_each_level_count_as_the_turn_of_their_queue():
+    names = ["a", *(f"empty{n}" for n in range(7)), "b"]
+    backlogs = {"a:returned": 50, "a": 500, "b:p2": 30, "b": 500}
+
+    seen = served(Intake([Source(name, 2) for name in names]), backlogs, starts=300)
+
+    assert seen == {"a:returned": 50, "a": 100, "b:p2": 30, "b": 120}
+
+
+def test_a_queue_that_cannot_be_read_has_no_turn():
+    intake = Intake([Source("a"), Source("junk"), Source("b")])
+    intake.left_out = {"junk"}
+
+    assert served(intake, {"a": 99, "b": 99}, starts=100) == {"a": 50, "b": 50}
+
+
+def test_every_look_sees_all_queues_and_begins_with_another_as_each_gives():
+    intake, first = Intake([Source("a"), Source("b"), Source("c")]), []
+
+    for _ in range(3):
+        look = intake.groups(10)
         assert sorted(stream for group in look for stream in group) == sorted(intake.streams)
+        first.append(look[0][1])
+        intake.gave(first[-1])
+
+    assert first == ["a", "b", "c"]
