@@ -10,6 +10,9 @@ SEED ?=
 # What a process does that is patched by gevent: it produces, and waits for results.
 GREEN = connection enqueue enqueue_many publish_faults publisher results waiting
 
+# Compiled code is kept: else each of the thousands of workers of the tests compiles streamq anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 SETUP = setup.cfg pyproject.toml scripts/make_venv
 
 .DEFAULT_GOAL = help

@@ -186,3 +186,13 @@ def describes_itself(member):
     if inspect.isfunction(member) or isinstance(member, property):
         return bool(member.__doc__)
     return None
+
+
+def test_help_of_a_worker_waits_for_neither_redis_nor_the_app():
+    code = "import sys; from streamq.cli.main import main; main.run(['worker', '--help'], None)"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(*sys.modules)"], capture_output=True, text=True
+    ).stdout
+
+    assert "--concurrency" in told
+    assert not {"redis", "asyncio", "streamq.app", "streamq.worker.start"} & set(told.split())

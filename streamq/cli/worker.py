@@ -1,4 +1,8 @@
-"""``streamq worker``: run tasks."""
+"""``streamq worker``: run tasks.
+
+``--help`` and a mistyped option are answered without the app, Redis and the worker's own modules:
+most of a command's start is imports.
+"""
 
 import re
 import sys
@@ -8,9 +12,7 @@ from typing import Any
 import click
 
 from streamq.cli.base import Command, Given
-from streamq.cli.common import required_app, typed, warn
 from streamq.settings import LATER_POOLS, SETTINGS
-from streamq.worker.start import start_worker
 
 
 @click.command(cls=Command, later=("--reload",))
@@ -62,6 +64,9 @@ def worker(
 
     Ctrl-C or SIGTERM once finishes what runs and hands back the rest; twice stops now.
     """
+    from streamq.cli.common import required_app, warn
+    from streamq.worker.start import start_worker
+
     if (settings["pool"] or "").lower() in LATER_POOLS:
         raise click.UsageError(f"not in this version: --pool {settings['pool']}")
     if autoscale is not None:
@@ -79,6 +84,8 @@ def worker(
 
 def check_flags(flags: Mapping[str, str]) -> None:
     """Raise UsageError for a value that does not fit."""
+    from streamq.cli.common import typed
+
     with typed():
         for name, value in flags.items():
             setting = SETTINGS[name]

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.edits import PACKAGE, Edit, copy_checkout
+from tests.zygote import PYTEST, Forked
 
 #: What a run of tests needs of the checkout.
 PARTS = (*PACKAGE, "tests", "examples", "setup.cfg", "pyproject.toml")
@@ -41,19 +41,26 @@ def changed_checkout(edits: tuple[Edit, ...]) -> Iterator[Path]:
         yield Path(name)
 
 
-def run(folder: Path, test: str, *, seconds: float) -> subprocess.CompletedProcess[str]:
-    """Run one test of a copy, in a process of its own."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short"]
+def run(folder: Path, *tests: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run tests of a copy, in a process of its own."""
+    words = ["-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short"]
+    words += [f"--basetemp={folder / 'tmp'}", f"--timeout={seconds}", *tests]
     # not what the run of tests around us has put there
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    return subprocess.run(
-        [*command, f"--basetemp={folder / 'tmp'}", f"--timeout={seconds}", test],
+    env["PYTHONPATH"] = str(folder)
+    with Forked(
+        *(PYTEST, "pytest", words),
         cwd=folder,
-        env={**env, "PYTHONPATH": str(folder)},
-        capture_output=True,
+        env=env,
         text=True,
-        timeout=seconds + 60,
-    )
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=seconds + 60)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def complaint(output: str) -> str:

@@ -11,7 +11,7 @@ import streamq
 from streamq.errors import NotConfirmed, PublishUnknown
 from tests.processes import until
 from tests.sentinels import Trio
-from tests.system.conftest import close
+from tests.sites import close
 from tests.system.traffic import TASKS, begun
 
 

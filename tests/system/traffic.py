@@ -109,9 +109,11 @@ class Traffic:
         """Stop; every accepted call must have run and have its result.  How often each ran."""
         accepted = self.stop()
         self.site.drained()
-        assert self.without_result(accepted) == []
+        failed = self.without_result(accepted)
+        assert failed == [], f"lost: {failed}"
         runs = Counter(number for number, _ in begun(self.site, "quick"))
-        assert [number for _, number, _ in accepted if not runs[number]] == []
+        never = [number for _, number, _ in accepted if not runs[number]]
+        assert never == [], f"lost: {never}"
         return runs
 
     def without_result(self, accepted: list[tuple[str, int, float]]) -> list[int]:
@@ -165,11 +167,11 @@ def runs_through(
     back = time.monotonic()
     kept_up = traffic.keeps_up()
     time.sleep(max(0.0, back + 1.5 * VIEW - time.monotonic()))
-    assert len(begun(site)) == len(results), "each of them runs once"
+    assert len(begun(site)) == len(results), "twice: a task that lasted ran again"
     assert kept_up, "throughput is back within 5 s"
     (site.folder / "go").touch()
     assert [each.get(timeout=10) for each in results] == [list(each) for each in begun(site)]
-    assert max(traffic.end().values()) == 1, "each of them runs once"
+    assert max(traffic.end().values()) == 1, "twice: a quick task ran again"
     comes_to_rest(site)
     assert "is dead" not in one.said + other.said
     assert [one.stop(), other.stop()] == [0, 0]

@@ -1,0 +1,297 @@
+"""Real workers on a real server that can be killed and restarted under them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import streamq
+from tests.edits import CHECKOUT, change, copy_checkout
+from tests.processes import alive, children_of, until
+from tests.proxy import Proxy
+from tests.servers import Server, running
+from tests.system.shell import TASKS, Shell
+from tests.zygote import STREAMQ, Forked
+
+#: Keys that may stay for ever: topology, and stores that are bounded.
+LASTING = re.compile(
+    r"\{streamq\}:(exchanges|alternates|queues|leases|lease_ms|workers"
+    r"|(bindings|routes|queue|script|dead):.*)$"
+)
+
+HEADER = """
+import os, signal, sys, time
+from pathlib import Path
+import streamq
+from streamq import App, Binding, Exchange, Queue
+
+app = App("site", url=os.environ["STREAMQ_URL"])
+HERE = Path(__file__).parent
+
+
+def note(word):
+    \"\"\"Append a line in one write: whatever dies next, the line stays whole.\"\"\"
+    file = os.open(HERE / "notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, f"{word}\\n".encode())
+    os.close(file)
+
+"""
+
+
+@pytest.fixture
+def server(server_program: str) -> Iterator[Server]:
+    """A server of this test's own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="streamq-system-", ignore_cleanup_errors=True) as folder,
+        running(server_program, Path(folder)) as server,
+    ):
+        yield server
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """What stands between workers and the server: ``site.env["STREAMQ_URL"] = proxy.url``."""
+    with Proxy(server.url) as proxy:
+        yield proxy
+
+
+class Worker:
+    """A `streamq worker` process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def runners(self) -> list[int]:
+        return children_of(self.pid)
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 30.0) -> int:
+        return self.process.wait(timeout=seconds)
+
+    def stop(self) -> int:
+        """End it in good order; the exit code."""
+        if self.process.poll() is None:
+            self.signal()
+        return self.wait()
+
+
+class Site:
+    """A folder with a user's modules, the workers that run them, and a server."""
+
+    def __init__(self, folder: Path, server: Server) -> None:
+        self.folder = folder
+        self.server = server
+        self.redis = server.client
+        self.apps: list[streamq.App] = []
+        self.workers: list[Worker] = []
+        self.helpers: list[subprocess.Popen[bytes]] = []
+        self.env = {
+            **{name: value for name, value in os.environ.items() if "STREAMQ" not in name},
+            "STREAMQ_URL": server.url,
+            "STREAMQ_UNKNOWN_TASK_PATIENCE": "500ms",
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self.app = self.new_app()
+
+    def new_app(self, **settings: Any) -> streamq.App:
+        """A producer's app; it knows the tasks by name alone."""
+        app = streamq.App("producer", url=self.server.url, **settings)
+        self.apps.append(app)
+        return app
+
+    def write(self, body: str, *, name: str = "tasks", header: str = HEADER) -> None:
+        """Write a module of the user's."""
+        (self.folder / f"{name}.py").write_text(header + textwrap.dedent(body))
+
+    def worker(
+        self, *flags: object, app: str = "tasks", ready: bool = True, **process: Any
+    ) -> Worker:
+        """Start a worker, a ``process`` as Popen takes it; wait until its runners have leases."""
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        words = ["worker", "-A", app, *map(str, flags)]
+        with open(log, "wb") as file:
+            options = {"cwd": self.folder, "env": self.env, "stdout": file, "stderr": file}
+            if process or "gevent" in words or self.env["PYTHONPATH"] != str(CHECKOUT):
+                command = [sys.executable, "-m", "streamq", *words]
+                started = subprocess.Popen(command, **{**options, **process})
+            else:
+                started = Forked(STREAMQ, "streamq", words, **options)
+        worker = Worker(started, log)
+        self.workers.append(worker)
+
+        def has_leases() -> bool:
+            assert started.poll() is None, worker.said
+            runners = worker.runners()
+            leases = " ".join(self.redis.zrange("{streamq}:leases", 0, -1))
+            return bool(runners) and all(f":{pid}:" in leases for pid in runners)
+
+        if ready:
+            until(has_leases, "the runners have leases")
+        return worker
+
+    def changed_package(self, script: str, line: str, instead: str) -> None:
+        """Let workers run a copy of streamq in which one line of a Lua script is another."""
+        self.changed_module(f"scripts/lua/{script}", line, instead)
+
+    def changed_module(self, file: str, line: str, instead: str) -> None:
+        """Let workers run a copy of streamq in which one line of any file is another."""
+        copy = self.folder / "changed"
+        if not copy.exists():
+            copy_checkout(copy)
+        change(copy, file, line, instead)
+        self.env["PYTHONPATH"] = str(copy)
+
+    def states(self, results: list[Any]) -> list[tuple[str | None, str | None]]:
+        """State and type of error of each result, as the records say."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for result in results:
+            pipeline.hmget(f"{{streamq}}:task:{result.id}", "state", "error_type")
+        return [tuple(each) for each in pipeline.execute()]
+
+    def drained(self, seconds: float = 60.0) -> None:
+        """Wait until nothing waits and nothing runs."""
+        until(self.is_empty, "nothing waits, now or for later", seconds=seconds)
+        leases = "{streamq}:started:*"
+        until(lambda: not self.redis.keys(leases), "nothing runs", seconds=seconds)
+
+    def python(self, code: str) -> subprocess.Popen[bytes]:
+        """Run a program of the user's in the site's folder."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.helpers.append(process)
+        return process
+
+    def notes(self) -> list[str]:
+        """What the tasks have noted."""
+        path = self.folder / "notes"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def send(self, task: str, *args: Any, **options: Any) -> Any:
+        """Enqueue a call of a task of the site by its name."""
+        return self.app.enqueue(self.app.signature(f"tasks.{task}", args, **options))
+
+    def send_many(self, task: str, count: int, **options: Any) -> list[Any]:
+        """Enqueue calls with the numbers below ``count``."""
+        signature = self.app.signature
+        return self.app.enqueue_many(
+            signature(f"tasks.{task}", (number,), **options) for number in range(count)
+        )
+
+    def streams(self) -> list[str]:
+        """Every stream of every queue."""
+        return [
+            key
+            for key in self.redis.scan_iter("{streamq}:queue:*", count=1000)
+            if self.redis.type(key) == "stream"
+        ]
+
+    def held(self) -> int:
+        """How many messages wait or run, in all queues."""
+        return sum(self.redis.xlen(stream) for stream in self.streams())
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits or runs; what is moved meanwhile is in one place or the other."""
+        later = "{streamq}:scheduled"
+        return not (self.redis.zcard(later) or self.held() or self.redis.zcard(later))
+
+    def pending(self) -> int:
+        """How many messages are in a worker's hands, in all queues."""
+        groups = [group for stream in self.streams() for group in self.redis.xinfo_groups(stream)]
+        return sum(group["pending"] for group in groups)
+
+    def consumers(self) -> set[str]:
+        """The consumers that the groups know."""
+        return {
+            consumer["name"]
+            for stream in self.streams()
+            for consumer in self.redis.xinfo_consumers(stream, "workers")
+        }
+
+    until = staticmethod(until)
+    alive = staticmethod(alive)
+
+    def at_rest(self) -> None:
+        """Check that nothing leaks: no message is left, and every key is topology or expires."""
+        until(lambda: self.pending() == 0, "nothing is pending")
+        assert self.held() == 0, "leaked: messages nobody holds"
+        leftover = [
+            key
+            for key in self.redis.scan_iter("*", count=1000)
+            if not LASTING.match(key) and self.redis.ttl(key.encode(errors="surrogateescape")) == -1
+        ]
+        assert leftover == [], f"leaked: {leftover}"
+        living = set(self.redis.zrange("{streamq}:leases", 0, -1))
+        assert self.consumers() <= living
+
+    def close(self) -> None:
+        for worker in self.workers:
+            family = [*worker.runners(), worker.pid]
+            if worker.process.poll() is None:
+                worker.process.kill()
+            worker.process.wait(timeout=10)
+            until(lambda family=family: not any(map(alive, family)), "the worker is gone")
+        for helper in self.helpers:
+            helper.kill()
+            helper.communicate()
+        for app in self.apps:
+            close(app)
+
+
+def close(app: streamq.App) -> None:
+    """Close an app's connections, so that no socket is left to the garbage collector."""
+    store = app.__dict__.get("store")
+    if store is None:
+        return
+    store.client.close()
+    store.results.waits.connection.drop()
+    store.publisher.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path, server: Server) -> Iterator[Site]:
+    """A folder for the user's modules, with the server behind it."""
+    site = Site(tmp_path, server)
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+@pytest.fixture
+def bare(tmp_path: Path, server_url: str, redis: Any) -> Iterator[Shell]:
+    """A folder without any app."""
+    shell = Shell(tmp_path, server_url)
+    yield shell
+    shell.close()
+
+
+@pytest.fixture
+def shell(bare: Shell) -> Shell:
+    """A folder with the app of a shop."""
+    (bare.folder / "tasks.py").write_text(TASKS)
+    return bare

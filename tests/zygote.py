@@ -1,0 +1,174 @@
+"""A process that has imported modules already, and becomes programs by fork.
+
+To start Python and import streamq takes 0.4 s of processor time, and the tests start thousands of
+workers.  A zygote imports once; each program is a fork of it that clears the traces: environment,
+working folder, standard streams, ``sys.argv``, ``sys.path`` and ``__main__`` are as after
+``python -m MODULE``.  It is started by exec before it has threads, and knows one client.
+
+    zygote = Zygote("streamq.worker.start", "streamq.cli.worker")
+    process = Forked(zygote, "streamq", ["worker", "-A", "tasks"], cwd=folder, env=env)
+
+``Forked`` is a ``subprocess.Popen`` whose program is a child of the zygote, which tells its end.
+"""
+
+import atexit
+import json
+import os
+import runpy
+import select
+import socket
+import subprocess
+import sys
+import threading
+import types
+from pathlib import Path
+from typing import Any, NoReturn
+
+#: The longest order: an environment, a command line.
+LONGEST = 1 << 20
+
+
+class Zygote:
+    """The client's side of a zygote, which is started when it is first needed."""
+
+    def __init__(self, *modules: str) -> None:
+        self.modules = modules
+        self.lock = threading.Lock()
+        self.link: socket.socket | None = None
+
+    def connect(self) -> socket.socket:
+        """The link to the zygote, which is started if it is not there."""
+        if self.link is None:
+            self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            number = str(theirs.fileno())
+            process = subprocess.Popen(
+                [sys.executable, __file__, number, *self.modules],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+            theirs.close()
+            atexit.register(self.close, process)
+        return self.link
+
+    def close(self, process: subprocess.Popen[bytes]) -> None:
+        """End it: it ends when its link does."""
+        assert self.link is not None
+        self.link.close()
+        process.wait(timeout=10)
+
+    def ask(self, order: dict[str, Any], descriptors: tuple[int, ...] = ()) -> int:
+        """Have an order carried out; return the number that it answers."""
+        with self.lock:
+            link = self.connect()
+            socket.send_fds(link, [json.dumps(order).encode()], list(descriptors))
+            return int(link.recv(100))
+
+
+class Forked(subprocess.Popen[Any]):
+    """A program that a zygote has become, to be handled as any other process."""
+
+    def __init__(self, zygote: Zygote, module: str, args: list[str], **options: Any) -> None:
+        self.zygote, self.module = zygote, module
+        self.ended = -1
+        super().__init__([sys.executable, "-m", module, *args], **options)
+
+    def _execute_child(
+        self, args: list[str], executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any,
+        cwd: Any, env: Any, startupinfo: Any, creationflags: Any, shell: Any,
+        p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int, errread: int, errwrite: int,
+        *rest: Any,
+    ) -> None:  # fmt: skip
+        """Have the zygote fork, in the place of ``Popen``'s own fork and exec."""
+        streams = [(p2cread, 0), (c2pwrite, 1), (errwrite, 2)]
+        order = {
+            "module": self.module,
+            "args": args[3:],
+            "cwd": os.fspath(cwd or os.getcwd()),
+            "env": dict(os.environ if env is None else env),
+        }
+        given = tuple(ours if ours != -1 else standard for ours, standard in streams)
+        self.pid = self.zygote.ask(order, given)
+        self.ended = os.pidfd_open(self.pid)
+        self._child_created = True  # type: ignore[attr-defined]
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+
+    def reap(self, pid: int, flags: int) -> tuple[int, int]:
+        """What ``os.waitpid`` would say, if the program were our child."""
+        if flags & os.WNOHANG and not select.select([self.ended], [], [], 0)[0]:
+            return 0, 0
+        return pid, self.zygote.ask({"reap": pid})
+
+    def _internal_poll(self, _deadstate: Any = None, **_: Any) -> Any:
+        return super()._internal_poll(_deadstate, _waitpid=self.reap)  # type: ignore[misc]
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        return self.reap(self.pid, wait_flags)
+
+    def _handle_exitstatus(self, *status: Any) -> None:
+        super()._handle_exitstatus(*status)  # type: ignore[misc]
+        os.close(self.ended)
+
+
+#: What becomes workers and commands: it has imported all that a worker of a process needs.
+STREAMQ = Zygote("redis", "streamq.cli.common", "streamq.cli.worker", "streamq.worker.start")
+#: What runs a test on a changed checkout: it has imported nothing of any.
+PYTEST = Zygote("pytest", "redis")
+
+
+# The zygote's side
+
+
+def serve(link: socket.socket) -> dict[str, Any]:
+    """Carry out orders until the client is gone; in a child, return what it is to become."""
+    while True:
+        text, descriptors, *_ = socket.recv_fds(link, LONGEST, 3)
+        if not text:
+            os._exit(0)
+        order = json.loads(text)
+        if "reap" in order:
+            _, answer = os.waitpid(order["reap"], 0)
+        else:
+            answer = os.fork()
+            if answer == 0:
+                link.close()
+                for ours, standard in zip(descriptors, (0, 1, 2), strict=True):
+                    os.dup2(ours, standard)
+                    os.close(ours)
+                return dict(order)
+        for ours in descriptors:
+            os.close(ours)
+        link.send(str(answer).encode())
+
+
+def become(order: dict[str, Any]) -> NoReturn:
+    """Be the program that ``python -m MODULE`` would be in this folder and environment."""
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["env"])
+    for number, mode in enumerate("rww"):
+        stream = open(number, mode, errors="backslashreplace" if number == 2 else None)  # noqa: SIM115
+        setattr(sys, ("stdin", "stdout", "stderr")[number], stream)
+        setattr(sys, ("__stdin__", "__stdout__", "__stderr__")[number], stream)
+    paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:] = [os.getcwd(), *paths, *sys.path]
+    sys.argv[:] = ["", *order["args"]]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    runpy._run_module_as_main(order["module"])  # type: ignore[attr-defined]
+    sys.exit()
+
+
+def main() -> NoReturn:
+    """Import what is named on the command line, then serve the client."""
+    number, *modules = sys.argv[1:]
+    here = str(Path(__file__).parent)
+    sys.path[:] = [path for path in sys.path if path != here]
+    checkout = str(Path(__file__).parents[1])
+    sys.path.insert(0, checkout)
+    for module in modules:
+        __import__(module)
+    sys.path.remove(checkout)
+    become(serve(socket.socket(fileno=int(number))))
+
+
+if __name__ == "__main__":
+    main()
