@@ -307,7 +307,10 @@ class App:
         return self.store.confirmations(envelope.confirm for envelope in envelopes)
 
     def mend(self, refused: Refusal, signatures: Sequence[Signature]) -> bool:
-        """Declare what a refused publish may have missed; tell whether to publish again."""
+        """Declare what a refused publish may have missed; tell whether to publish again.
+
+        Raises ConfigError if the user of the URL may not.
+        """
         if not refused.leads_nowhere:
             return False
         exchanges = {self.plans.envelope(signature).exchange for signature in signatures}
@@ -316,14 +319,14 @@ class App:
             for envelope in map(self.plans.envelope, signatures)
             if not envelope.exchange
         }
-        missing = keys - {queue.name for queue in self.declared}
-        if self.declared:
-            self.declare()
-        elif exchanges != {""}:
+        queues = list(self.declared)
+        if not queues and exchanges != {""}:
             return False
-        if missing and self.conf.task_create_missing_queues:
-            self.store.topology.declare([Queue(name) for name in missing])
-        return bool(self.declared) or bool(missing and self.conf.task_create_missing_queues)
+        if self.conf.task_create_missing_queues:
+            queues += [Queue(name) for name in keys - {queue.name for queue in queues}]
+        if queues:
+            self.store.topology.declare(queues, reason=refused.reason)
+        return bool(queues)
 
     def result_of(
         self, id: str, envelope: Envelope, signature: Signature, answer: str

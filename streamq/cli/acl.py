@@ -1,5 +1,6 @@
 """``streamq acl``: the rights of producers, workers and monitors, as a line for redis-cli."""
 
+from collections.abc import Sequence
 from typing import IO
 
 import click
@@ -9,18 +10,42 @@ from streamq.cli.base import Command, Given
 from streamq.cli.common import app_if_any, typed, warn
 from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.routing import check_name
+from streamq.store.addresses import address_of
 from streamq.store.client import Client
 from streamq.store.keys import Keys
-from streamq.store.roles import NEWER, PLACEHOLDER, ROLES, newer_commands, rule
+from streamq.store.roles import NEWER, PLACEHOLDER, RIGHTS, ROLES, newer_commands, rule
+from streamq.units import nearest
 
 #: Seconds to wait for a server that is only asked which commands it knows.
 PATIENCE = 1.0
 
 
+def rights_in(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[str]:
+    """The callback of ``--may``: names of rights, with commas between them or one by one."""
+    names = [name.strip() for value in values for name in value.split(",") if name.strip()]
+    for name in names:
+        if name not in RIGHTS:
+            near = nearest(name, RIGHTS)
+            meant = f": did you mean {near}?" if near else ""
+            raise click.UsageError(
+                f"there is no right {name!r}{meant} A producer may be given {', '.join(RIGHTS)}",
+                ctx,
+            )
+    return names
+
+
 @click.command(cls=Command)
 @click.argument("role", type=click.Choice(list(ROLES)), metavar="ROLE")
+@click.option(
+    "--may",
+    multiple=True,
+    callback=rights_in,
+    metavar=",".join(RIGHTS),
+    help="What else a producer may do; nothing, unless it is said.",
+)
 @click.option("--user", metavar="NAME", help="Its name; else streamq-ROLE.")
 @click.option("--namespace", metavar="NAME", help="Else that of the app.")
+@click.option("--db", type=click.IntRange(0), metavar="N", help="Its database; else the URL's.")
 @click.option(
     "--password-file",
     type=click.File(),
@@ -31,8 +56,10 @@ PATIENCE = 1.0
 def acl(
     given: Given,
     role: str,
+    may: list[str],
     user: str | None,
     namespace: str | None,
+    db: int | None,
     password_file: IO[str] | None,
 ) -> None:
     """Print the line that makes a Redis user of this ROLE: producer, worker or monitor.
@@ -41,7 +68,10 @@ def acl(
 
     \b
     streamq acl worker --password-file secret | redis-cli -u redis://admin:…@host
+    streamq acl producer --may revoke,declare | redis-cli …
     """
+    if may and role != "producer":
+        raise click.UsageError("--may is for producers: workers may, and monitors may not")
     app = app_if_any(given)
     with typed():
         named = None if namespace is None else check_name(namespace, "--namespace:")
@@ -51,18 +81,26 @@ def acl(
     newer = known_commands(app)
     with typed():
         line = rule(
-            chosen.needs,
+            chosen.needs.union(*(RIGHTS[right].needs for right in may)),
             keys,
             user=f"streamq-{role}" if user is None else user,
             password=password,
             channels=chosen.channels,
             newer=newer,
+            db=database_of(app) if db is None else db,
         )
     warn(f"a {role} {chosen.about}")
+    for right in may:
+        warn(f"this one may also {RIGHTS[right].may}")
     if password is None:
         warn(f"put a password in the place of {PLACEHOLDER}, or say --password-file FILE")
     warn("give the line to redis-cli; ACL SAVE or CONFIG REWRITE keeps it over a restart")
     click.echo(line)
+
+
+def database_of(app: App) -> int:
+    """The number of the database that the app's URL names."""
+    return 0 if app.conf.url is None else int(address_of(app.conf.url).options.get("db") or 0)
 
 
 def password_in(file: IO[str]) -> str:

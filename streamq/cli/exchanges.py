@@ -94,6 +94,7 @@ def bind(
     """
     app = app_if_any(given)
     topology = app.store.topology
+    topology.require_right(())
     kind, name = resolved(app, target)
     if type is not None:
         with typed():

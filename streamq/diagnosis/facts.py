@@ -63,6 +63,8 @@ class Facts:
     nopass: bool | None = None
     #: Role → the rights that the user lacks for it.
     missing: Mapping[str, Sequence[str]] | None = None
+    #: What a producer may only do if it is said to, and this user may.
+    may: Sequence[str] = ()
     #: Keys of ours that hold something else, and what that is.
     foreign: Mapping[str, str] = field(default_factory=dict)
     #: Why the namespace could not be read, if it could not.

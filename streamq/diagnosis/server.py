@@ -219,7 +219,9 @@ def check_rights(facts: Facts) -> Iterator[Finding]:
     elif "worker" in may:
         yield Finding("rights", "ok", f"{user} may do what workers and producers need")
     elif "producer" in may:
-        says = f"{user} may do what producers need; a worker would lack {some(missing['worker'])}"
+        also = f", and {', '.join(facts.may)}" if facts.may else ""
+        says = f"{user} may do what producers need{also}"
+        says += f"; a worker would lack {some(missing['worker'])}"
         yield Finding("rights", "ok", says)
     else:
         says = f"{user} can neither send nor run tasks: it lacks {some(missing.get('producer'))}"

@@ -20,7 +20,7 @@ from streamq.store.leftovers import Leftovers
 from streamq.store.reading import Text, text, texts
 from streamq.store.replies import Denied, Foreign
 from streamq.store.rights import missing_rights
-from streamq.store.roles import ROLES
+from streamq.store.roles import RIGHTS, ROLES
 from streamq.units import mask_url
 
 #: Settings of the server that matter here.
@@ -74,6 +74,11 @@ class Checkup:
             "user": None if whoami is None else text(whoami),
             "nopass": nopass(default, url),
             "missing": self.missing(),
+            "may": [
+                name
+                for name, right in RIGHTS.items()
+                if not missing_rights(self.client, self.keys, right.needs)
+            ],
             "clients": None if clients is None else our_clients(text(clients)),
         }
         try:

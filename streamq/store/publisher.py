@@ -159,6 +159,11 @@ class Refusal(Exception):
         """Whether declaring the topology again may help."""
         return self.code in ("UNROUTABLE", "NOEXCHANGE")
 
+    @property
+    def reason(self) -> str:
+        """What was refused, in one line."""
+        return str(self.error()).partition("\n")[0]
+
     def error(self) -> Exception:
         """The public error that says the same."""
         match self.code, self.words:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from streamq.store.aio import AsyncStore, AsyncStores
 from streamq.store.client import Client
 from streamq.store.keys import Keys
+from streamq.store.rights import require
 from streamq.store.scripts import load
 from streamq.store.waiting import Record, Waits, as_record
 
@@ -48,13 +49,21 @@ class Results:
         return [as_record(reply) for reply in self.client.ask_all(commands)]
 
     def revoke(self, ids: list[str], signal: str) -> None:
-        """Keep tasks from starting; with a ``signal``, stop those that run."""
+        """Keep tasks from starting; with a ``signal``, stop those that run.
+
+        Raises ConfigError if the user of the URL may not.
+        """
+        require("revoke", self.client, self.keys)
         life = (int(self.lives()[0] * 1000), int(self.lives()[1] * 1000))
         for id in ids:
             self.client.call(REVOKE, self.keys.root, id, *life, signal, TERM_MS)
 
     def forget(self, ids: list[str]) -> None:
-        """Remove records, and end the waits for them."""
+        """Remove records, and end the waits for them.
+
+        Raises ConfigError if the user of the URL may not.
+        """
+        require("forget", self.client, self.keys)
         for id in ids:
             self.client.call(FORGET, self.keys.root, id)
 

@@ -3,20 +3,24 @@
 A script that is refused in its middle stays half done, so it is asked for before.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 from streamq.errors import ConfigError
 from streamq.routing import Queue
+from streamq.store.addresses import address_of
 from streamq.store.client import Client
 from streamq.store.footprint import Access
 from streamq.store.keys import GROUP, Keys
 from streamq.store.replies import Denied, NotLetIn
-from streamq.store.roles import ROLES, ROOT
+from streamq.store.roles import RIGHTS, ROLES, ROOT
 from streamq.store.scripts import load
-from streamq.store.store import Store
 
 CHECK_RIGHTS = load("check_rights")
+
+#: The user that ``streamq acl producer`` makes.
+DEFAULT_USER = "streamq-producer"
 
 #: Missing rights that are named; the rest are counted.
 MOST_NAMED = 5
@@ -31,22 +35,60 @@ WORDS = {
 CHANNELS = frozenset({"PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE"})
 
 
-def permitted(store: Store, queues: Sequence[Queue]) -> Sequence[Queue]:
+def permitted(client: Client, keys: Keys, queues: Sequence[Queue]) -> Sequence[Queue]:
     """The same queues, if the user of the URL may do what a worker of them does.
 
     Raises ConfigError.
     """
     names = [queue.name for queue in queues]
-    missing = missing_rights(store.client, store.keys, ROLES["worker"].needs, names)
+    missing = missing_rights(client, keys, ROLES["worker"].needs, names)
     if missing:
-        more = len(missing) - MOST_NAMED
-        named = ", ".join(missing[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
         raise ConfigError(
             "the Redis user of this worker lacks rights; nothing was started",
-            known={"missing": named},
+            known={"missing": listed(missing)},
             advice=["streamq acl worker  prints the rights a worker needs, for redis-cli"],
         )
     return queues
+
+
+def require(
+    right: str, client: Client, keys: Keys, queues: Sequence[str] = (), *, reason: str = ""
+) -> None:
+    """Make sure that the user of the URL has one of RIGHTS, before anything is done with it.
+
+    ``queues`` are those that are declared, ``reason`` says why that is wanted.  Raises
+    ConfigError, which names the right and the line that gives it.
+    """
+    missing = missing_rights(client, keys, RIGHTS[right].writes, queues)
+    if not missing:
+        return
+    known = {"right": right, "missing": listed(missing)}
+    raise ConfigError(
+        f"the Redis user of the URL may not {RIGHTS[right].may}; nothing was done",
+        known={"because": reason, **known} if reason else known,
+        advice=[f"{giving(right, client, keys)}  prints the line that gives it, for redis-cli"],
+    )
+
+
+def giving(right: str, client: Client, keys: Keys) -> str:
+    """The command for this right beside those that the user has already."""
+    has = {name for name in RIGHTS if not missing_rights(client, keys, RIGHTS[name].needs)}
+    wanted = [name for name in RIGHTS if name in has or name == right]
+    words = ["streamq", "acl", "producer", "--may", ",".join(wanted)]
+    options = address_of(client.url).options
+    if (user := options.get("username")) and user != DEFAULT_USER:
+        words += ["--user", user]
+    if options.get("db"):
+        words += ["--db", str(options["db"])]
+    if keys != Keys():
+        words += ["--namespace", keys.namespace]
+    return shlex.join(words)
+
+
+def listed(missing: Sequence[str]) -> str:
+    """The first missing rights, and how many more there are."""
+    more = len(missing) - MOST_NAMED
+    return ", ".join(missing[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
 
 
 def missing_rights(
@@ -57,7 +99,12 @@ def missing_rights(
     ``queues`` are the queues that count; without any, one that has no special name.
     Raises NotLetIn if it is nobody's rights that are asked for.
     """
-    tries = [(need, words) for need in needs for words in probes(need, keys, queues)]
+    db = str(address_of(client.url).options.get("db") or 0)
+    tries = [
+        (need, [*words, db] if words == ["SELECT"] else words)
+        for need in needs
+        for words in probes(need, keys, queues)
+    ]
     argv = [part for _, words in tries for part in (len(words), *words)]
     try:
         denied = client.call(CHECK_RIGHTS, keys.root, *argv)

@@ -68,8 +68,40 @@ class Role:
         return self.native.union(*map(footprint, self.scripts))
 
 
-SENDING = ("publish", "push", "await", "forget", "revoke", "check_rights")
-DECLARING = ("declare_exchange", "declare_queue", "bind")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Right:
+    """What a producer may only do if it is said to: scripts, and commands beside them."""
+
+    may: str
+    scripts: tuple[str, ...]
+    native: frozenset[Access] = frozenset()
+
+    @property
+    def writes(self) -> frozenset[Access]:
+        """What its scripts ask for, which must not be refused half-way."""
+        return frozenset[Access]().union(*map(footprint, self.scripts))
+
+    @property
+    def needs(self) -> frozenset[Access]:
+        """Everything that is done with the right."""
+        return self.writes | self.native
+
+
+SENDING = ("publish", "push", "await", "check_rights")
+
+#: The rights that a producer has only if it is given them, by their names.
+RIGHTS: Mapping[str, Right] = {
+    "revoke": Right(may="revoke tasks", scripts=("revoke",)),
+    "declare": Right(
+        may="declare queues, exchanges and bindings",
+        scripts=("declare_exchange", "declare_queue", "bind"),
+        native=accesses("exchanges queues: HGETALL"),
+    ),
+    "forget": Right(may="forget tasks", scripts=("forget",)),
+}
+#: What somebody with all of these rights runs.
+FREE = tuple(script for right in RIGHTS.values() for script in right.scripts)
+FREE_NATIVE = frozenset[Access]().union(*(right.native for right in RIGHTS.values()))
 WORKING = (
     *("register", "renew", "survey", "recover", "release", "promote"),
     *("screen", "complete", "settle", "show_started", "progress"),
@@ -110,14 +142,14 @@ SENT_BY_MONITORS = accesses(
 
 ROLES: Mapping[str, Role] = {
     "producer": Role(
-        about="sends tasks, declares what it sends to, and reads results",
-        scripts=SENDING + DECLARING,
+        about="sends tasks to queues that are there, and reads results",
+        scripts=SENDING,
         native=CONNECTING | CALLING | SENT_BY_PRODUCERS,
     ),
     "worker": Role(
         about="runs tasks, which may send others",
-        scripts=SENDING + DECLARING + WORKING,
-        native=CONNECTING | CALLING | SENT_BY_PRODUCERS | SENT_BY_WORKERS,
+        scripts=SENDING + FREE + WORKING,
+        native=CONNECTING | CALLING | SENT_BY_PRODUCERS | FREE_NATIVE | SENT_BY_WORKERS,
     ),
     "monitor": Role(
         about="counts what waits and runs; sees no arguments and no results",
@@ -136,11 +168,12 @@ def rule(
     password: str | None = None,
     channels: bool = True,
     newer: Iterable[str] = (),
+    db: int = 0,
 ) -> str:
     """The ``ACL SETUSER`` line that gives a user these rights and no others.
 
-    ``newer`` are those commands of NEWER that the server knows.  Only the hash of the
-    password is in the line; without one, a placeholder.
+    ``newer`` are those commands of NEWER that the server knows, ``db`` is the database that
+    it may select.  Only the hash of the password is in the line; without one, a placeholder.
     """
     unknown = NEWER.difference(newer)
     keyless, by_kinds = set(), dict[frozenset[str], set[str]]()
@@ -148,7 +181,7 @@ def rule(
         if need.command in unknown:
             continue
         if need.kinds <= {ROOT}:
-            keyless.add(need.command)
+            keyless.add(f"SELECT|{db}" if need.command == "SELECT" else need.command)
         else:
             by_kinds.setdefault(need.kinds, set()).add(need.command)
     kinds_of: dict[frozenset[str], set[str]] = {}

@@ -14,6 +14,7 @@ from streamq.store.connection import Refused
 from streamq.store.keys import Keys
 from streamq.store.reading import settings_in, text, texts
 from streamq.store.replies import Foreign
+from streamq.store.rights import require
 from streamq.store.scripts import Script, load, refusal
 from streamq.units import count
 
@@ -40,8 +41,15 @@ class Topology:
         self.client = client
         self.keys = keys
 
-    def declare(self, queues: Sequence[Queue], exchanges: Sequence[Exchange] = ()) -> None:
-        """Declare queues with everything that leads to them, and further exchanges."""
+    def declare(
+        self, queues: Sequence[Queue], exchanges: Sequence[Exchange] = (), *, reason: str = ""
+    ) -> None:
+        """Declare queues with everything that leads to them, and further exchanges.
+
+        Raises ConfigError, having done nothing, if the user of the URL may not declare; it
+        then says the ``reason``.
+        """
+        self.require_right([queue.name for queue in queues], reason=reason)
         found = {exchange.name: exchange for exchange in [*exchanges_of(queues), *exchanges]}
         for exchange in found.values():
             self.declare_exchange(exchange)
@@ -52,6 +60,10 @@ class Topology:
             self.declare_queue(queue)
             for binding in queue.every_binding():
                 self.bind(binding, "queue", queue.name)
+
+    def require_right(self, queues: Sequence[str], *, reason: str = "") -> None:
+        """Make sure that the user of the URL may declare these queues.  Raises ConfigError."""
+        require("declare", self.client, self.keys, queues, reason=reason)
 
     def declare_exchange(self, exchange: Exchange) -> None:
         """Declare an exchange.  Raises ConfigError if it exists with another type."""

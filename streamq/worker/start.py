@@ -76,7 +76,7 @@ def start_worker(
     workplace = Workplace()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        sources = awaited(lambda: declare(app, permitted(app.store, queues)), burst=burst)
+        sources = awaited(lambda: declare(app, allowed(app, queues)), burst=burst)
         node = awaited(lambda: named(app, name), burst=burst)
         supervisor = assemble(found, dict(flags), node, sources, workplace, burst=burst)
         awaited(supervisor.announce, burst=burst)
@@ -151,6 +151,11 @@ def chosen_queues(app: App, exclude: Sequence[str]) -> list[Queue]:
     if not names:
         raise ConfigError("no queue is left to read", known={"excluded": ", ".join(exclude)})
     return [declared.get(name) or Queue(name) for name in names]
+
+
+def allowed(app: App, queues: Sequence[Queue]) -> Sequence[Queue]:
+    """The same queues, if the user of the URL may serve them.  Raises ConfigError."""
+    return permitted(app.store.client, app.store.keys, queues)
 
 
 def declare(app: App, queues: Sequence[Queue]) -> list[Source]:

@@ -1,21 +1,25 @@
 """The rights of each role: enough for what it does, and for nothing else."""
 
 import asyncio
+import re
 import secrets
+import shlex
 import threading
 
 import pytest
 import redis as redis_py
+from click.testing import CliRunner
 
 from streamq import Binding, Exchange, Queue, QueueFull, Reject, TaskError, Unroutable
-from streamq.errors import BrokerUnavailable, ConfigError
+from streamq.cli.main import main
+from streamq.errors import BrokerUnavailable, ConfigError, PartlyPublished
 from streamq.store.client import Client
 from streamq.store.footprint import Access
 from streamq.store.inspector import Inspector
 from streamq.store.keys import Keys
 from streamq.store.replies import Denied, NotLetIn
 from streamq.store.rights import missing_rights, permitted
-from streamq.store.roles import NEWER, ROLES, newer_commands, rule
+from streamq.store.roles import NEWER, RIGHTS, ROLES, newer_commands, rule
 
 #: What a server that does not know a command notes when a client tries it.
 UNKNOWN_ON_7_0 = {name.lower() for name in NEWER}
@@ -37,10 +41,11 @@ def make_user(redis, server_url, keys):
     """``make_user(role)`` makes a user with a role's rights, or others; answers its URL."""
     made = []
 
-    def make(role, needs=None):
+    def make(role, needs=None, may=()):
         name, chosen = f"{role}-{len(made)}", ROLES[role]
+        needs = chosen.needs if needs is None else needs
         line = rule(
-            chosen.needs if needs is None else needs,
+            needs.union(*(RIGHTS[right].needs for right in may)),
             keys,
             user=name,
             password="secret",
@@ -128,19 +133,16 @@ def sends_from_a_task(send):
     assert send("relay").get(timeout=10) == 7
 
 
-def is_forgotten(send, app):
-    result = send("add", 1, 2)
-    assert result.get(timeout=10) == 3
+def is_waited_for_before_it_is_sent(send, app, redis, eventually):
+    waiting, answer = app.result("chosen"), []
+    thread = threading.Thread(target=lambda: answer.append(waiting.get(timeout=10)))
+    thread.start()
+    assert eventually(lambda: redis.exists(app.store.keys.wish("chosen")))
 
-    result.forget()
+    send("add", 1, 2, task_id="chosen")
+    thread.join(10)
 
-    assert app.result(result.id).state == "UNKNOWN"
-
-
-def declares_a_new_queue(send, app, redis):
-    send("add", 1, 2, queue="new")
-
-    assert redis.hexists(app.store.keys.queues, "new")
+    assert answer == [3]
 
 
 def is_told_that_nothing_leads_there(send):
@@ -170,8 +172,7 @@ CORE = [
     keeps_to_priorities_and_limits,
     is_accepted_once,
     sends_from_a_task,
-    is_forgotten,
-    declares_a_new_queue,
+    is_waited_for_before_it_is_sent,
     is_told_that_nothing_leads_there,
     sends_from_asyncio,
 ]
@@ -228,6 +229,12 @@ def producer_app(make_app, make_user, keys):
     return make_app(url=make_user("producer"), namespace=keys.namespace)
 
 
+@pytest.fixture
+def free_app(make_app, make_user, keys):
+    """The app of a producer that has every right there is for one."""
+    return make_app(url=make_user("producer", may=RIGHTS), namespace=keys.namespace)
+
+
 @pytest.mark.parametrize("deed", CORE, ids=lambda deed: deed.__name__)
 def test_a_producer_and_a_worker_may_do_what_they_are_for(
     deed, request, worker_app, producer_app, working, refusals
@@ -243,14 +250,190 @@ def test_a_producer_and_a_worker_may_do_what_they_are_for(
     assert refusals() == set()
 
 
-def test_a_producer_without_a_right_is_refused_and_told_so(make_app, make_user, keys, refusals):
+def is_forgotten(app, redis, keys):
+    redis.hset(keys.task("old"), "state", "SUCCESS")
+
+    app.result("old").forget()
+
+    assert app.result("old").state == "UNKNOWN"
+
+
+def declares_a_new_queue(app, redis, keys):
+    app.enqueue(app.signature("tasks.add", (1, 2), queue="new"))
+
+    assert redis.hexists(keys.queues, "new")
+
+
+def declares_its_topology(app, redis, keys):
+    app.queues = [Queue("post", Exchange("ex", type="topic"), routing_key="a.#", max_priority=2)]
+    app.enqueue(app.signature("tasks.add", (1, 2), exchange="ex", routing_key="a.b"))
+
+    assert redis.xlen(keys.queue("post")) == 1
+
+
+def revokes_what_waits_runs_and_is_unknown(app, redis, keys):
+    app.add_queue(Queue("default"))
+    app.declare()
+    later = app.enqueue(app.signature("tasks.add", (1, 2), countdown=60))
+    redis.hset(keys.task("runs"), "state", "STARTED")
+    for id in (later.id, "runs", "nobody-s"):
+        app.result(id).revoke(terminate=True)
+
+    assert later.state == "REVOKED"
+    assert redis.hget(keys.task("runs"), "revoked") == "1"
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        is_forgotten,
+        declares_a_new_queue,
+        declares_its_topology,
+        revokes_what_waits_runs_and_is_unknown,
+    ],
+    ids=lambda deed: deed.__name__,
+)
+def test_a_producer_with_every_right_may_use_it(deed, free_app, redis, keys, refusals):
+    deed(free_app, redis, keys)
+
+    assert refusals() == set()
+
+
+# Without a right: told which one, and nothing is half done
+
+
+def revoking(app):
+    app.result("waits").revoke(terminate=True)
+
+
+def forgetting(app):
+    app.result("waits").forget()
+
+
+def forgetting_copies(app):
+    app.result("copied").forget()
+
+
+def declaring(app):
+    app.queues = [Queue("mail", Exchange("ex"), routing_key="k"), Queue("post", max_priority=9)]
+    app.declare()
+
+
+def sending_to_a_missing_queue(app):
+    app.enqueue(app.signature("tasks.add", (1, 2), queue="new"))
+
+
+def sending_many_to_a_missing_queue(app):
+    with pytest.raises(PartlyPublished) as stopped:
+        app.enqueue_many(app.signature("tasks.add", (n, 2), queue="new") for n in range(3))
+    assert (len(stopped.value.accepted), len(stopped.value.remaining)) == (0, 3)
+    raise stopped.value.__cause__
+
+
+def sending_through_an_exchange_that_is_gone(app):
+    app.queues = [Queue("mail", Exchange("ex"), routing_key="k")]
+    app.enqueue(app.signature("tasks.add", (1, 2), exchange="ex", routing_key="k"))
+
+
+def sending_from_asyncio_to_a_missing_queue(app):
+    async def send():
+        try:
+            await app.aenqueue(app.signature("tasks.add", (1, 2), queue="new"))
+        finally:
+            await app.aclose()
+
+    asyncio.run(send())
+
+
+@pytest.mark.parametrize(
+    ("deed", "right"),
+    [
+        (revoking, "revoke"),
+        (forgetting, "forget"),
+        (forgetting_copies, "forget"),
+        (declaring, "declare"),
+        (sending_to_a_missing_queue, "declare"),
+        (sending_many_to_a_missing_queue, "declare"),
+        (sending_through_an_exchange_that_is_gone, "declare"),
+        (sending_from_asyncio_to_a_missing_queue, "declare"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_producer_that_lacks_a_right_is_told_which_and_nothing_is_done(
+    deed, right, make_app, make_user, keys, redis, refusals
+):
+    others = [name for name in RIGHTS if name != right]
+    url = make_user("producer", may=others)
+    app = make_app(url=url, namespace=keys.namespace)
+    redis.hset(keys.task("waits"), mapping={"state": "QUEUED", "task": "t", "waiters": "w"})
+    redis.hset(keys.task("copied"), mapping={"state": "QUEUED", "copies": "a:b"})
+    before = contents_of(redis, keys)
+
+    with pytest.raises(ConfigError) as caught:
+        deed(app)
+
+    said = str(caught.value)
+    assert not isinstance(caught.value, BrokerUnavailable)
+    assert re.search(rf"^  right +{right}$", said, re.M)
+    assert f"streamq acl producer --may {','.join(RIGHTS)} --user producer-0" in said
+    assert "NOPERM" not in said
+    assert contents_of(redis, keys) == before
+    assert refusals() == set()
+
+
+def contents_of(redis, keys):
+    """Every key of the namespace with what it holds."""
+    return {
+        key: redis.dump(key) for key in redis.scan_iter(f"{keys.glob}:*") if ":lane:" not in key
+    }
+
+
+def test_the_line_to_run_gives_the_right_and_keeps_the_others(
+    make_app, make_user, keys, redis, server_url, monkeypatch, tmp_path
+):
+    url = make_user("producer", may=["forget"])
+    app = make_app(url=url, namespace=keys.namespace)
+    with pytest.raises(ConfigError) as caught:
+        app.result("x").revoke()
+    (command,) = re.findall(r"→ streamq (acl .*?)  prints", str(caught.value))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STREAMQ_URL", server_url)
+
+    (tmp_path / "secret").write_text("secret")
+    words = [*shlex.split(command), "--password-file", str(tmp_path / "secret")]
+    line = CliRunner().invoke(main, words).stdout
+    redis.execute_command(*words_of(line.strip()))
+
+    app.close()
+    app.result("x").revoke()
+    app.result("x").forget()
+    with pytest.raises(ConfigError, match="may not declare"):
+        app.declare()
+
+
+def test_another_database_may_not_be_selected(make_user, redis):
+    client = redis_py.Redis.from_url(make_user("producer"), protocol=2)
+
+    assert client.execute_command("SELECT", 0)
+    sha = client.script_load("return redis.call('SELECT', ARGV[1])")
+    for words in (["SELECT", 1], ["EVALSHA", sha, 0, 1]):
+        with pytest.raises(redis_py.ResponseError, match=r"permissions|can't run|ACL failure"):
+            client.execute_command(*words)
+    client.close()
+
+
+def test_a_producer_that_may_not_even_send_is_told_so(
+    make_app, make_user, keys, free_app, refusals
+):
+    free_app.add_queue(Queue("mail"))
+    free_app.declare()
     needs = {need for need in ROLES["producer"].needs if need.command != "XADD"}
     app = make_app(url=make_user("producer", needs), namespace=keys.namespace)
 
     with pytest.raises(BrokerUnavailable, match="does not permit"):
         app.enqueue(app.signature("tasks.add", (1, 2), queue="mail"))
 
-    assert refusals() == {("producer-0", "xadd")}
+    assert refusals() == {("producer-1", "xadd")}
 
 
 # And nothing else
@@ -266,8 +449,26 @@ PRODUCER_MAY_NOT = [
     "SET {root}:queue:mail x",
     "HGETALL {root}:dead:mail:x",
     "HDEL {root}:queues mail",
+    "HSET {root}:queues mail {{}}",
+    "HSET {root}:exchanges events fanout",
+    "HGETALL {root}:queues",
+    "XGROUP CREATE {root}:queue:mail workers 0",
     "DEL {root}:bindings:events",
     "ZADD {root}:leases 1 me",
+    "DEL {root}:task:x",
+    "HDEL {root}:task:x state",
+    "PEXPIRE {root}:task:x 1",
+    "PEXPIRE {root}:scheduled 1",
+    "PEXPIRE {root}:queue:mail 1",
+    "HGETALL {root}:scheduled:x",
+    "HMGET {root}:scheduled:x args",
+    "HGET {root}:scheduled:x args",
+    "ZRANGE {root}:scheduled 0 -1",
+    "ZREM {root}:scheduled x",
+    "DEL {root}:scheduled",
+    "ZADD {root}:revoked 1 x",
+    "ZADD {root}:terminating 1 x",
+    "SELECT 1",
     "SET {root}:task:x y",
     "GET {root}",
 ]
@@ -348,6 +549,10 @@ def test_who_has_every_right_lacks_none(make_user, keys, server_url, refusals):
     for role in ("producer", "worker"):
         for url in (server_url, make_user(role)):
             assert missing_rights(Client(url, name="test"), keys, ROLES[role].needs) == []
+    for right in RIGHTS.values():
+        worker = Client(make_user("worker"), name="test")
+        assert missing_rights(worker, keys, right.needs) == []
+        worker.close()
     assert refusals() == set()
 
 
@@ -387,27 +592,31 @@ def test_rights_for_some_queues_are_enough_for_a_worker_of_these(make_app, make_
     }
     app = make_app(url=make_user("worker", others | own), namespace=keys.namespace)
 
-    assert permitted(app.store, [Queue("mail")]) == [Queue("mail")]
+    client = app.store.client
+    assert permitted(client, keys, [Queue("mail")]) == [Queue("mail")]
     with pytest.raises(ConfigError, match=r"XADD .*:queue:audit"):
-        permitted(app.store, [Queue("mail"), Queue("audit")])
+        permitted(client, keys, [Queue("mail"), Queue("audit")])
+    app.store.topology.declare([Queue("mail")])
+    with pytest.raises(ConfigError, match=r"XGROUP CREATE .*:queue:audit"):
+        app.store.topology.declare([Queue("mail"), Queue("audit")])
 
 
 def test_a_wrong_password_is_no_missing_right(make_app, make_user, keys):
     app = make_app(url=make_user("worker").replace("password=", "password=wrong-"))
 
     with pytest.raises(NotLetIn, match="check the user and password in the URL"):
-        permitted(app.store, [Queue("mail")])
+        permitted(app.store.client, keys, [Queue("mail")])
 
 
 # The monitor
 
 
 def test_a_monitor_sees_what_is_there_and_that_something_is_hidden(
-    make_app, make_user, keys, redis, producer_app
+    make_app, make_user, keys, redis, free_app
 ):
-    producer_app.queues = [Queue("mail")]
-    producer_app.declare()
-    result = producer_app.enqueue(producer_app.signature("tasks.add", (1, 2), queue="mail"))
+    free_app.queues = [Queue("mail")]
+    free_app.declare()
+    result = free_app.enqueue(free_app.signature("tasks.add", (1, 2), queue="mail"))
     redis.xreadgroup("workers", "w:1:a", {keys.queue("mail"): ">"})
     redis.zadd(keys.leases, {"w:1:a": 9e15})
     client = Client(make_user("monitor"), name="test")
@@ -423,14 +632,14 @@ def test_a_monitor_sees_what_is_there_and_that_something_is_hidden(
     with pytest.raises(Denied, match="does not permit"):
         monitor.peek("mail", 1)
 
-    everything = Inspector(Client(producer_app.url.partition("?")[0], name="test"), keys)
+    everything = Inspector(Client(free_app.url.partition("?")[0], name="test"), keys)
     assert [run.id for worker in everything.workers() for run in worker.running] == [result.id]
     client.close()
 
 
-def test_a_full_queue_is_seen_by_a_producer(producer_app, keys):
-    producer_app.queues = [Queue("mail", max_length=1)]
-    producer_app.declare()
+def test_a_full_queue_is_seen_by_a_producer(producer_app, free_app):
+    free_app.queues = [Queue("mail", max_length=1)]
+    free_app.declare()
     call = producer_app.signature("tasks.add", (1, 2), queue="mail")
     producer_app.enqueue(call)
 

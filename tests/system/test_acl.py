@@ -60,10 +60,11 @@ def streamq(site: Any, *words: str, code: int = 0, url: str = "", **given: Any) 
 
 @pytest.fixture
 def make_user(site: Any) -> Callable[..., str]:
-    """``make_user(role)`` runs what ``streamq acl`` prints; answers the URL of that user."""
+    """``make_user(role, …)`` runs what ``streamq acl`` prints; answers the URL of that user."""
 
-    def make(role: str, lacking: str = "") -> str:
-        line = streamq(site, "acl", role, "--password-file", "-", input="s3cret\n").stdout
+    def make(role: str, *options: str, lacking: str = "") -> str:
+        words = ("acl", role, *options, "--password-file", "-")
+        line = streamq(site, *words, input="s3cret\n").stdout
         assert lacking in line
         site.redis.execute_command(*line.replace(lacking, "").split())
         return f"{site.server.url}?username=streamq-{role}&password=s3cret"
@@ -93,7 +94,7 @@ def revokes_in_every_state(site: Any, app: App) -> None:
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])
 def test_workers_and_producers_need_no_more_than_their_roles_have(site, make_user, pool):
     site.write(TASKS)
-    producer = make_user("producer")
+    producer = make_user("producer", "--may", "revoke")
     site.env["STREAMQ_URL"] = make_user("worker")
     worker = site.worker("-c", 2, "-P", pool, "-Q", "default,mail")
     app = site.app = App("producer", url=producer)
@@ -117,6 +118,26 @@ def test_workers_and_producers_need_no_more_than_their_roles_have(site, make_use
 
     assert worker.stop() == 0
     site.at_rest()
+    assert refusals(site) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        (["enqueue", "tasks.add", "1", "2", "--queue", "new"], "declare"),
+        (["exchanges", "bind", "events", "mail", "a.#", "--type", "topic"], "declare"),
+        (["revoke", "some-task", "--terminate"], "revoke"),
+    ],
+)
+def test_a_command_that_takes_a_right_names_it_and_does_nothing(site, make_user, words, right):
+    site.write(TASKS)
+    url = make_user("producer")
+
+    said = streamq(site, *words, code=78, url=url).stderr
+
+    assert f"streamq acl producer --may {right}  prints the line" in said
+    assert "NOPERM" not in said
+    assert [key for key in site.redis.keys("*") if ":lane:" not in key] == []
     assert refusals(site) == set()
 
 
