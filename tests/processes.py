@@ -4,10 +4,30 @@ import ctypes
 import mmap
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+#: For tests that make namespaces and mounts of their own: root may, users often may not.
+needs_namespaces = pytest.mark.skipif(
+    os.geteuid() != 0
+    or subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"], capture_output=True
+    ).returncode,
+    reason="makes process and mount namespaces",
+)
+
+#: Become another user, who may read and write everything, but sees no process of ours.
+OTHER_USER = (
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
+)
+#: What a shell does before, in a mount namespace of its own: /proc hides the others' processes.
+HIDING = "mount -t proc -o hidepid=2 proc /proc && "
 
 
 def until(ready: Callable[[], Any], what: str = "", seconds: float = 20.0) -> Any:

@@ -180,13 +180,18 @@ class Slots:
 
 
 class Board:
-    """The slots of all runners of a worker: a file, so that started processes can map it."""
+    """The slots of all runners of a worker: a file, so that started processes can map it.
 
-    def __init__(self, path: Path, runners: int, slots: int) -> None:
-        self.path = path
+    Whoever has it open already gives its descriptor: the name may be gone.
+    """
+
+    def __init__(self, file: Path | int, runners: int, slots: int) -> None:
         self.slots = slots
         self.stride = HEAD.size + slots * SIZE
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        if isinstance(file, int):
+            descriptor = os.dup(file)
+        else:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             os.ftruncate(descriptor, max(self.stride * runners, mmap.PAGESIZE))
             self.memory = mmap.mmap(descriptor, 0)

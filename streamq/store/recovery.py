@@ -173,13 +173,6 @@ class Recovery:
         ahead = min(max(self.lease, float(deadline) / 1000 - now), LONGEST)
         return Lease(deadline, self.lease * math.ceil(ahead / self.lease))
 
-    def sign_off(self, node: str, pid: int) -> None:
-        """Remove what the worker said about itself, unless another one has its name now."""
-        owner = self.client.ask("HGET", self.keys.worker(node), "pid")
-        if owner is not None and text(owner) != str(pid):
-            return
-        self.client.ask_all([("ZREM", self.keys.workers, node), ("DEL", self.keys.worker(node))])
-
     # The dead
 
     def recover(self, case: Case) -> Recovered | None:

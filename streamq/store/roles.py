@@ -103,7 +103,7 @@ RIGHTS: Mapping[str, Right] = {
 FREE = tuple(script for right in RIGHTS.values() for script in right.scripts)
 FREE_NATIVE = frozenset[Access]().union(*(right.native for right in RIGHTS.values()))
 WORKING = (
-    *("register", "renew", "survey", "recover", "release", "promote"),
+    *("claim", "register", "renew", "survey", "recover", "release", "promote"),
     *("screen", "complete", "settle", "show_started", "progress"),
 )
 

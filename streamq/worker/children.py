@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from streamq.runner.slots import Slots
 from streamq.worker.assignment import Assignment
+from streamq.worker.identity import Life, life_of, place, state_of
 from streamq.worker.logs import flush_streams
 
 #: Seconds to wait for a process to stop.
@@ -207,14 +208,13 @@ def stands_still(pid: int, states: str = "T") -> bool:
     """Wait until a process is in one of these states, as the system names them.
 
     T has been stopped; D waits for a device or a child, and cannot be stopped just now.
-    False if it cannot be seen.
+    Where that cannot be seen, it is taken to stand still after a while.
     """
     deadline = time.monotonic() + STOPPED_WITHIN
     while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            if Path("/proc/self").exists():
+        state = state_of(pid)
+        if not state:
+            if life_of(pid, place()) is Life.GONE:
                 return False
             time.sleep(BLIND)  # nothing can be seen here
             return True

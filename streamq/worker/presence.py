@@ -8,17 +8,15 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import streamq
 from streamq.errors import ConfigError
 from streamq.runner.slots import Occupied
-from streamq.store.client import Client
 from streamq.store.connection import Refused
-from streamq.store.keys import Keys
+from streamq.store.nodes import Nodes, Owner
 from streamq.store.recovery import Recovery
 from streamq.worker.children import Child
-from streamq.worker.identity import is_gone
+from streamq.worker.identity import Life, life_of, place
 
 logger = logging.getLogger("streamq.worker")
 
@@ -47,39 +45,41 @@ def node_name(pattern: str, host: str | None = None) -> str:
     return found
 
 
-def own_name(node: str, client: Client, keys: Keys, *, given: bool) -> str:
-    """The name of this worker: another one if a living worker has it already.
+def own_name(node: str, nodes: Nodes, lease: float) -> str:
+    """The name of this worker, taken: another one if a worker has it that may be living.
 
-    A name that somebody chose (``given``) is kept; then both are seen as one, and the log
-    says so.
+    Two of one name would be one to everybody who looks, each replacing what the other says.
     """
     name, _, host = node.partition("@")
     for number in range(1, 1000):
         candidate = node if number == 1 else f"{name}-{number}@{host}"
-        if not is_up(candidate, client, keys):
+        owner = nodes.claim(candidate, ourselves(), lease)
+        if owner is not None and is_gone(owner):
+            owner = nodes.claim(candidate, ourselves(), lease, gone=owner)
+        if owner is None:
+            if number > 1:
+                logger.warning("another worker is named %s; this one is called %s", node, candidate)
             return candidate
-        if given:
-            logger.warning(
-                "another worker is named %s; its state and ours replace each other", node
-            )
-            return node
     return node
 
 
-def is_up(node: str, client: Client, keys: Keys) -> bool:
-    """Whether the worker of this name may still be running, by what it said of itself."""
-    host, pid = client.ask("HMGET", keys.worker(node), "host", "pid")
-    if host is None or pid is None:
-        return False
-    if host.decode(errors="replace") != socket.gethostname():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):  # no number, or that of no process
-        return False
-    except PermissionError:
-        pass
-    return not (Path("/proc/self").exists() and is_gone(int(pid)))
+def ourselves() -> Owner:
+    """This worker, to tell it from others of its name."""
+    return Owner(socket.gethostname(), str(os.getpid()), place())
+
+
+def is_gone(owner: Owner) -> bool:
+    """Whether the worker that has a name is known not to run any more."""
+    if not (owner.pid.isascii() and owner.pid.isdigit()):
+        return owner.place == place()  # no process has such a number
+    return life_of(int(owner.pid), owner.place) is Life.GONE
+
+
+def is_up(node: str, nodes: Nodes) -> bool:
+    """Whether the worker of this name may still be running; not so if the name is ours by now."""
+    owner = nodes.owner(node)
+    ours = owner is not None and (owner.pid, owner.place) == (str(os.getpid()), place())
+    return owner is not None and not ours and not is_gone(owner)
 
 
 @dataclass(slots=True)
@@ -102,6 +102,7 @@ class Presence:
         described: dict[str, object] = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
+            "place": place(),
             "pool": self.pool,
             "concurrency": self.concurrency,
             "queues": " ".join(self.queues),
@@ -115,6 +116,10 @@ class Presence:
         for child in children:
             described[f"runner:{child.pid}"] = self.busy_with(child)
         return described
+
+    def sign_off(self) -> None:
+        """Remove what the worker said about itself."""
+        Nodes(self.recovery.client, self.recovery.keys).sign_off(self.node, ourselves())
 
     def busy_with(self, child: Child) -> str:
         """What a runner is running and for how long, or ``idle``."""

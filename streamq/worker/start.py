@@ -23,6 +23,7 @@ from streamq.runner.intake import Source
 from streamq.runner.pauses import Pauses
 from streamq.store.bell import Bell
 from streamq.store.client import Client
+from streamq.store.nodes import Nodes
 from streamq.store.recovery import Recovery
 from streamq.store.replies import Denied, Disconnected
 from streamq.store.rights import permitted
@@ -135,8 +136,7 @@ def awaited(act: Callable[[], T], *, burst: bool) -> T:
 
 def named(app: App, name: str) -> str:
     """The name of this worker in its fleet."""
-    given = app.conf.origin("worker_name") != "default"
-    return own_name(name, app.store.client, app.store.keys, given=given)
+    return own_name(name, Nodes(app.store.client, app.store.keys), app.conf.lease)
 
 
 def chosen_queues(app: App, exclude: Sequence[str]) -> list[Queue]:

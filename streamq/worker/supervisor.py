@@ -82,7 +82,7 @@ class Supervisor:
         self.shutdown_timeout = shutdown_timeout
         self.burst = assignments[0].burst
         self.workplace = workplace
-        self.board = Board(workplace.slots, isolation.runners, isolation.slots)
+        self.board = Board(workplace.opened[workplace.slots], isolation.runners, isolation.slots)
         self.deaths = Deaths(duties.recovery, duties.verdicts)
         self.due = {each.number: 0.0 for each in assignments}
         self.stops = Stops()
@@ -351,7 +351,7 @@ class Supervisor:
         while (self.anew or time.monotonic() < end) and self.stops.count < 3:
             try:
                 self.deaths.recover()
-                self.duties.recovery.sign_off(self.duties.presence.node, os.getpid())
+                self.duties.presence.sign_off()
                 logger.info("stopped")
                 return
             except (BrokerUnavailable, Refused):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from streamq.store.connection import Refused
 from streamq.store.keys import node_of
+from streamq.store.nodes import Nodes
 from streamq.store.recovery import Case, Leases, Recovered, Recovery
 from streamq.worker.identity import died_here
 from streamq.worker.presence import is_up
@@ -40,9 +41,8 @@ class Vigil:
         """
         leases = self.survey()
         gone = {consumer for consumer in leases.table if died_here(consumer)}
-        client, keys = self.recovery.client, self.recovery.keys
-        nodes = {node_of(consumer) for consumer in gone}
-        alone = {node for node in nodes if not is_up(node, client, keys)}
+        nodes = Nodes(self.recovery.client, self.recovery.keys)
+        alone = {node for node in set(map(node_of, gone)) if not is_up(node, nodes)}
         self.predecessors = {consumer for consumer in gone if node_of(consumer) in alone}
         self.take_over_all(self.found_gone(leases), leases)
 

@@ -7,6 +7,7 @@ DEATHS = "tests/system/test_deaths.py::"
 HOSTS = "tests/system/test_hosts.py::"
 LIMITS = "tests/system/test_limits.py::"
 ODD_TASKS = "tests/system/test_odd_tasks.py::"
+PRESENCE = "tests/integration/test_presence.py::"
 SCARCITY = "tests/system/test_scarcity.py::"
 SHUTDOWN = "tests/system/test_shutdown.py::"
 SIGNALS = "tests/system/test_signals.py::"
@@ -177,6 +178,40 @@ GUARDS = [
             "streamq/worker/assignment.py",
             'return f"{self.node}:{pid}:{self.token}"',
             "return self.node",
+        ),
+    ),
+    guard(
+        "a worker takes no name that another one has",
+        "A28",
+        PRESENCE + "test_a_living_worker_keeps_its_name_for_itself_and_the_second_one_says_so",
+        "'w1@web' == 'w1-2@web'",
+        ("scripts/lua/claim.lua", "if free or is(", "if true or is("),
+    ),
+    guard(
+        "a process that cannot be seen counts as living",
+        "A30",
+        PRESENCE + "test_who_cannot_be_seen_counts_as_living",
+        "'worker@web' == 'worker-2@web'",
+        ("streamq/worker/identity.py", "return Life.UNKNOWN", "return Life.GONE"),
+    ),
+    guard(
+        "whether a process lives is asked of the kernel",
+        "A30",
+        "tests/unit/test_identity.py::test_a_process_that_proc_hides_from_another_user_lives",
+        "gone",
+        ("streamq/worker/identity.py", "os.kill(pid, 0)", 'Path(f"/proc/{pid}").stat()'),
+        ("streamq/worker/identity.py", "ProcessLookupError, Over", "OSError, Over"),
+    ),
+    guard(
+        "a folder that is locked is in use",
+        "A30",
+        "tests/unit/test_workplace.py"
+        "::test_a_worker_that_starts_leaves_the_folders_of_others_alone",
+        "is_dir",
+        (
+            "streamq/worker/workplace.py",
+            "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n                if",
+            "if",
         ),
     ),
 ]

@@ -387,16 +387,18 @@ def test_a_frozen_supervisor_beside_another_worker_costs_no_task_and_no_result(s
 def test_two_workers_of_one_name_work_side_by_side(short):
     one = short.worker("-c", 1, "-n", "twin@here")
     two = short.worker("-c", 1, "-n", "twin@here")
+    names = short.redis.zrange("{streamq}:workers", 0, -1)
     results = short.send_many("hold", 2)
 
     pids = short.until(lambda: len(found := begun(short)) == 2 and {pid for _, pid, _ in found})
     (short.folder / "go").touch()
 
     assert pids == {*one.runners(), *two.runners()}
-    short.until(lambda: "another worker is named twin@here" in two.said, "the second one says so")
+    assert sorted(names) == ["twin-2@here", "twin@here"]
+    assert "another worker is named twin@here; this one is called twin-2@here" in two.said
     assert [each.get(timeout=10) for each in results] == [[0, 1], [1, 1]]
     assert one.stop() == 0
-    short.until(lambda: short.redis.zrange("{streamq}:workers", 0, -1) == ["twin@here"])
+    short.until(lambda: short.redis.zrange("{streamq}:workers", 0, -1) == ["twin-2@here"])
     assert short.send("quick", 1).get(timeout=5) == 1
     short.at_rest()
 

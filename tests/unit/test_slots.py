@@ -81,10 +81,10 @@ def test_the_longest_entry_id_fits(board):
     assert board.of(0).running()[0].entry == longest
 
 
-def test_another_opening_of_the_file_sees_what_a_dead_process_wrote(board):
+def test_another_opening_of_the_file_sees_what_a_dead_process_wrote(board, tmp_path):
     pid = os.fork()
     if not pid:
-        Board(board.path, 3, 2).of(1).start(1, 4, b"9-9")
+        Board(tmp_path / "slots", 3, 2).of(1).start(1, 4, b"9-9")
         os._exit(0)
     os.waitpid(pid, 0)
 

@@ -16,7 +16,7 @@ class Fleet:
     """A recovery that takes a second for each consumer; all of them are dead."""
 
     keys = Keys("streamq")
-    client = SimpleNamespace(ask=lambda *command: [None, None])
+    client = SimpleNamespace(ask=lambda *command: [None, None, None])
 
     def __init__(self, size):
         self.now = 1000.0

@@ -2,20 +2,32 @@
 
 import os
 import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from streamq.errors import ConfigError
 from streamq.runner.slots import Board
-from streamq.worker.workplace import Workplace
+from streamq.worker.workplace import Workplace, remove_abandoned
 
 
-@pytest.fixture
-def workplace():
+@contextmanager
+def started():
+    """What a worker has while it runs."""
     workplace = Workplace()
     yield workplace
     workplace.remove()
-    for descriptor in workplace.opened.values():
+    for descriptor in (*workplace.opened.values(), workplace.lock):
         os.close(descriptor)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with started() as workplace:
+        yield workplace
 
 
 def test_it_is_private(workplace):
@@ -56,3 +68,64 @@ def test_nothing_is_put_where_somebody_else_has_made_a_folder(workplace, monkeyp
         workplace.mend()
 
     assert list(workplace.folder.iterdir()) == []
+
+
+def let_go(workplace):
+    """What the kernel does for a worker that was killed."""
+    os.close(workplace.lock)
+    workplace.lock = os.open(os.devnull, os.O_RDONLY)
+
+
+def test_a_worker_that_starts_leaves_the_folders_of_others_alone(workplace):
+    with started() as other:
+        assert workplace.folder.is_dir() and other.folder.is_dir()
+    assert workplace.slots.exists()
+
+
+@pytest.mark.parametrize("tidied", [False, True])
+def test_a_folder_is_in_use_for_as_long_as_it_is_locked(workplace, tidied):
+    """Whatever is in its name, and also if it had to be made again."""
+    if tidied:
+        shutil.rmtree(workplace.folder)
+        workplace.mend()
+    with started():
+        assert workplace.slots.exists()
+
+    let_go(workplace)
+
+    with started():
+        assert not workplace.folder.exists()
+
+
+def test_a_folder_that_is_being_made_is_not_taken_for_an_abandoned_one(workplace, monkeypatch):
+    """Another worker starts when the folder is there, and not yet locked."""
+    drafts = []
+
+    def made_and_seen(**how):
+        drafts.append(make(**how))
+        remove_abandoned(Path(drafts[-1]).parent)
+        return drafts[-1]
+
+    make = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", made_and_seen)
+
+    with started() as other:
+        assert other.slots.exists()
+    assert len(drafts) == 1
+
+
+def test_where_nothing_else_can_be_written_it_is_in_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr("streamq.worker.workplace.MEMORY", tmp_path)
+
+    with started() as workplace:
+        assert workplace.folder.parent == tmp_path
+
+
+def test_without_any_place_it_says_what_to_set(monkeypatch):
+    nowhere = Path("/nonexistent")
+    monkeypatch.setattr(tempfile, "tempdir", str(nowhere))
+    monkeypatch.setattr("streamq.worker.workplace.MEMORY", nowhere)
+
+    with pytest.raises(ConfigError, match="set TMPDIR"):
+        Workplace()
