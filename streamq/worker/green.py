@@ -22,6 +22,7 @@ def main() -> int:
     set_up_logging(app.conf.log_level, app.conf.log_format)
     app.url = assignment.url
     app.import_tasks()
+    set_up_logging(app.conf.log_level, app.conf.log_format)  # as what was loaded has left it
     return work(app, assignment, many_at_a_time)
 
 

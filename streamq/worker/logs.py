@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import io
 import logging
+import math
 import os
 import sys
 from typing import Any
@@ -11,42 +12,121 @@ from typing import Any
 import msgspec
 
 from streamq.context import current_task
+from streamq.errors import Stopped
+from streamq.failure import trace_of
+
+#: What every record has; the rest was given as ``extra``.
+USUAL = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+#: How deep and how large a value of ``extra`` is taken apart; beyond that it is text.
+DEEPEST, LARGEST = 8, 1000
+#: Integers that every reader of JSON takes.
+LARGEST_NUMBER = 2**63
+#: What ends a line for some reader, beyond what JSON writes as an escape anyway.
+LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
 class ForPeople(logging.Formatter):
     """``12:00:01.204 INFO  tasks.add[01…] ok in 1.4 ms``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and the traceback if there is one."""
+        """One line, and the traceback or the stack if there is one."""
         moment = datetime.datetime.fromtimestamp(record.created)
         text = (
             f"{moment:%H:%M:%S}.{record.msecs:03.0f} {record.levelname:<5} {said_by_task(record)}"
         )
-        text += record.getMessage()
-        if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
-        return text
+        parts = [message_in(record), trace_in(record), record.stack_info or ""]
+        return text + "\n".join(part for part in parts if part)
 
 
 class ForPrograms(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line, whatever the record holds."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Time in UTC, level, logger, message, and the task that spoke if one did."""
+        """Time in UTC, level, logger, message, the task that spoke if one did, and ``extra``."""
+        try:
+            line = self.fields(record)
+            return msgspec.json.encode(line).decode().translate(LINE_ENDS)
+        except Exception as error:  # there is no room left on the stack, for instance
+            kind = type(error).__name__
+            return f'{{"level": "error", "message": "a record could not be written: {kind}"}}'
+
+    def fields(self, record: logging.LogRecord) -> dict[str, object]:
+        """What the line says, by name."""
         moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         line: dict[str, object] = {
             "time": moment.isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
+            "level": in_utf8(record.levelname).lower(),
+            "logger": in_utf8(record.name),
             "pid": record.process,
-            "message": record.getMessage(),
+            "message": in_utf8(message_in(record)),
         }
         task = current_task()
         if task is not None:
-            line |= {"task": task.request.task, "id": task.request.id}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()
+            line |= {"task": in_utf8(task.request.task), "id": in_utf8(task.request.id)}
+        if trace := trace_in(record):
+            line["traceback"] = in_utf8(trace)
+        if record.stack_info:
+            line["stack"] = in_utf8(record.stack_info)
+        for given, value in list(vars(record).items()):
+            if given not in USUAL:
+                name = text_of(given)
+                line[f"{name}_" if name in line else name] = sayable(value)
+        return line
+
+
+def message_in(record: logging.LogRecord) -> str:
+    """The message; what it was to be made of if the arguments do not fit."""
+    try:
+        return str(record.getMessage())
+    except Stopped:
+        raise
+    except BaseException:
+        return f"{text_of(record.msg)} {' '.join(map(text_of, arguments_of(record)))}"
+
+
+def arguments_of(record: logging.LogRecord) -> tuple[object, ...]:
+    """What was given to be put into the message."""
+    return record.args if isinstance(record.args, tuple) else (record.args,)
+
+
+def trace_in(record: logging.LogRecord) -> str:
+    """The traceback that a record carries; empty if it carries none."""
+    if record.exc_info and record.exc_info[1] is not None:
+        return trace_of(record.exc_info[1], record.exc_info[2]).rstrip("\n")
+    return record.exc_text or ""
+
+
+def sayable(value: Any, depth: int = 0) -> object:
+    """What JSON can say of a value, whatever that is and does; numbers that it lacks as text."""
+    kind = type(value)
+    if value is None or kind is bool:
+        return value
+    if kind is int and -LARGEST_NUMBER <= value < LARGEST_NUMBER:
+        return value
+    if kind is float and math.isfinite(value):
+        return value
+    if depth < DEEPEST and kind in (dict, list, tuple, set, frozenset) and len(value) <= LARGEST:
+        if kind is dict:
+            items = list(value.items())
+            return {text_of(name): sayable(item, depth + 1) for name, item in items}
+        return [sayable(item, depth + 1) for item in list(value)]
+    return text_of(value)
+
+
+def text_of(value: object) -> str:
+    """The text of a value; which kind of value it is, if it has none."""
+    try:
+        return in_utf8(str(value))
+    except Stopped:
+        raise
+    except BaseException as failed:
+        kind = type(value).__name__
+        return in_utf8(f"<{kind}; its __str__ raised {type(failed).__name__}>")
+
+
+def in_utf8(text: str) -> str:
+    """The text, with what cannot be written as UTF-8 as escapes."""
+    return str.encode(text, errors="backslashreplace").decode()
 
 
 def said_by_task(record: logging.LogRecord) -> str:
@@ -63,6 +143,9 @@ class Lines(logging.Handler):
     A disk that is full or a reader that has gone costs the line, and nothing else.
     """
 
+    #: The level of the root logger if no user has set it.
+    root_level = logging.WARNING
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
         try:
@@ -76,7 +159,9 @@ def write_line(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         stream: Any = sys.stderr
         stream.flush()
-        os.write(stream.fileno(), (text + "\n").encode(errors="backslashreplace"))
+        left = (text + "\n").encode(errors="backslashreplace")
+        while left:  # a signal may cut a long one short
+            left = left[os.write(stream.fileno(), left) :]
 
 
 def open_closed_streams() -> None:
@@ -99,15 +184,44 @@ def flush_streams() -> None:
             setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w")))
 
 
+class NeverDisabled:
+    """A logger that ``disable_existing_loggers`` does not silence; its level can."""
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, value: object) -> None:
+        """``dictConfig`` and ``fileConfig`` disable what they do not name, unless told not to."""
+
+
+LINES = Lines()
+
+
 def set_up_logging(level: str, format: str) -> None:
     """Write log lines to standard error.
 
-    Handlers that the user has set up stay, and get the lines alone.
+    Handlers that the user has set up stay and get the lines alone, and so does the level of
+    their root logger: ``level`` is then that of streamq's own lines, unless they have set that
+    too.  To be called again when more modules of the user's have been loaded.
     """
-    root = logging.getLogger()
+    root, own = logging.getLogger(), logging.getLogger("streamq")
     if not root.handlers:
-        handler = Lines()
-        handler.setFormatter(ForPrograms() if format == "json" else ForPeople())
-        root.addHandler(handler)
-    root.setLevel(level.upper())
-    logging.getLogger("streamq").setLevel(level.upper())
+        LINES.setFormatter(ForPrograms() if format == "json" else ForPeople())
+        root.addHandler(LINES)
+    if root.handlers == [LINES] and root.level == LINES.root_level:
+        root.setLevel(level.upper())
+        LINES.root_level = root.level
+    if own.level == logging.NOTSET:
+        own.setLevel(level.upper())
+    for name, logger in list(logging.Logger.manager.loggerDict.items()):
+        if f"{name}.".startswith("streamq.") and isinstance(logger, logging.Logger):
+            keep_enabled(logger)
+
+
+def keep_enabled(logger: logging.Logger) -> None:
+    """Have a logger speak, whatever is configured without naming it."""
+    kind = type(logger)
+    if not issubclass(kind, NeverDisabled):
+        logger.__class__ = type(kind.__name__, (NeverDisabled, kind), {})

@@ -71,6 +71,7 @@ def start_worker(
         require("gevent", "gevent")
     set_up_logging(conf.log_level, conf.log_format)
     app.import_tasks()
+    set_up_logging(conf.log_level, conf.log_format)  # as what was loaded has left it
     check_limits({"time_limit": conf.task_time_limit, "soft_time_limit": conf.task_soft_time_limit})
     _ = app.seal  # without a key there is nothing to start: say so now
     queues, name = chosen_queues(app, exclude), node_name(conf.worker_name)
