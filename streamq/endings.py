@@ -3,10 +3,10 @@
 Decides and writes nothing: each ending is an ``Outcome`` that the settle script acts upon.
 """
 
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from random import SystemRandom
 from typing import Any, cast
 
 from streamq.codec import encode_json, find_serializer
@@ -67,7 +67,11 @@ RETRY_FIELDS: dict[bytes, Callable[[bytes], Any]] = {
 
 
 class Endings:
-    """Makes outcomes.  ``chance`` gives numbers in [0, 1) for the pauses between retries."""
+    """Makes outcomes.
+
+    ``chance`` gives numbers in [0, 1) for the pauses between retries: from the system, as tasks
+    may seed Python's generator, and forks share it.
+    """
 
     def __init__(
         self,
@@ -76,7 +80,7 @@ class Endings:
         conf: Config,
         *,
         seal: Seal | None = None,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = SystemRandom().random,
     ) -> None:
         self.tasks = tasks
         self.payloads = payloads

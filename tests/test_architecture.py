@@ -75,6 +75,9 @@ WALLS = {
     ),
 }
 
+#: Where chance comes from: Python's other generators follow a seed of the user's, and forks.
+CHANCE = "random.SystemRandom"
+
 #: Modules of a newer Python than this may be.
 NEWER_PYTHON = "annotationlib"
 
@@ -183,6 +186,8 @@ def wrong_with(module: str, use: Import, libraries: str) -> Iterator[str]:
     for barred, (allowed, reason) in WALLS.items():
         if below(target, barred) and not fits(name, allowed):
             yield f"uses {target}: {reason} (allowed: {allowed})"
+    if below(target, "random") and target != CHANCE:
+        yield f"uses {target}, which a task may seed: take {CHANCE}"
     if target.startswith("streamq"):
         yield from upward(module, target)
     elif libraries and not below(target, libraries):
@@ -308,7 +313,7 @@ def judge(source: str, module: str = "streamq.codec", **others: str) -> str:
     """What is said of one made-up module among others."""
     modules = {f"streamq.{name.replace('__', '.')}": text for name, text in others.items()}
     return "\n".join(
-        complaints({module: textwrap.dedent(source), **modules}, "os sys redis typing")
+        complaints({module: textwrap.dedent(source), **modules}, "os sys redis typing random")
     )
 
 
@@ -377,6 +382,12 @@ def test_an_undeclared_library_is_seen():
 )
 def test_a_hole_in_a_wall_is_seen(module, source, reason):
     assert reason in judge(source, module)
+
+
+def test_a_generator_that_a_task_may_seed_is_seen():
+    for source in ("import random", "from random import uniform", "from random import Random"):
+        assert "may seed" in judge(source)
+    assert judge("from random import SystemRandom") == ""
 
 
 def test_what_a_wall_encloses_may_use_what_it_keeps():

@@ -5,8 +5,8 @@ finds nothing.  While nothing is due nobody asks: a new first message rings the 
 """
 
 import logging
-import random
 import time
+from random import SystemRandom
 
 from streamq.store.connection import Refused
 from streamq.store.recovery import BUDGET, Promoted, Recovery
@@ -29,7 +29,7 @@ class Timetable:
     def __init__(self, recovery: Recovery) -> None:
         self.recovery = recovery
         self.moment = float("inf")
-        self.spread = random.uniform(0, SPREAD)
+        self.spread = SystemRandom().uniform(0, SPREAD)
         #: Nothing is moved before that.
         self.earliest = 0.0
 

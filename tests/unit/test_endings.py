@@ -1,5 +1,8 @@
 """How a run ends: what the record says, and what follows the message."""
 
+import os
+import random
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +33,7 @@ ANYTHING = {"autoretry_for": (Exception,)}
 SEAL = seal_of("required", read_keys({"k": "s" * 32}, "keys"), None, "streamq")
 
 
-def ending(error, *, options=None, seal=None, **fields):
+def ending(error, *, options=None, seal=None, chance=lambda: 0.999999, **fields):
     """How a task with these options ends that raised this, for a message with these fields."""
     conf = Config.load({}, None, {}, Path("/nowhere/at/all"))
     tasks = Registry()
@@ -40,7 +43,7 @@ def ending(error, *, options=None, seal=None, **fields):
     told = {name.encode(): value for name, value in fields.items()}
     delivery = Delivery("mail", b"1-1", {b"id": b"ID", b"task": b"t", **told})
     execution.admit(delivery)
-    endings = Endings(tasks, payloads, conf, seal=seal, chance=lambda: 0.999999)
+    endings = Endings(tasks, payloads, conf, seal=seal, **({"chance": chance} if chance else {}))
     return endings.raised(delivery, error, 0.1)
 
 
@@ -221,3 +224,32 @@ def test_what_expired_follows_the_dead_letter_exchange_alone():
     outcome = endings.revoked(Delivery("mail", b"1-1", {}), b"expired")
 
     assert (outcome.state, outcome.follow[0]) == (b"REVOKED", EXPIRE)
+
+
+def pauses():
+    """The pauses of a few tasks that are tried again by themselves, none chosen by the test."""
+    options = {**ANYTHING, "retry_backoff": 600}
+    return [ending(OSError(), options=options, chance=None).pause for _ in range(8)]
+
+
+def test_pauses_are_not_those_that_a_seed_of_the_tasks_gives():
+    def seeded():
+        random.seed(42)
+        return pauses()
+
+    assert seeded() != seeded()
+
+
+def test_pauses_of_processes_that_were_forked_together_are_not_the_same():
+    def forked():
+        with tempfile.TemporaryFile("w+") as file:
+            child = os.fork()
+            if not child:
+                os.write(file.fileno(), repr(pauses()).encode())
+                os._exit(0)
+            os.waitpid(child, 0)
+            file.seek(0)
+            return file.read()
+
+    assert "," in (one := forked())
+    assert one != forked()
