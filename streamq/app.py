@@ -11,13 +11,13 @@ from streamq.codec import encode_json
 from streamq.config import Config
 from streamq.context import Running
 from streamq.errors import NotConfirmed
-from streamq.local import run_local
+from streamq.local import run_here
 from streamq.message import Envelope, Publication, new_id
 from streamq.options import checked
 from streamq.payload import Payloads
 from streamq.plans import Plans
 from streamq.registry import Registry, import_modules, import_related, task_name
-from streamq.result import Result, ResultHere
+from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
 from streamq.signing import Seal
 from streamq.store.confirm import Confirmation
@@ -376,21 +376,7 @@ class App:
 
     def run_here(self, signature: Signature) -> Result[Any]:
         """Run a call in this process, through serializer and result handling."""
-        task = signature.task or self.tasks[signature.name]
-        envelope = self.plans.envelope(signature)
-        id, publication = self.publication(signature, envelope)
-        record = run_local(self, task, id, publication)
-        result: Result[Any] = ResultHere(
-            id,
-            self.no_results,
-            self.payloads,
-            ignored=not envelope.keep,
-            convert=task.result_converter,
-        )
-        result.final = record
-        if record.get("state") == b"FAILURE" and self.conf.task_eager_propagates:
-            raise result.error(record)
-        return result
+        return run_here(self, signature)
 
     def __repr__(self) -> str:
         return f"<app {self.name}: {len(self.tasks)} tasks>"

@@ -7,14 +7,13 @@ that was written down, whatever the class makes of attributes that only its ``__
 
 import builtins
 import os
-import sys
 import traceback as tracebacks
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 from streamq.codec import decode_json, encode_json
 from streamq.errors import EncodeError, Stopped, StreamqError, TaskError
+from streamq.modules import found_in, loaded, module_of_class
 
 #: The dotted name of a class is no longer than this.
 LONGEST_NAME = 500
@@ -40,7 +39,6 @@ MRO, BASE, NAMESPACE, NAME, QUALNAME, MODULE = (
     vars(type)[name]
     for name in ("__mro__", "__base__", "__dict__", "__name__", "__qualname__", "__module__")
 )
-CONTENTS = vars(ModuleType)["__dict__"]
 ARGS, CAUSE, ATTRIBUTES = (vars(BaseException)[name] for name in ("args", "__cause__", "__dict__"))
 #: The attribute in which an exception keeps the text that was recorded.
 TEXT = "_recorded_text"
@@ -104,9 +102,9 @@ def simple(error_type: str, message: str) -> dict[str, bytes]:
 
 
 def type_name(cls: type) -> str:
-    """The dotted name of a class; builtins go by their bare name."""
+    """The dotted name of a class as other processes know it; builtins go by their bare name."""
     bare = cls.__qualname__
-    return bare if cls.__module__ == "builtins" else f"{cls.__module__}.{bare}"
+    return bare if cls.__module__ == "builtins" else f"{module_of_class(cls)}.{bare}"
 
 
 def message_of(error: BaseException) -> str:
@@ -274,8 +272,9 @@ def of_its_own(cls: type, name: str) -> bool:
 
 
 def loaded_class(name: str) -> type[Exception] | None:
-    """The Exception class of this dotted name in ``sys.modules``; nothing is imported.
+    """The Exception class of this dotted name that is loaded; nothing is imported.
 
+    A class of the program that runs, ``__main__.MyError`` of ``mm.py``, is ``mm.MyError``.
     Looks into the dictionaries of modules and classes only: no ``__getattr__`` runs.
     """
     if len(name) > LONGEST_NAME:
@@ -284,21 +283,12 @@ def loaded_class(name: str) -> type[Exception] | None:
     candidates = [("builtins", parts)] if len(parts) == 1 else []
     candidates += [(".".join(parts[:i]), parts[i:]) for i in range(len(parts) - 1, 0, -1)]
     for module, path in candidates:
-        found: Any = sys.modules.get(module)
-        for attribute in path:
-            found = names_in(found).get(attribute)
-        if issubclass(type(found), type) and is_harmless(found):
-            harmless: type[Exception] = found
-            return harmless
+        for holder in loaded(module):
+            found = found_in(holder, path)
+            if issubclass(type(found), type) and is_harmless(found):
+                harmless: type[Exception] = found
+                return harmless
     return None
-
-
-def names_in(holder: Any) -> Mapping[str, Any]:
-    """What a module or a class holds, unasked: modules may be lazy, and objects proxies."""
-    if issubclass(type(holder), ModuleType):
-        found: Mapping[str, Any] = CONTENTS.__get__(holder)
-        return found
-    return NAMESPACE.__get__(holder) if issubclass(type(holder), type) else {}
 
 
 def is_harmless(cls: type) -> bool:

@@ -8,9 +8,13 @@ from streamq.context import Request
 from streamq.delivery import LATER, Delivery, Outcome
 from streamq.errors import MaxRetriesExceeded, Reject, SoftTimeLimitExceeded, Stopped
 from streamq.execution import Execution
+from streamq.message import Envelope, Publication
 from streamq.payload import Payloads
+from streamq.plans import Plans
 from streamq.registry import Registry
-from streamq.tasks import Task
+from streamq.result import Result, ResultHere
+from streamq.store.results import Results
+from streamq.tasks import Signature, Task
 
 #: How often a task is tried at most: here there is no pause between two tries.
 MOST_TRIES = 1000
@@ -19,12 +23,18 @@ MOST_TRIES = 1000
 class Setting(Protocol):
     """What of an app running here needs."""
 
+    plans: Plans
+
     @property
     def tasks(self) -> Registry: ...
+    @property
+    def no_results(self) -> Results: ...
     @property
     def payloads(self) -> Payloads: ...
     @property
     def conf(self) -> Config: ...
+
+    def publication(self, signature: Signature, envelope: Envelope) -> tuple[str, Publication]: ...
 
 
 class Local(Execution):
@@ -37,6 +47,25 @@ class Local(Execution):
         if isinstance(error, Reject):  # there is no queue to go back to
             return self.endings.failed(delivery, error, seconds)
         return super().judged(delivery, error, seconds)
+
+
+def run_here(app: Setting, signature: Signature) -> Result[Any]:
+    """Run a call through serializer and result handling; raises as the settings say."""
+    task = signature.task or app.tasks[signature.name]
+    envelope = app.plans.here(signature)
+    id, publication = app.publication(signature, envelope)
+    record = run_local(app, task, id, publication)
+    result: Result[Any] = ResultHere(
+        id,
+        app.no_results,
+        app.payloads,
+        ignored=not envelope.keep,
+        convert=task.result_converter,
+    )
+    result.final = record
+    if record.get("state") == b"FAILURE" and app.conf.task_eager_propagates:
+        raise result.error(record)
+    return result
 
 
 def run_local(

@@ -5,6 +5,7 @@ sending the same call again costs no decision.
 """
 
 import fnmatch
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -22,6 +23,8 @@ from streamq.routing import Queue
 from streamq.signing import Seal, seal_of
 from streamq.tasks import Signature
 from streamq.units import count
+
+logger = logging.getLogger("streamq")
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -252,7 +255,23 @@ class Plans:
             self.known.clear()
         self.known[key] = envelope
 
+    def here(self, signature: Signature) -> Envelope:
+        """The envelope for a call that is run here: no worker has to know its task."""
+        untold = signature.task is not None and signature.task.untold
+        return self.made(signature) if untold else self.envelope(signature)
+
     def fresh(self, signature: Signature) -> Envelope:
+        """A new envelope for a call that is to be sent."""
+        if signature.task is not None and signature.task.untold:
+            signature.task.untold = False
+            logger.warning(
+                "%s is sent, but no worker can know a task of that name: its function was not "
+                "loaded from a module. Put it into a file, or name it: @app.task(name=…)",
+                signature.name,
+            )
+        return self.made(signature)
+
+    def made(self, signature: Signature) -> Envelope:
         options = effective(signature, self.conf)
         asked = merged(signature.options, route_of(signature, self.conf.task_routes))
         sign = self.seal.signature if self.seal is not None else None

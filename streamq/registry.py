@@ -1,15 +1,21 @@
 """Which task has which name, and where tasks are found."""
 
+import gc
 import importlib
 import importlib.util
-import sys
+import logging
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from streamq.definitions import Definition, Run, difference
 from streamq.errors import ConfigError, TaskNotFound
+from streamq.modules import module_of
 from streamq.tasks import Task
 from streamq.units import count, nearest
+
+logger = logging.getLogger("streamq")
 
 
 class Registry(Mapping[str, Task[..., Any]]):
@@ -17,17 +23,35 @@ class Registry(Mapping[str, Task[..., Any]]):
 
     def __init__(self) -> None:
         self.tasks: dict[str, Task[..., Any]] = {}
+        self.runs: dict[str, Run] = {}
 
     def add(self, task: Task[..., Any]) -> None:
-        """Register a task.  Raises ConfigError if another function has that name."""
-        known = self.tasks.get(task.name)
-        if known is not None and not same_function(known, task):
-            raise ConfigError(
-                f"two tasks are named {task.name!r}",
-                known={"one": place(known), "other": place(task)},
-                advice=["give one of them a name: @app.task(name=…)"],
-            )
+        """Register a task, in place of the one of its name if that is defined again.
+
+        Raises ConfigError if another task has that name.
+        """
+        new, known = Definition(task, Run.here()), self.tasks.get(task.name)
+        if known is not None and known.function is not task.function:
+            old = Definition(known, self.runs[task.name])
+            places, again = difference(old, new), new.repeats(old)
+            if again is None:
+                held = weakref.ref(known)
+                del known, old
+                again = self.is_dropped(held, task)
+            if not again:
+                raise taken(task, places)
+            logger.warning("task %s is defined again: %s replaces %s", task.name, *places[::-1])
         self.tasks[task.name] = task
+        self.runs[task.name] = new.run
+
+    def is_dropped(self, held: "weakref.ref[Task[..., Any]]", task: Task[..., Any]) -> bool:
+        """Whether nobody but this registry holds a task whose name another one wants."""
+        self.tasks[task.name] = task
+        gc.collect()  # a task and its calls refer to each other
+        known = held()
+        if known is not None:
+            self.tasks[task.name] = known
+        return known is None
 
     def __getitem__(self, name: str) -> Task[..., Any]:
         """The task of this name; TaskNotFound, naming the nearest, if there is none."""
@@ -39,7 +63,7 @@ class Registry(Mapping[str, Task[..., Any]]):
     def missing(self, name: str) -> TaskNotFound:
         """Say that a task is not here, and which may have been meant."""
         hint = nearest(name, list(self.tasks))
-        modules = sorted({task.function.__module__ for task in self.tasks.values()})
+        modules = sorted({module_of(task.function) or "a prompt" for task in self.tasks.values()})
         registered = f"{count(len(self.tasks), 'task')} from {', '.join(modules) or 'nowhere'}"
         return TaskNotFound(
             f"no task named {name!r}",
@@ -63,25 +87,20 @@ class Registry(Mapping[str, Task[..., Any]]):
 MACHINERY = ("<frozen", *(f"{Path(file).parent}/" for file in (__file__, importlib.__file__)))
 
 
-def same_function(one: Task[..., Any], other: Task[..., Any]) -> bool:
-    """Whether both are the same code, loaded again (``__main__`` and its module, a reload)."""
-    a, b = one.function.__code__, other.function.__code__
-    return (a.co_filename, a.co_firstlineno) == (b.co_filename, b.co_firstlineno)
-
-
-def place(task: Task[..., Any]) -> str:
-    """Where a task is defined."""
-    code = task.function.__code__
-    return f"{code.co_filename}:{code.co_firstlineno}"
+def taken(task: Task[..., Any], places: tuple[str, str]) -> ConfigError:
+    """Say that a name has a task already."""
+    advice = ["give one of them a name: @app.task(name=…)"]
+    if "<locals>" in getattr(task.function, "__qualname__", ""):
+        advice.append("or let the decorator that is around them use functools.wraps")
+    one, other = places
+    return ConfigError(
+        f"two tasks are named {task.name!r}", known={"one": one, "other": other}, advice=advice
+    )
 
 
 def task_name(function: Any) -> str:
-    """``module.qualname``; for a script that is run, the module is the file's stem."""
-    module = function.__module__
-    if module == "__main__":
-        file = getattr(sys.modules["__main__"], "__file__", None)
-        module = Path(file).stem if file else "__main__"
-    return f"{module}.{function.__qualname__}"
+    """``module.qualname``, with the name under which a worker imports the module."""
+    return f"{module_of(function) or function.__module__}.{function.__qualname__}"
 
 
 def import_modules(names: tuple[str, ...]) -> None:

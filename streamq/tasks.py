@@ -10,6 +10,7 @@ from streamq.annotations import Converter
 from streamq.context import Request, Running, current
 from streamq.errors import ConfigError
 from streamq.message import new_id
+from streamq.modules import module_of
 from streamq.options import checked, merged
 from streamq.result import Result
 
@@ -95,6 +96,8 @@ class Task(Generic[P, R]):
         self.bind: bool = options.get("bind", False)
         self.typing: bool = options.get("typing", True)
         self.own_options = {k: v for k, v in options.items() if k not in ("bind", "typing", "name")}
+        #: Whether no worker can know the name, and nobody was told so yet.
+        self.untold = "name" not in options and module_of(function) is None
         self.plain = Call(self, {})
         self.signature = arguments_of(function, bind=self.bind)
         self.most_positional = simple_arity(self.signature)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: From the bottom to the top.  A name alone is that module; ``runner.*`` is a whole package.
 LAYERS: Mapping[str, str] = {
-    "facts": "errors states celery_names cpus forks",
+    "facts": "errors states celery_names cpus forks modules",
     "words": (
         "units strict_json strict_msgpack culprit codec compression annotations extras routing "
         "message failure retries options context payload letter signing settings config "
@@ -33,7 +33,9 @@ LAYERS: Mapping[str, str] = {
         "store.store store.*"
     ),
     "server": "bundled bundled.*",
-    "tasks": "signals result race tasks registry plans delivery endings execution bulk local",
+    "tasks": (
+        "signals result race tasks definitions registry plans delivery endings execution bulk local"
+    ),
     "app": "app api finding",
     "package": "streamq",
     "consumer": "store.consumer store.recovery",
