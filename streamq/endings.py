@@ -66,6 +66,10 @@ RETRY_FIELDS: dict[bytes, Callable[[bytes], Any]] = {
 }
 
 
+#: The system's random numbers.
+SYSTEM = SystemRandom()
+
+
 class Endings:
     """Makes outcomes.
 
@@ -80,7 +84,7 @@ class Endings:
         conf: Config,
         *,
         seal: Seal | None = None,
-        chance: Callable[[], float] = SystemRandom().random,
+        chance: Callable[[], float] = SYSTEM.random,
     ) -> None:
         self.tasks = tasks
         self.payloads = payloads

@@ -103,8 +103,10 @@ def test_workers_of_two_namespaces_leave_each_others_folders_alone(shared, place
     two = Elsewhere(shared, place, *flags)
     second = shared.until(two.is_ready, "the second one works")
 
-    assert folder.is_dir() and len(folders(shared)) == 2
-    assert rows(shared) == sorted([first, second]) and first != second
+    assert folder.is_dir()
+    assert len(folders(shared)) == 2
+    assert rows(shared) == sorted([first, second])
+    assert first != second
     assert f"another worker is named {first}; this one is called {second}" in two.said
     other = shared.send("hold", 2)
     shared.until(lambda: len(shared.notes()) == 2)
@@ -112,7 +114,8 @@ def test_workers_of_two_namespaces_leave_each_others_folders_alone(shared, place
     assert [result.get(timeout=10), other.get(timeout=10)] == [1, 2]
     assert shared.notes() == ["begin 1", "begin 2"], "none ran twice"
     one.end()
-    assert rows(shared) == [second] and len(folders(shared)) == 1
+    assert rows(shared) == [second]
+    assert len(folders(shared)) == 1
     two.end()
     assert folders(shared) == set()
     shared.at_rest()
@@ -127,7 +130,8 @@ def test_the_folder_of_a_worker_that_was_killed_is_removed_whatever_its_number(s
     two = Elsewhere(shared, CONTAINER, "-c", "1")
     shared.until(two.is_ready)
 
-    assert len(left) == 1 and len(folders(shared)) == 1
+    assert len(left) == 1
+    assert len(folders(shared)) == 1
     assert folders(shared) != left
     two.end()
 
@@ -144,8 +148,10 @@ def test_a_worker_of_another_user_takes_nothing_from_one_that_proc_hides(shared)
     two = Elsewhere(shared, hidden, "-c", "1")
     second = shared.until(two.is_ready)
 
-    assert "is dead" not in two.said and "handed back" not in two.said
-    assert first != second and len(folders(shared)) == 2
+    assert "is dead" not in two.said
+    assert "handed back" not in two.said
+    assert first != second
+    assert len(folders(shared)) == 2
     (shared.folder / "go").touch()
     assert result.get(timeout=10) == 1
     assert shared.notes() == ["begin 1"]

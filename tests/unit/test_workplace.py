@@ -78,7 +78,8 @@ def let_go(workplace):
 
 def test_a_worker_that_starts_leaves_the_folders_of_others_alone(workplace):
     with started() as other:
-        assert workplace.folder.is_dir() and other.folder.is_dir()
+        assert workplace.folder.is_dir()
+        assert other.folder.is_dir()
     assert workplace.slots.exists()
 
 
