@@ -316,9 +316,9 @@ GUARDS = [
         FAILURE + "test_a_class_that_is_not_loaded_becomes_a_task_error",
         "assert .*unloaded.Odd.* is TaskError",
         (
-            "streamq/failure.py",
-            "found: Any = sys.modules.get(module)",
-            "found: Any = __import__('pydoc').locate(module)",
+            "streamq/modules.py",
+            "yield names_in(sys.modules.get(module))",
+            "yield names_in(__import__('pydoc').locate(module))",
         ),
     ),
     guard(
