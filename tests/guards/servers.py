@@ -36,7 +36,7 @@ GUARDS = [
         "there is no queue 'default'",
         (
             "streamq/app.py",
-            "self.store.topology.declare([Queue(name) for name in missing])",
+            "queues += [Queue(name) for name in keys - {queue.name for queue in queues}]",
             "pass",
         ),
         (
