@@ -152,6 +152,7 @@ def become(order: dict[str, Any]) -> NoReturn:
     paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:] = [os.getcwd(), *paths, *sys.path]
     sys.argv[:] = ["", *order["args"]]
+    sys.orig_argv[:] = [sys.executable, "-m", order["module"], *order["args"]]
     sys.modules["__main__"] = types.ModuleType("__main__")
     runpy._run_module_as_main(order["module"])  # type: ignore[attr-defined]
     sys.exit()
