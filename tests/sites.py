@@ -19,7 +19,7 @@ from tests.processes import alive, children_of, until
 from tests.proxy import Proxy
 from tests.servers import Server, running
 from tests.system.shell import TASKS, Shell
-from tests.zygote import STREAMQ, Forked
+from tests.zygote import start
 
 #: Keys that may stay for ever: topology, and stores that are bounded.
 LASTING = re.compile(
@@ -131,11 +131,11 @@ class Site:
         words = ["worker", "-A", app, *map(str, flags)]
         with open(log, "wb") as file:
             options = {"cwd": self.folder, "env": self.env, "stdout": file, "stderr": file}
-            if process or "gevent" in words or self.env["PYTHONPATH"] != str(CHECKOUT):
+            if "gevent" in words:  # it patches Python before anything is imported
                 command = [sys.executable, "-m", "streamq", *words]
                 started = subprocess.Popen(command, **{**options, **process})
             else:
-                started = Forked(STREAMQ, "streamq", words, **options)
+                started = start("streamq", words, **{**options, **process})
         worker = Worker(started, log)
         self.workers.append(worker)
 

@@ -14,6 +14,7 @@ working folder, standard streams, ``sys.argv``, ``sys.path`` and ``__main__`` ar
 import atexit
 import json
 import os
+import re
 import runpy
 import select
 import socket
@@ -24,6 +25,7 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
+CHECKOUT = str(Path(__file__).resolve().parents[1])
 #: The longest order: an environment, a command line.
 LONGEST = 1 << 20
 
@@ -114,6 +116,24 @@ STREAMQ = Zygote("redis", "streamq.cli.common", "streamq.cli.worker", "streamq.w
 #: What runs a test on a changed checkout: it has imported nothing of any.
 PYTEST = Zygote("pytest", "redis")
 
+#: Options of Popen that a fork carries out as an exec would.
+CARRIED = frozenset({"cwd", "env", "stdin", "stdout", "stderr", "text"})
+#: What Python and the C library look at once, when a process starts.
+AT_START = re.compile(r"PYTHON(?!PATH$|DONTWRITEBYTECODE$)|LANG$|LC_|MALLOC_|LD_")
+
+
+def start(module: str, args: list[str], **options: Any) -> subprocess.Popen[Any]:
+    """Start ``python -m MODULE ARGS``: by a fork where nobody could tell, else by an exec."""
+    env = options.get("env") or os.environ
+    told, ours = (
+        {name: value for name, value in each.items() if AT_START.match(name)}
+        for each in (env, os.environ)
+    )
+    tree = env.get("PYTHONPATH", "")
+    if not CARRIED.issuperset(options) or told != ours or os.pathsep in tree:
+        return subprocess.Popen([sys.executable, "-m", module, *args], **options)
+    return Forked(STREAMQ if tree == CHECKOUT else PYTEST, module, args, **options)
+
 
 # The zygote's side
 
@@ -163,11 +183,10 @@ def main() -> NoReturn:
     number, *modules = sys.argv[1:]
     here = str(Path(__file__).parent)
     sys.path[:] = [path for path in sys.path if path != here]
-    checkout = str(Path(__file__).parents[1])
-    sys.path.insert(0, checkout)
+    sys.path.insert(0, CHECKOUT)
     for module in modules:
         __import__(module)
-    sys.path.remove(checkout)
+    sys.path.remove(CHECKOUT)
     become(serve(socket.socket(fileno=int(number))))
 
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from streamq.cli.base import Given
 from streamq.cli.main import main
 from tests.edits import CHECKOUT
+from tests.zygote import start
 
 TASKS = """
 import os, time
@@ -56,17 +57,14 @@ class Shell:
     def start(self, *words: str | bytes, **options: Any) -> subprocess.Popen[str]:
         """Start a command."""
         env = {**self.env, **options.pop("env", {})}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamq", *words],
+        standard = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        process = start(
+            "streamq",
+            [os.fsdecode(word) for word in words],
             cwd=self.folder,
             env=env,
             text=True,
-            **{
-                "stdin": subprocess.DEVNULL,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                **options,
-            },
+            **{"stdin": subprocess.DEVNULL, **standard, **options},
         )
         self.started.append(process)
         return process
