@@ -16,7 +16,14 @@ unexport PYTHONDONTWRITEBYTECODE
 SETUP = setup.cfg pyproject.toml scripts/make_venv
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test test-all test-green chaos lint format bench build clean
+# One test after the other, the longest first; real processes wait more than they work.
+WORKING = $(BIN)/python -m tests.second_chance -n 2 --dist loadgroup
+WAITING = $(BIN)/python -m tests.second_chance -n 5 --dist loadgroup
+# Which part of the controls: `SHARE=5:COMMIT` is a fifth, chosen by the commit.
+SHARE ?=
+
+.PHONY: help demo test test-system test-controls test-green nightly durations chaos lint format
+.PHONY: bench build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,14 +31,28 @@ help: ## list the targets
 demo: $(VENV)/.demo-ready ## analyse Python's standard library with a worker and a server of its own
 	@env -u STREAMQ_URL $(BIN)/python examples/stdlib_report/demo.py
 
-test: $(VENV)/.dev-ready ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal
+test: $(VENV)/.dev-ready ## run the tests of three minutes: units, scripts, the model, one of each promise
+	$(WORKING) tests --ignore tests/system --ignore tests/controls --ignore tests/guards \
+		--ignore tests/nightly --ignore tests/chaos --ignore tests/promises
+	$(WAITING) tests/promises tests/chaos
 
-test-all: $(VENV)/.dev-ready ## run all tests
-	$(BIN)/python -m pytest
+test-system: $(VENV)/.dev-ready ## run the tests with real workers, which are killed, frozen and cut off
+	$(WAITING) tests/system
+
+test-controls: $(VENV)/.dev-ready ## break each guard, and see its test fail: SHARE=5:COMMIT for a fifth
+	$(WORKING) tests/controls tests/guards $(if $(SHARE),--share $(SHARE))
+
+nightly: $(VENV)/.dev-ready ## run what takes long: 20 000 kills, every crash point, all controls, chaos
+	$(WORKING) tests/nightly -m "not timing"
+	$(BIN)/python -m tests.second_chance tests/nightly -m timing
+	$(MAKE) test-controls
+	$(MAKE) chaos SECONDS=600
+
+durations: $(VENV)/.dev-ready ## write down how long each test takes, so that the longest begin first
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --write-durations
 
 test-green: $(VENV)/.dev-ready ## run the integration tests of producers under gevent's patching
-	$(BIN)/python -m gevent.monkey --module pytest -m "not slow" \
+	$(BIN)/python -m gevent.monkey --module pytest \
 		$(GREEN:%=tests/integration/test_%.py)
 
 chaos: $(VENV)/.dev-ready ## break everything at random: SECONDS=600 SEED=7

@@ -19,6 +19,8 @@ from tests.processes import until
 from tests.proxy import Proxy
 from tests.servers import running
 
+pytest_plugins = ["tests.order"]
+
 # A machine that is busy with other things makes no property false.
 settings.register_profile("streamq", deadline=None)
 settings.load_profile("streamq")

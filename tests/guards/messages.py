@@ -12,6 +12,7 @@ COMPRESSION = "tests/unit/test_compression.py::"
 EXECUTION = "tests/unit/test_execution.py::"
 FAILURE = "tests/unit/test_failure.py::"
 LETTERS = "tests/system/test_letters.py::"
+DATA = "tests/promises/test_data.py::"
 CROWDS = "tests/system/test_crowds.py::"
 REVOKED = "tests/system/test_revoked.py::"
 
@@ -82,14 +83,14 @@ GUARDS = [
     guard(
         "a message that cannot be decoded is put aside by its runner",
         "C8",
-        LETTERS + "test_messages_that_cannot_be_run_become_dead_letters",
+        DATA + "test_messages_that_cannot_be_run_become_dead_letters",
         "ResultTimeout: no result of default-",
         ("streamq/execution.py", "except (DecodeError, ConfigError) as", "except ConfigError as"),
     ),
     guard(
         "a dead letter keeps the fields of its message as they came",
         "C8",
-        LETTERS + "test_messages_that_cannot_be_run_become_dead_letters",
+        DATA + "test_messages_that_cannot_be_run_become_dead_letters",
         "KeyError: 'task'",
         (
             "scripts/lua/includes/dead.lua",
@@ -127,14 +128,14 @@ GUARDS = [
     guard(
         "a content type that is not accepted is not decoded",
         "C10",
-        LETTERS + "test_a_pickle_is_not_loaded_where_it_was_not_asked_for",
+        DATA + "test_a_pickle_is_not_loaded_where_it_was_not_asked_for",
         "EncodeError: cannot write an object of type TextIOWrapper",
         ("streamq/payload.py", "allowed(content_type, self.accept)", "pass"),
     ),
     guard(
         "a compression that nobody knows is not taken for none",
         "C10",
-        LETTERS + "test_messages_that_cannot_be_run_become_dead_letters",
+        DATA + "test_messages_that_cannot_be_run_become_dead_letters",
         "DID NOT RAISE DecodeError",
         (
             "streamq/compression.py",
@@ -352,7 +353,7 @@ GUARDS = [
     guard(
         "one who waits reads for all",
         "C23",
-        CROWDS + "test_those_who_wait_in_one_process_need_one_connection[500]",
+        CROWDS + "test_those_who_wait_in_one_process_need_one_connection",
         r"assert \d+ == 1",
         ("streamq/store/waiting.py", "return self.leader is wait", "return True"),
         (

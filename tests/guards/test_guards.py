@@ -17,7 +17,6 @@ def test_each_has_a_name_of_its_own():
     assert len({guard.name for guard in GUARDS}) == len(GUARDS)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
 def test_without_it_the_test_fails(guard):

@@ -74,7 +74,7 @@ def test_settling_survives_and_runs_nothing_twice(
 @pytest.mark.parametrize("lost", ["XREADGROUP", calls_of("complete")], ids=["read", "settle"])
 @pytest.mark.parametrize(
     "hang",
-    [pytest.param(False, id="broken"), pytest.param(True, id="silent", marks=pytest.mark.slow)],
+    [pytest.param(False, id="broken"), pytest.param(True, id="silent")],
 )
 def test_a_lost_reply_loses_and_doubles_nothing(
     app, ran, proxy, working, eventually, streams, lost, hang

@@ -5,11 +5,11 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.directed import DIRECTED
-from tests.model.histories import HISTORIES, tell
+from tests.model.histories import HISTORIES
 from tests.model.machine import Machine
 from tests.model.mutants import MUTANTS
 from tests.model.profiles import PROFILES
-from tests.model.server import Server, edited
+from tests.model.server import edited
 from tests.model.test_broker import SETTINGS
 
 #: The same examples at every run: whether a mutant is found is no matter of luck.
@@ -29,12 +29,3 @@ def test_every_edit_fits_the_script(mutant):
 def test_every_directed_mutant_and_history_is_in_use():
     assert DIRECTED.keys() <= {mutant.name for mutant in MUTANTS}
     assert set(DIRECTED.values()) == set(HISTORIES)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_the_machine_sees_what_is_wrong(redis, mutant):
-    server, history = Server(redis, mutant.edit), DIRECTED.get(mutant.name)
-
-    with pytest.raises(AssertionError):
-        tell(server, history) if history else search(server, mutant.profile)

@@ -14,7 +14,7 @@ from tests.system.traffic import LEASE, TASKS, runs_through
 PREFORK, GEVENT = ("-c", 3), ("-P", "gevent", "--processes", 1, "-c", 20)
 POOLS = [
     pytest.param(PREFORK, id="prefork"),
-    pytest.param(GEVENT, id="gevent", marks=pytest.mark.slow),
+    pytest.param(GEVENT, id="gevent"),
 ]
 OUTAGE = 2 * LEASE
 
@@ -55,19 +55,6 @@ def test_a_network_that_swallows_everything(short, server, flags):
         runs_through(short, flags, urls, trouble)
 
 
-def test_without_an_unbroken_view_they_would_take_from_the_living(short, server):
-    short.changed_module(
-        "streamq/worker/view.py",
-        "return self.since is not None and now - self.since >= ENOUGH * self.lease",
-        "return True",
-    )
-    with (
-        all_cut_off(server) as (urls, trouble),
-        pytest.raises(AssertionError, match="twice: a"),
-    ):
-        runs_through(short, PREFORK, urls, trouble)
-
-
 # A server that is there, and does not answer
 
 #: Answers that it loads, of which there are to be more.
@@ -83,7 +70,6 @@ while now() - began < tonumber(ARGV[1]) do end
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flags", [PREFORK, GEVENT], ids=["prefork", "gevent"])
 def test_a_server_that_is_busy_with_a_long_script(short, server, flags):
     server.client.config_set("busy-reply-threshold", 50)
@@ -108,7 +94,6 @@ def test_a_server_that_is_busy_with_a_long_script(short, server, flags):
     client.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flags", [PREFORK, GEVENT], ids=["prefork", "gevent"])
 def test_a_server_that_loads_a_large_file(short, server, flags):
     """It takes half a millisecond for each key, so that a short file is a large one."""

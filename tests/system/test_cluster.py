@@ -100,7 +100,6 @@ def test_workers_and_producers_do_everything_in_a_cluster(cluster):
     cluster.at_rest()
 
 
-@pytest.mark.slow
 def test_every_key_of_a_namespace_is_in_one_slot(site):
     do_everything(site)
 

@@ -4,8 +4,6 @@ import os
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 TASKS = """
 @app.task
 def late(number):
@@ -112,52 +110,3 @@ def all_is_in_order(site, scenario):
     site.at_rest()
     assert site.redis.keys("{streamq}:dead:*") == []
     assert scenario.worker.stop() == 0
-
-
-@pytest.mark.parametrize("how", ["kill", "drop"])
-def test_a_break_at_every_fifth_point_loses_and_doubles_nothing(site, how):
-    scenario = Scenario(site)
-
-    points = scenario.enumerate(how, first=1, step=5)
-
-    assert points > 20
-    all_is_in_order(site, scenario)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", ["kill", "drop"])
-def test_a_break_at_every_single_point_loses_and_doubles_nothing(site, how):
-    scenario = Scenario(site)
-
-    points = scenario.enumerate(how)
-
-    assert points > 20
-    all_is_in_order(site, scenario)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("how", "file", "line", "instead"),
-    [
-        (
-            "kill",
-            "scripts/lua/recover.lua",
-            "    give_back(stream, entry, fields)\n    moved = moved + 1\n  elseif certain",
-            "    take(stream, entry)\n    moved = moved + 1\n  elseif certain",
-        ),
-        ("drop", "streamq/runner/desk.py", "if self.broken or monotonic", "if False and monotonic"),
-    ],
-    ids=["messages of the dead are dropped", "answers that were lost are not looked for"],
-)
-def test_the_enumeration_finds_what_would_lose_a_task(site, how, file, line, instead):
-    site.changed_module(file, line, instead)
-    scenario = Scenario(site)
-
-    def enumerate_often():
-        for _ in range(10):  # which answer holds a message is chance
-            scenario.enumerate(how)
-
-    with pytest.raises(AssertionError):
-        enumerate_often()

@@ -97,22 +97,6 @@ def run_under_fire(site, count, *, every, **options):
     return results, Story(site.notes()), killer.killed
 
 
-def test_late_ack_runs_each_task_at_least_once_while_runners_are_killed(site):
-    results, story, killed = run_under_fire(site, 1500, every=0.08)
-
-    assert story.hits(killed) >= 8
-    ran_at_least_once(site, results, story)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_late_ack_runs_each_of_20_000_tasks_while_runners_are_killed(site):
-    results, story, killed = run_under_fire(site, 20_000, every=0.2)
-
-    assert story.hits(killed) >= 50
-    ran_at_least_once(site, results, story)
-
-
 def test_the_check_for_at_least_once_finds_a_recovery_that_loses_messages(site):
     site.changed_package(
         "recover.lua",
@@ -123,22 +107,6 @@ def test_the_check_for_at_least_once_finds_a_recovery_that_loses_messages(site):
 
     with pytest.raises(AssertionError):
         ran_at_least_once(site, results, story)
-
-
-def test_early_ack_runs_no_task_twice_while_runners_are_killed(site):
-    results, story, killed = run_under_fire(site, 1000, every=0.08, acks_late=False)
-
-    assert story.hits(killed) >= 5
-    ran_at_most_once(site, results, story, killed)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_early_ack_runs_none_of_10_000_tasks_twice_while_runners_are_killed(site):
-    results, story, killed = run_under_fire(site, 10_000, every=0.2, acks_late=False)
-
-    assert story.hits(killed) >= 50
-    ran_at_most_once(site, results, story, killed)
 
 
 def test_the_check_for_at_most_once_finds_an_acknowledgement_that_comes_too_late(site):
@@ -196,27 +164,6 @@ def harmless(self, number):
     time.sleep(0.002)
     return self.request.deliveries
 """
-
-
-@pytest.mark.parametrize(
-    ("how", "says"), [("segv", "SIGSEGV"), ("exit", "exited with code 0")], ids=["signal", "exit"]
-)
-def test_poison_runs_as_often_as_it_may_and_is_put_aside(site, how, says):
-    site.write(POISON)
-    site.worker("-c", 2)
-    before = site.send_many("harmless", 40)
-    poison = site.send("poison", how)
-    after = site.send_many("harmless", 40)
-
-    with pytest.raises(WorkerLost, match=says):
-        poison.get(timeout=20)
-
-    assert site.notes() == ["poison"] * 3
-    letter = site.redis.hgetall(f"{{streamq}}:dead:default:{poison.id}")
-    assert letter["dead_reason"] == "crashed 3 times"
-    assert says in letter["dead_error"]
-    assert [each.get(timeout=10) for each in [*before, *after]] == [1] * 80
-    site.at_rest()
 
 
 def test_a_call_says_how_many_crashes_it_may_have(site):

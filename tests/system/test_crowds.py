@@ -14,7 +14,7 @@ FLAGS = pytest.mark.parametrize(
     "flags",
     [
         pytest.param(("-c", 2), id="prefork"),
-        pytest.param(("-P", "gevent", "-c", 20), id="gevent", marks=pytest.mark.slow),
+        pytest.param(("-P", "gevent", "-c", 20), id="gevent"),
     ],
 )
 
@@ -143,27 +143,6 @@ def median_of_enqueue(site):
     return statistics.median(took)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_a_million_messages_are_worked_off_as_fast_as_a_few(site, server):
-    """What a precise measurement says: benchmarks/bench_backlog.py."""
-    site.write("\n@app.task\ndef quick(number):\n    return number\n")
-    server.client.config_set("appendonly", "no")
-    site.worker("-c", 2).stop()  # the queue is there
-    few = median_of_enqueue(site)
-    for _ in range(100):
-        server.client.eval(FILL, 1, STREAM, 10_000)
-    assert site.held() >= 10**6
-    site.until(lambda: median_of_enqueue(site) < 3 * few, "it is added to as fast")
-    site.worker("-c", 2)
-    many_left = rate(site)
-    assert site.held() > 500_000
-    site.redis.xtrim(STREAM, minid=site.redis.xrevrange(STREAM, count=60_000)[-1][0])
-
-    assert many_left > 0.5 * rate(site, 1.0)
-    assert site.pending() <= 300
-
-
 # Those who wait
 
 WAIT = """
@@ -182,8 +161,11 @@ WAIT = """
 """
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_those_who_wait_in_one_process_need_one_connection(short, server, count):
+def test_those_who_wait_in_one_process_need_one_connection(short, server):
+    one_connection_for_all_who_wait(short, server, 500)
+
+
+def one_connection_for_all_who_wait(short, server, count):
     short.worker("-c", 1).stop()  # the queue is there
     waiting = short.python(WAIT.format(count=count))
     assert waiting.stdout.readline() == b"waits\n"

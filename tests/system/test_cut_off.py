@@ -4,13 +4,12 @@ import time
 
 import pytest
 
-from tests.system.faults import without_fences
 from tests.system.traffic import LEASE, TASKS, VIEW, begun, comes_to_rest, two_workers
 
 PREFORK, GEVENT = ("-c", 3), ("-P", "gevent", "--processes", 1, "-c", 20)
 POOLS = [
     pytest.param(PREFORK, id="prefork"),
-    pytest.param(GEVENT, id="gevent", marks=pytest.mark.slow),
+    pytest.param(GEVENT, id="gevent"),
 ]
 
 
@@ -59,20 +58,3 @@ def late_settlement(site, server, proxy):
     site.until(lambda: loser not in one.runners(), "who came too late has left")
     (site.folder / "go").touch()
     return loser, winner, result.get(timeout=10)[1]
-
-
-def test_of_two_that_race_for_a_result_only_the_owner_has_it(short, server, proxy):
-    loser, winner, value = late_settlement(short, server, proxy)
-
-    assert loser != winner
-    assert value == winner
-    comes_to_rest(short)
-
-
-@pytest.mark.slow
-def test_without_lease_and_entry_as_tokens_the_loser_would_win(short, server, proxy):
-    without_fences(short)
-
-    loser, _, value = late_settlement(short, server, proxy)
-
-    assert value == loser

@@ -128,7 +128,7 @@ def test_what_is_confirmed_to_be_on_disk_survives_a_power_failure(short, server)
     "flags",
     [
         pytest.param(("-c", 2), id="prefork"),
-        pytest.param(("-P", "gevent", "-c", 20), id="gevent", marks=pytest.mark.slow),
+        pytest.param(("-P", "gevent", "-c", 20), id="gevent"),
     ],
 )
 def test_a_server_that_comes_back_empty_is_served(short, server, flags):

@@ -140,7 +140,6 @@ def test_a_runner_that_the_system_kills_for_its_memory_is_told_as_such(site):
         worker.stop()
 
 
-@pytest.mark.slow
 def test_runners_that_die_before_they_finish_anything_come_back_ever_more_slowly(site):
     site.write(TASKS)
     site.worker("-c", 1)
@@ -194,19 +193,6 @@ def test_whoever_runs_suspects_leaves_when_none_is_left_though_other_queues_neve
     site.at_rest()
 
 
-@pytest.mark.slow
-def test_the_check_finds_suspects_that_are_condemned_without_a_hearing(site):
-    site.changed_package(
-        "recover.lua",
-        "local certain = charge == 'alone' or place == alone",
-        "local certain = true",
-    )
-    _, innocents = poison_beside_greenlets(site)
-
-    assert {"FAILURE"} & {state for state, _ in site.states(innocents)}
-    assert len(letters(site)) > 1
-
-
 class Loop:
     """What keeps workers running on a machine: each that ends is started again."""
 
@@ -249,7 +235,6 @@ def poison_that_kills_workers(site, seconds=60.0):
     return poison, innocents, loop.starts
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_poison_that_kills_its_whole_worker_is_condemned_and_no_innocent_with_it(site):
     poison, innocents, starts = poison_that_kills_workers(site)
@@ -262,19 +247,6 @@ def test_poison_that_kills_its_whole_worker_is_condemned_and_no_innocent_with_it
     assert sum(line.startswith("poison") for line in site.notes()) <= 3 * 3
     site.until(lambda: not site.redis.exists("{streamq}:suspects"), "no queue has suspects")
     site.at_rest()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_the_check_finds_starts_that_are_not_noted_before_poison_kills_its_worker(site):
-    """Without the note, nobody knows that it ran alone: it is suspected again and again."""
-    site.changed_module(
-        "streamq/pools/gevent.py",
-        "                self.persist(partial(self.desk.note_alone, delivery))\n",
-        "                pass\n",
-    )
-    with pytest.raises(AssertionError, match="the poison is condemned"):
-        poison_that_kills_workers(site, seconds=30)
 
 
 def test_a_runner_that_dies_after_it_has_settled_costs_no_second_run(site):
@@ -316,12 +288,3 @@ def test_a_worker_that_starts_leaves_a_dead_runner_to_its_living_supervisor(site
 
     assert "killed by SIGKILL" in slow
     assert "is dead" not in starting
-
-
-@pytest.mark.slow
-def test_the_check_finds_a_worker_that_takes_over_beside_a_living_supervisor(site):
-    site.changed_module("streamq/worker/vigil.py", "if node_of(consumer) in alone", "")
-
-    _, starting = runner_dies_while_its_supervisor_is_slow(site)
-
-    assert "is dead, its process is gone" in starting

@@ -16,8 +16,6 @@ from tests.processes import until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
-pytestmark = pytest.mark.slow
-
 
 def environment(**more: str) -> dict[str, str]:
     """Ours, without settings that would change what the examples do."""

@@ -56,7 +56,6 @@ def refuses_writes(server):
 
 
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])
-@pytest.mark.slow
 def test_a_server_that_cannot_write_is_waited_for(site, server, disk, pool):
     site.write(TASKS)
     worker = site.worker("-P", pool, "-c", 2)
@@ -81,7 +80,6 @@ def test_a_server_that_cannot_write_is_waited_for(site, server, disk, pool):
     site.at_rest()
 
 
-@pytest.mark.slow
 def test_a_server_that_ends_because_it_must_not_lose_anything_is_waited_for(site, server, disk):
     """With ``appendfsync always`` it ends rather than answer for what is not on disk."""
     site.write(TASKS)

@@ -26,7 +26,6 @@ def behind(site, proxy):
     return site
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
@@ -54,7 +53,6 @@ def test_readers_supervisors_and_the_bell_find_out_by_themselves(behind, proxy, 
     site.at_rest()
 
 
-@pytest.mark.slow
 def test_who_waits_for_a_result_finds_out_by_itself(behind, proxy):
     site = behind
     waiting = site.python(WAITING)
@@ -69,18 +67,3 @@ def test_who_waits_for_a_result_finds_out_by_itself(behind, proxy):
 
     assert (out, err) == (b"7\n", b"")
     assert time.monotonic() - began < NOTICED
-
-
-@pytest.mark.slow
-def test_without_an_end_to_its_patience_a_reader_would_wait_for_long(behind, proxy):
-    site = behind
-    site.changed_module("streamq/store/connection.py", "BLOCK_MARGIN = 5.0", "BLOCK_MARGIN = 60.0")
-    site.worker("-c", 1)
-    assert site.send("quick", 0).get(timeout=10) == 0
-    time.sleep(0.3)
-    proxy.strand()
-
-    result = site.send("quick", 1)
-
-    with pytest.raises(TimeoutError):
-        result.get(timeout=NOTICED)

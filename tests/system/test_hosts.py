@@ -12,7 +12,6 @@ from tests.system.faults import (
     family,
     frozen,
     kill_host,
-    without_fences,
 )
 
 
@@ -101,48 +100,6 @@ def test_a_foreign_timetable_keeps_nobody_from_taking_over(short):
     assert result.get(timeout=10) == [1, 2]
 
 
-@pytest.mark.slow
-def test_the_check_finds_that_nobody_watches_over_the_others(short):
-    short.changed_module(
-        "streamq/worker/vigil.py",
-        "if self.views.of[others[consumer].length].clear(now)",
-        "if False",
-    )
-
-    with pytest.raises(AssertionError, match="all run again"):
-        host_dies_beside_another(short, 2, pool=("-c", 2))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_tasks_of_a_killed_host_run_again_before_a_backlog_of_100_000(short):
-    doomed = short.worker("-P", "gevent", "-c", 200, "-n", "doomed")
-    results = short.send_many("hold", 200)
-    short.until(lambda: len(begun(short)) == 200)
-    backlog = short.app.enqueue_many(
-        short.app.signature("tasks.last", (1000 + number, 0.004)) for number in range(100_000)
-    )
-    watched_for_long_enough(short.worker("-c", 2, "-n", "other"))
-    short.worker("-c", 1, "-Q", "elsewhere", "-n", "third")
-    long_one = short.send("last", LONG_ONE, 3 * LEASE, queue="elsewhere")
-    short.until(lambda: begun(short, LONG_ONE))
-    assert not [each for each in results if each.ready()], "all of them run"
-
-    died = time.time()
-    kill_host(doomed)
-    (short.folder / "go").touch()
-    short.until(lambda: len(held_again(short, died)) == 200, seconds=LEASE + MARGIN + 1)
-
-    assert max(held_again(short, died).values()) - died < LEASE + MARGIN
-    assert [each.get(timeout=5) for each in results] == [[number, 2] for number in range(200)]
-    assert len([run for run in begun(short) if run[0] < 200]) == 400, "each twice, and no more"
-    assert backlog[-1].state == "QUEUED", "there still is a backlog"
-    assert long_one.get(timeout=20)[0] == LONG_ONE
-    assert time.time() - died > LEASE, "it ran beside all this"
-    (began,) = begun(short, LONG_ONE)
-    assert began[2] < died
-
-
 #: The number of the task that runs elsewhere for three leases.
 LONG_ONE = 999
 
@@ -187,15 +144,6 @@ def test_a_task_of_three_leases_on_a_living_host_is_not_run_twice(short):
     short.at_rest()
 
 
-@pytest.mark.slow
-def test_the_check_finds_leases_that_are_not_renewed(short):
-    renewal = "redis.call('ZADD', key_of('leases'), 'XX', now + lease_ms, ARGV[i])"
-
-    _, times = long_task_beside_a_dying_host(short, change=("renew.lua", renewal, ""))
-
-    assert times > 1
-
-
 BUSY = """
 @app.task
 def spin():
@@ -234,19 +182,6 @@ def restart_on_the_same_host(site, *, seconds):
     (site.folder / "go").touch()
     assert result.get(timeout=10) == [1, 2]
     site.at_rest()
-
-
-def test_a_worker_that_starts_on_the_same_host_takes_over_at_once(site):
-    """The lease is 15 seconds: it is not waited for."""
-    restart_on_the_same_host(site, seconds=10)
-
-
-@pytest.mark.slow
-def test_the_check_finds_a_worker_that_waits_for_the_lease_of_its_predecessor(site):
-    site.changed_module("streamq/worker/vigil.py", "if died_here(consumer)", "if False")
-
-    with pytest.raises(AssertionError, match="it runs again"):
-        restart_on_the_same_host(site, seconds=10)
 
 
 def test_a_worker_that_starts_takes_over_what_a_lost_host_held(short):
@@ -302,7 +237,7 @@ def race(site, pool, count):
     ("pool", "count"),
     [
         pytest.param(("-c", 2), 2, id="prefork"),
-        pytest.param(("-P", "gevent", "-c", 20), 20, id="gevent", marks=pytest.mark.slow),
+        pytest.param(("-P", "gevent", "-c", 20), 20, id="gevent"),
     ],
 )
 def test_a_worker_that_was_frozen_settles_nothing_afterwards(short, pool, count):
@@ -340,16 +275,6 @@ def test_a_fenced_runner_is_told_and_counted_once_however_long_its_task_goes_on(
     short.at_rest()
 
 
-@pytest.mark.slow
-def test_the_check_finds_settlements_that_are_not_fenced(short):
-    without_fences(short)
-
-    _, states, values = race(short, ("-c", 2), 2)
-
-    assert "SUCCESS" in states
-    assert [number for number, who in values if who == "loser"]
-
-
 def test_runners_go_on_while_only_their_supervisor_is_frozen(short):
     worker = short.worker("-c", 2)
     children = worker.runners()
@@ -365,7 +290,6 @@ def test_runners_go_on_while_only_their_supervisor_is_frozen(short):
     short.at_rest()
 
 
-@pytest.mark.slow
 def test_a_frozen_supervisor_beside_another_worker_costs_no_task_and_no_result(short):
     worker = short.worker("-c", 2, "-n", "cold")
     watched_for_long_enough(short.worker("-c", 2, "-n", "other"))

@@ -91,22 +91,6 @@ UNFIT = [
 ]
 
 
-def test_messages_that_cannot_be_run_become_dead_letters(served):
-    results = [add(served, **fields) for fields, _, _ in UNFIT]
-
-    for result, (fields, reason, error) in zip(results, UNFIT, strict=True):
-        with pytest.raises(error):
-            result.get(timeout=10)
-        letter = letter_of(served, result)
-        assert letter["dead_reason"] == reason, fields
-        assert letter["dead_error"]
-        for name, value in fields.items():
-            told = value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
-            assert letter[name] == told
-    assert served.app.enqueue("tasks.echo", "still here").get(timeout=10) == "still here"
-    served.at_rest()
-
-
 @pytest.mark.parametrize("id", ["", "bad@{id}:", "x" * 300_000])
 def test_a_message_that_cannot_be_called_so_is_called_after_its_entry(served, id):
     entry = served.redis.xadd("{streamq}:queue:default", {"task": "tasks.echo", "id": id})
@@ -162,18 +146,6 @@ def test_fields_that_nobody_knows_do_no_harm_however_many(served, count):
     assert len(letter) >= count
     assert add(served, id="next", task="tasks.echo").get(timeout=10) == ""
     served.at_rest()
-
-
-def test_a_pickle_is_not_loaded_where_it_was_not_asked_for(served):
-    trap = served.folder / "trap"
-    data = pickle.dumps((Touch(trap),))
-    result = add(served, task="tasks.echo", content_type=PICKLE, args=data)
-
-    with pytest.raises(ContentDisallowed):
-        result.get(timeout=10)
-
-    assert not trap.exists()
-    assert letter_of(served, result)["dead_reason"] == "content type not accepted"
 
 
 def test_the_pickle_is_loaded_where_it_was_asked_for(site):
@@ -257,18 +229,6 @@ def test_a_message_that_killed_its_runners_begins_anew_when_it_is_put_back(site)
     record = site.app.result(result.id).record()
     assert len(deaths_in(record["history"].decode())) == 2
     site.at_rest()
-
-
-def test_without_forgetting_its_crashes_it_would_die_of_the_first_one(site):
-    site.changed_package("revive.lua", "elseif not NOTES[name] then", "else")
-    result = poisoned(site)
-    runs = len(site.notes())
-
-    retry(site, "default", result.id)
-    with pytest.raises(WorkerLost):
-        site.app.result(result.id).get(timeout=30)
-
-    assert len(site.notes()) == runs + 1
 
 
 def test_letters_put_back_by_two_at_once_under_load_run_once_each(site):

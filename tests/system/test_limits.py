@@ -97,7 +97,7 @@ POOLS = {
 }
 
 
-@pytest.fixture(params=["prefork", "gevent", pytest.param("solo", marks=pytest.mark.slow)])
+@pytest.fixture(params=["prefork", "gevent", "solo"])
 def worker(request, site):
     site.write(TASKS)
     return site.worker(*POOLS[request.param])
@@ -109,18 +109,6 @@ def over(result, error, *, within):
     with pytest.raises(error):
         result.get(timeout=within + 5)
     assert time.monotonic() - began < within
-
-
-def test_a_soft_limit_is_raised_inside_the_task_and_may_be_caught(site, worker):
-    runners = worker.runners()
-
-    caught = site.send("caught")
-    assert caught.get(timeout=5) == "tidied up"
-    over(site.send("soft"), SoftTimeLimitExceeded, within=5)
-
-    assert site.send("plain", 0).get(timeout=5)[0] == 1
-    assert worker.runners() == runners
-    site.at_rest()
 
 
 def test_a_task_that_ignores_the_soft_limit_meets_the_hard_one(site, worker):
@@ -194,30 +182,6 @@ def test_the_neighbours_of_a_task_that_is_ended_are_handed_back_uncharged(site):
     site.at_rest()
 
 
-@pytest.mark.slow
-def test_the_check_finds_neighbours_that_are_charged(site):
-    site.changed_module(
-        "streamq/worker/deaths.py", "ended = stopped or child.ended or verdicts", "ended = stopped"
-    )
-
-    assert busy_beside_others(site) == [2] * 5
-
-
-def test_the_check_finds_limits_that_nobody_looks_at(site):
-    site.changed_module(
-        "streamq/worker/verdicts.py",
-        "running(past=patience_with(child))",
-        "running(past=float('inf'))",
-    )
-    site.write(TASKS)
-    site.worker("-c", 1)
-    result = site.send("hard")
-
-    with pytest.raises(streamq.ResultTimeout):
-        result.get(timeout=2)
-
-
-@pytest.mark.slow
 def test_the_call_wins_over_the_task_and_the_task_over_the_worker(site):
     site.write(TASKS)
     site.worker("-c", 2, "--time-limit", "1.5", "--soft-time-limit", "1")

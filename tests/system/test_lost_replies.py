@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 
-from streamq.errors import ResultTimeout
 from streamq.store.scripts import load, names
 from tests.proxy import calls_of
 from tests.system.traffic import TASKS, begun
@@ -15,7 +14,7 @@ from tests.system.traffic import TASKS, begun
 SAID = ["read", "complete", "settle", "renew", "survey", "register", "recover", "promote"]
 POOLS = [
     pytest.param(("-c", 2), id="prefork"),
-    pytest.param(("-P", "gevent", "-c", 20), id="gevent", marks=pytest.mark.slow),
+    pytest.param(("-P", "gevent", "-c", 20), id="gevent"),
 ]
 
 
@@ -69,19 +68,6 @@ def test_an_early_task_runs_though_nobody_heard_that_it_may(behind, proxy):
     behind.at_rest()
 
 
-@pytest.mark.slow
-def test_without_the_memory_of_the_last_settlement_it_would_never_run(behind, proxy):
-    behind.changed_package(
-        "includes/numbered.lua", "local same = last == number", "local same = false"
-    )
-    behind.changed_package(
-        "complete.lua", "mine = redis.call('HEXISTS', marks, stream .. ' ' .. entry)", "mine = 0"
-    )
-
-    with pytest.raises(ResultTimeout):
-        early_with_a_lost_reply(behind, proxy, patience=4)
-
-
 def waits_for_one(command):
     return command.name == "XREADGROUP" and b"BLOCK" in command.words
 
@@ -96,18 +82,6 @@ def read_in_vain(behind, proxy, *, patience):
 
 def test_what_was_read_in_vain_is_found_among_what_is_ours(behind, proxy):
     assert read_in_vain(behind, proxy, patience=20) == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.slow
-def test_without_looking_for_it_what_was_read_in_vain_would_never_run(behind, proxy):
-    behind.changed_module(
-        "streamq/runner/desk.py",
-        "if self.broken or monotonic() - self.compared > self.lease:",
-        "if False:",
-    )
-
-    with pytest.raises(ResultTimeout):  # the first may be an answer to an earlier read
-        read_in_vain(behind, proxy, patience=5)
 
 
 @pytest.mark.parametrize("flags", POOLS)
@@ -142,7 +116,6 @@ def test_one_reply_of_a_hundred_lost_with_its_connection(behind, proxy, flags):
     site.at_rest()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flags", POOLS)
 def test_half_a_second_each_way(behind, proxy, flags):
     site = behind
@@ -188,14 +161,3 @@ def killed_after_sending(site, proxy, id):
     assert (out, err) == (b"5\n", b"")
     site.drained()
     return len(begun(site, "quick"))
-
-
-def test_a_producer_that_dies_and_sends_again_with_the_same_id_sends_once(behind, proxy):
-    assert killed_after_sending(behind, proxy, "order-1") == 1
-    behind.redis.expire("{streamq}:task:order-1", 1)
-    behind.at_rest()
-
-
-@pytest.mark.slow
-def test_without_an_id_of_its_own_it_would_send_twice(behind, proxy):
-    assert killed_after_sending(behind, proxy, None) == 2

@@ -32,21 +32,6 @@ print(add.apply_async((4, 5), acks_late=True, **routed).get(timeout=20))
 """
 
 
-def test_the_program_of_the_celery_article_works(site):
-    site.write(CELERY_ARTICLE, name="celery_demo", header="")
-    flags = ["-l", "info", "-Q", "demo", "--concurrency=3", "-n", "worker1@%h", "--autoscale=3,1"]
-    worker = site.worker(*flags, app="celery_demo")
-    assert len(worker.runners()) == 3
-
-    program = site.python(CELERY_PROGRAM)
-    out, err = program.communicate(timeout=30)
-
-    assert (out.split(), err) == ([b"8", b"9"], b"")
-    assert site.redis.keys("{streamq}:worker:worker1@*")
-    assert worker.stop() == 0
-    site.at_rest()
-
-
 BASIC = """
 @app.task
 def add(x, y):
@@ -104,30 +89,6 @@ def basic(site):
     return site
 
 
-def test_hand_typed_messages_run(basic):
-    basic.worker("-c", 1)
-    add = basic.redis.execute_command
-    with_args = add("XADD", "{streamq}:queue:default", "*", "task", "tasks.add", "args", "[1,2]")
-    without = add("XADD", "{streamq}:queue:default", "*", "task", "tasks.asks_itself")
-
-    assert basic.app.result(f"default-{with_args}").get(timeout=10) == 3
-    asked = basic.app.result(f"default-{without}").get(timeout=10)
-    assert asked == ["default", "", "default", 1, f"default-{without}"]
-    basic.at_rest()
-
-
-def test_a_result_is_read_in_another_process(basic):
-    basic.worker("-c", 1)
-    result = basic.send("add", 1, 2)
-
-    reader = basic.python(
-        f"from tasks import app; print(app.result({result.id!r}).get(timeout=10))"
-    )
-
-    out, err = reader.communicate(timeout=30)
-    assert (out, err) == (b"3\n", b"")
-
-
 def test_many_threads_wait_for_results_on_few_connections(basic):
     basic.worker("-c", 2)
     results = basic.send_many("pid", 60)
@@ -156,20 +117,6 @@ def test_as_completed_gives_the_first_first(basic):
     words = [each.get() for each in streamq.as_completed(naps.values(), timeout=20)]
 
     assert words == ["a", "b", "c"]
-
-
-def test_an_exception_comes_back_as_itself_only_if_its_class_is_loaded(basic):
-    basic.worker("-c", 1)
-
-    with pytest.raises(KeyError) as known:
-        basic.send("fail", "key").get(timeout=10)
-    with pytest.raises(TaskError) as unknown:
-        basic.send("fail", "own").get(timeout=10)
-
-    assert known.value.args == ("lost",)
-    assert "KeyError: 'lost'" in str(known.value.__cause__)
-    assert "Odd" in str(unknown.value)
-    basic.at_rest()
 
 
 @pytest.mark.parametrize("kind", ["exit", "interrupt", "bare"])
@@ -270,32 +217,6 @@ def test_a_forgotten_task_ends_the_wait_for_it(basic):
     assert basic.app.result(result.id).state == "UNKNOWN"
 
 
-def test_what_goes_to_several_queues_comes_back_by_queue(site):
-    site.write(
-        """
-        news = Exchange("news", type="fanout")
-        app.queues = [Queue("left", news), Queue("right", news)]
-
-        @app.task(bind=True)
-        def where(self, fails=""):
-            if self.request.queue == fails:
-                raise ValueError(fails)
-            return self.request.queue
-        """
-    )
-    site.worker("-c", 2)
-    well, badly = site.send("where", exchange="news"), site.send("where", "right", exchange="news")
-
-    assert well.get(timeout=10) == {"left": "left", "right": "right"}
-    assert well.state == "SUCCESS"
-    assert {queue: each.get() for queue, each in well.copies.items()} == well.get()
-    with pytest.raises(ValueError, match="right"):
-        badly.get(timeout=10)
-    assert badly.state == "FAILURE"
-    assert site.app.result(well.id).get(timeout=10) == well.get()
-    site.at_rest()
-
-
 def test_several_queues_are_served_and_priority_goes_first(site):
     site.write(
         """
@@ -341,16 +262,6 @@ def test_a_full_queue_refuses_and_takes_again_when_there_is_room(site):
     assert [each.get(timeout=10) for each in results] == [0, 1, 2]
     assert site.send("take", 4, queue="narrow").get(timeout=10) == 4
     site.at_rest()
-
-
-def test_a_burst_ends_when_nothing_waits(basic):
-    results = basic.send_many("pid", 300)
-
-    worker = basic.worker("-c", 2, "--burst", ready=False)
-
-    assert worker.wait() == 0
-    assert all(each.get(timeout=1) for each in results)
-    basic.at_rest()
 
 
 def test_runners_are_replaced_after_so_many_tasks_and_nothing_is_lost(basic):

@@ -110,7 +110,7 @@ POOLS = {
 }
 
 
-@pytest.fixture(params=["prefork", pytest.param("gevent", marks=pytest.mark.slow)])
+@pytest.fixture(params=["prefork", "gevent"])
 def pool(request, site):
     site.write(TASKS)
     return site.worker(*POOLS[request.param])
@@ -168,25 +168,6 @@ def test_a_child_that_comes_back_from_the_task_settles_nothing(site, pool):
     works_on(site)
 
 
-def test_the_check_finds_a_child_that_goes_on_as_if_it_were_the_runner(site):
-    for guard in ("if self.forks != FORKS.count:", "if os.getpid() != self.pid:"):
-        site.changed_module("streamq/pools/solo.py", guard, "if False:")
-
-    site.write(TASKS)
-    (runner,) = site.worker("-c", 1).runners()
-    site.send("fork_and_forget", 1).get(timeout=15)
-
-    def child():
-        pids = {int(line.split()[-1]) for line in site.notes()}
-        return next(iter(pids - {runner}), None)
-
-    pid = site.until(child, "it has forked")
-    time.sleep(0.5)  # in which it should have ended
-
-    assert site.alive(pid)
-    os.kill(pid, signal.SIGKILL)
-
-
 @pytest.mark.parametrize("seconds", [0.0, 0.3], ids=["quick", "slow"])
 def test_a_task_that_closes_every_descriptor_takes_nothing_with_it(site, seconds):
     site.write(TASKS)
@@ -240,26 +221,6 @@ def test_a_signal_that_is_meant_for_the_worker_ends_no_runner_whatever_a_task_le
     assert worker.runners() == [runner]
 
 
-def test_the_check_finds_descriptors_that_nobody_misses(site):
-    site.changed_module("streamq/pools/solo.py", "if self.property.stolen:", "if False:")
-    site.write(TASKS)
-    worker = site.worker("-c", 1)
-    site.send("close_all", 1)
-
-    site.until(lambda: "Traceback" in worker.said, "the runner dies of it")
-
-
-def test_the_check_finds_signals_that_stay_with_the_task(site):
-    heard = "signal.signal(number, handler)"
-    site.changed_module("streamq/runner/interrupts.py", heard, "pass")
-    site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "2s"
-    site.write(TASKS)
-    worker = site.worker("-c", 1)
-    site.send("take_signals").get(timeout=10)
-
-    assert worker.stop() == 1, "it had to be killed"
-
-
 def test_an_alarm_that_a_task_leaves_behind_kills_nobody(site):
     site.write(TASKS)
     worker = site.worker("-c", 1)
@@ -302,20 +263,6 @@ def test_what_a_task_has_started_ends_with_the_worker(site, pool):
     site.until(lambda: not site.alive(child), "it ends with the worker", seconds=5)
 
 
-def test_the_check_finds_what_outlives_its_runner(site):
-    site.changed_module("streamq/worker/children.py", "os.killpg(pid, signal.SIGKILL)", "pass")
-    site.write(TASKS)
-    site.worker("-c", 1)
-    runner, child = site.send("child_of_a_child", "sleep").get(timeout=10)
-    os.kill(runner, signal.SIGKILL)
-    try:
-        with pytest.raises(AssertionError):
-            site.until(lambda: not site.alive(child), seconds=1)
-    finally:
-        os.kill(child, signal.SIGKILL)
-
-
-@pytest.mark.slow
 def test_threads_that_a_task_leaves_behind_keep_nobody_from_ending(site, pool):
     runner = site.send("start_threads").get(timeout=10)
     assert runner in pool.runners()

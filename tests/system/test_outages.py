@@ -30,7 +30,7 @@ class Load(Traffic):
 PREFORK, GEVENT = ("-c", 2), ("-P", "gevent", "--processes", 2, "-c", 20)
 POOLS = [
     pytest.param(PREFORK, id="prefork"),
-    pytest.param(GEVENT, id="gevent", marks=pytest.mark.slow),
+    pytest.param(GEVENT, id="gevent"),
 ]
 BOTH_POOLS = [pytest.param(PREFORK, id="prefork"), pytest.param(GEVENT, id="gevent")]
 
@@ -55,16 +55,6 @@ def test_a_server_that_forgets_its_scripts_is_given_them_again(load, server):
     for _ in range(20):
         server.client.script_flush()
         time.sleep(0.02)
-    load.flows()
-
-    load.ends_well()
-
-
-@pytest.mark.parametrize("load", BOTH_POOLS, indirect=True)
-def test_killed_connections_are_made_again(load, server):
-    for _ in range(15):
-        server.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        time.sleep(0.1)
     load.flows()
 
     load.ends_well()
@@ -138,7 +128,6 @@ def work(self, number):
 """
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("flags", "acks_late"),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.processes import HIDING, OTHER_USER, children_of, needs_namespaces
 
-pytestmark = [pytest.mark.slow, needs_namespaces]
+pytestmark = needs_namespaces
 
 #: The worker is process 1 of a namespace with a /proc of its own, as in a container.
 CONTAINER = ("unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child")

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from streamq.errors import BrokerFull
-from tests.faults import EVERY, LOADING, MISCONF, NOAUTH, READONLY, WRONGTYPE, code_of
+from tests.faults import EVERY, LOADING, MISCONF, NOAUTH, READONLY, code_of
 from tests.proxy import calls_of, sent_by
 
 TASKS = """
@@ -21,14 +21,9 @@ def refuse(number):
     raise streamq.Reject("not this one")
 """
 
-QUICK = (LOADING, READONLY, NOAUTH, WRONGTYPE)
-
 
 def each_error():
-    return [
-        pytest.param(error, id=code_of(error), marks=() if error in QUICK else pytest.mark.slow)
-        for error in EVERY
-    ]
+    return [pytest.param(error, id=code_of(error)) for error in EVERY]
 
 
 @pytest.fixture
@@ -75,7 +70,7 @@ def test_a_supervisor_survives_and_its_runners_keep_their_leases(behind, proxy, 
     "flags",
     [
         pytest.param(("-c", 2), id="prefork"),
-        pytest.param(("-P", "gevent", "-c", 20), id="gevent", marks=pytest.mark.slow),
+        pytest.param(("-P", "gevent", "-c", 20), id="gevent"),
     ],
 )
 @pytest.mark.parametrize("error", [LOADING, MISCONF, READONLY, NOAUTH], ids=code_of)
@@ -209,7 +204,7 @@ def test_a_worker_that_waits_for_a_host_that_has_no_name_yet_can_be_stopped(site
     "flags",
     [
         pytest.param(("-c", 2), id="prefork"),
-        pytest.param(("-P", "gevent", "-c", 20), id="gevent", marks=pytest.mark.slow),
+        pytest.param(("-P", "gevent", "-c", 20), id="gevent"),
     ],
 )
 def test_a_foreign_key_stops_no_other_queue(behind, flags):

@@ -2,7 +2,6 @@
 
 import re
 import time
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -105,22 +104,6 @@ def gaps(moments):
     return [later - earlier for earlier, later in pairwise(moments)]
 
 
-def test_a_task_is_tried_again_as_the_same_task(served):
-    expires = datetime.now(UTC) + timedelta(hours=1)
-    result = served.send("again", 2, headers={"tenant": "a", "n": 1}, expires=expires)
-
-    served.until(lambda: result.state == "RETRY")
-    assert served.states([result]) == [("RETRY", "tasks.Flaky")]
-
-    id, retries, headers, queue, until, deliveries = result.get(timeout=10)
-    assert (id, retries, headers, queue) == (result.id, 2, {"tenant": "a", "n": 1}, "default")
-    assert (deliveries, until[:16]) == (1, str(expires)[:16])
-    moments = tries(served, result)
-    assert len(moments) == 3
-    assert all(0.2 <= gap < 0.8 for gap in gaps(moments))
-    served.at_rest()
-
-
 def test_at_the_end_of_its_retries_a_task_fails_with_what_it_raised(served):
     result = served.send("again", 9)
     served.until(result.ready)
@@ -144,7 +127,6 @@ def test_some_exceptions_are_tried_again_by_themselves(served, kind, times):
     assert len(tries(served, result)) == times
 
 
-@pytest.mark.slow
 def test_pauses_grow_to_their_ceiling(served):
     result = served.send("growing")
 
@@ -181,7 +163,6 @@ def test_a_failure_that_was_announced_is_logged_in_one_line(served):
     assert re.search(r"ERROR +tasks\.surprising\[\w+\] failed", said)
 
 
-@pytest.mark.slow
 def test_a_storm_of_retries_is_spread_and_ends(site):
     """Two hundred tasks that fail together: with jitter they do not come back together."""
     site.write(

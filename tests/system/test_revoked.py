@@ -56,7 +56,7 @@ POOLS = {
 }
 
 
-@pytest.fixture(params=["prefork", pytest.param("gevent", marks=pytest.mark.slow)])
+@pytest.fixture(params=["prefork", "gevent"])
 def flags(request, site):
     site.write(TASKS)
     return POOLS[request.param]
@@ -92,20 +92,6 @@ def test_what_expired_before_it_started_is_not_run(site, flags):
     assert not begun(site, 2)
     site.drained()
     site.at_rest()
-
-
-def test_the_check_finds_expiry_that_nobody_asks_for(site):
-    site.changed_package(
-        "screen.lua", "elseif expires and expires <= now then", "elseif false then"
-    )
-    site.write(TASKS)
-    site.app.declare([])
-    site.worker("-c", 1, "-Q", "elsewhere")
-    result = site.send("quick", 1, expires=0.1, queue="default")
-    time.sleep(0.2)
-    site.worker("-c", 1)
-
-    assert result.get(timeout=5) == 1
 
 
 def test_what_waited_too_long_in_its_queue_is_not_run(site, flags):
@@ -216,9 +202,7 @@ def test_a_signal_that_a_task_survives_excuses_no_later_crash(site):
     assert worker.stop() == 0
 
 
-@pytest.mark.parametrize(
-    "pool", [("-c", 4), pytest.param(("-P", "gevent", "-c", 300), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("pool", [("-c", 4), ("-P", "gevent", "-c", 300)])
 def test_thousands_of_terminations_keep_no_lease_from_being_renewed(site, pool):
     site.env["STREAMQ_LEASE"] = "1s"
     site.write(TASKS)
@@ -242,20 +226,6 @@ def test_thousands_of_terminations_keep_no_lease_from_being_renewed(site, pool):
         assert deadline > time.time() * 1000, "it has been renewed"
         time.sleep(0.02)
     assert not [each for each in held[:-1] if each.ready()]
-
-
-def test_the_check_finds_a_termination_that_nobody_carries_out(site):
-    stop = "self.stop(*runs[run], name, self.ids[run][1])"
-    site.changed_module("streamq/worker/terminations.py", stop, "pass")
-    site.write(TASKS)
-    site.worker("-c", 1)
-    result = site.send("hold", 1)
-    site.until(lambda: result.state == "STARTED")
-
-    result.revoke(terminate=True)
-
-    with pytest.raises(AssertionError):
-        site.until(result.ready, seconds=3)
 
 
 def roll_out(site, *, patience):
@@ -295,7 +265,6 @@ def old_and_new_side_by_side(site):
     return old, site.send_many("new", 8)
 
 
-@pytest.mark.slow
 def test_a_task_that_a_living_worker_has_is_offered_until_that_one_meets_it(site):
     old, results = old_and_new_side_by_side(site)
 
@@ -304,19 +273,3 @@ def test_a_task_that_a_living_worker_has_is_offered_until_that_one_meets_it(site
     assert [each.get(timeout=60) for each in results] == list(range(8))
     assert letters(site) == []
     site.at_rest()
-
-
-@pytest.mark.slow
-def test_the_check_finds_letters_of_tasks_that_a_living_worker_has(site):
-    site.changed_package("settle.lua", "if about[2] and", "if false and")
-
-    _, results = old_and_new_side_by_side(site)
-
-    site.drained()
-    assert len(letters(site)) == sum(each.state == "FAILURE" for each in results) > 0
-
-
-def test_the_check_finds_unknown_tasks_that_are_buried_at_once(site):
-    _, result = roll_out(site, patience="0s")
-
-    assert (result.state, letters(site)) == ("FAILURE", [result.id])

@@ -88,18 +88,6 @@ def test_a_worker_that_can_start_no_process_waits_until_it_can(site):
     assert worker.stop() == 0
 
 
-@pytest.mark.slow
-def test_the_check_finds_a_supervisor_that_dies_of_it(site):
-    site.changed_module(
-        "streamq/worker/supervisor.py",
-        "except OSError as error:",
-        "except ZeroDivisionError as error:",
-    )
-    worker = without_processes(site)
-
-    assert worker.wait(5) == 1
-
-
 def few_descriptors(number=64):
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
 
@@ -143,17 +131,6 @@ def test_a_runner_that_can_open_no_connection_is_replaced(site):
     site.at_rest()
 
 
-@pytest.mark.slow
-def test_the_check_finds_a_runner_that_is_left_without_a_connection(site):
-    site.changed_module("streamq/worker/supervisor.py", "self.replace_cut_off(children)", "pass")
-    worker, runner = runner_without_descriptors(site)
-    result = site.send("plain", 1)
-
-    with pytest.raises(AssertionError):
-        site.until(result.ready, seconds=6)
-    assert worker.runners() == [runner]
-
-
 @pytest.fixture(params=["full", "unread", "closed"])
 def log(request):
     """Standard output and error that lead nowhere."""
@@ -173,7 +150,7 @@ def log(request):
     "flags",
     [
         pytest.param(("-c", 2), id="prefork"),
-        pytest.param(("-P", "gevent", "-c", 5), id="gevent", marks=pytest.mark.slow),
+        pytest.param(("-P", "gevent", "-c", 5), id="gevent"),
     ],
 )
 def test_a_log_that_cannot_be_written_costs_no_task(site, log, flags):
@@ -209,18 +186,6 @@ def test_a_reader_of_the_log_that_leaves_does_not_end_the_worker(site):
     site.at_rest()
 
 
-@pytest.mark.slow
-def test_the_check_finds_a_worker_that_must_be_heard(site):
-    site.changed_module("streamq/worker/logs.py", "suppress(OSError, ValueError)", "nullcontext()")
-    site.write(TASKS)
-    reader, end = os.pipe()
-    os.close(reader)
-
-    with pytest.raises(AssertionError):
-        site.worker("-c", 1, stdout=end, stderr=end)
-    os.close(end)
-
-
 LEAKY = """
 KEPT = []
 
@@ -236,7 +201,7 @@ def leak(self, number):
     "flags",
     [
         pytest.param(("-c", 1), id="prefork"),
-        pytest.param(("-P", "gevent", "-c", 4), id="gevent", marks=pytest.mark.slow),
+        pytest.param(("-P", "gevent", "-c", 4), id="gevent"),
     ],
 )
 def test_a_runner_that_has_grown_is_replaced_between_two_tasks(site, flags):
@@ -262,7 +227,7 @@ def endless():
     "flags",
     [
         pytest.param(("-c", 1), id="prefork"),
-        pytest.param(("-P", "gevent", "-c", 4), id="gevent", marks=pytest.mark.slow),
+        pytest.param(("-P", "gevent", "-c", 4), id="gevent"),
     ],
 )
 def test_a_worker_whose_temporary_folder_was_tidied_up_replaces_its_runners(site, flags):

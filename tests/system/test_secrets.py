@@ -192,17 +192,6 @@ def test_a_producer_shows_its_secrets_to_nobody(guarded):
     assert CANARY not in said
 
 
-def test_control_an_assignment_on_the_command_line_would_show_the_password(guarded):
-    guarded.changed_module(
-        "streamq/worker/children.py", "assignment.leave()", "assignment.leave(), assignment.url"
-    )
-    worker = guarded.worker("-P", "gevent", "-c", 2)
-
-    lines = b"\n".join(command_line(pid) for pid in family(worker.pid))
-
-    assert CANARY.encode() in lines
-
-
 def test_what_a_runner_is_told_is_readable_to_its_user_alone_and_goes_away(tmp_path):
     told = Assignment(
         number=1, node="n", token="t", supervisor=1, url=f"redis://:{CANARY}@h", sources=[("q", 0)],

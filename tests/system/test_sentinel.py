@@ -114,7 +114,6 @@ def test_a_service_that_nobody_knows_is_named(trio, make_app):
     assert not isinstance(lost.value, PublishUnknown)
 
 
-@pytest.mark.slow
 def test_sentinels_may_have_a_password_and_it_is_not_shown(server_program):
     trio = Trio(server_program, password="s3cret")
     try:
@@ -206,7 +205,6 @@ def async_sender(app, loop):
     return send
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_killed_master_is_replaced_under_producers_and_a_worker(
     trio, make_app, site, loop, produce

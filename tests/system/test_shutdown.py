@@ -122,30 +122,6 @@ def test_runners_die_with_their_supervisor(site, flags):
     site.until(lambda: not any(site.alive(child) for child in children), seconds=5)
 
 
-@pytest.mark.parametrize("acks_late", [True, False], ids=["late", "early"])
-def test_a_worker_that_is_stopped_under_load_leaves_everything_in_order(site, flags, acks_late):
-    site.write(
-        """
-        @app.task
-        def work(number):
-            note(number)
-            return number
-        """
-    )
-    count = 1000
-    results = site.send_many("work", count, acks_late=acks_late)
-    for _ in range(2):
-        worker = site.worker(*flags)
-        time.sleep(0.05)
-        assert worker.stop() == 0
-        assert (site.pending(), site.consumers()) == (0, set())
-    site.worker(*flags)
-
-    assert [each.get(timeout=20) for each in results] == list(range(count))
-    assert sorted(map(int, site.notes())) == list(range(count))
-    site.at_rest()
-
-
 def test_threads_of_a_module_keep_no_worker_from_ending(site):
     site.write(TASKS + "import threading\nthreading.Thread(target=time.sleep, args=(600,)).start()")
     worker = site.worker("-c", 1)
@@ -160,7 +136,7 @@ def test_threads_of_a_module_keep_no_worker_from_ending(site):
     "flags",
     [
         pytest.param(("-c", 1), id="prefork"),
-        pytest.param(("-P", "gevent", "-c", 2), id="gevent", marks=pytest.mark.slow),
+        pytest.param(("-P", "gevent", "-c", 2), id="gevent"),
     ],
 )
 def test_signals_that_a_worker_was_started_without_reach_it(site, flags):

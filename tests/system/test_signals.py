@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 
 import pytest
@@ -122,21 +121,6 @@ def test_a_worker_ends_in_time_although_redis_does_not_answer(site, held, server
     site.at_rest()
 
 
-@pytest.mark.slow
-def test_the_check_finds_a_supervisor_that_waits_long_for_an_answer(site, server):
-    site.changed_module(
-        "streamq/store/connection.py",
-        '"socket_timeout": min(ANSWER_TIMEOUT, self.patience),',
-        '"socket_timeout": ANSWER_TIMEOUT,',
-    )
-    site.write(TASKS)
-    site.env |= {"STREAMQ_SHUTDOWN_TIMEOUT": "3s", "STREAMQ_LEASE": "1s"}
-    worker = site.worker("-c", 2)
-
-    with pytest.raises((AssertionError, subprocess.TimeoutExpired)):
-        end_without_redis(site, (worker, []), server, signal.SIGTERM)
-
-
 @pytest.fixture
 def hasty(site):
     """A site where nobody waits for more than a second: not for tasks, and not for Redis."""
@@ -213,7 +197,6 @@ def test_a_hang_up_while_redis_is_away_loads_the_new_code_when_it_is_back(hasty,
     assert worker.stop() == 0
 
 
-@pytest.mark.slow
 def test_a_worker_that_waits_for_redis_to_begin_anew_can_be_stopped(hasty, server):
     worker = hasty.worker("-c", 1)
     server.stop()
@@ -248,7 +231,6 @@ def test_who_is_stopped_in_the_moment_of_beginning_anew_does_not_begin(site):
     assert worker.said.count("streamq ") == 1, "one banner"
 
 
-@pytest.mark.slow
 def test_a_hang_up_again_and_again_ends_with_one_set_of_runners(site):
     site.write(TASKS)
     worker = site.worker("-c", 2)
@@ -286,7 +268,6 @@ def test_a_frozen_child_is_kept_until_its_hard_limit(site):
     site.at_rest()
 
 
-@pytest.mark.slow
 def test_a_frozen_idle_child_that_has_the_turn_does_not_stop_the_others_for_ever(site):
     site.write(TASKS)
     worker = site.worker("-c", 3)
@@ -311,32 +292,3 @@ def test_nothing_of_a_worker_is_left_when_it_was_killed(site):
     worker.wait()
 
     site.until(lambda: not any(map(site.alive, pids)), seconds=5)
-
-
-def test_the_check_finds_a_signal_that_ends_the_new_worker_before_it_listens(site):
-    site.changed_module("streamq/worker/supervisor.py", "        self.stops.hold_reloads()\n", "")
-    site.write('note(f"loads {os.getpid()}")\ntime.sleep(1.0)\n' + TASKS)
-    worker = site.worker("-c", 1)
-    loads = f"loads {worker.pid}"
-    before = site.notes().count(loads)
-    worker.signal(signal.SIGHUP)
-    site.until(lambda: site.notes().count(loads) > before, "the new worker begins")
-
-    worker.signal(signal.SIGHUP)
-
-    assert worker.wait(10) == -signal.SIGHUP
-
-
-@pytest.mark.slow
-def test_the_check_finds_a_reload_that_does_not_wait_for_redis(hasty, server):
-    hasty.changed_module(
-        "streamq/worker/supervisor.py",
-        "while (self.anew or time.monotonic() < end)",
-        "while (time.monotonic() < end)",
-    )
-    worker = hasty.worker("-c", 1)
-    server.stop()
-
-    worker.signal(signal.SIGHUP)
-
-    hasty.until(lambda: "others take over what the runners held" in worker.said)

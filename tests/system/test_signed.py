@@ -58,17 +58,6 @@ def test_what_is_not_signed_reaches_no_task(sealed):
     sealed.at_rest()
 
 
-def test_control_without_the_check_it_is_run(sealed):
-    sealed.changed_module(
-        "streamq/execution.py",
-        'return self.endings.buried(delivery, error, "signature")',
-        "pass; signed = True",
-    )
-    sealed.worker("-c", 1)
-
-    assert sealed.new_app().enqueue("tasks.echo", "forged").get(timeout=10) == "forged"
-
-
 def test_a_dead_letter_that_was_signed_can_be_put_back(sealed):
     sealed.worker("-c", 1).stop()
     result = sealed.send("echo", "back")

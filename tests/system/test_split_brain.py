@@ -52,7 +52,6 @@ class Sender:
         assert not self.thread.is_alive()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_what_was_confirmed_is_known_to_the_new_master(trio, site):
     """What only the old master's word stood for is gone with it: the fault has bitten."""

@@ -15,7 +15,6 @@ def is_redis_7(program):
     return "Redis server v=7." in said.stdout
 
 
-@pytest.mark.slow
 def test_an_upgrade_of_the_server_under_load_loses_nothing(site, server):
     old, new = shutil.which("redis-server"), server_binary()
     if old is None or not is_redis_7(old) or is_redis_7(new):

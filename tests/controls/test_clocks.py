@@ -1,0 +1,49 @@
+"""Controls of `tests/system/test_clocks.py`: what its tests must see is broken on purpose."""
+
+import time
+
+import pytest
+
+from tests.system.test_clocks import (
+    FLAGS,
+    dies_as_the_clock_jumps_back,
+    jump,
+    shifted,  # noqa: F401 - a fixture
+)
+from tests.system.traffic import (
+    LEASE,
+    begun,
+    runs_through,
+)
+
+
+def test_without_looking_at_the_clock_it_would(shifted, server):
+    shifted.changed_module(
+        "streamq/worker/view.py", "abs(server - self.server - silence) > self.lease / 3", "False"
+    )
+    shifted.changed_package(
+        "recover.lua", "if expected and math.abs(now - expected) > tolerance then", "if false then"
+    )
+
+    def jump_again_and_again():
+        """One jump may come while an answer was slow, so that nobody may judge."""
+        before = len(begun(shifted))
+        for hours in range(1, 11):
+            jump(shifted, hours)
+            time.sleep(LEASE / 2)
+            if len(begun(shifted)) > before:
+                return
+
+    with pytest.raises(AssertionError, match="twice: a"):
+        runs_through(shifted, FLAGS, [server.url], jump_again_and_again)
+
+
+def test_without_looking_whether_the_deadline_moves_they_would_live_for_long(shifted, server):
+    shifted.changed_module(
+        "streamq/worker/view.py",
+        "lease.end < server or now - first > ENOUGH * lease.length",
+        "lease.end < server",
+    )
+
+    with pytest.raises(AssertionError, match="it runs again"):
+        dies_as_the_clock_jumps_back(shifted, server)
