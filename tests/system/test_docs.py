@@ -229,11 +229,9 @@ def fault_matrix():
 def test_every_row_of_the_fault_matrix_has_a_test_and_a_control_or_says_why_not():
     matrix = fault_matrix()
 
-    assert set(matrix) == {
-        *(f"A{number}" for number in range(1, 30)),
-        *(f"B{number}" for number in range(1, 34)),
-        *(f"C{number}" for number in range(1, 25)),
-    }
+    for part, least in {"A": 29, "B": 33, "C": 24}.items():
+        numbers = [int(row[1:]) for row in matrix if row[0] == part]
+        assert numbers == list(range(1, max(least, len(numbers)) + 1))
     why_not = (ROOT / "docs" / "design" / "guarantees.md").read_text()
     excused = re.findall(r"^\* \*\*([A-C]\d+)\*\*, ", why_not, re.M)
     assert [number for number, row in matrix.items() if not row.tests] == excused

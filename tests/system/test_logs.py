@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 POOLS = [["-c", "1"], ["-P", "gevent", "-c", "2"]]
 
 TASKS = """
