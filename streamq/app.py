@@ -16,7 +16,7 @@ from streamq.message import Envelope, Publication, new_id
 from streamq.options import checked
 from streamq.payload import Payloads
 from streamq.plans import Plans
-from streamq.registry import Registry, import_modules, import_related, task_name
+from streamq.registry import Discovery, Packages, Registry, import_modules, task_name
 from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
 from streamq.signing import Seal
@@ -116,13 +116,22 @@ class App:
             check_name(name, "task name"), tuple(args), kwargs or {}, checked(options), task
         )
 
-    def autodiscover_tasks(self, packages: Iterable[str], related_name: str = "tasks") -> None:
-        """Import ``PACKAGE.tasks`` of each package that has one."""
-        import_related(list(packages), related_name)
+    def autodiscover_tasks(
+        self, packages: Packages = None, related_name: str | None = "tasks"
+    ) -> None:
+        """Have ``PACKAGE.tasks`` of each package imported when the tasks are needed.
+
+        That is when a worker starts, or whoever looks into ``app.tasks``.  ``packages`` is a
+        list, or what returns one then; None means the apps of Django.  A package may also be
+        a plain module or the class of a Django app; with ``related_name=None`` the packages
+        themselves are imported.
+        """
+        self.tasks.discoveries.append(Discovery.of(packages, related_name))
 
     def import_tasks(self) -> None:
-        """Import the modules of ``include``."""
+        """Import the modules of ``include``, and what is to be discovered."""
         import_modules(tuple(self.conf.include))
+        self.tasks.discover()
 
     # Redis
 
@@ -379,7 +388,7 @@ class App:
         return run_here(self, signature)
 
     def __repr__(self) -> str:
-        return f"<app {self.name}: {len(self.tasks)} tasks>"
+        return f"<app {self.name}: {len(self.tasks.tasks)} tasks>"
 
 
 NO_KWARGS = b"{}"

@@ -289,6 +289,11 @@ SPELLINGS: Mapping[str, Callable[[str], str]] = {
 }
 
 
+def environment(variable: str) -> str | None:
+    """A variable of the process's environment that is no setting of ours; None if not set."""
+    return os.environ.get(variable) or None
+
+
 def of_environment(environ: Mapping[str, str]) -> Iterator[Given]:
     """What variables set; one that is empty counts as not there, as in a compose file."""
     for variable, value in environ.items():

@@ -2,18 +2,22 @@
 
 import gc
 import importlib
-import importlib.util
 import logging
+import sys
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Self
 
+from streamq.config import environment
 from streamq.definitions import Definition, Run, difference
 from streamq.errors import ConfigError, TaskNotFound
 from streamq.modules import module_of
 from streamq.tasks import Task
-from streamq.units import count, nearest
+from streamq.units import count, nearest, text, texts
 
 logger = logging.getLogger("streamq")
 
@@ -22,8 +26,10 @@ class Registry(Mapping[str, Task[..., Any]]):
     """The tasks of an app by name."""
 
     def __init__(self) -> None:
+        #: Those that are registered by now: whoever needs all asks the registry itself.
         self.tasks: dict[str, Task[..., Any]] = {}
         self.runs: dict[str, Run] = {}
+        self.discoveries: list[Discovery] = []
 
     def add(self, task: Task[..., Any]) -> None:
         """Register a task, in place of the one of its name if that is defined again.
@@ -53,8 +59,19 @@ class Registry(Mapping[str, Task[..., Any]]):
             self.tasks[task.name] = known
         return known is None
 
+    def discover(self) -> None:
+        """Import what is still to be discovered.  ConfigError says what failed; it stays."""
+        while self.discoveries:
+            discovery = self.discoveries.pop(0)  # what it imports may look into the registry
+            try:
+                discovery.run()
+            except BaseException:
+                self.discoveries.insert(0, discovery)
+                raise
+
     def __getitem__(self, name: str) -> Task[..., Any]:
         """The task of this name; TaskNotFound, naming the nearest, if there is none."""
+        self.discover()
         try:
             return self.tasks[name]
         except KeyError:
@@ -74,12 +91,15 @@ class Registry(Mapping[str, Task[..., Any]]):
         )
 
     def __contains__(self, name: object) -> bool:
+        self.discover()
         return name in self.tasks
 
     def __iter__(self) -> Iterator[str]:
+        self.discover()
         return iter(self.tasks)
 
     def __len__(self) -> int:
+        self.discover()
         return len(self.tasks)
 
 
@@ -103,25 +123,34 @@ def task_name(function: Any) -> str:
     return f"{module_of(function) or function.__module__}.{function.__qualname__}"
 
 
-def import_modules(names: tuple[str, ...]) -> None:
+class NotThere(ConfigError):
+    """There is no module of a name."""
+
+
+def import_modules(names: Iterable[str]) -> None:
     """Import the modules that define tasks; ConfigError says which one failed, and why."""
     for name in names:
-        if name.startswith("."):
-            raise ConfigError(f"cannot import {name!r}: name the module in full, as in shop.tasks")
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-                raise broken(name, error) from error
-            raise ConfigError(
-                f"cannot import {name!r}: no module named {error.name!r}",
-                advice=["check include=[…] or -I, and the folder the worker is started in"],
-            ) from error
-        except ConfigError as error:
-            say_where(error)
-            raise
-        except (Exception, SystemExit) as error:  # a module that is a script may end itself
+        import_named(name)
+
+
+def import_named(name: str) -> ModuleType:
+    """Import a module.  Raises NotThere if it does not exist, ConfigError if it fails."""
+    if name.startswith("."):
+        raise ConfigError(f"cannot import {name!r}: name the module in full, as in shop.tasks")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
             raise broken(name, error) from error
+        raise NotThere(
+            f"cannot import {name!r}: no module named {error.name!r}",
+            advice=["check include=[…] or -I, and the folder the worker is started in"],
+        ) from error
+    except ConfigError as error:
+        say_where(error)
+        raise
+    except (Exception, SystemExit) as error:  # a module that is a script may end itself
+        raise broken(name, error) from error
 
 
 def broken(name: str, error: BaseException) -> ConfigError:
@@ -156,10 +185,77 @@ def place_of(error: BaseException) -> str:
     return place
 
 
-def import_related(packages: list[str], related: str) -> None:
-    """Import ``PACKAGE.related`` wherever there is one, as autodiscovery does."""
-    for package in packages:
-        importlib.import_module(package)
-        name = f"{package}.{related}"
-        if importlib.util.find_spec(name) is not None:
-            importlib.import_module(name)
+# ── discovery ────────────────────────────────────────────────────────────────────────
+
+#: Packages with tasks, what names them when they are needed, or None for the apps of Django.
+Packages = Iterable[str] | Callable[[], Iterable[str]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """Where to look for modules with tasks, once they are needed."""
+
+    packages: tuple[str, ...] | Callable[[], Iterable[str]]
+    related: str | None
+
+    @classmethod
+    def of(cls, packages: Packages, related: str | None) -> Self:
+        """What ``autodiscover_tasks`` was asked for.  ConfigError for what names no packages."""
+        if related is not None:
+            text(related, "related_name")
+        if packages is None:
+            return cls(django_apps, related)
+        return cls(packages if callable(packages) else names_of(packages), related)
+
+    def run(self) -> None:
+        """Import what is there."""
+        packages = self.packages
+        import_related(names_of(packages()) if callable(packages) else packages, self.related)
+
+
+def names_of(packages: Any) -> tuple[str, ...]:
+    """The names of packages, which may also come from a generator."""
+    known = isinstance(packages, str | list | tuple | set | frozenset)
+    return texts(
+        packages if known or not isinstance(packages, Iterable) else [*packages], "packages"
+    )
+
+
+def import_related(packages: Iterable[str], related: str | None) -> None:
+    """Import ``PACKAGE.related`` wherever there is one; without that name the packages alone."""
+    for name in packages:
+        package = import_package(name)
+        if related and hasattr(package, "__path__"):  # nothing is below a plain module
+            with suppress(NotThere):
+                import_named(f"{package.__name__}.{related}")
+
+
+def import_package(name: str) -> ModuleType:
+    """Import a package; for ``shop.apps.ShopConfig``, a Django app's class, the app's own."""
+    try:
+        return import_named(name)
+    except NotThere:
+        parent, _, attribute = name.rpartition(".")
+        module = sys.modules.get(parent)
+        config = getattr(module, attribute, None)
+        if module is None or not isinstance(config, type):
+            raise
+        return import_named(getattr(config, "name", None) or module.__package__ or parent)
+
+
+def django_apps() -> list[str]:
+    """The apps of the Django project of this process, which is set up if it is not."""
+    conf = sys.modules.get("django.conf")
+    if environment("DJANGO_SETTINGS_MODULE") is None and not (conf and conf.settings.configured):
+        logger.warning(
+            "autodiscover_tasks() without packages looks through the apps of Django, and there "
+            "is no DJANGO_SETTINGS_MODULE here: nothing is imported. Name the packages"
+        )
+        return []
+    try:
+        apps = importlib.import_module("django.apps").apps
+        if not apps.apps_ready:
+            importlib.import_module("django").setup()
+        return [config.name for config in apps.get_app_configs()]
+    except (Exception, SystemExit) as error:
+        raise broken("django", error) from error

@@ -116,7 +116,7 @@ def sending_app(given: Given, task: str) -> App:
         if spec:
             raise
         warn(f"{error}\n  going on without it")
-    if task not in app.tasks:
+    if task not in app.tasks.tasks:
         missing = app.tasks.missing(task)
         if given.app:
             raise missing
