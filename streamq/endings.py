@@ -54,6 +54,9 @@ OFFERS = (0.5, 10.0)
 #: Refusals after which the pause is the longest in any case.
 GROWING = 10
 
+#: Chance that no seed of a task's decides, and no two processes share that were forked.
+CHANCE = SystemRandom()
+
 #: Fields of a message that change how its task is tried again, and how they are read.
 RETRY_FIELDS: dict[bytes, Callable[[bytes], Any]] = {
     b"max_retries": lambda text: None if text == b"none" else whole(text),
@@ -66,16 +69,8 @@ RETRY_FIELDS: dict[bytes, Callable[[bytes], Any]] = {
 }
 
 
-#: The system's random numbers.
-SYSTEM = SystemRandom()
-
-
 class Endings:
-    """Makes outcomes.
-
-    ``chance`` gives numbers in [0, 1) for the pauses between retries: from the system, as tasks
-    may seed Python's generator, and forks share it.
-    """
+    """Makes outcomes.  ``chance`` gives numbers in [0, 1) for the pauses between retries."""
 
     def __init__(
         self,
@@ -84,7 +79,7 @@ class Endings:
         conf: Config,
         *,
         seal: Seal | None = None,
-        chance: Callable[[], float] = SYSTEM.random,
+        chance: Callable[[], float] = CHANCE.random,
     ) -> None:
         self.tasks = tasks
         self.payloads = payloads
