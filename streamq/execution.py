@@ -6,9 +6,9 @@ Knows no Redis and no pool.  Whatever happens inside a task ends as an ``Outcome
 import logging
 import traceback
 from collections.abc import Callable, Mapping
-from time import monotonic, perf_counter
 from typing import Any
 
+from streamq.clock import monotonic, perf_counter
 from streamq.codec import decode_json
 from streamq.config import Config
 from streamq.context import Request, Running, current

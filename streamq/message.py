@@ -6,12 +6,12 @@ hand runs.
 """
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from streamq import clock
 from streamq.routing import canonical
 
 JSON = "application/json"
@@ -23,7 +23,7 @@ def new_id() -> str:
     11 digits of milliseconds since 1970, then 60 random bits from the system.
     """
     chance = int.from_bytes(os.urandom(8), "big") >> 4
-    return f"{time.time_ns() // 1_000_000:011x}{chance:015x}"
+    return f"{clock.time_ns() // 1_000_000:011x}{chance:015x}"
 
 
 def own_id(queue: str, entry: str) -> str:
@@ -33,7 +33,7 @@ def own_id(queue: str, entry: str) -> str:
 
 def new_ids(count: int) -> list[str]:
     """Many new ids at once, at a fraction of the cost."""
-    moment = f"{time.time_ns() // 1_000_000:011x}"
+    moment = f"{clock.time_ns() // 1_000_000:011x}"
     chance = os.urandom(8 * count).hex()
     return [moment + chance[at : at + 15] for at in range(0, 16 * count, 16)]
 

@@ -1,11 +1,11 @@
 """Results as they end, first the first: of one call or of thousands, of one app or of several."""
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any, Generic, TypeVar
 
+from streamq import clock
 from streamq.errors import ResultTimeout
 from streamq.result import Result, deadline_after, patience
 from streamq.store.waiting import Record
@@ -98,9 +98,9 @@ def first_of(races: list[Race[R]], deadline: float) -> Result[R] | None:
     """
     while True:
         for race in races:
-            turn = time.monotonic() + TURN if len(races) > 1 else deadline
+            turn = clock.monotonic() + TURN if len(races) > 1 else deadline
             result = race.next(min(turn, deadline))
             if result is not None:
                 return result
-        if time.monotonic() >= deadline:
+        if clock.monotonic() >= deadline:
             return None

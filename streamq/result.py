@@ -1,10 +1,10 @@
 """Results: what became of a call, asked for from anywhere."""
 
-import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+from streamq import clock
 from streamq.context import current_task
 from streamq.errors import ResultTimeout, Revoked
 from streamq.failure import rebuild
@@ -171,7 +171,7 @@ class Result(Generic[R]):
         if self.final is not None and may_begin_again(self.final):
             self.keep(await asyncio.record(self.id))
         if self.final is None:
-            record = await asyncio.final(self.id, max(0.0, deadline - time.monotonic()))
+            record = await asyncio.final(self.id, max(0.0, deadline - clock.monotonic()))
             if not record:
                 raise self.too_late(timeout, await asyncio.record(self.id))
             if "worker" not in record and "copies" not in record:
@@ -183,7 +183,7 @@ class Result(Generic[R]):
         """The values of all copies by queue; raises the first failure."""
         values = {}
         for queue, copy in self.copies.items():
-            left = None if timeout is None else max(0.0, deadline - time.monotonic())
+            left = None if timeout is None else max(0.0, deadline - clock.monotonic())
             values[queue] = copy.get(left, allow_join=True)
         return values
 
@@ -191,7 +191,7 @@ class Result(Generic[R]):
         """``get_copies`` for asyncio."""
         values = {}
         for queue, copy in self.copies.items():
-            left = None if timeout is None else max(0.0, deadline - time.monotonic())
+            left = None if timeout is None else max(0.0, deadline - clock.monotonic())
             values[queue] = await copy.aget(left, allow_join=True)
         return values
 
@@ -305,7 +305,7 @@ def patience(timeout: Any) -> float | None:
 
 
 def deadline_after(timeout: float | None) -> float:
-    return time.monotonic() + (FOREVER if timeout is None else timeout)
+    return clock.monotonic() + (FOREVER if timeout is None else timeout)
 
 
 def may_begin_again(final: Record) -> bool:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: From the bottom to the top.  A name alone is that module; ``runner.*`` is a whole package.
 LAYERS: Mapping[str, str] = {
-    "facts": "errors states celery_names cpus forks modules",
+    "facts": "errors states celery_names cpus forks modules clock",
     "words": (
         "units strict_json strict_msgpack culprit codec compression annotations extras routing "
         "message failure retries options context payload letter signing settings config "
@@ -29,7 +29,7 @@ LAYERS: Mapping[str, str] = {
     "redis": (
         "store store.keys store.reading store.scripts store.lending store.replies store.addresses "
         "store.confirm store.connection store.client "
-        "store.publisher store.topology store.waiting store.aio store.results "
+        "store.publisher store.topology store.waiting store.loops store.aio store.results "
         "store.store store.*"
     ),
     "server": "bundled bundled.*",
@@ -64,7 +64,10 @@ WALLS = {
         "store.* bundled bundled.* runner.* pools.* worker.* cli.*",
         "only those who wait or work know threads",
     ),
-    "asyncio": ("store.aio pools.* worker.*", "producers for asyncio speak through store/aio"),
+    "asyncio": (
+        "store.aio store.loops pools.* worker.*",
+        "producers for asyncio speak through store/aio",
+    ),
     "gevent": (
         "pools.gevent pools.clocks worker.green",
         "only a process started for gevent may load it",
@@ -76,6 +79,14 @@ WALLS = {
         "settings are read once, by config",
     ),
 }
+
+#: What tests freeze: only ``streamq.clock`` has functions that tell the time in any case.
+CLOCKS = frozenset(
+    {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"}
+    | {"localtime", "gmtime", "strftime", "ctime", "asctime"}
+)
+TODAY = frozenset({"now", "utcnow", "today"})
+FROZEN = "that a test may freeze: ask streamq.clock"
 
 #: Where chance comes from: Python's other generators follow a seed of the user's, and forks.
 CHANCE = "random.SystemRandom"
@@ -167,10 +178,28 @@ def complaints(modules: Mapping[str, str], libraries: str = "") -> list[str]:
         if layer_of(module) is None:
             found.append(f"{module} stands in no layer: add it to LAYERS where it belongs")
             continue
+        if short(module) != "clock":
+            found += [f"{module}:{line} asks a clock {FROZEN}" for line in clocks_in(source)]
         for use in imports_of(source, modules):
             where = f"{module}:{use.line}"
             found += [f"{where} {reason}" for reason in wrong_with(module, use, libraries)]
     return found + circles(modules)
+
+
+def clocks_in(source: str) -> Iterator[int]:
+    """The lines that ask for the time, by a function that tests replace."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.ImportFrom(module="time"):
+                asks = any(alias.name in CLOCKS for alias in node.names)
+            case ast.Attribute(value=ast.Name(id="time")):
+                asks = node.attr in CLOCKS
+            case ast.Attribute():
+                asks = node.attr in TODAY and "date" in ast.unparse(node.value)
+            case _:
+                continue
+        if asks:
+            yield node.lineno
 
 
 def wrong_with(module: str, use: Import, libraries: str) -> Iterator[str]:
@@ -315,7 +344,9 @@ def judge(source: str, module: str = "streamq.codec", **others: str) -> str:
     """What is said of one made-up module among others."""
     modules = {f"streamq.{name.replace('__', '.')}": text for name, text in others.items()}
     return "\n".join(
-        complaints({module: textwrap.dedent(source), **modules}, "os sys redis typing random")
+        complaints(
+            {module: textwrap.dedent(source), **modules}, "os sys redis typing random time datetime"
+        )
     )
 
 
@@ -390,6 +421,24 @@ def test_a_generator_that_a_task_may_seed_is_seen():
     for source in ("import random", "from random import uniform", "from random import Random"):
         assert "may seed" in judge(source)
     assert judge("from random import SystemRandom") == ""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time\ntime.monotonic()",
+        "from time import perf_counter, sleep",
+        "from datetime import datetime\ndatetime.now()",
+        "import datetime\ndatetime.datetime.utcnow()",
+        "from datetime import date\ndate.today()",
+    ],
+)
+def test_a_clock_that_a_test_may_freeze_is_seen(source):
+    assert "may freeze" in judge(source)
+
+
+def test_sleeping_and_moments_are_no_clocks():
+    assert judge("import time\nfrom datetime import datetime\ntime.sleep(datetime(1, 1, 1))") == ""
 
 
 def test_what_a_wall_encloses_may_use_what_it_keeps():

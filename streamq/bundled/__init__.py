@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
+from streamq import clock
 from streamq.bundled import binary, locks, resp
 from streamq.bundled.place import Place
 from streamq.errors import BrokerUnavailable
@@ -68,8 +69,8 @@ def ensure(
     home = place(start_dir)
     home.make()
     _join(home)
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
+    deadline = clock.monotonic() + PATIENCE
+    while clock.monotonic() < deadline:
         if server := _running(home):
             return server
         with locks.attempt(home.starting) as mine:
@@ -105,9 +106,9 @@ def leave(start_dir: Path | None = None, *, patience: float) -> bool:
     held = _held.pop(home.folder, None)
     if held is not None:
         os.close(held)
-    deadline = time.monotonic() + patience
+    deadline = clock.monotonic() + patience
     while _is_occupied(home):
-        if time.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             return False
         time.sleep(locks.PAUSE)
     return True
@@ -120,9 +121,9 @@ def stop(start_dir: Path | None = None) -> bool:
     if not _is_occupied(home):
         return False
     with locks.attempt(home.starting):  # nobody starts one meanwhile
-        deadline = time.monotonic() + ENDING
+        deadline = clock.monotonic() + ENDING
         while _is_occupied(home):
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 record = home.record()
                 raise BrokerUnavailable(
                     "the bundled server does not end",
@@ -153,9 +154,9 @@ def _join(place: Place) -> None:
     if known is not None and locks.is_same_file(known, place.users):
         return
     descriptor = locks.opened(place.users)
-    deadline = time.monotonic() + PATIENCE
+    deadline = clock.monotonic() + PATIENCE
     while not locks.lock_shared(descriptor):
-        if time.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             os.close(descriptor)
             raise BrokerUnavailable(
                 "the bundled server is being ended, and does not come to an end",

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from streamq import clock
 from streamq.bundled import locks, resp
 from streamq.bundled.binary import Binary
 from streamq.bundled.place import Place, Record, private
@@ -46,17 +47,17 @@ class Keeper:
         self.keeping = locks.opened(place.keeping)
         self.serving = locks.opened(place.serving)
         self.users = locks.opened(place.users)
-        self.last_used = time.time()
+        self.last_used = clock.time()
         self.stopping = False
         self.bell = self.listen_to_signals()
 
     def take_charge(self) -> bool:
         """Become the only keeper of this folder; False if another one serves already."""
-        deadline = time.monotonic() + LOADING
+        deadline = clock.monotonic() + LOADING
         while not locks.lock_alone(self.keeping):
             if resp.answers(self.place.socket):
                 return False
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise CannotKeep(f"another keeper runs, but {self.place.socket} is silent")
             time.sleep(locks.PAUSE)
         if not locks.lock_alone(self.serving):
@@ -66,9 +67,9 @@ class Keeper:
     def end_orphan(self) -> None:
         """Wait for a server whose keeper is dead: it holds the data."""
         resp.shut_down(self.place.socket)
-        deadline = time.monotonic() + ENDING
+        deadline = clock.monotonic() + ENDING
         while not locks.lock_alone(self.serving):
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 record = self.place.record()
                 raise CannotKeep(f"an earlier server does not end: process {record and record.pid}")
             time.sleep(locks.PAUSE)
@@ -88,12 +89,12 @@ class Keeper:
             preexec_fn=DieWithParent(),
         )
         self.record(pid=self.server.pid)
-        deadline = time.monotonic() + LOADING
+        deadline = clock.monotonic() + LOADING
         while not resp.answers(self.socket):
             if self.server.poll() is not None:
                 self.record(pid=None)
                 raise CannotKeep(f"the server ended at once, exit code {self.server.returncode}")
-            if time.monotonic() > deadline or self.stopping:
+            if clock.monotonic() > deadline or self.stopping:
                 self.end_server()
                 raise CannotKeep(f"the server was not ready after {LOADING:.0f} s")
             time.sleep(0.005)
@@ -124,7 +125,7 @@ class Keeper:
         If so the lock stays taken: whoever arrives now waits until the server has ended,
         and starts a new one.
         """
-        now = time.time()
+        now = clock.time()
         if self.place.pin.exists() or not locks.lock_alone(self.users):
             self.last_used = now
             return False

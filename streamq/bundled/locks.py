@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from streamq import clock
+
 #: Seconds between two looks at a lock that somebody else holds for a moment.
 PAUSE = 0.01
 
@@ -62,9 +64,9 @@ def attempt(path: Path) -> Iterator[bool]:
 
 def wait_until_free(*paths: Path, timeout: float) -> bool:
     """Wait until nobody holds any of these locks alone; False if that takes too long."""
-    deadline = time.monotonic() + timeout
+    deadline = clock.monotonic() + timeout
     while any(is_held(path) for path in paths):
-        if time.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             return False
         time.sleep(PAUSE)
     return True

@@ -1,11 +1,11 @@
 """``streamq queues``: what waits and what runs; and emptying and deleting."""
 
-import time
 from dataclasses import asdict
 from typing import Any
 
 import click
 
+from streamq import clock
 from streamq.cli.base import Command, Given, Group
 from streamq.cli.common import (
     NotThere,
@@ -98,7 +98,7 @@ def peek(given: Given, queue: str, most: int, as_json: bool) -> None:
     """Show the messages that are read next, and leave them there."""
     inspector = inspector_of(app_if_any(given))
     state_of(inspector, queue)
-    now = time.time()
+    now = clock.time()
     show_list(
         inspector.peek(queue, most),
         ("id", "task", "args", "kwargs", "waits for", "stream"),

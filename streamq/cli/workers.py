@@ -1,11 +1,11 @@
 """``streamq workers``: which workers are up, and what each is running."""
 
-import time
 from dataclasses import asdict
 from typing import Any
 
 import click
 
+from streamq import clock
 from streamq.cli.base import Command, Given, Group
 from streamq.cli.common import (
     app_if_any,
@@ -35,7 +35,7 @@ def ls(given: Given, as_json: bool) -> None:
     """List the workers."""
     inspector = inspector_of(app_if_any(given))
     states = inspector.workers()
-    now = time.time()
+    now = clock.time()
     show_list(
         states,
         ("worker", "up for", "pool", "runners", "running", "queues"),
@@ -73,7 +73,7 @@ def show(given: Given, node: str, as_json: bool) -> None:
             "runners": ", ".join(about["runners"]) or None,
         },
     )
-    now = time.time()
+    now = clock.time()
     show_table(
         ("runner", "task", "id", "queue", "state", "for", "ack"),
         [running_row(run, now) for run in state.running],

@@ -7,12 +7,12 @@ keeps the whole process busy; then its supervisor ends the process.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 import gevent
 from gevent.event import Event
 
+from streamq.clock import monotonic
 from streamq.delivery import Delivery
 from streamq.endings import past_soft_limit
 from streamq.errors import Overdue, Terminated

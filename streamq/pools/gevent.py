@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from socket import SHUT_RDWR
-from time import perf_counter
 from typing import Any
 
 import gevent
 from gevent.event import Event
 
+from streamq.clock import perf_counter
 from streamq.delivery import Delivery
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped
 from streamq.pools.clocks import Clocks

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
-from time import perf_counter
 
+from streamq.clock import perf_counter
 from streamq.delivery import Delivery
 from streamq.endings import past_soft_limit
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped, Terminated

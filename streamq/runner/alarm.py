@@ -3,8 +3,8 @@
 import math
 import threading
 from collections.abc import Callable
-from time import monotonic
 
+from streamq.clock import monotonic
 from streamq.delivery import Delivery
 
 #: Seconds after which it rings again if nobody has heard it: the task may not have begun.

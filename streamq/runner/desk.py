@@ -10,9 +10,9 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from time import monotonic
 from typing import Any
 
+from streamq.clock import monotonic
 from streamq.delivery import Delivery
 from streamq.execution import Execution
 from streamq.runner.intake import Intake

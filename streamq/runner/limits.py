@@ -2,9 +2,10 @@
 
 import mmap
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from streamq import clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Limits:
 
     def out_of_patience(self, since: float) -> bool:
         """Whether Redis has been away too long for a runner that wants to end."""
-        return time.monotonic() - since > self.patience
+        return clock.monotonic() - since > self.patience
 
 
 def resident() -> int:

@@ -1,10 +1,10 @@
 """How long to wait before Redis is tried again: all of it, or what it could not settle."""
 
 import logging
-import time
 from collections import deque
 from collections.abc import Iterable
 
+from streamq import clock
 from streamq.delivery import Outcome
 from streamq.errors import BrokerUnavailable
 
@@ -31,7 +31,7 @@ class Aside:
 
     def put(self, outcomes: Iterable[Outcome], reason: str) -> None:
         """Keep these for a while; say why, unless that has been said."""
-        again = time.monotonic() + ASIDE
+        again = clock.monotonic() + ASIDE
         self.waiting += [(again, outcome) for outcome in outcomes]
         if reason not in self.said:
             self.said.add(reason)
@@ -39,7 +39,7 @@ class Aside:
 
     def due(self) -> list[Outcome]:
         """Take those that are to be tried again now."""
-        now, found = time.monotonic(), []
+        now, found = clock.monotonic(), []
         while self.waiting and self.waiting[0][0] <= now:
             found.append(self.waiting.popleft()[1])
         return found
@@ -63,7 +63,7 @@ class Pauses:
     def next(self, error: Exception) -> float:
         """Seconds to wait after this failure."""
         if not self.tries:
-            self.since, self.away = time.monotonic(), isinstance(error, BrokerUnavailable)
+            self.since, self.away = clock.monotonic(), isinstance(error, BrokerUnavailable)
             logger.warning("%s; trying again", str(error).partition("\n")[0])
         self.tries += 1
         return float(min(self.FIRST * 2 ** (self.tries - 1), self.LONGEST))
@@ -72,5 +72,5 @@ class Pauses:
         """Redis works again."""
         if self.tries:
             what = "Redis is back" if self.away else "work goes on"
-            logger.warning("%s after %.1f s", what, time.monotonic() - self.since)
+            logger.warning("%s after %.1f s", what, clock.monotonic() - self.since)
             self.tries = 0

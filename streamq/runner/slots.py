@@ -9,10 +9,11 @@ import math
 import mmap
 import os
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from streamq import clock
 
 #: When the task started (monotonic ns, 0 for none), its hard time limit (seconds, 0 for none),
 #: the number of its stream, its entry id.
@@ -66,7 +67,7 @@ class Slots:
 
     def start(self, slot: int, stream: int, entry: bytes, hard: float = 0.0) -> None:
         """Say that a task starts, and for how many seconds it may run."""
-        at, now = self.first + slot * SIZE, time.monotonic_ns()
+        at, now = self.first + slot * SIZE, clock.monotonic_ns()
         SLOT.pack_into(self.memory, at, now, hard, stream, entry)
 
     def clear(self, slot: int) -> None:
@@ -75,7 +76,7 @@ class Slots:
 
     def reads(self, on: bool) -> None:
         """Say that the runner waits for a message, or does not any more."""
-        now = time.monotonic_ns() if on else 0
+        now = clock.monotonic_ns() if on else 0
         struct.pack_into("<Q", self.memory, self.offset + READS, now)
 
     @property
@@ -86,7 +87,7 @@ class Slots:
     def away(self, on: bool) -> None:
         """Say that the runner cannot reach Redis, or can again."""
         if not on or not self.cut_off:
-            now = time.monotonic_ns() if on else 0
+            now = clock.monotonic_ns() if on else 0
             struct.pack_into("<Q", self.memory, self.offset + AWAY, now)
 
     @property
@@ -96,7 +97,7 @@ class Slots:
 
     def elapsed(self, at: int) -> float:
         (since,) = struct.unpack_from("<Q", self.memory, self.offset + at)
-        return (time.monotonic_ns() - since) / 1e9 if since else 0.0
+        return (clock.monotonic_ns() - since) / 1e9 if since else 0.0
 
     def ask_to_stop(self, slot: int, started: int) -> None:
         """Leave a mark: the task that started then in this slot is to be stopped."""
@@ -151,7 +152,7 @@ class Slots:
 
         To look at all slots costs much less than to describe what is in them.
         """
-        now, found = time.monotonic_ns(), []
+        now, found = clock.monotonic_ns(), []
         for slot, (since, limit, stream, entry) in enumerate(self.contents()):
             if since:
                 seconds = (now - since) / 1e9

@@ -1,8 +1,8 @@
 """What a runner says about its tasks: every failure, and of the rest as much as can be read."""
 
 import logging
-import time
 
+from streamq import clock
 from streamq.delivery import EXPIRE, LATER, OFFER, REVOKED, Outcome
 from streamq.signing import Seldom
 from streamq.units import visible
@@ -37,14 +37,14 @@ class TaskLog:
 
     def refuse(self, outcome: Outcome) -> None:
         """Say that a message was not signed as it must be; whoever forges may send many."""
-        if self.refused.due(time.monotonic()):
+        if self.refused.due(clock.monotonic()):
             self.failed(outcome)
             if missed := self.refused.missed():
                 logger.error("… and %d more before it, because of their signatures", missed)
 
     def room(self) -> bool:
         """Whether one more line can be read in this second."""
-        second = int(time.monotonic())
+        second = int(clock.monotonic())
         if second != self.second:
             self.flush()
             self.second, self.lines = second, 0

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from streamq import clock
 from streamq.delivery import Delivery
 from streamq.errors import BrokerUnavailable
 from streamq.runner.desk import Desk
@@ -64,7 +65,7 @@ class Watch:
 
     def began(self, delivery: Delivery) -> None:
         """A task starts."""
-        self.since, self.told, self.task = time.monotonic(), False, delivery
+        self.since, self.told, self.task = clock.monotonic(), False, delivery
         if self.asleep:
             self.wake.set()
 
@@ -102,7 +103,7 @@ class Watch:
 
     def look(self) -> None:
         """Do what a task that takes long makes necessary."""
-        task, ran = self.task, time.monotonic() - self.since
+        task, ran = self.task, clock.monotonic() - self.since
         if task is None or ran < SHARE or self.stopping:
             return
         self.slow()

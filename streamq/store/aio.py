@@ -7,7 +7,6 @@ belonged to a loop that was closed is left behind.
 
 import asyncio
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from streamq import clock
 from streamq.errors import BrokerUnavailable, ConfigError, NotConfirmed, StreamqError
 from streamq.message import Publication
 from streamq.store.addresses import Address, NoMaster, Sentinels, address_of, check_role
@@ -38,6 +38,7 @@ from streamq.store.connection import (
 )
 from streamq.store.connection import reason as reason_of
 from streamq.store.keys import Keys
+from streamq.store.loops import pause, within
 from streamq.store.publisher import LANES, PUBLISH, Attempt, Contact, answers_of, lost, refusal_of
 from streamq.store.replies import Denied, after_loading, translated
 from streamq.store.scripts import Script, load
@@ -175,7 +176,7 @@ class AsyncStore:
     async def guarded(self, act: Awaitable[Any], timeout: float) -> Any:
         """Wait for redis-py; say what goes wrong in our words."""
         try:
-            return await asyncio.wait_for(act, timeout)
+            return await within(act, timeout)
         except (TimeoutError, redis.RedisError, OSError) as error:
             said = translated(error, self.url) or self.disconnected(error)
             await self.heed(said)
@@ -215,7 +216,7 @@ class AsyncStore:
         """Publish all or none, as ``Publisher.publish`` does."""
         self.attach()
         arguments = [argument for publication in publications for argument in publication]
-        attempt = Attempt(self.timeout(), self.contact, now=time.monotonic())
+        attempt = Attempt(self.timeout(), self.contact, now=clock.monotonic())
         lane = await self.lanes.get()
         try:
             lane.number += 1
@@ -227,7 +228,7 @@ class AsyncStore:
                 except NotConfirmed:
                     raise
                 except BrokerUnavailable as error:
-                    await asyncio.sleep(attempt.pause(error, time.monotonic()))
+                    await pause(attempt.pause(error, clock.monotonic()))
                 except (Refused, ConfigError) as error:
                     attempt.give_up(refusal_of(error))
         finally:
@@ -304,7 +305,7 @@ class AsyncStore:
         self.attach()
         future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
         waits = self.waiting.setdefault(id, {})
-        waits[future] = time.monotonic()
+        waits[future] = clock.monotonic()
         try:
             record = as_record(await self.call(AWAIT, id, self.reply))
             if is_answer(record):
@@ -313,7 +314,7 @@ class AsyncStore:
                 waits[future] = NEVER
             if self.reader is None or self.reader.done():
                 self.reader = asyncio.create_task(self.read_replies())
-            return await asyncio.wait_for(future, timeout)
+            return await within(future, timeout)
         except TimeoutError:
             return None
         finally:
@@ -323,16 +324,16 @@ class AsyncStore:
 
     async def read_replies(self) -> None:
         """Read the reply stream while anybody waits; look at the records after a break."""
-        block, checked = int(LONGEST_BLOCK * 1000), time.monotonic()
+        block, checked = int(LONGEST_BLOCK * 1000), clock.monotonic()
         read = ("XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", self.keys.reply(self.reply))
         while self.waiting:
             try:
-                if time.monotonic() - checked > RECHECK:
+                if clock.monotonic() - checked > RECHECK:
                     await self.recheck()
-                    checked = time.monotonic()
+                    checked = clock.monotonic()
                 self.deliver(await self.ask(*read, self.last, timeout=LONGEST_BLOCK + BLOCK_MARGIN))
             except (BrokerUnavailable, Refused):
-                await asyncio.sleep(PAUSE)
+                await pause(PAUSE)
                 checked = NEVER
 
     def deliver(self, reply: Any) -> None:
@@ -346,7 +347,7 @@ class AsyncStore:
 
     async def recheck(self) -> None:
         """Look at the records of all open waits: an answer may have been missed."""
-        before = time.monotonic() - RECHECK
+        before = clock.monotonic() - RECHECK
         for id in list(self.waiting):
             record = as_record(await self.call(AWAIT, id, self.reply))
             if is_answer(record):

@@ -5,8 +5,8 @@ A channel, so nothing is kept: who did not listen hears the same when it renews 
 
 import contextlib
 import select
-import time
 
+from streamq import clock
 from streamq.errors import StreamqError
 from streamq.store.connection import Connection
 
@@ -30,7 +30,7 @@ class Bell:
 
         To be called now and then.  Raises BrokerUnavailable.
         """
-        if time.monotonic() < self.next and self.connection.socket is not None:
+        if clock.monotonic() < self.next and self.connection.socket is not None:
             return
         if self.asked:
             self.connection.drop()  # it has not answered since the last time
@@ -43,7 +43,7 @@ class Bell:
         self.connection.send([("PING",)])
         # What comes from here on comes unasked.
         self.connection.unread = 0
-        self.asked, self.next = True, time.monotonic() + EVERY
+        self.asked, self.next = True, clock.monotonic() + EVERY
 
     def fileno(self) -> int:
         """The descriptor to wait for; -1 while nothing is open."""

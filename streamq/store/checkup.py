@@ -4,12 +4,12 @@ What the user may not ask is left out.  Judging is done elsewhere (``streamq/dia
 """
 
 import re
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from streamq import clock
 from streamq.diagnosis.facts import Facts, KeyFacts, QueueFacts
 from streamq.diagnosis.server import is_loopback
 from streamq.store.client import Client
@@ -92,9 +92,9 @@ class Checkup:
     def clock(self) -> tuple[float, float]:
         """Seconds that the server's clock is ahead of ours, and that asking took."""
         try:
-            before = time.time()
+            before = clock.time()
             seconds, micros = self.client.ask("TIME")
-            after = time.time()
+            after = clock.time()
         except Denied:
             return 0.0, 0.0
         return int(seconds) + int(micros) / 1e6 - (before + after) / 2, after - before

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from time import monotonic, sleep
+from time import sleep
 from typing import Any, NoReturn
 
+from streamq.clock import monotonic
 from streamq.errors import (
     BrokerUnavailable,
     ConfigError,

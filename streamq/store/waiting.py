@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from streamq import clock
 from streamq.errors import BrokerUnavailable
 from streamq.states import FINAL
 from streamq.store.client import Client
@@ -71,7 +72,7 @@ class Wait:
     def __init__(self) -> None:
         self.open: set[str] = set()
         self.known: set[str] = set()
-        self.began = time.monotonic()
+        self.began = clock.monotonic()
         #: When to look once more for ids of which there was no record at the beginning.
         self.patience = self.began + RECHECK
         self.answers: deque[tuple[str, Record]] = deque()
@@ -119,7 +120,7 @@ class Waits:
         #: it back when its wait is closed, wherever that was.
         self.leader: Wait | None = None
         self.connection = Connection(self.client.url, name="streamq:waiting")
-        self.checked = time.monotonic()
+        self.checked = clock.monotonic()
         self.broken = 0
 
     def begin(self, ids: Iterable[str]) -> Wait:
@@ -166,7 +167,7 @@ class Waits:
     def next(self, wait: Wait, deadline: float) -> tuple[str, Record] | None:
         """The next answer; None when none has come by the deadline (monotonic seconds)."""
         while not wait.answers:
-            now = time.monotonic()
+            now = clock.monotonic()
             if now >= deadline:
                 return None
             if now >= wait.patience:
@@ -208,7 +209,7 @@ class Waits:
     def listen(self, seconds: float) -> None:
         """Read the reply stream once, for everybody; or look at all records again."""
         try:
-            if time.monotonic() - self.checked > RECHECK or self.broken:
+            if clock.monotonic() - self.checked > RECHECK or self.broken:
                 self.recheck()
             else:
                 self.deliver(self.read(seconds))
@@ -242,11 +243,11 @@ class Waits:
             ids = list(self.waiting)
         for id in self.look(ids):
             self.give_up(id)
-        self.checked, self.broken = time.monotonic(), 0
+        self.checked, self.broken = clock.monotonic(), 0
 
     def give_up(self, id: str) -> None:
         """End the waits for a record that vanished, or that nobody wrote for half a minute."""
-        before = time.monotonic() - RECHECK + 0.1
+        before = clock.monotonic() - RECHECK + 0.1
         with self.table:
             waits = list(self.waiting.get(id, ()))
         for wait in waits:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from streamq import clock
 from streamq.runner.slots import Slots
 from streamq.worker.assignment import Assignment
 from streamq.worker.identity import Life, life_of, place, state_of
@@ -54,7 +55,7 @@ class Child:
     leased: bool = False
     #: When it was told that it had been declared dead.
     dismissed: float | None = None
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=clock.monotonic)
     #: How many processes the machine had killed for their memory when it started.
     kills: int = field(default_factory=kills_for_memory)
 
@@ -210,8 +211,8 @@ def stands_still(pid: int, states: str = "T") -> bool:
     T has been stopped; D waits for a device or a child, and cannot be stopped just now.
     Where that cannot be seen, it is taken to stand still after a while.
     """
-    deadline = time.monotonic() + STOPPED_WITHIN
-    while time.monotonic() < deadline:
+    deadline = clock.monotonic() + STOPPED_WITHIN
+    while clock.monotonic() < deadline:
         state = state_of(pid)
         if not state:
             if life_of(pid, place()) is Life.GONE:

@@ -2,10 +2,10 @@
 
 import contextlib
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from streamq import clock
 from streamq.runner.slots import Occupied
 from streamq.store.connection import Refused
 from streamq.store.recovery import Case, Place, Recovered, Recovery
@@ -77,7 +77,7 @@ class Deaths:
 
     def recover(self) -> None:
         """Recover what dead runners held; what is refused is tried again in a while."""
-        now = time.monotonic()
+        now = clock.monotonic()
         for one in [each for each in self.open if each.again <= now]:
             try:
                 self.deal_with(one)

@@ -4,12 +4,12 @@ import logging
 import os
 import platform
 import socket
-import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import streamq
+from streamq import clock
 from streamq.errors import ConfigError
 from streamq.runner.slots import Occupied
 from streamq.store.connection import Refused
@@ -94,7 +94,7 @@ class Presence:
     recovery: Recovery
     #: How many priority levels it reads of each queue.
     levels: Mapping[str, int] = field(default_factory=dict)
-    started: int = field(default_factory=lambda: int(time.time() * 1000))
+    started: int = field(default_factory=lambda: int(clock.time() * 1000))
     done: int = 0
 
     def about(self, children: Sequence[Child], counts: Mapping[str, object]) -> dict[str, object]:

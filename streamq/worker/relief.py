@@ -7,10 +7,10 @@ for a moment, hands back what has not been started, leaves a mark, and lets it g
 
 import logging
 import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from streamq import clock
 from streamq.runner import turns
 from streamq.runner.slots import Occupied
 from streamq.store.recovery import Recovery
@@ -42,9 +42,9 @@ class Relief:
         self.let_others_read(children)
         pids = {child.pid for child in children}
         self.seen = {pid: entry for pid, entry in self.seen.items() if pid in pids}
-        began = time.monotonic()
+        began = clock.monotonic()
         for child in children:
-            if time.monotonic() - began > BUDGET:
+            if clock.monotonic() - began > BUDGET:
                 break
             running = child.slots.running()
             if running and running[0].since > LONG:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from streamq import clock
 from streamq.app import App
 from streamq.delivery import millis
 from streamq.errors import BrokerUnavailable, ConfigError
@@ -107,9 +108,9 @@ def end_without_threads(code: int) -> None:
 
 def end_anyway(threads: Sequence[threading.Thread], code: int) -> None:
     """Wait for these threads a while, then end the process with this code."""
-    end = time.monotonic() + THREADS_END
+    end = clock.monotonic() + THREADS_END
     for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
+        thread.join(max(0.0, end - clock.monotonic()))
     names = [thread.name for thread in threads if thread.is_alive()]
     if names:
         logger.warning("leaving without the threads that have not ended: %s", ", ".join(names))

@@ -4,9 +4,10 @@ import contextlib
 import os
 import select
 import signal
-import time
 from types import FrameType
 from typing import Any
+
+from streamq import clock
 
 #: Seconds within which two signals are one request: shells and ``timeout`` send one to us
 #: and one to our group.
@@ -67,7 +68,7 @@ class Stops:
 
     def is_new(self) -> bool:
         """Whether a signal that comes now is a request of its own."""
-        before, self.asked = self.asked, time.monotonic()
+        before, self.asked = self.asked, clock.monotonic()
         return self.asked - before > SAME_REQUEST
 
     def ask_to_reload(self, number: int, frame: FrameType | None) -> None:

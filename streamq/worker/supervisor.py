@@ -7,12 +7,12 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from streamq import clock
 from streamq.errors import BrokerUnavailable
 from streamq.runner.slots import Board
 from streamq.store.bell import Bell
@@ -128,7 +128,7 @@ class Supervisor:
     def heed_stops(self) -> None:
         """First signal: let running tasks finish.  Second, or too late: stop them."""
         if (self.stops.count or self.stops.reload) and self.deadline is None:
-            self.deadline = time.monotonic() + self.shutdown_timeout
+            self.deadline = clock.monotonic() + self.shutdown_timeout
             self.due.clear()
             if self.stops.count < 2:
                 logger.info("finishing the running tasks; once more stops them now")
@@ -136,7 +136,7 @@ class Supervisor:
             return
         # Again and again: a runner that was just being born did not hear the first one.
         self.nursery.signal_all(signal.SIGTERM)
-        late = time.monotonic() > self.deadline
+        late = clock.monotonic() > self.deadline
         if not self.killed and (self.stops.count > 1 or late):
             why = "they took longer than shutdown_timeout" if late else "asked to stop now"
             logger.warning("stopping the running tasks: %s", why)
@@ -169,7 +169,7 @@ class Supervisor:
     def sleep(self) -> None:
         """Wait for a signal, the end of a runner, the bell, or the next duty."""
         children = list(self.nursery.children.values())
-        now, parts = time.monotonic(), self.duties
+        now, parts = clock.monotonic(), self.duties
         moments = [now + LOOK, *self.due.values(), parts.verdicts.next_moment(children)]
         if self.away:
             moments.append(self.again)
@@ -183,7 +183,7 @@ class Supervisor:
 
     def start_due(self) -> None:
         """Start the runners whose time has come."""
-        now = time.monotonic()
+        now = clock.monotonic()
         for number in [number for number, moment in self.due.items() if moment <= now]:
             del self.due[number]
             assignment = msgspec.structs.replace(self.assignments[number], token=new_token())
@@ -200,13 +200,13 @@ class Supervisor:
         """Say when a runner that has ended is replaced, if it is."""
         alone = child.number == self.isolation.number
         if not (self.stopping or (self.burst and ended) or (alone and ended)):
-            self.due[child.number] = time.monotonic() + patience
+            self.due[child.number] = clock.monotonic() + patience
 
     def do_duties(self) -> None:
         """Do what is due; while Redis is away, try again now and then."""
         children, parts = list(self.nursery.children.values()), self.duties
         parts.verdicts.look(children)
-        if self.away and time.monotonic() < self.again:
+        if self.away and clock.monotonic() < self.again:
             return
         try:
             self.attempt(self.renew_in_time)
@@ -221,7 +221,7 @@ class Supervisor:
         except BrokerUnavailable as error:
             if not self.away:
                 logger.warning("%s; trying again", str(error).partition("\n")[0])
-            self.away, self.again = True, time.monotonic() + self.retry
+            self.away, self.again = True, clock.monotonic() + self.retry
             parts.vigil.broke()
         else:
             self.away = False
@@ -240,7 +240,7 @@ class Supervisor:
     def complain(self, duty: str, error: Exception) -> None:
         """Say that a duty failed; not again and again."""
         away = isinstance(error, BrokerUnavailable)  # with advice for those who are new to it
-        text, now = str(error).partition("\n")[0] if away else str(error), time.monotonic()
+        text, now = str(error).partition("\n")[0] if away else str(error), clock.monotonic()
         before, moment = self.complaints.get(duty, ("", 0.0))
         if text != before or now - moment > COMPLAIN:
             self.complaints[duty] = (text, now)
@@ -253,8 +253,8 @@ class Supervisor:
 
     def renew_in_time(self) -> None:
         """Renew if it is time to."""
-        if time.monotonic() >= self.renewal:
-            self.renewal = time.monotonic() + self.retry
+        if clock.monotonic() >= self.renewal:
+            self.renewal = clock.monotonic() + self.retry
             try:
                 self.renew()
             except Refused:
@@ -270,10 +270,10 @@ class Supervisor:
         children, parts = list(self.nursery.children.values()), self.duties
         living = [child for child in children if child.slots.cut_off < self.lease]
         about = parts.presence.about(children, self.deaths.counts())
-        sent = time.monotonic()
+        sent = clock.monotonic()
         leases = [*self.deaths.held(), *(child.consumer for child in living)]
         news = parts.recovery.renew(parts.presence.node, leases, about)
-        now = time.monotonic()
+        now = clock.monotonic()
         parts.vigil.views.saw(news.now, sent=sent, now=now)
         parts.timetable.learn(news.due, news.now)
         self.replace_cut_off(children)
@@ -299,7 +299,7 @@ class Supervisor:
     def replace_cut_off(self, children: Sequence[Child]) -> None:
         """End runners that cannot reach Redis while we can: they may lack a descriptor."""
         long = ENOUGH * self.lease
-        if not self.duties.vigil.views.own.clear(time.monotonic()):
+        if not self.duties.vigil.views.own.clear(clock.monotonic()):
             return
         for child in children:
             if child.slots.cut_off > long and not child.ended:
@@ -311,7 +311,7 @@ class Supervisor:
 
         What its tasks return is dropped: they get as long to end as when the worker stops.
         """
-        now = time.monotonic()
+        now = clock.monotonic()
         if child.dismissed is None:
             child.dismissed = now
             self.deaths.fenced += 1
@@ -324,7 +324,7 @@ class Supervisor:
     def hear(self) -> None:
         """Heed what the bell says."""
         parts = self.duties
-        server = parts.vigil.views.own.time(time.monotonic())
+        server = parts.vigil.views.own.time(clock.monotonic())
         for words in parts.bell.heard():
             match words:
                 case ["due", moment] if moment.isdecimal():
@@ -339,16 +339,16 @@ class Supervisor:
         self.deaths.isolated = False
         numbers = {child.number for child in self.nursery.children.values()}
         if self.isolation.number not in numbers and not self.stopping:
-            self.due.setdefault(self.isolation.number, time.monotonic())
+            self.due.setdefault(self.isolation.number, clock.monotonic())
 
     def finish(self) -> None:
         """Recover what is left, for a while, and sign off.
 
         A new worker could not start without Redis: it is waited for, unless we are to stop.
         """
-        left = (self.deadline or 0.0) - time.monotonic()
-        end = time.monotonic() + max(LAST_TRIES, min(left, self.lease))
-        while (self.anew or time.monotonic() < end) and self.stops.count < 3:
+        left = (self.deadline or 0.0) - clock.monotonic()
+        end = clock.monotonic() + max(LAST_TRIES, min(left, self.lease))
+        while (self.anew or clock.monotonic() < end) and self.stops.count < 3:
             try:
                 self.deaths.recover()
                 self.duties.presence.sign_off()

@@ -5,9 +5,9 @@ waits: so it is asked about what runs here, and so much at a time that no lease 
 meanwhile.
 """
 
-import time
 from collections.abc import Callable, Sequence
 
+from streamq import clock
 from streamq.runner.slots import Occupied
 from streamq.signals import ENDING
 from streamq.store.recovery import Recovery
@@ -45,9 +45,9 @@ class Terminations:
 
     def look(self, children: Sequence[Child]) -> None:
         """Go on looking, if there is anything to look for."""
-        if time.monotonic() < self.moment:
+        if clock.monotonic() < self.moment:
             return
-        self.last = time.monotonic()
+        self.last = clock.monotonic()
         self.moment = self.last + GATHER
         running = {
             (child.pid, run.slot, run.started): (child, run)

@@ -5,9 +5,9 @@ finds nothing.  While nothing is due nobody asks: a new first message rings the 
 """
 
 import logging
-import time
 from random import SystemRandom
 
+from streamq import clock
 from streamq.store.connection import Refused
 from streamq.store.recovery import BUDGET, Promoted, Recovery
 
@@ -36,26 +36,26 @@ class Timetable:
     def learn(self, due: float | None, server: float) -> None:
         """What Redis said: the next is due then, and it is so late (seconds of the server)."""
         wait = float("inf") if due is None else max(0.0, due - server)
-        self.moment = max(self.earliest, time.monotonic() + wait + self.spread)
+        self.moment = max(self.earliest, clock.monotonic() + wait + self.spread)
 
     def hear(self, due: float, server: float) -> None:
         """There is a message that is due then, perhaps before all that we know of."""
         wait = max(0.0, due - server)
-        moment = max(self.earliest, time.monotonic() + wait + self.spread)
+        moment = max(self.earliest, clock.monotonic() + wait + self.spread)
         self.moment = min(self.moment, moment)
 
     def move(self) -> None:
         """Move what is due, if anything is."""
-        if time.monotonic() < self.moment:
+        if clock.monotonic() < self.moment:
             return
         try:
             found = self.promote()
         except Refused:
-            self.moment = self.earliest = time.monotonic() + PAUSE
+            self.moment = self.earliest = clock.monotonic() + PAUSE
             raise
         self.learn(found.due, found.now)
         if found.moved < BUDGET:
-            self.moment = max(self.moment, time.monotonic() + GATHER)
+            self.moment = max(self.moment, clock.monotonic() + GATHER)
 
     def promote(self) -> Promoted:
         """Move some of what is due; return what the last call found."""

@@ -7,10 +7,10 @@ stopped first, looked at, and then ended or let go.
 import contextlib
 import logging
 import signal
-import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from streamq import clock
 from streamq.delivery import Delivery, Outcome
 from streamq.execution import Execution
 from streamq.runner import interrupts
@@ -92,15 +92,15 @@ class Verdicts:
             for each in self.requests
             if each.child.pid in pids and not each.child.ended and still_runs(each.child, each.run)
         ]
-        began = time.monotonic()
+        began = clock.monotonic()
         for request in self.requests:
-            if time.monotonic() - began > BUDGET:
+            if clock.monotonic() - began > BUDGET:
                 break
-            if request.until <= time.monotonic() and not request.child.ended:
+            if request.until <= clock.monotonic() and not request.child.ended:
                 request.tries += 1
                 anyway = request.tries >= TRIES
                 self.end(request.child, request.run, request.kind, anyway=anyway)
-                request.until = time.monotonic() + GRACE
+                request.until = clock.monotonic() + GRACE
 
     def known_overdue(self) -> set[Run]:
         """What is over its hard limit, and was seen to be."""
@@ -108,7 +108,7 @@ class Verdicts:
 
     def next_moment(self, children: Sequence[Child]) -> float:
         """When, in monotonic seconds, something must be looked at again, if it is ``SOON``."""
-        now, known = time.monotonic(), self.known_overdue()
+        now, known = clock.monotonic(), self.known_overdue()
         moments = [request.until for request in self.requests]
         for child in children:
             moments += [
@@ -133,7 +133,7 @@ class Verdicts:
     def stop(self, child: Child, run: Occupied, name: str, title: str) -> None:
         """Interrupt a task; a chosen signal goes to its process, if it has one for itself."""
         logger.info("%s is terminated", title)
-        self.requests.append(Request(child, run, time.monotonic() + GRACE))
+        self.requests.append(Request(child, run, clock.monotonic() + GRACE))
         if name == "SIGKILL" and child.sequential:
             self.end(child, run, TERMINATED)
             return

@@ -1,9 +1,9 @@
 """Watching over the other workers: what a dead one held is taken over."""
 
 import logging
-import time
 from collections.abc import Collection, Mapping
 
+from streamq import clock
 from streamq.store.connection import Refused
 from streamq.store.keys import node_of
 from streamq.store.nodes import Nodes
@@ -48,20 +48,20 @@ class Vigil:
 
     def look(self, ours: Collection[str]) -> None:
         """Look at the others, if it is time to; ``ours`` are the consumers of this worker."""
-        if time.monotonic() < self.moment:
+        if clock.monotonic() < self.moment:
             return
-        self.moment = time.monotonic() + self.often  # if it fails
+        self.moment = clock.monotonic() + self.often  # if it fails
         leases = self.survey()
         dead = {**self.found_dead(leases, ours), **self.found_gone(leases)}
         if self.take_over_all(dead, leases):
             soon = self.others.next_end(server=leases.now) + GRACE
-            self.moment = time.monotonic() + min(self.often, soon)
+            self.moment = clock.monotonic() + min(self.often, soon)
         else:
             self.moment = 0.0
 
     def found_dead(self, leases: Leases, ours: Collection[str]) -> dict[str, str]:
         """The consumers that may be judged dead now, and why."""
-        now = time.monotonic()
+        now = clock.monotonic()
         others = {name: lease for name, lease in leases.table.items() if name not in ours}
         dead = {
             consumer: "its lease ran out"
@@ -80,10 +80,10 @@ class Vigil:
 
     def take_over_all(self, dead: Mapping[str, str], leases: Leases) -> bool:
         """Take over from as many as there is time for; whether those were all."""
-        end = time.monotonic() + self.lease * PART
+        end = clock.monotonic() + self.lease * PART
         for number, (consumer, why) in enumerate(dead.items(), 1):
             self.take_over(consumer, leases, why)
-            if time.monotonic() > end:
+            if clock.monotonic() > end:
                 return number == len(dead)
         return True
 
@@ -93,10 +93,10 @@ class Vigil:
         return max(GRACE, min(self.views.shortest / 3, SELDOM))
 
     def survey(self) -> Leases:
-        sent = time.monotonic()
+        sent = clock.monotonic()
         leases = self.recovery.survey(self.often)
         self.views.heed({lease.length for lease in leases.table.values()})
-        self.views.saw(leases.now, sent=sent, now=time.monotonic())
+        self.views.saw(leases.now, sent=sent, now=clock.monotonic())
         return leases
 
     def broke(self) -> None:
@@ -116,7 +116,7 @@ class Vigil:
             charge="suspects" if lease else "none",
             running=None,
             deadline=lease.deadline if lease else "none",
-            expect=self.views.own.time(time.monotonic()),
+            expect=self.views.own.time(clock.monotonic()),
             tolerance=(lease.length if lease else self.lease) / 3,
         )
         try:

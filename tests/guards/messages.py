@@ -227,7 +227,7 @@ GUARDS = [
         ("streamq/errors.py", "class Stopped(BaseException):", "class Stopped(Exception):"),
         (
             "streamq/worker/verdicts.py",
-            "if request.until <= time.monotonic() and not request.child.ended:",
+            "if request.until <= clock.monotonic() and not request.child.ended:",
             "if False:",
         ),
     ),

@@ -9,9 +9,9 @@ from streamq.routing import check_name
 
 
 def test_ids_are_short_fit_into_keys_and_sort_by_time(monkeypatch):
-    monkeypatch.setattr("streamq.message.time.time_ns", lambda: 1_700_000_000_000_000_000)
+    monkeypatch.setattr("streamq.clock.time_ns", lambda: 1_700_000_000_000_000_000)
     early = new_id()
-    monkeypatch.setattr("streamq.message.time.time_ns", lambda: 1_700_000_000_001_000_000)
+    monkeypatch.setattr("streamq.clock.time_ns", lambda: 1_700_000_000_001_000_000)
     late = new_id()
 
     assert len(early) == len(late) == 26

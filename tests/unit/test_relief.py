@@ -29,7 +29,7 @@ def test_a_crowd_that_cannot_be_stopped_leaves_time_for_leases(tmp_path, monkeyp
         clock.now += STOPPED_WITHIN
         return False
 
-    monkeypatch.setattr("streamq.worker.relief.time", clock)
+    monkeypatch.setattr("streamq.worker.relief.clock", clock)
     monkeypatch.setattr("streamq.worker.relief.stands_still", waits_in_vain)
     monkeypatch.setattr("streamq.worker.relief.LONG", 0.0)
     board, relief = Board(tmp_path / "slots", 30, 1), Relief(Full(), tmp_path / "turn")

@@ -144,7 +144,7 @@ def overdue(child):
 def test_a_crowd_that_cannot_be_stopped_leaves_time_for_leases_and_is_ended(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=1000.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr("streamq.worker.verdicts.time", clock)
+    monkeypatch.setattr("streamq.worker.verdicts.clock", clock)
 
     def waits_in_vain(pid, states):
         clock.now += STOPPED_WITHIN

@@ -35,7 +35,7 @@ class Fleet:
 def fleet(monkeypatch):
     fleet = Fleet(10)
     clock = SimpleNamespace(monotonic=lambda: fleet.now)
-    monkeypatch.setattr("streamq.worker.vigil.time", clock)
+    monkeypatch.setattr("streamq.worker.vigil.clock", clock)
     return fleet
 
 
