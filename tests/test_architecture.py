@@ -69,14 +69,14 @@ WALLS = {
         "producers for asyncio speak through store/aio",
     ),
     "gevent": (
-        "pools.gevent pools.clocks worker.green",
+        "pools.gevent pools.clocks pools.forks worker.green",
         "only a process started for gevent may load it",
     ),
     "click": ("cli.*", "only the command line talks to a terminal"),
     "rich": ("cli.* worker.*", "only what is shown to people is drawn"),
     "os.environ os.getenv os.putenv": (
-        "config bundled bundled.*",
-        "settings are read once, by config",
+        "config bundled bundled.* runner.inherited",
+        "settings are read once, by config; a worker hands its signals to its successor",
     ),
 }
 

@@ -65,8 +65,10 @@ def worker(
     Ctrl-C or SIGTERM once finishes what runs and hands back the rest; twice stops now.
     """
     from streamq.cli.common import required_app, warn
+    from streamq.runner.inherited import OWN, Inherited
     from streamq.worker.start import start_worker
 
+    OWN.given = Inherited.look()
     if (settings["pool"] or "").lower() in LATER_POOLS:
         raise click.UsageError(f"not in this version: --pool {settings['pool']}")
     if autoscale is not None:

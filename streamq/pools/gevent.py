@@ -1,7 +1,6 @@
 """Many tasks at a time, each in a greenlet.
 
-One greenlet reads and one settles, however many run: two connections a process.  The
-standard library was patched before this module was imported.
+One greenlet reads, and one settles: two connections.  The standard library has been patched.
 """
 
 import logging
@@ -21,6 +20,7 @@ from streamq.delivery import Delivery
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped
 from streamq.pools.clocks import Clocks
 from streamq.runner.desk import Desk
+from streamq.runner.inherited import OWN
 from streamq.runner.interrupts import ROBBED, STRAY, Property
 from streamq.runner.limits import Limits
 from streamq.runner.pauses import Pauses
@@ -137,7 +137,7 @@ class Greenlets:
 
     def run(self) -> None:
         """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
-        self.property = Property(os.pipe()[0])
+        self.property = Property(OWN.keep(*os.pipe()))
         self.persist(self.desk.open)
         duties = (self.read_on, self.settle_on, self.tell_on, self.clocks.watch)
         greenlets = self.reader, settler, teller, clock = [gevent.spawn(duty) for duty in duties]

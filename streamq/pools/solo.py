@@ -16,6 +16,7 @@ from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped, Te
 from streamq.forks import FORKS
 from streamq.runner.alarm import Alarm
 from streamq.runner.desk import Desk
+from streamq.runner.inherited import OWN
 from streamq.runner.intake import Pace
 from streamq.runner.interrupts import STRAY, Property, warn_ourselves
 from streamq.runner.limits import Limits
@@ -72,7 +73,9 @@ class Solo:
         self.isolated = alone
         self.alone = False
         self.bell, self.rope = os.pipe()
+        os.set_blocking(self.bell, False)
         os.set_blocking(self.rope, False)
+        OWN.keep(self.bell, self.rope)
         self.poll, self.watched = select.poll(), -1
         self.ran = 0
         self.numbers = {stream: n for n, stream in enumerate(desk.intake.streams)}
@@ -134,6 +137,8 @@ class Solo:
         at_once = self.desk.consumer.connection.has_reply
         ready = self.listen()
         self.slots.reads(False)
+        if self.bell in ready and not self.stopping:
+            self.silence()
         if self.bell in ready or self.stopping:
             # The answer that may come is found when the consumer is retired.
             self.desk.broken = True
@@ -145,6 +150,11 @@ class Solo:
         self.alone = not at_once and self.pace.each < QUICK
         if not self.alone:
             self.turns.pass_on()
+
+    def silence(self) -> None:
+        """Empty the bell: what rang it was no request to stop, and it would ring for ever."""
+        with contextlib.suppress(OSError):
+            os.read(self.bell, 4096)
 
     def listen(self) -> list[int]:
         """Wait until Redis answers or we are told to stop; return the descriptors that say so."""
@@ -228,12 +238,12 @@ class Solo:
             outcome = desk.execution.run(delivery)
         except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
             outcome = desk.execution.interrupted(delivery, error)
+        if self.forks != FORKS.count:  # a child: what runs in this slot is its parent's
+            os._exit(STRAY)
         if delivery.soft:
             self.alarm.ended()
         self.watch.ended()
         slots.clear(0)
-        if self.forks != FORKS.count:
-            os._exit(STRAY)
         if outcome.release:
             self.persist(partial(desk.give_back, delivery))
         else:
@@ -266,7 +276,8 @@ class Solo:
             time.sleep(min(seconds, STEP))
         else:
             try:
-                select.select([self.bell], [], [], seconds)
+                if select.select([self.bell], [], [], seconds)[0] and not self.stopping:
+                    self.silence()
             except OSError:  # a task has closed it
                 time.sleep(seconds)
 

@@ -1,5 +1,5 @@
-"""The signals with which a task is interrupted, and what a runner keeps from its tasks:
-its signal handlers, its descriptors, and stray children.
+"""The signals that a runner hears, and what it keeps from its tasks: its signal handlers, its
+descriptors, and stray children.
 """
 
 import os
@@ -15,6 +15,10 @@ HAS_REAL_TIME = hasattr(signal, "SIGRTMIN")
 LATE = signal.SIGRTMIN + 1 if HAS_REAL_TIME else signal.SIGUSR1
 #: The task was revoked, and is to be stopped.
 STOP = signal.SIGRTMIN + 2 if HAS_REAL_TIME else signal.SIGUSR2
+#: The turn to read may never be passed on: wait for another one.
+TURN = signal.SIGRTMIN + 3 if HAS_REAL_TIME else signal.SIGURG
+#: The runner is to take no more messages.
+FINISH = signal.SIGRTMIN + 4 if HAS_REAL_TIME else signal.SIGTERM
 
 #: How a child that a task has forked ends if it comes back from the task: it is no runner,
 #: and the connections are not its own.
@@ -31,11 +35,12 @@ mask: Callable[[int, Iterable[int]], set[int]] = getattr(
     sys.modules.get("_signal"), "pthread_sigmask", signal.pthread_sigmask
 )
 
-#: The signals of a runner.  It has no alarm of its own, and ignores one that a task has left.
-OURS = (
-    *(signal.SIGTERM, signal.SIGINT, signal.SIGURG, signal.SIGCHLD, signal.SIGALRM),
-    *(signal.SIGQUIT, signal.SIGHUP, LATE, STOP),
-)
+#: What only a supervisor sends, and a runner itself.
+CONTROL = (LATE, STOP, TURN, FINISH)
+#: What anybody may send.  A runner has no alarm of its own, and ignores one that a task has left.
+COMMON = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGALRM)
+#: The signals of a runner.
+OURS = (*COMMON, signal.SIGCHLD, *CONTROL)
 
 
 class Property:

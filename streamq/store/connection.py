@@ -8,10 +8,12 @@ connection is dropped, and whoever asked decides, knowing that the outcome is un
 import contextlib
 import errno
 import os
+import posix
 import re
 import socket
 from collections.abc import Iterable
 from typing import Any, NoReturn
+from weakref import WeakSet
 
 import hiredis
 import redis
@@ -59,6 +61,19 @@ SO_COOKIE = 57
 UNPRINTABLE = re.compile(r"[^!-~]")
 
 
+#: All that this process has.
+CONNECTIONS: "WeakSet[Connection]" = WeakSet()
+
+
+def leave_all() -> None:
+    """Close our copies of the connections, in a forked child."""
+    for connection in list(CONNECTIONS):
+        connection.leave()
+
+
+os.register_at_fork(after_in_child=leave_all)
+
+
 class Connection:
     """A dedicated connection.  It has one user at a time, and is not shared with a child."""
 
@@ -81,6 +96,7 @@ class Connection:
         self.identity: object = None
         #: Whether the server said that another one is the master.
         self.outdated = False
+        CONNECTIONS.add(self)
 
     def ask(self, *command: Any, timeout: float | None = None) -> Any:
         """Send one command and return its raw RESP2 reply."""
@@ -251,6 +267,20 @@ class Connection:
         if opened is not None:
             with contextlib.suppress(OSError):  # somebody else has closed its descriptor
                 opened.close()
+
+    def leave(self) -> None:
+        """Close the descriptor, in a forked child: the connection goes on, for its parent.
+
+        As long as the child had it open, nobody would notice that the parent has gone.
+        """
+        opened = self.socket
+        self.socket = self.reader = self.link = None
+        self.unread, self.outdated = 0, False
+        if opened is not None:
+            ours = self.is_ours(opened)
+            descriptor = opened.detach()
+            if ours:
+                posix.close(descriptor)  # gevent's would wait for its loop
 
     def is_ours(self, opened: socket.socket) -> bool:
         """Whether the descriptor still is our connection.

@@ -9,6 +9,7 @@ from typing import Self
 
 import msgspec
 
+from streamq.runner.inherited import Inherited
 from streamq.runner.intake import Intake, Source
 
 
@@ -32,6 +33,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether it runs suspects: one at a time, with nothing beside it.
     alone: bool = False
     flags: dict[str, object] = {}
+    #: The signals as the worker was given them.
+    signals: Inherited = Inherited()
 
     @property
     def intake(self) -> Intake:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from streamq import clock
+from streamq.runner.inherited import OWN
 from streamq.runner.slots import Slots
 from streamq.worker.assignment import Assignment
 from streamq.worker.identity import Life, life_of, place, state_of
-from streamq.worker.logs import flush_streams
+from streamq.worker.logs import flush_streams, read_nothing
 
 #: Seconds to wait for a process to stop.
 STOPPED_WITHIN = 0.5
@@ -142,9 +143,10 @@ class Nursery:
     def fork(self, assignment: Assignment, slots: Slots) -> Child:
         """Fork a runner; it shares the memory of the app that is loaded already."""
         flush_streams()
-        pid = os.fork()
-        if pid == 0:
-            self.in_child(assignment)
+        with OWN.withholding():
+            pid = os.fork()
+            if pid == 0:
+                self.in_child(assignment)
         consumer = assignment.consumer(pid)
         return Child(assignment.number, pid, consumer, slots, assignment.streams)
 
@@ -152,7 +154,8 @@ class Nursery:
         """Be a runner, and never come back from here to the supervisor's code."""
         code = 1
         try:
-            os.setpgid(0, 0)  # what tasks start in it ends with it
+            os.setsid()  # what tasks start in it ends with it, and no terminal stops them
+            read_nothing()
             code = self.run_forked(assignment)
         except BaseException:
             with contextlib.suppress(Exception):
@@ -166,7 +169,7 @@ class Nursery:
         process = subprocess.Popen(
             [sys.executable, "-m", "streamq.worker.green", assignment.leave()],
             stdin=subprocess.DEVNULL,
-            process_group=0,
+            start_new_session=True,
         )
         consumer = assignment.consumer(process.pid)
         streams = assignment.streams
@@ -199,7 +202,7 @@ class Nursery:
         self.failures[number] = failures + 1
         return BACKOFF[min(failures, len(BACKOFF) - 1)]
 
-    def signal_all(self, number: signal.Signals) -> None:
+    def signal_all(self, number: int) -> None:
         """Send a signal to every runner."""
         for child in self.children.values():
             child.signal(number)

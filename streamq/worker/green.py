@@ -5,9 +5,11 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import os
 import sys
 
 from streamq.finding import find_app
+from streamq.pools.forks import go_on_alone
 from streamq.pools.gevent import Greenlets
 from streamq.worker.assignment import Assignment
 from streamq.worker.logs import set_up_logging
@@ -23,6 +25,7 @@ def main() -> int:
     app.url = assignment.url
     app.import_tasks()
     set_up_logging(app.conf.log_level, app.conf.log_format)  # as what was loaded has left it
+    os.register_at_fork(after_in_child=go_on_alone)
     return work(app, assignment, many_at_a_time)
 
 

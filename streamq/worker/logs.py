@@ -171,8 +171,20 @@ def open_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free is this one
+            os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, io.TextIOWrapper(io.FileIO(number, "r+", closefd=False)))
+
+
+def read_nothing() -> None:
+    """Have whatever reads standard input, here or in a program that a task starts, find none.
+
+    Who reads from a terminal in the background is stopped by it, without a word.
+    """
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
 
 
 def flush_streams() -> None:

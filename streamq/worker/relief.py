@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamq import clock
-from streamq.runner import turns
+from streamq.runner import interrupts, turns
 from streamq.runner.slots import Occupied
 from streamq.store.recovery import Recovery
 from streamq.units import count
@@ -66,7 +66,7 @@ class Relief:
         if any(run.since > KEPT for child in children for run in child.slots.running()):
             turns.make_anew(self.turn)
             for child in idle:
-                child.signal(signal.SIGURG)
+                child.signal(interrupts.TURN)
 
     def behind(self, child: Child, task: Occupied) -> list[bytes]:
         """What the runner holds of the same stream and has read after the running message.

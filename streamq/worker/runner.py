@@ -18,6 +18,8 @@ from streamq.pools.solo import Solo
 from streamq.routing import Queue
 from streamq.runner import interrupts
 from streamq.runner.desk import Desk
+from streamq.runner.inherited import OWN
+from streamq.runner.interrupts import STRAY
 from streamq.runner.limits import Limits
 from streamq.runner.slots import Board, Slots
 from streamq.runner.turns import Turns
@@ -38,16 +40,18 @@ def work(app: App, assignment: Assignment, pool_of: "Callable[[Runner], Any]") -
     die_with(assignment.supervisor)
     runner = Runner(app, assignment)
     pool = pool_of(runner)
-    listen(pool)
-    if isinstance(pool, Solo):
-        listen_for_task(runner.slots)
+    OWN.given = assignment.signals
+    listen(pool, runner.slots)
+    pid, fenced = os.getpid(), False
     try:
         pool.run()
     except Fenced:
-        logger.warning("runner %d was declared dead meanwhile; another takes over", os.getpid())
-        runner.slots.leave(fenced=True)
-        return 0
-    runner.slots.leave()
+        fenced = True
+        logger.warning("runner %d was declared dead meanwhile; another takes over", pid)
+    finally:
+        if os.getpid() != pid:  # a child of a task
+            os._exit(STRAY)
+    runner.slots.leave(fenced=fenced)
     return 0
 
 
@@ -59,32 +63,34 @@ def die_with(supervisor: int) -> None:
         os._exit(1)
 
 
-def listen(pool: Any) -> None:
-    """Stop when the supervisor says so; a Ctrl-C at the terminal is the supervisor's affair."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGTERM, lambda *_: pool.stop())
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGALRM, lambda *_: None)
-    signal.signal(signal.SIGURG, lambda *_: pool.skip_turn())
-    signal.signal(interrupts.LATE, lambda *_: pool.soft_limit())
-    signal.signal(interrupts.STOP, lambda *_: pool.terminate())
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupts.OURS)
-
-
-def listen_for_task(slots: Slots) -> None:
-    """End by a signal that somebody chose to terminate the running task with.
-
-    One that is meant for the worker reaches its runners too, and is the supervisor's affair.
-    """
+def listen(pool: Any, slots: Slots) -> None:
+    """Hear what the supervisor says; a Ctrl-C at the terminal is the supervisor's affair."""
+    sequential = isinstance(pool, Solo)
 
     def end(number: int, frame: FrameType | None) -> None:
-        if slots.asked_to_stop(0):
+        """End by a signal that somebody chose to terminate the running task with.
+
+        One that is meant for the worker reaches its runners too, and is the supervisor's affair.
+        """
+        if sequential and slots.asked_to_stop(0):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, end)
+    ends = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP) if sequential else (signal.SIGINT,)
+    OWN.handle(
+        {
+            **dict.fromkeys(ends, end),
+            signal.SIGTERM: lambda *_: pool.stop(),
+            signal.SIGALRM: lambda *_: None,
+            interrupts.LATE: lambda *_: pool.soft_limit(),
+            interrupts.STOP: lambda *_: pool.terminate(),
+            interrupts.TURN: lambda *_: pool.skip_turn(),
+            interrupts.FINISH: lambda *_: pool.stop(),
+        }
+    )
+    OWN.ignore()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    OWN.let(through=interrupts.CONTROL)
 
 
 def one_by_one(runner: "Runner") -> Solo:

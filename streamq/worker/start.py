@@ -20,6 +20,7 @@ from streamq.extras import require
 from streamq.finding import Found
 from streamq.options import check_limits
 from streamq.routing import Queue
+from streamq.runner.inherited import OWN
 from streamq.runner.intake import Source
 from streamq.runner.pauses import Pauses
 from streamq.store.bell import Bell
@@ -203,6 +204,7 @@ def assemble(
         slots=conf.concurrency if gevent else 1,
         app=found.spec,
         flags=flags,
+        signals=OWN.given,
     )
     change = msgspec.structs.replace
     return Supervisor(

@@ -8,6 +8,8 @@ from types import FrameType
 from typing import Any
 
 from streamq import clock
+from streamq.runner.inherited import OWN
+from streamq.runner.interrupts import CONTROL
 
 #: Seconds within which two signals are one request: shells and ``timeout`` send one to us
 #: and one to our group.
@@ -26,17 +28,28 @@ class Stops:
         self.bell, self.rope = os.pipe()
 
     def listen(self) -> None:
-        """Take the signals of this process."""
+        """Take the signals of this process.
+
+        Whoever started us, or a module of the user's, may have kept them from us.
+        """
         os.set_blocking(self.bell, False)
         os.set_blocking(self.rope, False)
-        signal.set_wakeup_fd(self.rope, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.ask)
-        signal.signal(signal.SIGQUIT, self.ask_now)
-        signal.signal(signal.SIGHUP, self.ask_to_reload)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        # Whoever started us, or a module of the user's, may have kept them from us.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [*ENDING, signal.SIGHUP, signal.SIGCHLD])
+        OWN.keep(self.bell, self.rope)
+        OWN.wake(self.rope)
+        OWN.handle(
+            {
+                signal.SIGTERM: self.ask,
+                signal.SIGINT: self.ask,
+                signal.SIGQUIT: self.ask_now,
+                signal.SIGCHLD: lambda *_: None,
+            }
+        )
+        if signal.SIGHUP in OWN.given.ignored:  # by nohup
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        else:
+            terminal = OWN.given.terminal
+            OWN.handle({signal.SIGHUP: self.hang_up if terminal else self.ask_to_reload})
+        OWN.let(through=(*ENDING, signal.SIGHUP, signal.SIGCHLD), blocked=CONTROL)
 
     def hold_reloads(self) -> None:
         """Keep requests to begin anew for the program that takes our place, until it listens.
@@ -65,6 +78,13 @@ class Stops:
     def ask_now(self, number: int, frame: FrameType | None) -> None:
         """Stop now; asked again, leave."""
         self.count = max(self.count + self.is_new(), 2)
+
+    def hang_up(self, number: int, frame: FrameType | None) -> None:
+        """Stop: the terminal is gone, and nobody could do it by hand.
+
+        The kernel may say so, and a shell again: it is never more than one request.
+        """
+        self.count = max(self.count, 1)
 
     def is_new(self) -> bool:
         """Whether a signal that comes now is a request of its own."""

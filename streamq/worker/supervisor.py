@@ -14,6 +14,8 @@ import msgspec
 
 from streamq import clock
 from streamq.errors import BrokerUnavailable
+from streamq.runner.inherited import OWN
+from streamq.runner.interrupts import FINISH
 from streamq.runner.slots import Board
 from streamq.store.bell import Bell
 from streamq.store.connection import Refused
@@ -135,7 +137,7 @@ class Supervisor:
         if self.deadline is None or not self.nursery.children:
             return
         # Again and again: a runner that was just being born did not hear the first one.
-        self.nursery.signal_all(signal.SIGTERM)
+        self.nursery.signal_all(FINISH)
         late = clock.monotonic() > self.deadline
         if not self.killed and (self.stops.count > 1 or late):
             why = "they took longer than shutdown_timeout" if late else "asked to stop now"
@@ -162,7 +164,8 @@ class Supervisor:
         flush_streams()
         self.workplace.remove()  # nobody comes back to do it
         if self.stops.let_go():
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+            program = [sys.executable, *sys.orig_argv[1:]]
+            os.execve(sys.executable, program, OWN.given.environment())
 
     # The loop
 
@@ -319,7 +322,7 @@ class Supervisor:
         if now - child.dismissed > self.shutdown_timeout:
             child.end("it had been declared dead")
         else:
-            child.signal(signal.SIGTERM)
+            child.signal(FINISH)
 
     def hear(self) -> None:
         """Heed what the bell says."""

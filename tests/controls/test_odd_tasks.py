@@ -10,8 +10,9 @@ from tests.system.test_odd_tasks import TASKS
 
 
 def test_the_check_finds_a_child_that_goes_on_as_if_it_were_the_runner(site):
-    for guard in ("if self.forks != FORKS.count:", "if os.getpid() != self.pid:"):
-        site.changed_module("streamq/pools/solo.py", guard, "if False:")
+    guards = ("self.forks != FORKS.count:", "os.getpid() != self.pid:", "self.property.stolen:")
+    for guard in guards:
+        site.changed_module("streamq/pools/solo.py", f"if {guard}", "if False:")
 
     site.write(TASKS)
     (runner,) = site.worker("-c", 1).runners()

@@ -45,7 +45,7 @@ GUARDS = [
         "assert 0 is None|Right contains 2 more items",
         (
             "streamq/worker/supervisor.py",
-            "self.nursery.signal_all(signal.SIGTERM)",
+            "self.nursery.signal_all(FINISH)",
             "self.nursery.signal_all(signal.SIGKILL)",
         ),
     ),
@@ -76,8 +76,12 @@ GUARDS = [
         "A10",
         SIGNALS + "test_ctrl_c_reaches_the_whole_group_and_lets_tasks_finish",
         "assert 0 is None|'QUEUED' != 'SUCCESS'",
-        ("streamq/worker/children.py", "os.setpgid(0, 0)  # what", "pass  # what"),
-        ("streamq/worker/runner.py", "        if slots.asked_to_stop(0):\n", "        if True:\n"),
+        ("streamq/worker/children.py", "os.setsid()  # what", "pass  # what"),
+        (
+            "streamq/worker/runner.py",
+            "        if sequential and slots.asked_to_stop(0):\n",
+            "        if True:\n",
+        ),
     ),
     guard(
         "a reason looks at what the machine has killed",

@@ -1,0 +1,121 @@
+"""A worker that was started in a terminal: what reads it, and what happens when it is closed."""
+
+import fcntl
+import os
+import signal
+import termios
+
+import pytest
+
+TASKS = """
+import subprocess
+
+def outcome(act):
+    try:
+        return act()
+    except BaseException as error:
+        return type(error).__name__
+
+@app.task
+def read():
+    return [
+        outcome(input),
+        outcome(sys.stdin.read),
+        outcome(lambda: os.read(0, 10).decode()),
+        subprocess.run(["cat"], stdout=-1).stdout.decode(),
+        outcome(lambda: open("/dev/tty")),
+        os.getsid(0) == os.getppid(),
+    ]
+
+@app.task
+def debug():
+    breakpoint()
+    return "went on"
+
+@app.task
+def hold(number):
+    note(f"hold {number}")
+    while not (HERE / "go").exists():
+        time.sleep(0.01)
+    return number
+"""
+
+POOLS = {
+    "prefork": ("-c", 1),
+    "solo": ("-P", "solo"),
+    "gevent": ("-P", "gevent", "--processes", 1, "-c", 2),
+}
+
+
+class Terminal:
+    """A terminal in which workers are started, as by a login shell."""
+
+    def __init__(self):
+        self.master, self.slave = os.openpty()
+
+    def worker(self, site, *flags, ignored=()):
+        """A worker that has this terminal, in its foreground."""
+
+        def take():
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            for number in ignored:
+                signal.signal(number, signal.SIG_IGN)
+
+        site.write(TASKS)
+        return site.worker(*flags, stdin=self.slave, start_new_session=True, preexec_fn=take)
+
+    def close(self):
+        """Hang up, as a window that is closed."""
+        for descriptor in (self.slave, self.master):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.slave = self.master = -1
+
+
+@pytest.fixture
+def terminal():
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_task_that_reads_its_input_finds_nothing(site, terminal, pool):
+    terminal.worker(site, *POOLS[pool])
+
+    found = site.send("read").get(timeout=15)
+
+    assert found == ["EOFError", "", "", "", "OSError", False]
+    debugged = site.send("debug")
+    site.until(debugged.ready)
+    assert site.states([debugged]) == [("FAILURE", "bdb.BdbQuit")]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+def test_a_terminal_that_is_closed_stops_its_worker_warmly(site, terminal, pool):
+    worker = terminal.worker(site, *POOLS[pool])
+    result = site.send("hold", 1)
+    site.until(lambda: site.notes() == ["hold 1"])
+
+    terminal.close()
+    site.until(lambda: "finishing the running tasks" in worker.said)
+    worker.signal(signal.SIGHUP)  # a shell passes it on, later
+    (site.folder / "go").touch()
+
+    assert worker.wait(15) == 0
+    assert result.get(timeout=5) == 1
+    assert site.redis.zcard("{streamq}:leases") == 0
+    site.at_rest()
+
+
+def test_a_worker_below_nohup_outlives_its_terminal(site, terminal):
+    worker = terminal.worker(site, "-c", 1, ignored=[signal.SIGHUP])
+    (runner,) = worker.runners()
+
+    terminal.close()
+    worker.signal(signal.SIGHUP)
+    (site.folder / "go").touch()
+
+    assert site.send("hold", 2).get(timeout=15) == 2
+    assert worker.runners() == [runner], "it has not begun anew either"
+    assert worker.stop() == 0
