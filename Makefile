@@ -33,16 +33,17 @@ demo: $(VENV)/.demo-ready ## analyse Python's standard library with a worker and
 
 test: $(VENV)/.dev-ready ## run the tests of three minutes: units, scripts, the model, one of each promise
 	$(WORKING) tests --ignore tests/system --ignore tests/controls --ignore tests/guards \
-		--ignore tests/nightly --ignore tests/chaos --ignore tests/promises
-	$(WAITING) tests/promises tests/chaos
+		--ignore tests/nightly --ignore tests/chaos --ignore tests/promises --ignore tests/integration
+	$(WAITING) tests/promises tests/integration
 
 test-system: $(VENV)/.dev-ready ## run the tests with real workers, which are killed, frozen and cut off
-	$(WAITING) tests/system
+	$(WAITING) tests/system tests/chaos
 
 test-controls: $(VENV)/.dev-ready ## break each guard, and see its test fail: SHARE=5:COMMIT for a fifth
 	$(WORKING) tests/controls tests/guards $(if $(SHARE),--share $(SHARE))
 
 nightly: $(VENV)/.dev-ready ## run what takes long: 20 000 kills, every crash point, all controls, chaos
+	STREAMQ_TEST_EXAMPLES=300 $(WORKING) tests/model
 	$(WORKING) tests/nightly -m "not timing"
 	$(BIN)/python -m tests.second_chance tests/nightly -m timing
 	$(MAKE) test-controls

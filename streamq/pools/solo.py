@@ -114,7 +114,7 @@ class Solo:
             self.turns.pass_on()
         elif self.burst and self.desk.empty:
             self.stopping = True
-        else:
+        elif not (self.burst and self.desk.ledger.finished):  # settled as we read once more
             self.wait()
         self.perform()
 

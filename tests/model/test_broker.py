@@ -1,5 +1,6 @@
 """The whole broker against its model, on a real server, whatever happens in whatever order."""
 
+import os
 import random
 
 import pytest
@@ -11,8 +12,11 @@ from tests.model.machine import Machine
 from tests.model.profiles import PROFILES
 from tests.model.server import Server
 
+#: How many stories each profile tells; `make nightly` tells more.
+EXAMPLES = int(os.environ.get("STREAMQ_TEST_EXAMPLES", "30"))
+
 SETTINGS = settings(
-    max_examples=120,
+    max_examples=EXAMPLES,
     stateful_step_count=40,
     deadline=None,
     database=None,
