@@ -35,6 +35,8 @@ class Request:
     expires: Any = None
     hostname: str | None = None
     timelimit: tuple[float | None, float | None] = (None, None)
+    #: How often the id has begun again, this time included: 1 for an id that is new.
+    generation: int = 1
 
 
 class NotYet(ConfigError, AttributeError):

@@ -20,6 +20,8 @@ LONGEST_LIFE = 15
 #: Bytes of a part of an id, the longest being QUEUE-ENTRY; and of one that dead-letter
 #: exchanges have copied from queue to queue: ID@QUEUE@QUEUE.
 LONGEST_PART, LONGEST_ID = 250, 2500
+#: The number of a generation, as a message carries it.
+GENERATION = re.compile(rb"[1-9][0-9]{0,14}")
 GOOD_ID = re.compile(rb"[^@:{}\x00-\x1f\x7f]{1,250}(?:@[^@:{}\x00-\x1f\x7f]{1,200})*")
 
 #: Bytes of a task's name, and of an id, that are shown.
@@ -61,6 +63,17 @@ class Delivery:
         return False
 
     @property
+    def generation(self) -> bytes:
+        """Which generation of its id this is: its id may have been used before, and since."""
+        said = self.fields.get(b"generation")
+        return said if said is not None and GENERATION.fullmatch(said) else b"1"
+
+    @property
+    def name(self) -> bytes:
+        """What it is called in Redis where its generation counts: ID, then ID::2, ID::3 …"""
+        return named(self.id, self.generation) if b"generation" in self.fields else self.id
+
+    @property
     def title(self) -> str:
         """Task and id, as they begin a line of the log: both may be anything."""
         name = self.fields.get(b"shadow") or self.fields.get(b"task", b"?")
@@ -78,6 +91,12 @@ class Delivery:
         base, _, queue = self.id.rpartition(b"@")
         ours = queue == self.queue.encode() and b"deaths" not in self.fields
         return base if base and ours else None
+
+    @property
+    def base_name(self) -> bytes:
+        """What the whole call is called, of which this is a copy; nothing if it is none."""
+        base = self.base
+        return named(base, self.generation) if base else b""
 
     @property
     def expires(self) -> int | None:
@@ -123,6 +142,11 @@ class Delivery:
             return None if found is None else datetime.fromtimestamp(found / 1000, UTC)
         except (ValueError, OverflowError, OSError):
             return None
+
+
+def named(id: bytes, generation: bytes) -> bytes:
+    """The name of a message by its id and generation; no id holds a colon."""
+    return id if generation == b"1" else b"%s::%s" % (id, generation)
 
 
 class Outcome:
@@ -209,6 +233,7 @@ def request_of(delivery: Delivery, args: Any, kwargs: dict[str, Any], hostname: 
         expires=delivery.moment(b"expires"),
         hostname=hostname,
         timelimit=(delivery.hard or None, delivery.soft or None),
+        generation=int(delivery.generation),
     )
 
 

@@ -96,11 +96,11 @@ class Envelope:
     ) -> Publication:
         """The arguments of ``publish.lua`` for one message.
 
-        ``given`` says that the caller chose the id, so that the server remembers it for
-        the dedup window.  ``expires`` is the moment that a signature covers, where the
-        envelope only knows a time from now.
+        ``given`` says that the caller chose the id, so that the server accepts it once within
+        the dedup window and as long as its task has not ended.  ``expires`` is the moment that
+        a signature covers, where the envelope only knows a time from now.
         """
-        window = self.window if given else 0
+        window = (self.window or "none") if given else 0
         middle, extra = self.middle, self.extra
         if expires is not None:
             middle = (*middle[:3], expires, *middle[4:])

@@ -110,8 +110,11 @@ class Result(Generic[R]):
         return trace.decode(errors="replace") if trace is not None else None
 
     def ready(self) -> bool:
-        """Whether the task has ended."""
-        return self.state in FINAL
+        """Whether the task has ended, be it without a word (Ignore)."""
+        record = self.record()
+        if "copies" in record or len(self.queues) > 1:
+            return all(copy.ready() for copy in self.copies.values())
+        return is_final(record)
 
     def successful(self) -> bool:
         """Whether the task has ended well."""
@@ -146,9 +149,7 @@ class Result(Generic[R]):
             record = self.awaited(deadline, timeout)
         if "copies" in record or len(self.queues) > 1:
             return self.get_copies(deadline, timeout)  # type: ignore[return-value]
-        if record.get("state") == b"SUCCESS":
-            return self.value(record)  # type: ignore[no-any-return]
-        raise self.error(record)
+        return self.outcome(record)
 
     wait = get
 
@@ -161,9 +162,7 @@ class Result(Generic[R]):
         deadline = deadline_after(timeout)
         if len(self.queues) > 1 or "copies" in (record := await self.afinal(deadline, timeout)):
             return await self.aget_copies(deadline, timeout)  # type: ignore[return-value]
-        if record.get("state") == b"SUCCESS":
-            return self.value(record)  # type: ignore[no-any-return]
-        raise self.error(record)
+        return self.outcome(record)
 
     async def afinal(self, deadline: float, timeout: float | None) -> Record:
         """The final record, awaited; ResultTimeout if it is not there in time."""
@@ -231,6 +230,13 @@ class Result(Generic[R]):
         if known["state"] in (State.SCHEDULED, State.RETRY):
             advice.insert(0, f"when is it due?  streamq result {self.id}")
         return ResultTimeout(f"no result of {self.id}{waited}", known=known, advice=advice)
+
+    def outcome(self, record: Record) -> R:
+        """What the task returned; raises what it raised.  None if it ended without a word."""
+        if record.get("state") in (b"FAILURE", b"REVOKED"):
+            raise self.error(record)
+        value = self.value(record) if record.get("state") == b"SUCCESS" else None
+        return value  # type: ignore[return-value]
 
     def value(self, record: Record) -> Any:
         """What the task returned."""

@@ -15,11 +15,12 @@ from streamq.units import shown, visible
 #: What a message gains or changes on its way, so that no signature can cover it.  The id is
 #: covered apart from the other fields, because each copy of a fan-out has its own.
 #: An attacker who changes one of these can delay a task or have it run again, as by putting
-#: the whole message back, but not make another one of it.
+#: the whole message back, but not make another one of it.  Which generation of its id a message
+#: begins only the server knows that accepts it.
 CHANGES = frozenset(
     {
         b"id", b"signature",
-        b"crashes", b"retries", b"refusals", b"eta", b"stale", b"history",
+        b"crashes", b"retries", b"refusals", b"eta", b"stale", b"history", b"generation",
     }
 )  # fmt: skip
 

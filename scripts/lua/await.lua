@@ -15,10 +15,10 @@
 local WISH_LIFE_MS = 60000
 
 local record, reply = key_of('task', ARGV[1]), ARGV[2]
-local found = redis.call('HMGET', record, 'state', 'copies', 'waiters')
+local found = redis.call('HMGET', record, 'state', 'copies', 'waiters', 'finished')
 local state, waiters = found[1], found[3]
 
-if FINAL[state] or found[2] then
+if FINAL[state] or found[2] or found[4] then
   return redis.call('HGETALL', record)
 end
 

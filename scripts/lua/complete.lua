@@ -21,7 +21,7 @@
 --       entry
 --       for one to start, its mark   JSON of {stream, fields}, where fields are names and
 --                                    values, the id among them; for others
---       id
+--       name                         the id; from its second generation on ID::2
 --       state                        SUCCESS, FAILURE …, or '' to leave the record as it is
 --       expires                      life of the record in milliseconds, 0 for ever
 --       count of names and values, then as many for the record
@@ -85,13 +85,14 @@ while at <= #ARGV do
       end
       at = at + 2
     else
-      local id, state, expires = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+      local state, expires = ARGV[at + 2], ARGV[at + 3]
       local last = at + 4 + 2 * tonumber(ARGV[at + 4])
       if mine == 1 then
+        local id, generation = parted(ARGV[at + 1])
         if state ~= '' then
-          finish(id, state, expires, 'worker', consumer, unpack(ARGV, at + 5, last))
+          finish(id, generation, state, expires, 'worker', consumer, unpack(ARGV, at + 5, last))
         elseif tonumber(expires) > 0 then
-          leave(id, expires, consumer)
+          leave(id, generation, expires, consumer)
         end
       end
       at = last + 1

@@ -4,18 +4,21 @@
 -- A consumer that was declared dead writes nothing, and nobody over a run of another one.
 --
 -- KEYS  root of the namespace
--- ARGV  consumer, id, state, meta, content type of meta ('' for JSON)
+-- ARGV  consumer, name (the id, or ID::2 …), state, meta, content type of meta ('' for JSON)
 --
--- Answers 1, or 0 if the task has no record, has ended, or is not run by this consumer.
+-- Answers 1, or 0 if the task has no record, has ended, its id is used again, or it is not run
+-- by this consumer.
 --
 -- @include keys
 -- @include records
 -- @include waiting
 
-local consumer, record = ARGV[1], key_of('task', ARGV[2])
-local state, worker = unpack(redis.call('HMGET', record, 'state', 'worker'))
+local consumer, id, generation = ARGV[1], parted(ARGV[2])
+local record = key_of('task', id)
+local found = redis.call('HMGET', record, 'state', 'worker', 'generation', 'finished')
+local state, worker, ended = found[1], found[2], FINAL[found[1]] or found[4]
 local runs_elsewhere = not WAITING[state] and worker ~= consumer
-if not state or FINAL[state] or runs_elsewhere then
+if not state or ended or runs_elsewhere or (found[3] or '1') ~= generation then
   return 0
 end
 if not redis.call('ZSCORE', key_of('leases'), consumer) then

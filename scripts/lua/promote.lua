@@ -29,17 +29,17 @@ local scheduled = key_of('scheduled')
 
 local function end_of(id, fields, state, ...)
   if field(fields, 'ignore_result') ~= '1' then
-    finish(id, state, life_of(fields, life), ...)
+    finish(id, generation_of(fields), state, life_of(fields, life), ...)
   end
 end
 
 -- A task that waits in its queue now; one that is tried again says so until it starts.
-local function show_queued(id)
-  local record, state = key_of('task', id), recorded(id, 'state')
-  if state == 'SCHEDULED' then
+local function show_queued(id, generation)
+  local record, known = key_of('task', id), standing(id, generation)
+  if known and known.state == 'SCHEDULED' then
     redis.call('HSET', record, 'state', 'QUEUED')
   end
-  if state then
+  if known then
     redis.call('HDEL', record, 'eta')
   end
 end
@@ -49,8 +49,10 @@ local function move(fields)
   local id, stream = field(fields, 'id'), field(fields, 'scheduled_for')
   local queue = queue_of(stream)
   fields = without(fields, { scheduled_for = true })
-  if recorded(id, 'state') == 'REVOKED' then
-    redis.call('ZREM', key_of('revoked'), id)
+  local generation = generation_of(fields)
+  local known = standing(id, generation)
+  if known and is_revoked(id, generation, known) then
+    redis.call('ZREM', key_of('revoked'), name_of(id, generation))
     return
   end
   local expires = number_in(fields, 'expires', math.huge)
@@ -70,7 +72,7 @@ local function move(fields)
     local level = string.match(stream, ':p(%d)$') or '0'
     local home = home_of(queue, { 'priority', level })
     redis.call('XADD', key_of('queue', home), '*', unpack(fields))
-    show_queued(id)
+    show_queued(id, generation)
   end
 end
 

@@ -9,7 +9,8 @@
 --       exchange, routing key      the exchange '' leads to the queue named by the key
 --       id                         at most 200 bytes, no @ : { } and no control characters; or
 --                                  '' for QUEUE-ENTRYID
---       window                     milliseconds in which the same id is accepted once, or 0
+--       window                     milliseconds in which the same id is accepted once; 'none'
+--                                  for an id that has none; 0 for one that nobody uses twice
 --       keep                       1: write a record of the task; 0: do not
 --       priority                   0–9, or ''
 --       due                        when it is to run: '' now, +MS in so many milliseconds,
@@ -18,6 +19,10 @@
 --       count, then as many header names and values; values are canonical text
 --                                  (i:1  f:1.0  s:text  b:true  v:)
 --       count, then as many names and values for the stream; the first name is `task`
+--
+-- An id with a window, or 'none', is accepted once as well as long as its record says that its
+-- task has not ended.  Later it begins a new generation of the record, and the message says
+-- which one.
 --
 -- Answers one text for each message: the queues it went to, joined by ':'.
 -- Refuses, having written nothing, with (messages are counted from 0; words are
@@ -34,6 +39,7 @@
 -- @include clock
 -- @include route
 -- @include later
+-- @include generations
 -- @include wishes
 
 local LANE_MEMORY_MS = 600000 -- a reply is asked for again within seconds, or never
@@ -92,6 +98,8 @@ local function message_at(at)
   end
   local fields, last = block(headers_end + 1)
   local id, window, priority = ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 5]
+  local chosen = ARGV[at + 3] == 'none' or (window or 0) > 0
+  window = ARGV[at + 3] == 'none' and 0 or window
   local due, expires = moment_of(ARGV[at + 6]), moment_of(ARGV[at + 7])
   if not fields then
     return nil, 'bad-field-count'
@@ -101,7 +109,7 @@ local function message_at(at)
     return nil, 'bad-id'
   elseif not window or window < 0 or window % 1 ~= 0 then
     return nil, 'bad-window'
-  elseif window > 0 and id == '' then
+  elseif chosen and id == '' then
     return nil, 'window-without-id'
   elseif priority ~= '' and not string.find(priority, '^[0-9]$') then
     return nil, 'bad-priority'
@@ -114,6 +122,8 @@ local function message_at(at)
     at = at,
     id = id,
     window = window,
+    chosen = chosen,
+    generation = false,
     keep = ARGV[at + 4] == '1',
     priority = tonumber(priority) or 0,
     due = due,
@@ -121,6 +131,7 @@ local function message_at(at)
     headers_to = headers_end,
     to = last,
     later = nil,
+    in_use = false,
     answer = false,
     same_as = false,
     destination = false,
@@ -142,11 +153,20 @@ local function read_messages()
 end
 
 -- Give those messages their answer whose id was accepted before, or stands twice in this call.
+-- Of a message that was added by hand the record does not know the queue: then the answer is
+-- where this one would go.
 local function recall(messages)
   local first = {}
   for _, message in ipairs(messages) do
-    if message.window > 0 then
-      message.answer = redis.call('GET', key_of('dedup', message.id)) or nil
+    if message.chosen then
+      if message.window > 0 then
+        message.answer = redis.call('GET', key_of('dedup', message.id)) or nil
+      end
+      if not message.answer then
+        local state, queues = unended(message.id)
+        message.in_use = state ~= nil
+        message.answer = queues ~= '' and queues
+      end
       message.same_as = first[message.id]
       first[message.id] = first[message.id] or message
     end
@@ -246,7 +266,7 @@ local function find_room(messages)
       elseif not destination.queues[1] then
         return refusal('UNROUTABLE', i - 1, ARGV[message.at], ARGV[message.at + 1])
       end
-      for _, queue in ipairs(destination.queues) do
+      for _, queue in ipairs(message.in_use and {} or destination.queues) do
         if not queue.readable then
           return refusal('BADSETTINGS', i - 1, queue.name)
         elseif queue.max_length then
@@ -257,19 +277,22 @@ local function find_room(messages)
         end
       end
       message.destination = destination
+      message.answer = message.in_use and destination.answer
     end
   end
 end
 
--- A record that has a state stays as it is: it belongs to an earlier run of this id.
--- For an id that somebody has chosen others may wait already.
+-- For an id that somebody has chosen there may be a record of the generation before, and
+-- others may wait already.
 local function record(message, id, place, where)
   local key = key_of('task', id)
-  local chosen = message.window > 0
-  if chosen and redis.call('HEXISTS', key, 'state') == 1 then
+  local task = ARGV[message.headers_to + 3]
+  if message.generation then
+    begin_generation(id, message.generation, message.keep)
+  end
+  if not message.keep then
     return
   end
-  local task = ARGV[message.headers_to + 3]
   if message.later then
     redis.call(
       'HSET', key, 'state', 'SCHEDULED', 'task', task, place, where, 'enqueued', now,
@@ -278,24 +301,29 @@ local function record(message, id, place, where)
   else
     redis.call('HSET', key, 'state', 'QUEUED', 'task', task, place, where, 'enqueued', now)
   end
-  if chosen then
+  if message.chosen then
     redis.call('PERSIST', key)
     note_wishes(id)
   end
 end
 
--- When a message ends that nobody has started: it says so itself, or its queue does.
-local function moments_of(message, queue)
-  local moments = {}
+-- What a message is given here: its generation; and when it ends if nobody has started it,
+-- which it says itself, or its queue does.
+local function notes_on(message, queue)
+  local notes = {}
+  if message.generation then
+    notes[1], notes[2] = 'generation', message.generation
+  end
   if message.expires then
-    moments[1], moments[2] = 'expires', string.format('%.0f', message.expires)
+    notes[#notes + 1] = 'expires'
+    notes[#notes + 1] = string.format('%.0f', message.expires)
   end
   if queue.message_ttl then
     local since = message.later and message.due or now_ms
-    moments[#moments + 1] = 'stale'
-    moments[#moments + 1] = string.format('%.0f', since + queue.message_ttl)
+    notes[#notes + 1] = 'stale'
+    notes[#notes + 1] = string.format('%.0f', since + queue.message_ttl)
   end
-  return moments
+  return notes
 end
 
 -- The short name of the stream that a message goes to.
@@ -307,32 +335,42 @@ local function place_in(message, queue)
 end
 
 local function append(message, queue, id)
-  local place, moments = place_in(message, queue), moments_of(message, queue)
+  local place, notes = place_in(message, queue), notes_on(message, queue)
   local from, to = message.headers_to + 2, message.to
   if message.later then
     local fields = { unpack(ARGV, from, to) }
     fields[#fields + 1], fields[#fields + 2] = 'eta', message.later
-    for _, text in ipairs(moments) do
+    for _, text in ipairs(notes) do
       fields[#fields + 1] = text
     end
-    keep_for_later(place, id, fields, message.later)
-  elseif moments[1] then
+    keep_for_later(place, id, message.generation or '1', fields, message.later)
+  elseif notes[1] then
     if id ~= '' then
-      moments[#moments + 1], moments[#moments + 2] = 'id', id
+      notes[#notes + 1], notes[#notes + 2] = 'id', id
     end
     for i = from, to do
-      moments[#moments + 1] = ARGV[i]
+      notes[#notes + 1] = ARGV[i]
     end
-    local entry = redis.call('XADD', key_of('queue', place), '*', unpack(moments))
+    local entry = redis.call('XADD', key_of('queue', place), '*', unpack(notes))
     id = id ~= '' and id or queue.name .. '-' .. entry
   elseif id == '' then
     id = queue.name .. '-' .. redis.call('XADD', key_of('queue', place), '*', unpack(ARGV, from, to))
   else
     redis.call('XADD', key_of('queue', place), '*', 'id', id, unpack(ARGV, from, to))
   end
-  if message.keep then
+  if message.keep or message.generation then
     record(message, id, 'queue', queue.name)
   end
+end
+
+-- The generation that a message begins, which all its copies have; false for the first.
+local function generation_for(message, queues)
+  local ids = { message.id }
+  for i, queue in ipairs(#queues > 1 and queues or {}) do
+    ids[i + 1] = message.id .. '@' .. queue.name
+  end
+  local generation = next_generation(ids, message.keep)
+  return generation > 1 and string.format('%.0f', generation)
 end
 
 -- Returns the answer: the queues that have the message.
@@ -341,13 +379,16 @@ local function write(message)
   if message.due and message.due > now_ms then
     message.later = string.format('%.0f', message.due)
   end
+  if message.chosen then
+    message.generation = generation_for(message, queues)
+  end
   if #queues == 1 then
     append(message, queues[1], message.id)
   else
     for _, queue in ipairs(queues) do
       append(message, queue, message.id == '' and '' or message.id .. '@' .. queue.name)
     end
-    if message.keep and message.id ~= '' then
+    if message.id ~= '' and (message.keep or message.generation) then
       record(message, message.id, 'copies', answer)
     end
   end

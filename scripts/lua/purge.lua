@@ -36,7 +36,8 @@ for _, key in ipairs(streams_of(queue)) do
   for _, message in ipairs(waiting) do
     redis.call('XDEL', key, message[1])
     if field(message[2], 'ignore_result') ~= '1' then
-      finish(id_of(stream, message[1], message[2]), 'REVOKED', expires, 'reason', 'purged')
+      local id, generation = id_of(stream, message[1], message[2]), generation_of(message[2])
+      finish(id, generation, 'REVOKED', expires, 'reason', 'purged')
     end
     removed = removed + 1
   end

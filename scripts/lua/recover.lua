@@ -97,7 +97,7 @@ local function fail(id, fields, queue)
     return false
   end
   return finish(
-    id, 'FAILURE', life_of(fields, expires), 'worker', consumer,
+    id, generation_of(fields), 'FAILURE', life_of(fields, expires), 'worker', consumer,
     'error_type', 'streamq.errors.WorkerLost', 'error', reason, 'queue', queue
   )
 end
@@ -141,7 +141,7 @@ local function isolate(stream, entry, fields)
   redis.call('SADD', key_of('suspects'), queue)
   redis.call('XADD', key, '*', unpack(fields))
   take(stream, entry)
-  show_waiting(id)
+  show_waiting(id, generation_of(fields))
   redis.call('PUBLISH', key_of('bell'), 'suspects ' .. queue)
   isolated = isolated + 1
 end
@@ -166,9 +166,10 @@ local function move(stream, entry)
   if charged then
     set_field(fields, 'crashes', tostring(crashes))
   end
-  if recorded(id, 'revoked') then
+  if was_revoked(id, fields) then
     take(stream, entry)
-    finish(id, 'REVOKED', life_of(fields, expires), 'worker', consumer, 'reason', 'revoked')
+    local life = life_of(fields, expires)
+    finish(id, generation_of(fields), 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
     moved = moved + 1
   elseif not too_many then
     give_back(stream, entry, fields)

@@ -21,9 +21,10 @@ end
 -- Whether the message waits again.
 local function release(stream, entry, fields)
   local id = id_of(stream, entry, fields)
-  if recorded(id, 'revoked') then
+  if was_revoked(id, fields) then
     take(stream, entry)
-    finish(id, 'REVOKED', life_of(fields, expires), 'worker', consumer, 'reason', 'revoked')
+    local life = life_of(fields, expires)
+    finish(id, generation_of(fields), 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
     return false
   end
   give_back(stream, entry, fields)

@@ -10,6 +10,7 @@
 -- Answers 1, or 2 if an expiry that had passed was dropped, or 0 if there is no such letter.
 -- Refuses, having written nothing, with
 --   NOQUEUE                           the queue is not declared
+--   INUSE state                       its id is used again, by a task that has not ended
 --   TOOLARGE fields                   more than a script can add to a stream
 --
 -- @include keys
@@ -18,6 +19,7 @@
 -- @include endings
 -- @include messages
 -- @include dead
+-- @include generations
 
 local DEATHS_KEPT = 20
 local LONGEST_ERROR = 1000
@@ -27,14 +29,8 @@ local NOTES = {
   crashes = true, -- whether it kills its runners
   refusals = true, -- whether any worker knows its task
   retries = true, eta = true, stale = true,
+  generation = true, -- of the one that has died
 }
--- What a record says about a run that has ended.
-local ENDING = {
-  'error', 'error_type', 'error_args', 'traceback', 'worker', 'started', 'finished', 'runtime',
-  'result', 'content_type', 'compression', 'reason', 'meta', 'meta_content_type', 'retries',
-  'revoked', 'eta', 'dead_lettered_to',
-}
-
 local queue, letter = ARGV[1], ARGV[2]
 
 local fields = redis.call('HGETALL', letter_key(queue, letter))
@@ -47,6 +43,11 @@ if not settings then
   return redis.error_reply('NOQUEUE the queue is not declared')
 elseif too_large(fields) then
   return redis.error_reply('TOOLARGE ' .. #fields / 2)
+end
+local id = field(fields, 'id')
+local in_use = unended(id)
+if in_use then
+  return redis.error_reply('INUSE ' .. in_use)
 end
 
 local message, death, expired = {}, {}, false
@@ -92,38 +93,45 @@ local function history_with(enqueued)
 end
 
 -- A copy of a fanned out message that runs again has not ended: see count_copy.
-local function uncount_copy(id)
-  local base = key_of('task', string.match(id, '^(.*)@') or '')
-  if redis.call('HEXISTS', base, 'copies') == 1 then
+local function uncount_copy()
+  local base_id, copy = string.match(id, '^(.*)@(.*)$')
+  local base, copies = key_of('task', base_id or ''), base_id and recorded(base_id, 'copies')
+  if copies and string.find(':' .. copies .. ':', ':' .. copy .. ':', 1, true) then
     redis.call('HINCRBY', base, 'ended', -1)
     redis.call('PERSIST', base)
   end
 end
 
-local id, stream = field(message, 'id'), key_of('queue', home_of(queue, message))
-local record = key_of('task', id)
+local stream, record = key_of('queue', home_of(queue, message)), key_of('task', id)
+local known = standing(id, generation_of(fields)) -- of the generation that has died
 local before = redis.call('HMGET', record, 'state', 'enqueued')
-local history = history_with(before[2])
+local history = history_with(known and before[2] or death.dead_enqueued)
 set_field(message, 'history', history)
+local kept = field(message, 'ignore_result') ~= '1'
+local generation = next_generation({ id }, kept)
+if generation > 1 then
+  set_field(message, 'generation', string.format('%.0f', generation))
+end
 
 local failed = make_group(stream)
 if failed then
   return failed
 end
 redis.call('XADD', stream, '*', unpack(message))
-if field(message, 'ignore_result') ~= '1' then
+if generation > 1 then
+  begin_generation(id, generation, kept)
+end
+if kept then
   redis.call(
     'HSET', record, 'state', 'QUEUED', 'task', field(message, 'task') or '', 'queue', queue,
     'enqueued', moment, 'history', history
   )
-  redis.call('HDEL', record, unpack(ENDING))
-  redis.call('HINCRBY', record, 'generation', 1)
   redis.call('PERSIST', record)
   if not before[1] then
     note_wishes(id)
   end
   if FINAL[before[1]] then
-    uncount_copy(id)
+    uncount_copy()
   end
 end
 drop_letter(queue, letter)

@@ -14,6 +14,9 @@
 --       signal                       for terminating it, or ''
 --       term                         how long supervisors look for it (ms)
 --
+-- What is revoked is the last generation of the id; where there is no record to tell it, every
+-- one that may be there.
+--
 -- Answers the state that the task has now, '' if it has no record.
 --
 -- @include keys
@@ -23,11 +26,14 @@
 -- @include streams
 -- @include later
 
+local LOOKED_AT = 20 -- places of one id among those for later
+
 local id, expires, life, signal, term = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local record = key_of('task', id)
-local state = redis.call('HGET', record, 'state')
+local found = redis.call('HMGET', record, 'state', 'generation', 'finished')
+local state, current = found[1], found[2] or '1'
 
-if FINAL[state] then
+if FINAL[state] or (state and found[3]) then
   return state
 end
 
@@ -39,27 +45,50 @@ local function note(key, member, lasts)
   end
 end
 
-local waits = not state or WAITING[state]
-local later = redis.call('ZSCORE', key_of('scheduled'), id)
--- A second one of the same id, which no record keeps from running.
-local twin = not state and redis.call('ZSCORE', key_of('scheduled'), id .. '#2')
-
-if later then
-  drop_later(id)
+-- What a message that is meant may be called, from a number on.
+local function names_from(first, last)
+  local names = {}
+  for number = first, last do
+    names[#names + 1] = name_of(id, string.format('%.0f', number))
+  end
+  return names
 end
--- Where the record waits for a moment, or there is none, the message for later was it.
-if waits and not (later and state ~= 'QUEUED' and not twin) then
+
+-- How many of its messages are for later; they leave.
+local function drop_all_later()
+  local first, dropped = state and tonumber(current) or 1, 0
+  for _, name in ipairs(names_from(first, first + LOOKED_AT - 1)) do
+    local there = redis.call('ZSCORE', key_of('scheduled'), name)
+    local generation = there and redis.call('HGET', later_key(name), 'generation')
+    if there and (not state or generation_in(generation) == current) then
+      drop_later(name)
+      dropped = dropped + 1
+    end
+  end
+  return dropped
+end
+
+local last = tonumber(current)
+local meant = names_from(state and last or 1, last)
+local waits = not state or WAITING[state]
+local later = drop_all_later()
+-- Where the record waits for a moment, or there is none, the message for later was it; without
+-- a record a second one of the id may be there.
+local was_it = later == 1 and (state or last == 1) and state ~= 'QUEUED'
+if waits and not was_it then
   redis.call('ZREMRANGEBYSCORE', key_of('revoked'), '-inf', now)
-  note(key_of('revoked'), id, life)
+  for _, name in ipairs(meant) do
+    note(key_of('revoked'), name, life)
+  end
 end
 if state and waits then
-  finish(id, 'REVOKED', expires, 'reason', 'revoked')
+  finish(id, current, 'REVOKED', expires, 'reason', 'revoked')
   state = 'REVOKED'
 elseif state then
   redis.call('HSET', record, 'revoked', '1')
 end
-if signal ~= '' then
-  note(key_of('terminating'), signal .. ' ' .. id, term)
-  redis.call('PUBLISH', key_of('bell'), 'terminate ' .. signal .. ' ' .. id)
+for _, name in ipairs(signal ~= '' and meant or {}) do
+  note(key_of('terminating'), signal .. ' ' .. name, term)
+  redis.call('PUBLISH', key_of('bell'), 'terminate ' .. signal .. ' ' .. name)
 end
 return state or ''

@@ -4,8 +4,9 @@
 -- Asked only of messages that carry an `expires` or may be among those that are revoked.
 --
 -- KEYS  root of the namespace
--- ARGV  for each message: id, the id of the fan-out that it is a copy of ('' if it is none),
---       expires (server's time in milliseconds, or '')
+-- ARGV  for each message: name (its id, or from its second generation on ID::2), the name of
+--       the fan-out that it is a copy of ('' if it is none), expires (server's time in
+--       milliseconds, or '')
 --
 -- Answers a text: for each message 1 (run it), r (revoked) or e (expired).
 --

@@ -18,7 +18,8 @@
 --       then for each message:
 --       ack                          late: to be acknowledged now; early: it was before
 --       stream                       such as default, default:p9, default:returned
---       entry, id
+--       entry
+--       name                         the id; from its second generation on ID::2
 --       state                        SUCCESS, FAILURE, REVOKED, RETRY …, or '' to leave the
 --                                    record as it is
 --       expires                      life of the record in milliseconds, 0 for ever
@@ -77,20 +78,22 @@ local function done(message)
   return take(message.stream, message.entry)
 end
 
--- Whether a task that is to run again has ended meanwhile: it was revoked.
-local function is_over(id)
-  return FINAL[recorded(id, 'state')] or recorded(id, 'revoked')
+-- Whether a task that is to run again was revoked meanwhile.  That it has ended says nothing:
+-- then somebody has added a second message of its id by hand.
+local function is_over(id, generation)
+  local known = standing(id, generation)
+  return known and (known.revoked or is_revoked(id, generation, known))
 end
 
 -- A task that is to run again says why; it has not ended, so nobody is told.
-local function postpone(id, state, ...)
-  local record, before_it = key_of('task', id), recorded(id, 'state')
-  if state ~= '' and before_it then
+local function postpone(id, generation, state, ...)
+  local record, known = key_of('task', id), standing(id, generation)
+  if state ~= '' and known and not known.ended then
     redis.call('HSET', record, 'state', state, 'worker', consumer, ...)
     redis.call('HDEL', record, 'started', 'meta', 'meta_content_type')
     redis.call('PERSIST', record)
-  elseif before_it then
-    show_waiting(id)
+  elseif known then
+    show_waiting(id, generation)
   end
 end
 
@@ -111,7 +114,7 @@ local function wanted_queue(text)
 end
 
 -- At once in its own queue; else promote.lua moves it, and buries it if the queue is gone.
-local function again(stream, id, fields, words)
+local function again(stream, id, generation, fields, words)
   local due, elsewhere = moment_of(words[2]), wanted_queue(words[3])
   local queue = elsewhere ~= '' and elsewhere or queue_of(stream)
   fields = without(fields, { stale = true }) -- it has not waited in vain: it was run
@@ -134,27 +137,29 @@ local function again(stream, id, fields, words)
   set_field(fields, 'eta', eta)
   need('zset', key_of('scheduled'))
   need('hash', later_key(id))
-  keep_for_later(home, id, fields, eta)
-  if recorded(id, 'state') then
+  keep_for_later(home, id, generation, fields, eta)
+  local known = standing(id, generation)
+  if known and not known.ended then
     redis.call('HSET', key_of('task', id), 'eta', eta, 'queue', queue)
   end
 end
 
 local function run_again(message, fields)
   local id, stream, record = message.id, message.stream, message.record
-  if is_over(id) then
-    finish(id, 'REVOKED', message.expires, 'worker', consumer, 'reason', 'revoked')
+  local generation = message.generation
+  if is_over(id, generation) then
+    finish(id, generation, 'REVOKED', message.expires, 'worker', consumer, 'reason', 'revoked')
   elseif fields and too_large(fields) then
     local why = 'too many fields'
     dead_letter(queue_of(stream), id, fields, why, consumer, why, limits, true)
-    if recorded(id, 'state') then
-      finish(id, 'FAILURE', message.expires, 'worker', consumer, unpack(record))
+    if standing(id, generation) then
+      finish(id, generation, 'FAILURE', message.expires, 'worker', consumer, unpack(record))
     end
   else
     if fields then
-      again(stream, id, fields, message.words)
+      again(stream, id, generation, fields, message.words)
     end
-    postpone(id, message.state, unpack(record))
+    postpone(id, generation, message.state, unpack(record))
   end
 end
 
@@ -185,7 +190,7 @@ local function follow(message, fields)
     decide(message, fields)
   end
   local id, words, expires = message.id, message.words, message.expires
-  local verb = words[1]
+  local verb, generation = words[1], message.generation
   if verb == 'later' then
     return run_again(message, fields)
   end
@@ -194,12 +199,12 @@ local function follow(message, fields)
     dead_letter(queue_of(message.stream), id, fields, words[2], consumer, words[3], limits, kept)
   end
   if message.state ~= '' then
-    finish(id, message.state, expires, 'worker', consumer, unpack(message.record))
+    finish(id, generation, message.state, expires, 'worker', consumer, unpack(message.record))
   elseif tonumber(expires) > 0 then
-    leave(id, expires, consumer)
+    leave(id, generation, expires, consumer)
   end
   if verb == 'revoked' then
-    redis.call('ZREM', key_of('revoked'), id)
+    redis.call('ZREM', key_of('revoked'), name_of(id, generation))
   end
 end
 
@@ -232,6 +237,7 @@ end
 -- The message that begins at a position of ARGV, and the next position.
 local function message_at(at)
   local record, words
+  local id, generation = parted(ARGV[at + 3])
   local after = at + 6
   record, after = taken(after, 2)
   words, after = taken(after, 1)
@@ -240,7 +246,8 @@ local function message_at(at)
     stream = ARGV[at + 1],
     entry = ARGV[at + 2],
     place = ARGV[at + 1] .. ' ' .. ARGV[at + 2],
-    id = ARGV[at + 3],
+    id = id,
+    generation = generation,
     state = ARGV[at + 4],
     expires = ARGV[at + 5],
     record = record,

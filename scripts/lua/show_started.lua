@@ -2,12 +2,13 @@
 -- Show in the records of tasks that they have started.
 --
 -- KEYS  root of the namespace
--- ARGV  consumer, then ids
+-- ARGV  consumer, then names: the id, or from its second generation on ID::2
 --
 -- Answers how many records say so now.  Refuses with  FENCED consumer
 --
 -- @include keys
 -- @include clock
+-- @include records
 -- @include waiting
 -- @include wishes
 
@@ -19,13 +20,19 @@ end
 
 local shown = 0
 for i = 2, #ARGV do
-  local record = key_of('task', ARGV[i])
-  local state = redis.call('HGET', record, 'state')
-  if not state or WAITING[state] then
+  local id, generation = parted(ARGV[i])
+  local record = key_of('task', id)
+  local found = redis.call('HMGET', record, 'state', 'generation', 'finished')
+  local state, current = found[1], found[2] or (found[1] and '1')
+  local waits = not state or (WAITING[state] and not found[3])
+  if waits and (current or generation) == generation then
     redis.call('HSET', record, 'state', 'STARTED', 'started', now, 'worker', consumer)
     redis.call('PERSIST', record)
     if not state then
-      note_wishes(ARGV[i])
+      note_wishes(id)
+    end
+    if not current and generation ~= '1' then
+      redis.call('HSET', record, 'generation', generation)
     end
     shown = shown + 1
   end

@@ -152,7 +152,9 @@ def retry(
         )
         for letter in done.too_large:
             warn(f"{letter} stays: more fields than can be added to a queue at once")
-        stayed += len(done.too_large)
+        for letter, state in done.in_use.items():
+            warn(f"{letter} stays: its id is used again, by a task that is {state} now")
+        stayed += len(done.too_large) + len(done.in_use)
     ctx.exit(FAILED if stayed else 0)
 
 

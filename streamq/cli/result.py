@@ -74,7 +74,7 @@ def described(result: Result[Any]) -> dict[str, Any]:
         "traceback": result.traceback,
         "reason": record.get("reason"),
         "retries": number(record.get("retries")) or 0,
-        "generation": number(record.get("generation")) or 0,
+        "generation": number(record.get("generation")) or 1,
         "history": deaths_in(record.get("history", "")),
         "copies": {queue: copy.state for queue, copy in result.copies.items()},
     }

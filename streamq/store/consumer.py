@@ -178,7 +178,7 @@ class Consumer:
             for outcome in outcomes:
                 delivery, fields = outcome.delivery, outcome.fields
                 state, expires = outcome.state, outcome.expires
-                argv += (delivery.entry, delivery.id, state, expires, len(fields) // 2)
+                argv += (delivery.entry, delivery.name, state, expires, len(fields) // 2)
                 argv += fields
         for delivery in starts:
             argv += ("start", delivery.stream, 1, delivery.entry, mark_of(delivery))
@@ -188,8 +188,8 @@ class Consumer:
 
     def show_started_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...] | None:
         """The call of ``show_started.lua``; None if none of these is to be shown."""
-        ids = [delivery.id for delivery in deliveries if is_shown(delivery)]
-        return SHOW_STARTED.command(self.keys.root, self.name, *ids) if ids else None
+        names = [delivery.name for delivery in deliveries if is_shown(delivery)]
+        return SHOW_STARTED.command(self.keys.root, self.name, *names) if names else None
 
     def alone_command(self, delivery: Delivery) -> tuple[Any, ...]:
         """Note that this message runs with nothing beside it."""
@@ -201,7 +201,7 @@ class Consumer:
         told: list[Any] = []
         for each in deliveries:
             expires = each.expires
-            told += (each.id, each.base or b"", "" if expires is None else expires)
+            told += (each.name, each.base_name, "" if expires is None else expires)
         return SCREEN.command(self.keys.root, *told)
 
     def release_command(self, deliveries: Iterable[Delivery], expires: bytes) -> tuple[Any, ...]:
@@ -255,7 +255,7 @@ def settle_arguments(
     for outcome in outcomes:
         delivery = outcome.delivery
         argv += ("early" if delivery.early else "late", delivery.stream, delivery.entry)
-        argv += (delivery.id, outcome.state, outcome.expires)
+        argv += (delivery.name, outcome.state, outcome.expires)
         argv += (len(outcome.fields) // 2, *outcome.fields)
         argv += (len(outcome.follow), *outcome.follow)
     return argv
@@ -275,7 +275,7 @@ def doubtful(deliveries: list[Delivery], revoked: list[bytes] | None) -> list[De
         for each in deliveries
         if b"expires" in each.fields
         or b"stale" in each.fields
-        or (marked and (each.id in marked or each.base in marked))
+        or (marked and (each.name in marked or each.base_name in marked))
     ]
 
 

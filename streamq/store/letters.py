@@ -5,7 +5,7 @@ changes them does so letter by letter.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from streamq.errors import StreamqError
@@ -50,12 +50,14 @@ class Page(NamedTuple):
 class Revived:
     """How many letters wait again, and of these, how many without an expiry that had passed.
 
-    ``too_large`` are those that stay: they have more fields than a script can add.
+    ``too_large`` are those that stay: they have more fields than a script can add.  So do those
+    ``in_use``: their id was used again, by a task that is in this state now.
     """
 
     waiting: int = 0
     unexpired: int = 0
     too_large: tuple[str, ...] = ()
+    in_use: dict[str, str] = field(default_factory=dict)
 
 
 class DeadLetters:
@@ -173,6 +175,8 @@ class DeadLetters:
             match reply:
                 case Refused(code="TOOLARGE"):
                     too_large.append(readable(name))
+                case Refused(code="INUSE"):
+                    done.in_use[readable(name)] = str(reply).partition(" ")[2]
                 case Refused(code="NOQUEUE"):
                     raise Undeclared(f"queue {queue!r} is not declared")
                 case Exception():

@@ -67,6 +67,6 @@ class Results:
         for id in ids:
             self.client.call(FORGET, self.keys.root, id)
 
-    def tell(self, consumer: str, id: str, state: str, meta: bytes, content_type: str) -> None:
+    def tell(self, consumer: str, name: bytes, state: str, meta: bytes, content_type: str) -> None:
         """Write a state that a task named which this consumer runs, if it still does."""
-        self.client.call(PROGRESS, self.keys.root, consumer, id, state, meta, content_type)
+        self.client.call(PROGRESS, self.keys.root, consumer, name, state, meta, content_type)

@@ -49,13 +49,13 @@ def as_record(flat: Any) -> Record:
 
 
 def is_final(record: Record) -> bool:
-    """Whether the record tells the end of its task."""
-    return record.get("state") in ENDED
+    """Whether the record tells the end of its task, which may end without a word (Ignore)."""
+    return record.get("state") in ENDED or "finished" in record
 
 
 def is_answer(record: Record) -> bool:
     """Whether the record ends a wait: its task has ended, or went to several queues."""
-    return record.get("state") in ENDED or "copies" in record
+    return is_final(record) or "copies" in record
 
 
 def news_in(reply: Any) -> Iterator[tuple[bytes, str, Record]]:

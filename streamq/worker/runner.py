@@ -12,7 +12,7 @@ from typing import Any
 
 from streamq.app import App
 from streamq.context import Request
-from streamq.delivery import millis
+from streamq.delivery import millis, named
 from streamq.execution import Execution
 from streamq.pools.solo import Solo
 from streamq.routing import Queue
@@ -168,4 +168,5 @@ class Runner:
         serializer = app.conf.result_serializer
         data = app.payloads.write(meta, serializer, None, "meta")
         content = "" if serializer == "json" else serializer
-        app.store.results.tell(self.name, request.id, state, data, content)
+        name = named(request.id.encode(), b"%d" % request.generation)
+        app.store.results.tell(self.name, name, state, data, content)

@@ -33,7 +33,7 @@ class Terminations:
         #: When, in monotonic seconds, to look again.
         self.moment = float("inf")
         self.last = 0.0
-        #: Ids and titles of what runs, as far as they were read; the signals that were heeded.
+        #: Names and titles of what runs, as far as they were read; the signals that were heeded.
         self.ids: dict[Run, tuple[str, str]] = {}
         self.heeded: set[tuple[Run, str]] = set()
         self.todo: list[Run] = []
@@ -73,7 +73,7 @@ class Terminations:
         ]
         for run, delivery in zip(runs, self.recovery.deliveries(places), strict=True):
             if delivery is not None:
-                self.ids[run] = delivery.id.decode(errors="replace"), delivery.title
+                self.ids[run] = delivery.name.decode(errors="replace"), delivery.title
 
     def heed(self, runs: Running) -> None:
         """Stop those of these tasks that are to be terminated, once with each signal."""

@@ -224,7 +224,7 @@ def test_a_result_that_has_failed_is_queued_again_after_its_letter_was_put_back(
     drain(app)
     assert (result.get(timeout=5), result.state) == (2, "SUCCESS")
     record = app.store.results.record(result.id)
-    assert (record["generation"], record["history"].count(b"\n")) == (b"1", 0)
+    assert (record["generation"], record["history"].count(b"\n")) == (b"2", 0)
     assert b"not yet" in record["history"]
 
 

@@ -278,11 +278,34 @@ def test_the_same_id_gives_the_same_answer_whatever_the_topology_says_by_then(ap
     assert streams(app) == {"one": 1, "two": 1}
 
 
-def test_after_the_window_the_id_is_new(make_app, streams, redis, eventually):
-    app = make_app(dedup_window="1ms")
-    app.enqueue(app.signature("shop.add", task_id="order-1"))
-    eventually(lambda: not redis.exists(app.store.keys.dedup("order-1")), seconds=5)
-    app.enqueue(app.signature("shop.add", task_id="order-1"))
+@pytest.mark.parametrize("window", ["1ms", 0])
+def test_after_the_window_an_id_is_new_once_its_task_has_ended(
+    make_app, streams, redis, eventually, window
+):
+    app = make_app(dedup_window=window)
+    for accepted in (1, 2, 3):
+        for _ in range(2):
+            app.enqueue(app.signature("shop.add", task_id="order-1"))
+            eventually(lambda: not redis.exists(app.store.keys.dedup("order-1")), seconds=5)
+            assert streams(app) == {"default": accepted}
+        redis.hset(app.store.keys.task("order-1"), "state", "SUCCESS")
+
+
+@pytest.mark.parametrize("window", ["1ms", 0])
+def test_without_a_record_only_the_window_counts(make_app, streams, redis, eventually, window):
+    app = make_app(dedup_window=window)
+    for accepted in (1, 2):
+        app.enqueue(app.signature("shop.add", task_id="order-1", ignore_result=True))
+        eventually(lambda: not redis.exists(app.store.keys.dedup("order-1")), seconds=5)
+        assert streams(app) == {"default": accepted}
+
+
+def test_ids_in_a_bulk_are_accepted_once_as_well(make_app, streams):
+    app = make_app(dedup_window=0)
+    calls = [app.signature("shop.add", task_id=f"order-{n % 2}") for n in range(6)]
+
+    app.enqueue_many(calls)
+    app.enqueue_many(calls)
 
     assert streams(app) == {"default": 2}
 

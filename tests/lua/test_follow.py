@@ -172,17 +172,20 @@ def test_a_dead_letter_exchange_gets_a_copy_that_is_a_task_of_its_own(
     assert desk.letters() == []
 
 
-def test_the_record_of_an_earlier_letter_of_this_id_stays_as_it_ended(
+def test_a_second_letter_of_an_id_begins_a_generation_of_the_record(
     afterlife, desk, following, outcome
 ):
-    for _ in range(2):
+    for name, result in (("a@morgue", "5"), ("a@morgue::2", "6"), ("a@morgue::3", "7")):
         entry = desk.take("a")
         desk.settle(following(entry, "a", "bury", "rejected", "no"))
+        assert desk.record("a@morgue")["state"] == "QUEUED"
         (copy,) = desk.read("morgue")
-        desk.complete(outcome(copy, "a@morgue", stream="morgue", result="5"))
+        (fields,) = desk.waiting("morgue")
+        desk.complete(outcome(copy, name, stream="morgue", result=result))
 
         record = desk.record("a@morgue")
-        assert (record["state"], record["result"]) == ("SUCCESS", "5")
+        assert (record["state"], record["result"]) == ("SUCCESS", result)
+        assert record.get("generation") == fields.get("generation") == (name[10:] or None)
         assert desk.redis.pttl("{streamq}:task:a@morgue") > 0
         desk.redis.delete("{streamq}:task:a")
 

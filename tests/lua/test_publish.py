@@ -285,14 +285,21 @@ def test_a_repeated_id_takes_no_room_in_a_full_queue(publish, scripts, redis, ke
     assert publish(message(id="m1", window=5000)) == ["mail"]
 
 
-def test_after_the_window_an_id_is_accepted_again_and_an_old_state_stays(publish, redis, keys):
+def test_after_the_window_an_id_is_accepted_again_and_begins_a_generation(publish, redis, keys):
     publish(message(id="m1", window=5000))
-    redis.hset(keys.task("m1"), mapping={"state": "SUCCESS", "result": "4"})
+    ended = {"state": "SUCCESS", "result": "4", "history": "h", "finished": "5"}
+    redis.hset(keys.task("m1"), mapping=ended)
+    redis.expire(keys.task("m1"), 5)
     redis.delete(keys.dedup("m1"))
 
     assert publish(message(id="m1", window=5000)) == ["mail"]
-    assert redis.xlen(keys.queue("mail")) == 2
-    assert redis.hget(keys.task("m1"), "state") == "SUCCESS"
+
+    first, second = [fields for _, fields in redis.xrange(keys.queue("mail"))]
+    assert ("generation" in first, second["generation"]) == (False, "2")
+    record = redis.hgetall(keys.task("m1"))
+    assert (record["state"], record["generation"], record["history"]) == ("QUEUED", "2", "h")
+    assert record.keys().isdisjoint({"result", "finished"})
+    assert redis.ttl(keys.task("m1")) == -1
 
 
 def test_who_waits_for_a_chosen_id_stands_in_the_record_it_gets(publish, redis, keys):

@@ -147,7 +147,7 @@ def test_a_task_for_later_without_a_record_leaves_no_mark(desk, revoke, scripts)
 
 def test_of_two_messages_for_later_without_a_record_neither_runs(desk, revoke, scripts):
     for number in (1, 2):
-        name = "a" if number == 1 else "a#2"
+        name = "a" if number == 1 else "a::2"
         desk.redis.zadd("{streamq}:scheduled", {name: number})
         desk.redis.hset(f"{{streamq}}:scheduled:{name}", "id", "a")
 

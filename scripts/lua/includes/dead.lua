@@ -67,7 +67,7 @@ local function bury(queue, id, fields, reason, worker, error, limits)
   set_field(fields, 'dead_error', error)
   set_field(fields, 'dead_worker', worker)
   set_field(fields, 'dead_at', moment)
-  local enqueued = recorded(id, 'enqueued')
+  local enqueued = standing(id, generation_of(fields)) and recorded(id, 'enqueued')
   if enqueued then
     set_field(fields, 'dead_enqueued', enqueued)
   end

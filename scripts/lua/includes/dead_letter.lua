@@ -5,6 +5,7 @@
 -- @include endings
 -- @include messages
 -- @include dead
+-- @include generations
 -- @include route
 
 local MOST_DEATHS = 10 -- a letter that has died so often goes in a circle
@@ -12,6 +13,7 @@ local MOST_DEATHS = 10 -- a letter that has died so often goes in a circle
 -- What belongs to the life that has ended.
 local OF_THIS_LIFE = {
   crashes = true, retries = true, expires = true, eta = true, refusals = true, stale = true, id = true,
+  generation = true,
 }
 
 -- The headers of a message as routing compares them.  JSON does not tell 1 from 1.0.
@@ -65,30 +67,38 @@ local function next_queues(fields, deaths, exchange, key)
 end
 
 -- The dead-letter exchange sends a copy to each queue that wants it, as a task of its own:
--- ID@QUEUE.  Limits of those queues do not count.  A record that has a state belongs to an
--- earlier letter of this id, and stays as it is.  Returns the queues, joined, if any; and
+-- ID@QUEUE.  Limits of those queues do not count.  Where there is a record, that of an
+-- earlier letter, the copy begins a generation.  Returns the queues, joined, if any; and
 -- whether some of them cannot take it.
 local function pass_on(queue, id, fields, reason, exchange, key)
   local deaths = number_in(fields, 'deaths', 0) + 1
   local queues, blocked = next_queues(fields, deaths, exchange, key)
+  local kept = field(fields, 'ignore_result') ~= '1'
   for _, name in ipairs(queues) do
-    local copy = without(fields, OF_THIS_LIFE)
-    set_field(copy, 'id', id .. '@' .. name)
+    local copy, own = without(fields, OF_THIS_LIFE), id .. '@' .. name
+    local generation = next_generation({ own }, kept)
+    set_field(copy, 'id', own)
     set_field(copy, 'exchange', exchange)
     set_field(copy, 'routing_key', key)
     set_field(copy, 'deaths', tostring(deaths))
     set_field(copy, 'death_queue', queue)
     set_field(copy, 'death_reason', reason)
+    if generation > 1 then
+      set_field(copy, 'generation', string.format('%.0f', generation))
+    end
     redis.call('XADD', key_of('queue', home_of(name, copy)), '*', unpack(copy))
-    local record = key_of('task', id .. '@' .. name)
-    local kept = field(fields, 'ignore_result') ~= '1'
-    if kept and recorded(id .. '@' .. name, 'state') == false then
+    local record = key_of('task', own)
+    local writable = not foreign(record, 'hash')
+    if writable and generation > 1 then
+      begin_generation(own, generation, kept)
+    end
+    if writable and kept then
       redis.call(
         'HSET', record, 'state', 'QUEUED', 'task', field(fields, 'task') or '', 'queue', name,
         'enqueued', moment
       )
       redis.call('PERSIST', record)
-      note_wishes(id .. '@' .. name)
+      note_wishes(own)
     end
   end
   return queues[1] and table.concat(queues, ':'), blocked
@@ -103,9 +113,8 @@ local function dead_letter(queue, id, fields, reason, worker, error, limits, kep
     taken, blocked = pass_on(queue, id, fields, reason, exchange, key)
   end
   if taken then
-    local record = key_of('task', id)
-    if redis.call('TYPE', record).ok == 'hash' then
-      redis.call('HSET', record, 'dead_lettered_to', taken)
+    if standing(id, generation_of(fields)) then
+      redis.call('HSET', key_of('task', id), 'dead_lettered_to', taken)
     end
   elseif kept or blocked then
     bury(queue, id, fields, reason, worker, error, limits)

@@ -31,9 +31,9 @@ end
 
 -- The record of a message that went to several queues lives until its last copy has ended.
 local function count_copy(id, expires)
-  local base_id = string.match(id, '^(.*)@')
+  local base_id, queue = string.match(id, '^(.*)@(.*)$')
   local base, copies = key_of('task', base_id), recorded(base_id, 'copies')
-  if not copies then
+  if not copies or not string.find(':' .. copies .. ':', ':' .. queue .. ':', 1, true) then
     return
   end
   local _, colons = string.gsub(copies, ':', ':')
@@ -44,31 +44,45 @@ end
 
 -- A task ends without a word: its record keeps its state, for a while, and says who ran it.
 -- One that has ended before, as it was revoked, has been counted then.
-local function leave(id, expires, worker)
-  local record, state = key_of('task', id), recorded(id, 'state')
-  if state and not FINAL[state] then
+local function leave(id, generation, expires, worker)
+  local record, known = key_of('task', id), standing(id, generation)
+  if known and not known.ended then
     redis.call('HSET', record, 'worker', worker, 'finished', moment)
     redis.call('PEXPIRE', record, expires)
-  elseif state == 'REVOKED' then
-    redis.call('ZREM', key_of('revoked'), id)
+    local waiters = redis.call('HGET', record, 'waiters')
+    if waiters then
+      redis.call('HDEL', record, 'waiters')
+      tell_waiters(waiters, id, 'state', known.state, 'finished', moment)
+    end
+  elseif known == false or (known and known.state == 'REVOKED') then
+    redis.call('ZREM', key_of('revoked'), name_of(id, generation))
   end
-  if not FINAL[state] and string.find(id, '@', 1, true) then
+  local counts = known == nil or (known and not known.ended)
+  if counts and string.find(id, '@', 1, true) then
     count_copy(id, expires)
   end
 end
 
 -- Write the end of a task: a final state and further fields, as names and values.
 -- `expires` is the text of the milliseconds it is kept, '0' for ever.  False, and nothing
--- written, if the task has ended already, or something else stands in its record's place.
+-- written, if the task has ended already, its id has been used again since, or something else
+-- stands in its record's place.
 -- A revocation that its message was still to meet has been met by whoever ends it.
-local function finish(id, state, expires, ...)
+local function finish(id, generation, state, expires, ...)
   local record = key_of('task', id)
-  local before = redis.pcall('HMGET', record, 'state', 'waiters', 'retries')
-  if FINAL[before[1]] or before.err then
-    if before[1] == 'REVOKED' then
-      redis.call('ZREM', key_of('revoked'), id)
+  local before = redis.pcall('HMGET', record, 'state', 'waiters', 'retries', 'generation')
+  if before.err then
+    return false
+  end
+  local another = (before[4] or '1') ~= generation
+  if FINAL[before[1]] or (another and (before[1] or before[4])) then
+    if another or before[1] == 'REVOKED' then
+      redis.call('ZREM', key_of('revoked'), name_of(id, generation))
     end
     return false
+  end
+  if another then -- there is no record any more
+    redis.call('HSET', record, 'generation', generation)
   end
   if before[3] then -- why it was tried again is not how it ended
     redis.call('HDEL', record, 'error', 'error_type', 'error_args', 'traceback', 'eta')

@@ -44,6 +44,11 @@ local function set_field(fields, name, value)
   fields[#fields + 1] = value
 end
 
+-- Which generation of its id a message belongs to.
+local function generation_of(fields)
+  return generation_in(field(fields, 'generation'))
+end
+
 -- The fields without those of these names.
 local function without(fields, names)
   local left = {}
@@ -92,12 +97,18 @@ local function take(stream, entry)
 end
 
 -- The record of a task that has not ended says again that it waits.
-local function show_waiting(id)
-  local record, state = key_of('task', id), recorded(id, 'state')
-  if state and not FINAL[state] and state ~= 'QUEUED' then
+local function show_waiting(id, generation)
+  local record, known = key_of('task', id), standing(id, generation)
+  if known and not known.ended and known.state ~= 'QUEUED' then
     redis.call('HSET', record, 'state', 'QUEUED')
     redis.call('HDEL', record, 'started', 'worker', 'meta', 'meta_content_type')
   end
+end
+
+-- Whether a task was revoked while it ran.
+local function was_revoked(id, fields)
+  local known = standing(id, generation_of(fields))
+  return known and known.revoked
 end
 
 -- Put a message at the front of its queue again, as a new entry; a suspect among the
@@ -112,5 +123,5 @@ local function give_back(stream, entry, fields)
     redis.call('XADD', key_of('queue', queue .. ':returned'), '*', unpack(fields))
   end
   take(stream, entry)
-  show_waiting(id)
+  show_waiting(id, generation_of(fields))
 end

@@ -1,4 +1,8 @@
--- What is known of tasks: a hash for each.
+-- What is known of tasks: a hash for each id, about the last generation of it.
+--
+-- An id that is accepted again, or whose dead letter is put back, begins a new generation of
+-- its record.  A message carries its number from the second one on.  What one does to the
+-- record and asks of it is about its own generation: to an older one it says nothing.
 --
 -- @include keys
 
@@ -12,4 +16,45 @@ local function recorded(id, name)
   if type(value) ~= 'table' then
     return value
   end
+end
+
+-- The number of a generation, as text: what a field says, else the first.
+local function generation_in(text)
+  return text and #text < 16 and string.match(text, '^[1-9]%d*$') or '1'
+end
+
+-- What a message is called among those that are revoked, to be terminated or for later: ID,
+-- ID::2, ID::3 …  No id holds a colon.
+local function name_of(id, generation)
+  return generation == '1' and id or id .. '::' .. generation
+end
+
+-- The id and the generation in such a name.
+local function parted(name)
+  local colons = string.find(name, '::', 1, true)
+  if colons then
+    return string.sub(name, 1, colons - 1), string.sub(name, colons + 2)
+  end
+  return name, '1'
+end
+
+-- What the record says to a message of this generation: its state, whether the task has ended,
+-- and whether it was revoked while it ran.  Nil if there is none; false if it is about another
+-- generation, or the key holds something else.
+local function standing(id, generation)
+  local found = redis.pcall('HMGET', key_of('task', id), 'state', 'generation', 'finished', 'revoked')
+  if not found.err and not found[1] then
+    return nil
+  elseif found.err or (found[2] or '1') ~= generation then
+    return false
+  end
+  local ended = FINAL[found[1]] or found[3] ~= false
+  return { state = found[1], ended = ended, revoked = found[4] and not ended }
+end
+
+-- Whether the record of a message says that it was revoked while it seemed to wait, and it has
+-- not been met since.
+local function is_revoked(id, generation, known)
+  local name = name_of(id, generation)
+  return known.state == 'REVOKED' and redis.call('ZSCORE', key_of('revoked'), name)
 end

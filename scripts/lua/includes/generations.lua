@@ -1,0 +1,67 @@
+-- The beginning of a generation of a task id: the record of the one before is there, its
+-- revocation may be, or its message waits for its moment.
+--
+-- @include keys
+-- @include records
+
+local NUMBER_LIFE_MS = 86400000 -- of a number for which there is no record
+
+-- What a record says about a run that has ended.
+local ENDING = {
+  'error', 'error_type', 'error_args', 'traceback', 'worker', 'started', 'finished', 'runtime',
+  'result', 'content_type', 'compression', 'reason', 'meta', 'meta_content_type', 'retries',
+  'revoked', 'eta', 'dead_lettered_to', 'copies', 'ended', 'queue',
+}
+
+-- A task that has not ended, as its record says: its state, and the queues that have it.  Nil
+-- where it has ended, or nobody knows it.
+local function unended(id)
+  local found = redis.pcall(
+    'HMGET', key_of('task', id), 'state', 'finished', 'copies', 'ended', 'queue'
+  )
+  local state, finished, copies = found[1], found[2], found[3]
+  local _, colons = string.gsub(copies or '', ':', ':')
+  local all = copies and tonumber(found[4] or '0') > colons
+  if state and not (FINAL[state] or finished or all) then
+    return state, copies or found[5] or ''
+  end
+end
+
+-- Whether a revocation, or a message for later, has this name.  (A function of the key would
+-- hide from a producer's rights which keys those are.)
+local function is_taken(name, kept)
+  local revoked = redis.pcall('ZSCORE', key_of('revoked'), name)
+  local later = kept and redis.pcall('ZSCORE', key_of('scheduled'), name)
+  return type(revoked) == 'string' or type(later) == 'string'
+end
+
+-- The generation that messages begin which are sent under these ids: the one behind that of
+-- their records.  Where there is none, the next that is free.
+local function next_generation(ids, kept)
+  local generation = 1
+  for _, id in ipairs(ids) do
+    local found = redis.pcall('HMGET', key_of('task', id), 'state', 'generation')
+    local own = tonumber(found[2] or '1') + (found[1] and 1 or 0)
+    generation = math.max(generation, own)
+  end
+  local at = 1
+  while ids[at] do
+    if is_taken(name_of(ids[at], string.format('%.0f', generation)), kept) then
+      generation, at = generation + 1, 0
+    end
+    at = at + 1
+  end
+  return generation
+end
+
+-- Take from a record what it says about the generation before, and write down the number.
+-- A task that is to have no record leaves only that, for a while.
+local function begin_generation(id, generation, kept)
+  local record = key_of('task', id)
+  redis.call('HDEL', record, unpack(ENDING))
+  redis.call('HSET', record, 'generation', generation)
+  if not kept then
+    redis.call('HDEL', record, 'state', 'task', 'enqueued', 'history')
+    redis.call('PEXPIRE', record, NUMBER_LIFE_MS)
+  end
+end
