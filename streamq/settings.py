@@ -224,8 +224,8 @@ TABLE = (
             "How many replicas must have a message with confirm=replica."),
     Setting("confirm_timeout", duration(), "5s",
             "How long a producer waits for disk or replicas before NotConfirmed."),
-    Setting("dedup_window", duration(), "10m",
-            "How long the same task id, sent again, counts as the same task."),
+    Setting("dedup_window", duration("0s"), "10m",
+            "How long the same task id counts as the same task; longer while that has not ended."),
     # how tasks run
     Setting("task_always_eager", TRUTH, False,
             "Run tasks where they are called instead of sending them; for tests."),

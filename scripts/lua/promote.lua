@@ -39,7 +39,7 @@ local function show_queued(id, generation)
   if known and known.state == 'SCHEDULED' then
     redis.call('HSET', record, 'state', 'QUEUED')
   end
-  if known then
+  if known and not known.ended then
     redis.call('HDEL', record, 'eta')
   end
 end
@@ -49,12 +49,6 @@ local function move(fields)
   local id, stream = field(fields, 'id'), field(fields, 'scheduled_for')
   local queue = queue_of(stream)
   fields = without(fields, { scheduled_for = true })
-  local generation = generation_of(fields)
-  local known = standing(id, generation)
-  if known and is_revoked(id, generation, known) then
-    redis.call('ZREM', key_of('revoked'), name_of(id, generation))
-    return
-  end
   local expires = number_in(fields, 'expires', math.huge)
   if expires <= now then
     dead_letter(queue, id, fields, 'expired', '', 'it expired before it was due', limits, false)
@@ -72,7 +66,7 @@ local function move(fields)
     local level = string.match(stream, ':p(%d)$') or '0'
     local home = home_of(queue, { 'priority', level })
     redis.call('XADD', key_of('queue', home), '*', unpack(fields))
-    show_queued(id, generation)
+    show_queued(id, generation_of(fields))
   end
 end
 

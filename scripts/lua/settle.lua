@@ -78,11 +78,15 @@ local function done(message)
   return take(message.stream, message.entry)
 end
 
--- Whether a task that is to run again was revoked meanwhile.  That it has ended says nothing:
--- then somebody has added a second message of its id by hand.
+-- Whether a task that is to run again was revoked meanwhile: while its record said so that it
+-- ran, or while it seemed to wait.  That it has ended says nothing: somebody may have added a
+-- second message of its id by hand.
 local function is_over(id, generation)
   local known = standing(id, generation)
-  return known and (known.revoked or is_revoked(id, generation, known))
+  if known and known.state == 'REVOKED' then
+    return redis.call('ZSCORE', key_of('revoked'), name_of(id, generation)) -- nobody has met it
+  end
+  return known and known.revoked
 end
 
 -- A task that is to run again says why; it has not ended, so nobody is told.

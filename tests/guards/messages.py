@@ -15,6 +15,7 @@ LETTERS = "tests/system/test_letters.py::"
 DATA = "tests/promises/test_data.py::"
 CROWDS = "tests/system/test_crowds.py::"
 REVOKED = "tests/system/test_revoked.py::"
+GENERATIONS = "tests/system/test_generations.py::"
 
 GUARDS = [
     guard(
@@ -40,9 +41,64 @@ GUARDS = [
     guard(
         "an id that was accepted is forgotten after a while",
         "C3",
-        ENQUEUE + "test_after_the_window_the_id_is_new",
+        ENQUEUE + "test_after_the_window_an_id_is_new_once_its_task_has_ended[1ms]",
         "still not so after",
         ("scripts/lua/publish.lua", "answer, 'PX', message.window)", "answer)"),
+    ),
+    guard(
+        "an id is accepted once until its task has ended",
+        "C3",
+        GENERATIONS + "test_an_id_is_accepted_once_while_its_task_runs_and_what_runs_is_terminated",
+        "assert|Revoked|ResultTimeout",
+        (
+            "scripts/lua/publish.lua",
+            "local state, queues = unended(message.id)",
+            "local state, queues = nil, nil",
+        ),
+    ),
+    guard(
+        "an id that is used again begins a generation",
+        "C3",
+        GENERATIONS + "test_a_job_of_every_day_is_tried_again_whatever_became_of_the_day_before",
+        "streamq.errors.Revoked|ResultTimeout|assert .* == ",
+        (
+            "scripts/lua/publish.lua",
+            "if message.chosen then\n    message.generation",
+            "if false then\n    message.generation",
+        ),
+    ),
+    guard(
+        "a revocation ends with its generation",
+        "C3",
+        GENERATIONS + "test_what_was_revoked_yesterday_runs_today[None]",
+        "Revoked|ResultTimeout",
+        (
+            "scripts/lua/includes/generations.lua",
+            "  return type(revoked) == 'string' or",
+            "  return",
+        ),
+        (
+            "scripts/lua/includes/records.lua",
+            "  return generation == '1' and id or id .. '::' .. generation\n",
+            "  return id\n",
+        ),
+        (
+            "streamq/delivery.py",
+            'return id if generation == b"1" else b"%s::%s" % (id, generation)',
+            "return id",
+        ),
+    ),
+    guard(
+        "an end is that of its own generation",
+        "C3",
+        "tests/lua/test_generations.py"
+        "::test_the_end_of_the_older_one_is_nothing_to_the_newer_one[SUCCESS]",
+        "assert",
+        (
+            "scripts/lua/includes/endings.lua",
+            "local another = (before[4] or '1') ~= generation",
+            "local another = false",
+        ),
     ),
     guard(
         "a forked child takes lanes of its own",

@@ -6,7 +6,16 @@ from typing import Any
 from tests.model.broker import Broker, Death
 from tests.model.checks import Checks
 from tests.model.desk import Call, Ending
-from tests.model.ledger import HOUR, Copy, Fields, Mark, Token, queue_of
+from tests.model.ledger import (
+    HOUR,
+    Copy,
+    Fields,
+    Mark,
+    Token,
+    called,
+    generation_of,
+    queue_of,
+)
 from tests.model.server import Server
 
 START = 1_700_000_000_000
@@ -145,7 +154,10 @@ class Bench:
         found = self.server.read(consumer, stream, count)
         expected = [(copy.entry, copy.fields) for copy in copies]
         self.same(found, expected)
-        tokens = [Token(stream, copy.entry, self.model.name_of(stream, copy)) for copy in copies]
+        tokens = [
+            Token(stream, copy.entry, self.model.name_of(stream, copy), generation_of(copy.fields))
+            for copy in copies
+        ]
         self.tokens[consumer] += tokens
         return tokens
 
@@ -210,13 +222,13 @@ class Bench:
         return self.same(self.server.run("release", consumer, HOUR, *flat), expected)
 
     def show_started(self, consumer: str, *tokens: Token) -> Any:
-        ids = [token.id for token in tokens]
-        expected = self.model.show_started(consumer, ids)
-        return self.same(self.server.run("show_started", consumer, *ids), expected)
+        names = [token.name for token in tokens]
+        expected = self.model.show_started(consumer, tokens)
+        return self.same(self.server.run("show_started", consumer, *names), expected)
 
-    def progress(self, consumer: str, id: str) -> Any:
-        expected = self.model.progress(consumer, id, "HALFWAY", "{}")
-        answer = self.server.run("progress", consumer, id, "HALFWAY", "{}", "")
+    def progress(self, consumer: str, name: str) -> Any:
+        expected = self.model.progress(consumer, name, "HALFWAY", "{}")
+        answer = self.server.run("progress", consumer, name, "HALFWAY", "{}", "")
         return self.same(answer, expected)
 
     def screen(self, *tokens: Token) -> Any:
@@ -226,7 +238,8 @@ class Bench:
             moments = [fields[name] for name in ("expires", "stale") if name in fields]
             base, _, queue = token.id.rpartition("@")
             base = base if queue == queue_of(token.stream) and "deaths" not in fields else ""
-            told.append((token.id, base, min(moments, default="")))
+            base = called(base, token.generation) if base else ""
+            told.append((token.name, base, min(moments, default="")))
         flat = [part for each in told for part in each]
         return self.same(self.server.run("screen", *flat), self.model.screen(told))
 

@@ -12,35 +12,19 @@ from tests.model.ledger import (
     Fields,
     Record,
     Stream,
+    called,
     free_name,
+    generation_of,
     queue_of,
     streams_of,
 )
 
 LOST = "streamq.errors.WorkerLost"
 UNROUTABLE = "streamq.errors.Unroutable"
-#: What a new generation of a task begins without: notes on its way, and its ending.
-NOTES = {"crashes", "refusals", "retries", "eta", "stale"}
-ENDING = [
-    "error",
-    "error_type",
-    "error_args",
-    "traceback",
-    "worker",
-    "started",
-    "finished",
-    "runtime",
-    "result",
-    "content_type",
-    "compression",
-    "reason",
-    "meta",
-    "meta_content_type",
-    "retries",
-    "revoked",
-    "eta",
-    "dead_lettered_to",
-]
+#: What a message begins without that is put back: notes on its way.
+NOTES = {"crashes", "refusals", "retries", "eta", "stale", "generation"}
+#: Places for later of one id that revoking looks at.
+LOOKED_AT = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,22 +128,23 @@ class Broker(Desk):
             self.marks[death.consumer] = kept
         for mark in (mark for place, mark in marks.items() if place not in death.kept):
             queue, id = queue_of(mark.stream), mark.fields["id"]
+            generation = generation_of(mark.fields)
             if mark.fields.get("ignore_result") == "1":
                 lost = dict(mark.fields)
                 self.dead_letter(queue, id, lost, "worker lost", death.consumer, "it died", True)
                 tally.buried += 1
             else:
-                self.fail(id, death.consumer, queue)
+                self.fail(id, generation, death.consumer, queue)
                 self.end(mark.fields)
                 tally.lost += 1
 
-    def fail(self, id: str, consumer: str, queue: str) -> None:
+    def fail(self, id: str, generation: str, consumer: str, queue: str) -> None:
         told = {"worker": consumer, "error_type": LOST, "error": "it died", "queue": queue}
-        self.finish(id, "FAILURE", HOUR, **told)
+        self.finish(id, generation, "FAILURE", HOUR, **told)
 
     def move(self, death: Death, stream: str, copy: Copy, tally: Tally) -> None:
         place, fields = f"{stream} {copy.entry}", dict(copy.fields)
-        id, queue = self.name_of(stream, copy), queue_of(stream)
+        id, queue, generation = self.name_of(stream, copy), queue_of(stream), generation_of(fields)
         by_itself = place == self.alone.get(death.consumer)
         ran = by_itself or death.running is None or place in death.running
         charged = death.charge in ("alone", "suspects") and ran
@@ -167,10 +152,11 @@ class Broker(Desk):
         if charged:
             fields["crashes"] = str(crashes)
         too_often = crashes >= int(fields.get("max_deliveries", death.allowed))
-        if "revoked" in self.records.get(id, Record()).fields:
+        if self.own(id, generation).was_revoked:
             self.take(stream, copy)
             self.end(fields)
-            self.finish(id, "REVOKED", HOUR, worker=death.consumer, reason="revoked")
+            told = {"worker": death.consumer, "reason": "revoked"}
+            self.finish(id, generation, "REVOKED", HOUR, **told)
             tally.moved += 1
         elif not (charged and too_often):
             self.give_back(stream, copy, fields)
@@ -180,13 +166,13 @@ class Broker(Desk):
             why = "crashed once" if crashes == 1 else f"crashed {crashes} times"
             self.dead_letter(queue, id, fields, why, death.consumer, "it died", True)
             if fields.get("ignore_result") != "1":
-                self.fail(id, death.consumer, queue)
+                self.fail(id, generation, death.consumer, queue)
             tally.buried += 1
         else:
             self.take(stream, copy)
             self.make_group(f"{queue}:suspects")
             self.add(f"{queue}:suspects", {**fields, "id": id})
-            self.show_waiting(id)
+            self.show_waiting(id, generation)
             self.suspects.add(queue)
             tally.isolated += 1
 
@@ -242,52 +228,62 @@ class Broker(Desk):
 
     def come(self, stream: str, fields: Fields) -> None:
         """A message is due: unless it has ended meanwhile, it waits in its queue."""
-        id, queue = fields["id"], queue_of(stream)
-        record = self.records.get(id, Record())
+        id, queue, generation = fields["id"], queue_of(stream), generation_of(fields)
+        record = self.own(id, generation)
         kept = fields.get("ignore_result") != "1"
-        if record.state == "REVOKED":
-            self.revoked.pop(id, None)
-            self.end(fields)
-        elif int(fields.get("expires", self.now + 1)) <= self.now:
+        if int(fields.get("expires", self.now + 1)) <= self.now:
             self.dead_letter(
                 queue, id, fields, "expired", "", "it expired before it was due", False
             )
             if kept:
-                self.finish(id, "REVOKED", HOUR, reason="expired")
+                self.finish(id, generation, "REVOKED", HOUR, reason="expired")
         elif queue not in self.queues:
             self.dead_letter(queue, id, fields, "queue gone", "", "its queue was deleted", True)
             if kept:
                 error = f"the queue {queue} was deleted before the task was due"
-                self.finish(id, "FAILURE", HOUR, error_type=UNROUTABLE, error=error)
+                told = {"error_type": UNROUTABLE, "error": error}
+                self.finish(id, generation, "FAILURE", HOUR, **told)
         else:
             level = stream.partition(":p")[2] or "0"
             self.add(self.home_of(queue, {"priority": level}), fields)
             if record.state == "SCHEDULED":
                 record.fields["state"] = "QUEUED"
-            record.without("eta")
+            if not record.ended:
+                record.without("eta")
 
     # People
 
     def revoke(self, id: str, signal: str, term: int) -> str:
         """What waits ends at once and never starts; what runs is not tried again."""
         record = self.records.get(id, Record())
-        if record.state in FINAL:
+        if record.ended:
             return record.state
         waits = record.state in ("", "QUEUED", "RETRY", "SCHEDULED")
-        later = id in self.scheduled
-        twin = not record.state and f"{id}#2" in self.scheduled
-        if later:
-            self.end(self.scheduled.pop(id)[2])
-        if waits and not (later and record.state != "QUEUED" and not twin):
+        last = int(record.generation)
+        first = last if record.state else 1
+        meant = [called(id, str(number)) for number in range(first, last + 1)]
+        later = self.leave_for_good(id, first, record)
+        was_it = later == 1 and record.state != "QUEUED" and (record.state or last == 1)
+        if waits and not was_it:
             self.revoked = {k: until for k, until in self.revoked.items() if until > self.now}
-            self.revoked[id] = self.now + HOUR
+            self.revoked |= dict.fromkeys(meant, self.now + HOUR)
         if record.state and waits:
-            self.finish(id, "REVOKED", HOUR, reason="revoked")
+            self.finish(id, record.generation, "REVOKED", HOUR, reason="revoked")
         elif record.state:
             record.fields["revoked"] = "1"
         if signal:
-            self.terminating[f"{signal} {id}"] = self.now + term
+            self.terminating |= {f"{signal} {name}": self.now + term for name in meant}
         return record.state
+
+    def leave_for_good(self, id: str, first: int, record: Record) -> int:
+        """What is for later and meant leaves: of the last generation, or of all of them."""
+        gone = 0
+        for name in (called(id, str(number)) for number in range(first, first + LOOKED_AT)):
+            _, _, fields = self.scheduled.get(name, (0, "", {}))
+            if fields and (not record.state or generation_of(fields) == record.generation):
+                self.end(self.scheduled.pop(name)[2])
+                gone += 1
+        return gone
 
     def purge(self, queue: str, limit: int) -> int:
         """What nobody has read yet ends as REVOKED."""
@@ -301,7 +297,8 @@ class Broker(Desk):
             self.take(name, copy)
             self.end(copy.fields)
             if copy.fields.get("ignore_result") != "1":
-                self.finish(self.name_of(name, copy), "REVOKED", HOUR, reason="purged")
+                told = (self.name_of(name, copy), generation_of(copy.fields))
+                self.finish(*told, "REVOKED", HOUR, reason="purged")
         return len(waiting)
 
     def delete_queue(self, name: str) -> int | str:
@@ -330,28 +327,33 @@ class Broker(Desk):
         if passed:
             del message["expires"]
         id = message["id"]
+        if state := self.unended(id)[0]:
+            return f"INUSE {state}"
         record = self.records.get(id, Record())
-        message["history"] = history_with(message, fields, record)
+        of_its_own = self.own(id, generation_of(fields))
+        message["history"] = history_with(message, fields, of_its_own)
+        keep = message.get("ignore_result") != "1"
+        generation = self.next_generation([id], keep)
+        if generation != "1":
+            message["generation"] = generation
         home = self.home_of(queue, message)
         self.make_group(home)
         self.drop_letter(queue, letter)
         self.ended[message["args"]] -= 1
         self.add(home, message)
-        if message.get("ignore_result") != "1":
-            if record.state in FINAL:
-                self.uncount_copy(id)
-            again = int(record.fields.get("generation", 0)) + 1
-            record.without(*ENDING)
+        if keep and record.state in FINAL:
+            self.uncount_copy(id)
+        if keep or generation != "1":
+            record = self.begin_generation(id, generation, keep)
+        if keep:
             record.fields |= {"state": "QUEUED", "task": message["task"], "queue": queue}
             record.fields |= {"enqueued": str(self.now), "history": message["history"]}
-            record.fields["generation"] = str(again)
             record.life = 0
-            self.records[id] = record
         return 2 if passed else 1
 
     def uncount_copy(self, id: str) -> None:
-        base = self.records.get(id.rpartition("@")[0], Record())
-        if "copies" in base.fields:
+        base = self.base_of(id)
+        if base.fields:
             base.fields["ended"] = str(int(base.fields.get("ended", 0)) - 1)
             base.life = 0
 
@@ -384,7 +386,7 @@ def history_with(message: Fields, letter: Fields, record: Record) -> str:
     """What a letter remembers of its deaths, one line for each."""
     names = {"reason": "dead_reason", "error": "dead_error", "worker": "dead_worker"}
     told = {name: json.dumps(letter[field]) for name, field in names.items()}
-    told["enqueued"] = record.fields.get("enqueued", "null")
+    told["enqueued"] = record.fields.get("enqueued", letter.get("dead_enqueued", "null"))
     pairs = ",".join(f'"{name}":{value}' for name, value in told.items())
     line = f'{{"at":{letter["dead_at"]},{pairs}}}'
     return f"{message['history']}\n{line}" if "history" in message else line

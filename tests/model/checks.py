@@ -97,9 +97,9 @@ def contents(model: Broker) -> Iterator[tuple[str, Any]]:
         entries = tuple((copy.entry, copy.fields, copy.holder) for copy in stream.copies)
         yield f"queue:{name}", Held(stream.group, entries, frozenset(stream.consumers))
     for id, record in model.records.items():
-        if record.state:
-            yield f"task:{id}", model.shown(record)
-        else:  # nobody has written one yet: somebody waits for it
+        if record.fields:  # where there is only its number, no task has written it yet
+            yield f"task:{id}", model.shown(record) if record.state else record.fields
+        if record.waiters and not record.state:
             yield f"wish:{id}", " ".join(record.waiters)
     for waiter, news in model.news.items():
         yield f"reply:{waiter}", news

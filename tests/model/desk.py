@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.model.ledger import FINAL, HOUR, Copy, Fields, Ledger, Mark, Record, Token, queue_of
+from tests.model.ledger import (
+    HOUR,
+    Copy,
+    Fields,
+    Ledger,
+    Mark,
+    Record,
+    Token,
+    generation_of,
+    queue_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,12 +23,17 @@ class Call:
     key: str
     exchange: str = ""
     id: str = ""
-    window: int = 0
+    window: int | str = 0
     keep: bool = True
     priority: int = 0
     due: int | None = None
     expires: int | None = None
     fields: Fields = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether somebody has chosen the id, so that it may be used again."""
+        return self.window != 0
 
     def argv(self) -> list[str | int]:
         moments = ["" if each is None else f"+{each}" for each in (self.due, self.expires)]
@@ -44,7 +59,7 @@ class Ending:
         one = (1,) if counted else ()
         pairs = [part for pair in self.told.items() for part in pair]
         words = () if counted else (len(self.follow), *self.follow)
-        where = (ack, self.token.stream, *one, self.token.entry, self.token.id)
+        where = (ack, self.token.stream, *one, self.token.entry, self.token.name)
         return [*where, self.state, self.life, len(self.told), *pairs, *words]
 
 
@@ -84,36 +99,38 @@ class Desk(Ledger):
         last, before = self.lanes.get(lane, (0, [""]))
         if last >= number:
             return before if last == number else f"STALE {number} {last}"
-        new = {
-            call.id or n: call
-            for n, call in reversed(list(enumerate(calls)))
-            if not (call.window and call.id in self.dedup)
-        }
-        if refusal := self.refusal(calls, list(new.values())):
+        known = {call.id: self.gone_to(call) for call in reversed(calls) if call.chosen}
+        if refusal := self.refusal(calls, known):
             return refusal
         answers = []
-        for n, call in enumerate(calls):
-            key = call.id or n
-            if key in new:
-                answer = self.write(new.pop(key))
-                if call.window:
-                    self.dedup[call.id] = answer
-            else:
-                answer = self.dedup[call.id]
-            answers.append(answer)
+        for call in calls:
+            if not call.chosen or known[call.id] is None:
+                known[call.id] = self.write(call)
+                if call.window != "none" and call.window:
+                    self.dedup[call.id] = known[call.id] or ""
+            answers.append(known[call.id] or ":".join(self.route(call.exchange, call.key)))
         self.lanes[lane] = (number, answers)
         return answers
 
-    def refusal(self, calls: Sequence[Call], new: list[Call]) -> str:
+    def gone_to(self, call: Call) -> str | None:
+        """Where a chosen id went that was accepted before; '' where nobody knows."""
+        if call.window != "none" and call.id in self.dedup:
+            return self.dedup[call.id]
+        state, queues = self.unended(call.id)
+        return queues if state else None
+
+    def refusal(self, calls: Sequence[Call], known: dict[str, str | None]) -> str:
         """Why none of these messages is accepted; '' if all are."""
         coming: dict[str, int] = {}
+        seen: set[str] = set()
         for n, call in enumerate(calls):
-            if not any(call is each for each in new):
+            if call.chosen and (call.id in seen or known[call.id]):
                 continue
+            seen.add(call.id)
             queues = self.route(call.exchange, call.key)
             if not queues:
                 return f"UNROUTABLE {n} {call.exchange} {call.key}"
-            for queue in queues:
+            for queue in queues if known.get(call.id) is None or not call.chosen else ():
                 most = self.queues[queue].get("max_length")
                 coming[queue] = coming.get(queue, 0) + 1
                 if most is not None and self.length(queue) + coming[queue] > most:
@@ -127,20 +144,25 @@ class Desk(Ledger):
 
     def write(self, call: Call) -> str:
         queues = self.route(call.exchange, call.key)
+        copies = [f"{call.id}@{queue}" for queue in queues] if len(queues) > 1 else []
+        ids = [call.id, *copies]
+        generation = self.next_generation(ids, call.keep) if call.chosen else "1"
         for queue in queues:
             single = len(queues) == 1 or not call.id
-            self.append(call, queue, call.id if single else f"{call.id}@{queue}")
-        if len(queues) > 1 and call.keep and call.id:
-            self.record(call, call.id, copies=":".join(queues))
+            self.append(call, queue, call.id if single else f"{call.id}@{queue}", generation)
+        if copies and call.id:
+            self.record(call, call.id, generation, copies=":".join(queues))
         return ":".join(queues)
 
-    def append(self, call: Call, queue: str, id: str) -> None:
+    def append(self, call: Call, queue: str, id: str, generation: str = "1") -> None:
         settings, fields = self.queues[queue], dict(call.fields)
         level = min(call.priority, settings.get("max_priority", 0))
         stream = f"{queue}:p{level}" if level else queue
         due = self.now + (call.due or 0)
         if id:
             fields["id"] = id
+        if generation != "1":
+            fields["generation"] = generation
         if call.expires is not None:
             fields["expires"] = str(self.now + call.expires)
         if "message_ttl" in settings:
@@ -150,14 +172,16 @@ class Desk(Ledger):
             self.keep_for_later(stream, id, {**fields, "eta": str(due)}, due)
         else:
             self.add(stream, fields)
-        if call.keep and id:
-            self.record(call, id, queue=queue)
+        if id:
+            self.record(call, id, generation, queue=queue)
 
-    def record(self, call: Call, id: str, **where: str) -> None:
-        """A record that has a state belongs to an earlier run of this id, and stays."""
-        record = self.records.setdefault(id, Record())
-        if call.window and record.state:
+    def record(self, call: Call, id: str, generation: str, **where: str) -> None:
+        """A new generation of a record, or a new record."""
+        if not call.keep:
+            if generation != "1":
+                self.begin_generation(id, generation, keep=False)
             return
+        record = self.begin_generation(id, generation, keep=True)
         later = bool(call.due)
         record.fields |= {"state": "SCHEDULED" if later else "QUEUED", "enqueued": str(self.now)}
         record.fields |= {"task": call.fields["task"], **where}
@@ -234,26 +258,28 @@ class Desk(Ledger):
             self.end(fields)
         if ending.state:
             told = {"worker": consumer, **ending.told}
-            self.finish(token.id, ending.state, ending.life, **told)
+            self.finish(token.id, token.generation, ending.state, ending.life, **told)
         elif ending.life:
-            self.leave(token.id, ending.life, consumer)
+            self.leave(token.id, token.generation, ending.life, consumer)
         if verb == "revoked":
-            self.revoked.pop(token.id, None)
+            self.revoked.pop(token.name, None)
 
     def again(self, consumer: str, ending: Ending, fields: Fields) -> None:
         """Once more, unless it has been revoked meanwhile."""
-        token, record = ending.token, self.records.get(ending.token.id, Record())
-        if record.state in FINAL or "revoked" in record.fields:
+        token = ending.token
+        record = self.own(token.id, token.generation)
+        unmet = record.state == "REVOKED" and token.name in self.revoked
+        if record.was_revoked or unmet:
             told = {"worker": consumer, "reason": "revoked"}
-            self.finish(token.id, "REVOKED", ending.life, **told)
+            self.finish(token.id, token.generation, "REVOKED", ending.life, **told)
             self.end(fields)
             return
-        if ending.state and record.state:
+        if ending.state and record.state and not record.ended:
             record.fields |= {"state": ending.state, "worker": consumer, **ending.told}
             record.without("started", "meta", "meta_content_type")
             record.life = 0
         elif record.state:
-            self.show_waiting(token.id)
+            self.show_waiting(token.id, token.generation)
         _, pause, queue, *changes = ending.follow
         fields.pop("stale", None)
         fields |= {"id": token.id, **dict(zip(changes[::2], changes[1::2], strict=True))}
@@ -265,7 +291,7 @@ class Desk(Ledger):
             self.add(home, fields)
             return
         self.keep_for_later(home, token.id, {**fields, "eta": str(due)}, due)
-        if record.state:
+        if record.state and not record.ended:
             record.fields |= {"eta": str(due), "queue": queue or own}
 
     def release(self, consumer: str, tokens: Sequence[Token]) -> int | str:
@@ -275,31 +301,37 @@ class Desk(Ledger):
         for token in tokens:
             if (copy := self.found(token, consumer)) is None:
                 continue
-            if "revoked" in self.records.get(token.id, Record()).fields:
+            generation = generation_of(copy.fields)
+            if self.own(token.id, generation).was_revoked:
                 self.take(token.stream, copy)
                 self.end(copy.fields)
-                self.finish(token.id, "REVOKED", HOUR, worker=consumer, reason="revoked")
+                told = {"worker": consumer, "reason": "revoked"}
+                self.finish(token.id, generation, "REVOKED", HOUR, **told)
             else:
                 self.give_back(token.stream, copy, copy.fields)
                 released += 1
         return released
 
-    def show_started(self, consumer: str, ids: Sequence[str]) -> int | str:
+    def show_started(self, consumer: str, tokens: Sequence[Token]) -> int | str:
         if consumer not in self.leases:
             return f"FENCED {consumer}"
         shown = 0
-        for id in ids:
-            record = self.records.get(id, Record())
-            if record.state in ("", "QUEUED", "RETRY", "SCHEDULED"):
+        for token in tokens:
+            record = self.records.get(token.id, Record())
+            waits = record.state in ("", "QUEUED", "RETRY", "SCHEDULED") and not record.ended
+            if waits and not self.is_another(token.id, token.generation):
                 record.fields |= {"state": "STARTED", "started": str(self.now), "worker": consumer}
+                if token.generation != "1":
+                    record.fields["generation"] = token.generation
                 record.life = 0
-                self.records[id] = record
+                self.records[token.id] = record
                 shown += 1
         return shown
 
-    def progress(self, consumer: str, id: str, state: str, meta: str) -> int:
-        record = self.records.get(id, Record())
-        if not record.state or record.state in FINAL or consumer not in self.leases:
+    def progress(self, consumer: str, name: str, state: str, meta: str) -> int:
+        id, _, generation = name.partition("::")
+        record = self.own(id, generation or "1")
+        if not record.state or record.ended or consumer not in self.leases:
             return 0
         waits = record.state in ("QUEUED", "RETRY", "SCHEDULED")
         if not waits and record.fields.get("worker") != consumer:
@@ -319,12 +351,12 @@ class Desk(Ledger):
 
     def await_(self, id: str, waiter: str) -> Fields:
         record = self.records.setdefault(id, Record())
-        if record.state in FINAL or "copies" in record.fields:
+        if record.ended or "copies" in record.fields:
             return self.shown(record)
         if waiter not in record.waiters:
             record.waiters.append(waiter)
         if not record.state:
-            record.life = 60_000
+            record.life = record.life or 60_000
             return {}
         return {"state": record.state}
 
@@ -337,4 +369,4 @@ class Desk(Ledger):
         record = self.records.pop(id, None)
         if record is not None:
             self.tell(record, id, "")
-        return int(record is not None and record.state != "")
+        return int(record is not None and record.fields != {})

@@ -2,12 +2,38 @@
 
 from collections.abc import Callable
 
-from tests.model import histories
+from tests.model import histories, reuse
 from tests.model.bench import Bench
 
 DIRECTED: dict[str, Callable[[Bench], None]] = {
     "a lane forgets what it pushed": histories.a_push_is_sent_again,
-    "a record begins again": histories.an_id_is_used_again_after_its_window,
+    "an id that is used again is the one of before": histories.an_id_is_used_again_after_its_window,
+    "a generation tells how the one before ended": histories.an_id_is_used_again_after_its_window,
+    "an id whose task has not ended is accepted again": reuse.an_id_in_use_is_sent_again,
+    "a fan-out has ended with its first copy": reuse.a_fan_out_is_used_again,
+    "a fan-out never ends": reuse.a_fan_out_is_used_again,
+    "a generation without a record keeps that of before": (
+        reuse.an_id_is_used_again_without_a_record
+    ),
+    "a revocation stops what is sent later": reuse.what_was_revoked_is_sent_again,
+    "two of one number wait for their moments": reuse.one_for_later_is_forgotten_and_sent_again,
+    "what another generation did counts": reuse.the_older_of_two_goes_its_way,
+    "the end of another generation is written": reuse.the_older_of_two_goes_its_way,
+    "an end without a record has no number": reuse.the_record_of_the_newer_one_is_forgotten,
+    "the revocation of another is not met": reuse.what_was_revoked_ends_after_it_is_sent_again,
+    "a copy of another fan-out counts": reuse.a_letter_is_sent_on_and_its_id_fanned_out,
+    "another generation shows that it runs": reuse.the_older_of_two_goes_its_way,
+    "another generation tells where it stands": reuse.the_older_of_two_goes_its_way,
+    "revoking takes another from its place": (
+        reuse.two_of_before_are_for_later_and_a_third_is_revoked
+    ),
+    "revoking without a record means only the last": (reuse.all_without_a_record_are_revoked),
+    "what is for later is called by its id": reuse.both_are_for_later_and_one_is_revoked,
+    "a letter is put back beside its id": reuse.a_letter_whose_id_is_in_use_is_put_back,
+    "a letter is put back as the one of before": histories.a_letter_is_revived_after_a_crash,
+    "a message by hand ends with the one of before": reuse.a_message_by_hand_is_tried_again,
+    "a task of before is revoked for ever": reuse.a_message_by_hand_is_recovered,
+    "nobody is told of an end without a word": reuse.a_task_that_is_awaited_ends_without_a_word,
     "take asks nobody": histories.a_message_is_settled_twice,
     "complete forgets its number": histories.the_answer_of_complete_is_lost,
     "settle forgets its number": histories.the_answer_of_settle_is_lost,
@@ -22,7 +48,6 @@ DIRECTED: dict[str, Callable[[Bench], None]] = {
     "a letter is revived and stays": histories.a_letter_is_revived_after_a_crash,
     "a letter is revived with its crashes": histories.a_letter_is_revived_after_a_crash,
     "a letter comes twice": histories.a_letter_is_imported_after_it_was_revived,
-    "it comes although revoked": histories.two_of_one_id_are_for_later_and_revoked,
     "it comes where nobody looks": histories.a_queue_loses_its_levels_while_a_message_is_for_later,
     "it comes to no queue": histories.a_queue_is_deleted_while_a_message_is_for_later,
     "a second one takes its place": histories.two_of_one_id_are_for_later_and_revoked,

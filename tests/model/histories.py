@@ -1,6 +1,5 @@
 """What seldom happens by chance, step by step, on the same bench."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,36 +7,9 @@ from tests.model.bench import Bench
 from tests.model.broker import Death
 from tests.model.desk import Ending
 from tests.model.ends import drain, ending, followed
-from tests.model.ledger import Token
 from tests.model.profiles import BRIEF, IN_A_CIRCLE, PLAIN, RANKED, SENT_NOWHERE, SENT_ON
-
-BURY = ("bury", "rejected", "no")
-AT_ONCE = ("later", "+0", "", "retries", "1")
-
-
-def bench_for(server: Any) -> Bench:
-    """The queues `mail` and `morgue`, and a consumer `c`; two dead letters are kept."""
-    bench = Bench(server, most=2)
-    bench.declare_exchange("dlx", "direct")
-    declare(bench, "mail", PLAIN)
-    bench.declare_queue("morgue", "{}", {}, "dead")
-    bench.register("c")
-    return bench
-
-
-def declare(bench: Bench, name: str, settings: dict[str, Any]) -> None:
-    bench.declare_queue(name, json.dumps(settings, separators=(",", ":")), settings)
-
-
-def take(bench: Bench, id: str, consumer: str = "c", **told: Any) -> Token:
-    """A message that is sent and read."""
-    bench.send(bench.message("mail", id=id, **told))
-    (token,) = bench.read(consumer, "mail")
-    return token
-
-
-def done(token: Token, early: bool = False) -> Ending:
-    return ending(token, "SUCCESS", early)
+from tests.model.reuse import REUSES
+from tests.model.steps import AT_ONCE, BURY, bench_for, declare, done, take
 
 
 def a_push_is_sent_again(bench: Bench) -> None:
@@ -145,8 +117,7 @@ def a_letter_is_imported_after_it_was_revived(bench: Bench) -> None:
 
 def two_of_one_id_are_for_later_and_revoked(bench: Bench) -> None:
     for due in (1000, 2000):
-        bench.send(bench.message("mail", id="u", window=1000, due=due))
-        bench.window_passes("u")
+        bench.send(bench.message("mail", id="u", window="none", due=due, keep=False))
     bench.revoke("u")
     bench.advance(5000)
     bench.promote()
@@ -311,6 +282,7 @@ def a_consumer_is_stopped_while_it_runs_something(bench: Bench) -> None:
 
 
 HISTORIES: tuple[Callable[[Bench], None], ...] = (
+    *REUSES,
     a_push_is_sent_again,
     an_id_is_used_again_after_its_window,
     a_message_is_settled_twice,

@@ -6,11 +6,21 @@ Times are milliseconds, all text is as Redis keeps it.
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 FINAL = {"SUCCESS", "FAILURE", "REVOKED"}
 HOUR = 3_600_000
+#: How long the number of a generation is kept for which there is no record.
+NUMBER_LIFE = 30 * 24 * HOUR
+#: What a new generation of a task begins without: what the record says of a run.
+ENDING = [
+    *("error", "error_type", "error_args", "traceback", "worker", "started", "finished"),
+    *("runtime", "result", "content_type", "compression", "reason", "meta"),
+    *("meta_content_type", "retries", "revoked", "eta", "dead_lettered_to"),
+    *("copies", "ended", "queue"),
+]
 MOST_DEATHS = 10
 
 Fields = dict[str, str]
@@ -49,6 +59,19 @@ class Record:
     def state(self) -> str:
         return self.fields.get("state", "")
 
+    @property
+    def generation(self) -> str:
+        return self.fields.get("generation", "1")
+
+    @property
+    def ended(self) -> bool:
+        return self.state in FINAL or "finished" in self.fields
+
+    @property
+    def was_revoked(self) -> bool:
+        """While it ran, and it has not ended since."""
+        return "revoked" in self.fields and not self.ended
+
     def without(self, *names: str) -> None:
         for name in names:
             self.fields.pop(name, None)
@@ -61,6 +84,11 @@ class Token:
     stream: str
     entry: str
     id: str
+    generation: str = "1"
+
+    @property
+    def name(self) -> str:
+        return called(self.id, self.generation)
 
     @property
     def place(self) -> str:
@@ -77,6 +105,15 @@ class Mark:
     def text(self) -> str:
         flat = [part for pair in self.fields.items() for part in pair]
         return json.dumps({"stream": self.stream, "fields": flat})
+
+
+def called(id: str, generation: str) -> str:
+    """What a message is called where its generation counts."""
+    return id if generation == "1" else f"{id}::{generation}"
+
+
+def generation_of(fields: Fields) -> str:
+    return fields.get("generation", "1")
 
 
 def queue_of(stream: str) -> str:
@@ -162,27 +199,73 @@ class Ledger:
         if suspected:
             self.suspects.add(queue)
         self.take(stream, copy)
-        self.show_waiting(id)
+        self.show_waiting(id, generation_of(fields))
 
     def keep_for_later(self, stream: str, id: str, fields: Fields, due: int) -> None:
-        name = free_name(id, self.scheduled)
+        number = int(generation_of(fields))
+        while (name := called(id, str(number))) in self.scheduled:
+            number += 1
         self.scheduled[name] = (due, stream, {**fields, "id": id, "scheduled_for": stream})
 
     # Records
 
-    def show_waiting(self, id: str) -> None:
+    def own(self, id: str, generation: str) -> Record:
+        """The record of this generation; an empty one if there is none, or that of another."""
         record = self.records.get(id, Record())
-        if record.state and record.state not in FINAL | {"QUEUED"}:
+        return record if record.state and record.generation == generation else Record()
+
+    def is_another(self, id: str, generation: str) -> bool:
+        """Whether the id has been used again, or was before: the record is of that."""
+        record = self.records.get(id, Record())
+        return bool(record.fields) and record.generation != generation
+
+    def next_generation(self, ids: Sequence[str], keep: bool) -> str:
+        """Behind that of the record; where there is none, the next that is free."""
+        records = [self.records.get(id, Record()) for id in ids]
+        number = max(int(record.generation) + bool(record.state) for record in records)
+        taken = self.revoked.keys() | (self.scheduled.keys() if keep else set())
+        while any(called(id, str(number)) in taken for id in ids):
+            number += 1
+        return str(number)
+
+    def begin_generation(self, id: str, generation: str, keep: bool) -> Record:
+        """The record of the generation before says nothing of this one but its history."""
+        record = self.records.setdefault(id, Record())
+        if generation == "1":
+            return record
+        record.without(*ENDING)
+        record.fields["generation"] = generation
+        if not keep:
+            record.waiters = [] if record.state else record.waiters
+            record.without("state", "task", "enqueued", "history")
+            record.life = NUMBER_LIFE
+        return record
+
+    def unended(self, id: str) -> tuple[str, str]:
+        """The state of a task that has not ended, and the queues that have it."""
+        record = self.records.get(id, Record())
+        copies = record.fields.get("copies", "")
+        all_ended = copies and int(record.fields.get("ended", 0)) > copies.count(":")
+        if record.ended or all_ended:
+            return "", ""
+        return record.state, copies or record.fields.get("queue", "")
+
+    def show_waiting(self, id: str, generation: str) -> None:
+        record = self.own(id, generation)
+        if not record.ended and record.state not in ("", "QUEUED"):
             record.fields["state"] = "QUEUED"
             record.without("started", "worker", "meta", "meta_content_type")
 
-    def finish(self, id: str, state: str, life: int, **told: str) -> bool:
+    def finish(self, id: str, generation: str, state: str, life: int, **told: str) -> bool:
         """The end of a task is written once, and those who wait are told once."""
-        record = self.records.setdefault(id, Record())
-        if record.state == "REVOKED":
-            self.revoked.pop(id, None)
-        if record.state in FINAL:
+        another = self.is_another(id, generation)
+        record = Record() if another else self.records.setdefault(id, Record())
+        if another or record.state == "REVOKED":
+            self.revoked.pop(called(id, generation), None)
+        if another or record.state in FINAL:
             return False
+        if generation != "1":
+            record.fields["generation"] = generation
         if "retries" in record.fields:
             record.without("error", "error_type", "error_args", "traceback", "eta")
         record.fields |= {"state": state, "finished": str(self.now), **told}
@@ -191,20 +274,28 @@ class Ledger:
         self.count_copy(id, life)
         return True
 
-    def leave(self, id: str, life: int, worker: str) -> None:
+    def leave(self, id: str, generation: str, life: int, worker: str) -> None:
         """A task ends without a word."""
-        record = self.records.get(id, Record())
-        if record.state and record.state not in FINAL:
+        record, another = self.own(id, generation), self.is_another(id, generation)
+        if record.state and not record.ended:
             record.fields |= {"worker": worker, "finished": str(self.now)}
             record.life = life
-        elif record.state == "REVOKED":
-            self.revoked.pop(id, None)
-        if record.state not in FINAL:
+            self.tell(record, id, record.state)
+        elif record.state == "REVOKED" or another:
+            self.revoked.pop(called(id, generation), None)
+            return
+        if not another and record.state not in FINAL:
             self.count_copy(id, life)
 
+    def base_of(self, id: str) -> Record:
+        """The record of the fan-out that a task is a copy of; an empty one if it is none."""
+        base_id, _, queue = id.rpartition("@")
+        base = self.records.get(base_id, Record())
+        return base if queue in base.fields.get("copies", "").split(":") else Record()
+
     def count_copy(self, id: str, life: int) -> None:
-        base = self.records.get(id.rpartition("@")[0])
-        if base is not None and "copies" in base.fields:
+        base = self.base_of(id)
+        if base.fields:
             ended = int(base.fields.get("ended", 0)) + 1
             base.fields["ended"] = str(ended)
             if ended > base.fields["copies"].count(":"):
@@ -227,8 +318,9 @@ class Ledger:
         copies = [] if exchange is None else self.pass_on(queue, id, fields, reason, exchange, key)
         self.end(fields)
         if copies:
-            if self.records.get(id, Record()).state:
-                self.records[id].fields["dead_lettered_to"] = ":".join(copies)
+            record = self.own(id, generation_of(fields))
+            if record.state:
+                record.fields["dead_lettered_to"] = ":".join(copies)
         elif kept:
             self.bury(queue, id, fields, reason, worker, error)
 
@@ -238,18 +330,22 @@ class Ledger:
         deaths = int(fields.get("deaths", 0)) + 1
         queues = self.route(exchange, key) if deaths <= MOST_DEATHS else []
         for name in queues:
-            gone = {"crashes", "retries", "expires", "eta", "refusals", "stale", "id"}
+            gone = {"crashes", "retries", "expires", "eta", "refusals", "stale", "id", "generation"}
             copy = {name: value for name, value in fields.items() if name not in gone}
             copy |= {"id": f"{id}@{name}", "exchange": exchange, "routing_key": key}
             copy |= {"deaths": str(deaths), "death_queue": queue, "death_reason": reason}
+            keep = fields.get("ignore_result") != "1"
+            generation = self.next_generation([copy["id"]], keep)
+            if generation != "1":
+                copy["generation"] = generation
             self.accept(copy)
             self.add(self.home_of(name, copy), copy)
-            record = self.records.get(copy["id"], Record())
-            if fields.get("ignore_result") != "1" and not record.state:
+            if keep or generation != "1":
+                record = self.begin_generation(copy["id"], generation, keep)
+            if keep:
                 record.fields |= {"state": "QUEUED", "task": fields["task"], "queue": name}
                 record.fields["enqueued"] = str(self.now)
                 record.life = 0
-                self.records[copy["id"]] = record
         return queues
 
     def route(self, exchange: str, key: str) -> list[str]:
@@ -265,7 +361,7 @@ class Ledger:
         name = free_name(id, self.dead.get(queue, {}))
         letter = {**fields, "id": id, "dead_reason": reason, "dead_error": error}
         letter |= {"dead_worker": worker, "dead_at": str(self.now)}
-        record = self.records.get(id, Record())
+        record = self.own(id, generation_of(fields))
         if "enqueued" in record.fields:
             letter["dead_enqueued"] = record.fields["enqueued"]
         self.keep_letter(queue, name, letter, self.now)

@@ -138,12 +138,29 @@ class Machine(RuleBasedStateMachine):
             told["due"] = None
         patience = told.pop("patience")
         fields = {} if patience is None else {"max_deliveries": patience}
-        window = 60_000 if identity == "chosen" else 0
+        window = (60_000, "none")[pick // 2 % 2] if identity == "chosen" else 0
         exchange, key = place
         told |= {"exchange": exchange, "id": id, "window": window, "keep": keep, "fields": fields}
         self.bench.send(
-            *[self.bench.message(key, **told) for _ in range(1 + (window and pick) % 2)]
+            *[self.bench.message(key, **told) for _ in range(1 + (pick % 2 if window else 0))]
         )
+
+    @rule(
+        place=st.sampled_from([("", "mail"), ("", "mail"), ("fan", "")]),
+        keep=st.sampled_from([True, True, True, False]),
+        due=st.sampled_from([None, None, 1000]),
+        pick=PICK,
+        who=PICK,
+    )
+    def use_again(self, place: Any, keep: bool, due: int | None, pick: int, who: int) -> None:
+        """An id that was used before is used again, when it has ended; somebody reads it."""
+        exchange, key = place
+        told = {"exchange": exchange, "id": f"u{pick % 2}", "window": "none", "keep": keep}
+        self.bench.send(self.bench.message(key, due=due, **told))
+        if living := self.one(self.model.leases, who):
+            streams = [name for name, s in self.model.streams.items() if s.group and waiting(s)]
+            if name := self.one([s for s in streams if not s.endswith(":suspects")], pick // 2):
+                self.bench.read(living, name, 2)
 
     @rule(
         queue=st.sampled_from(["mail", "mail", "post"]),
@@ -298,7 +315,8 @@ class Machine(RuleBasedStateMachine):
     @HELD
     @rule(who=PICK, pick=PICK)
     def progress(self, who: int, pick: int) -> None:
-        self.bench.progress(self.consumer(who), self.one(self.ids(), pick))
+        names = [token.name for name in self.busy() for token in self.in_hand(name)]
+        self.bench.progress(self.consumer(who), self.one([*names, *self.ids()], pick))
 
     @HELD
     @rule(who=PICK)

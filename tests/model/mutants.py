@@ -1,33 +1,21 @@
 """Scripts with one thing wrong: the machine must see each of them."""
 
-from dataclasses import dataclass
-
-from tests.model.server import Edit
-
-NEVER = "if false then"
-LEASED = "if not redis.call('ZRANK', key_of('leases'), consumer) then"
-SCORED = "if not redis.call('ZSCORE', key_of('leases'), consumer) then"
-LEASES = "key_of('leases')"
-XACK = "redis.call('XACK', key, 'workers', entry)"
-SAME_NUMBER = "if last == number then"
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """What is wrong, where, and the profile in which it shows."""
-
-    name: str
-    edit: Edit
-    profile: str = "everything"
-
-
-def mutant(name: str, file: str, old: str, new: str = "", profile: str = "everything") -> Mutant:
-    return Mutant(name, Edit(file, old, new), profile)
-
-
-DEAD, ENDINGS, LATER = "includes/dead", "includes/endings", "includes/later"
-LETTER, MESSAGES = "includes/dead_letter", "includes/messages"
-NUMBERED = "includes/numbered"
+from tests.model.mutant import (
+    DEAD,
+    ENDINGS,
+    LATER,
+    LEASED,
+    LEASES,
+    LETTER,
+    MESSAGES,
+    NEVER,
+    NUMBERED,
+    SAME_NUMBER,
+    SCORED,
+    XACK,
+    mutant,
+)
+from tests.model.reuse_mutants import USED_AGAIN
 
 PRODUCERS = [
     mutant("a lane forgets", "publish", SAME_NUMBER, NEVER),
@@ -51,12 +39,6 @@ PRODUCERS = [
         "publish",
         "in ipairs(queues) do\n      append",
         "in ipairs({queues[1]}) do\n      append",
-    ),
-    mutant(
-        "a record begins again",
-        "publish",
-        "if chosen and redis.call('HEXISTS', key, 'state') == 1 then",
-        NEVER,
     ),
 ]
 
@@ -86,16 +68,31 @@ CONSUMERS = [
         "moment, ...)\n  if tonumber(expires) > 0 then",
         f"moment, ...)\n  {NEVER}",
     ),
-    mutant("an end is overwritten", ENDINGS, "if FINAL[before[1]] or before.err then", NEVER),
-    mutant("an end is touched", ENDINGS, "if state and not FINAL[state] then", "if state then"),
+    mutant("an end is overwritten", ENDINGS, "if FINAL[before[1]] or (another", "if (another"),
+    mutant(
+        "an end is touched",
+        ENDINGS,
+        "if known and not known.ended then\n    redis.call('HSET', record, 'worker'",
+        "if known then\n    redis.call('HSET', record, 'worker'",
+    ),
     mutant(
         "an ended task starts",
         "show_started",
-        "if not state or WAITING[state] then",
-        "if true then",
+        "local waits = not state or (WAITING[state] and not found[3])",
+        "local waits = true",
     ),
-    mutant("nobody is told", ENDINGS, "    tell_waiters(before[2], id, 'state', state, ...)\n"),
-    mutant("the news are kept", ENDINGS, "    redis.call('HDEL', record, 'waiters')\n"),
+    mutant("nobody is told", ENDINGS, "    tell_waiters(waiters, id, 'state', state, ...)\n"),
+    mutant(
+        "the news are kept",
+        ENDINGS,
+        "    redis.call('HDEL', record, 'waiters')\n  elseif",
+        "  elseif",
+    ),
+    mutant(
+        "nobody is told of an end without a word",
+        ENDINGS,
+        "      tell_waiters(waiters, id, 'state', known.state, 'finished', moment)\n",
+    ),
     mutant("a base expires early", ENDINGS, "'ended', 1) > colons", "'ended', 1) > 0"),
     mutant(
         "screen sees no expiry",
@@ -112,8 +109,8 @@ CONSUMERS = [
     mutant(
         "what is handed back stays",
         MESSAGES,
-        "  take(stream, entry)\n  show_waiting(id)\n",
-        "  show_waiting(id)\n",
+        "  take(stream, entry)\n  show_waiting(",
+        "  show_waiting(",
     ),
     mutant(
         "what is handed back is lost",
@@ -125,7 +122,7 @@ CONSUMERS = [
 FOLLOWING = [
     mutant("a retry is stale", "settle", "without(fields, { stale = true })", "fields"),
     mutant("retries are not counted", "settle", "    set_field(fields, words[i], value)\n"),
-    mutant("a revoked task is tried again", "settle", "if is_over(id) then", NEVER),
+    mutant("a revoked task is tried again", "settle", "if is_over(id, generation) then", NEVER),
     mutant("a revocation stays", "settle", "if verb == 'revoked' then", NEVER),
     mutant("a retry ends in no queue", "settle", "queue) == 1\n", "queue) >= 0\n"),
     mutant(
@@ -143,7 +140,10 @@ FOLLOWING = [
         "letters",
     ),
     mutant(
-        "a letter's end is overwritten", LETTER, "'state') == false then", "'state') ~= nil then"
+        "a letter's end is overwritten",
+        LETTER,
+        "local generation = next_generation({ own }, kept)",
+        "local generation = 1",
     ),
     mutant("a circle of letters", LETTER, "deaths <= MOST_DEATHS and", "true and"),
     mutant(
@@ -171,13 +171,6 @@ LATE = [
     mutant("its hash stays", LATER, "  redis.call('DEL', later_key(name))\n", "", "later"),
     mutant(
         "it comes early", "promote", "'-inf', now, 'BYSCORE'", "'-inf', '+inf', 'BYSCORE'", "later"
-    ),
-    mutant(
-        "it comes although revoked",
-        "promote",
-        "'state') == 'REVOKED' then",
-        "'state') == '' then",
-        "later",
     ),
     mutant("it comes although expired", "promote", "if expires <= now then", NEVER, "later"),
     mutant(
@@ -287,7 +280,7 @@ DYING = [
     mutant(
         "a revoked task is handed back",
         "recover",
-        "if recorded(id, 'revoked') then",
+        "if was_revoked(id, fields) then",
         NEVER,
         "crashes",
     ),
@@ -335,8 +328,8 @@ DYING = [
 ]
 
 PEOPLE = [
-    mutant("a revocation is forgotten", "revoke", "  note(key_of('revoked'), id, life)\n"),
-    mutant("a revoked task stays for later", "revoke", "  drop_later(id)\n"),
+    mutant("a revocation is forgotten", "revoke", "    note(key_of('revoked'), name, life)\n"),
+    mutant("a revoked task stays for later", "revoke", "      drop_later(name)\n"),
     mutant(
         "a running task hears nothing",
         "revoke",
@@ -345,15 +338,15 @@ PEOPLE = [
     mutant(
         "a waiting task is not revoked beside one for later",
         "revoke",
-        "if waits and not (later and",
-        "if waits and not (later or",
+        "and state ~= 'QUEUED'",
+        "",
     ),
-    mutant("a revoked task waits again", "release", "if recorded(id, 'revoked') then", NEVER),
+    mutant("a revoked task waits again", "release", "if was_revoked(id, fields) then", NEVER),
     mutant(
         "a revocation that was met stays",
         ENDINGS,
-        "if before[1] == 'REVOKED' then",
-        NEVER,
+        "if another or before[1] == 'REVOKED' then",
+        "if another then",
     ),
     mutant("the dead tell where a task stands", "progress", SCORED, NEVER),
     mutant(
@@ -369,4 +362,4 @@ PEOPLE = [
     ),
 ]
 
-MUTANTS = [*PRODUCERS, *CONSUMERS, *FOLLOWING, *LATE, *DYING, *PEOPLE]
+MUTANTS = [*PRODUCERS, *CONSUMERS, *FOLLOWING, *LATE, *DYING, *PEOPLE, *USED_AGAIN]

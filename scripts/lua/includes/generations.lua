@@ -4,7 +4,7 @@
 -- @include keys
 -- @include records
 
-local NUMBER_LIFE_MS = 86400000 -- of a number for which there is no record
+local NUMBER_LIFE_MS = 2592000000 -- 30 days, as long as revocations usually last
 
 -- What a record says about a run that has ended.
 local ENDING = {
@@ -55,13 +55,13 @@ local function next_generation(ids, kept)
 end
 
 -- Take from a record what it says about the generation before, and write down the number.
--- A task that is to have no record leaves only that, for a while.
+-- A task that is to have no record leaves only that, for a while; whoever waits finds out.
 local function begin_generation(id, generation, kept)
   local record = key_of('task', id)
   redis.call('HDEL', record, unpack(ENDING))
   redis.call('HSET', record, 'generation', generation)
   if not kept then
-    redis.call('HDEL', record, 'state', 'task', 'enqueued', 'history')
+    redis.call('HDEL', record, 'state', 'task', 'enqueued', 'history', 'waiters')
     redis.call('PEXPIRE', record, NUMBER_LIFE_MS)
   end
 end

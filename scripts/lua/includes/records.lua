@@ -43,18 +43,11 @@ end
 -- generation, or the key holds something else.
 local function standing(id, generation)
   local found = redis.pcall('HMGET', key_of('task', id), 'state', 'generation', 'finished', 'revoked')
-  if not found.err and not found[1] then
-    return nil
-  elseif found.err or (found[2] or '1') ~= generation then
+  if found.err or ((found[1] or found[2]) and (found[2] or '1') ~= generation) then
     return false
+  elseif not found[1] then
+    return nil
   end
   local ended = FINAL[found[1]] or found[3] ~= false
   return { state = found[1], ended = ended, revoked = found[4] and not ended }
-end
-
--- Whether the record of a message says that it was revoked while it seemed to wait, and it has
--- not been met since.
-local function is_revoked(id, generation, known)
-  local name = name_of(id, generation)
-  return known.state == 'REVOKED' and redis.call('ZSCORE', key_of('revoked'), name)
 end

@@ -1,0 +1,121 @@
+"""Scripts that take a message for another one of its id: the machine must see each of them."""
+
+from tests.model.mutant import ENDINGS, LATER, NEVER, mutant
+
+GENERATIONS, RECORDS = "includes/generations", "includes/records"
+USED_AGAIN = [
+    mutant(
+        "an id whose task has not ended is accepted again",
+        "publish",
+        "local state, queues = unended(message.id)",
+        "local state, queues = nil, nil",
+    ),
+    mutant(
+        "an id that is used again is the one of before",
+        "publish",
+        "if message.chosen then\n    message.generation",
+        "if false then\n    message.generation",
+    ),
+    mutant(
+        "a fan-out has ended with its first copy",
+        GENERATIONS,
+        "tonumber(found[4] or '0') > colons",
+        "tonumber(found[4] or '0') > 0",
+    ),
+    mutant("a fan-out never ends", GENERATIONS, "finished or all)", "finished)"),
+    mutant(
+        "a generation tells how the one before ended",
+        GENERATIONS,
+        "  redis.call('HDEL', record, unpack(ENDING))\n",
+    ),
+    mutant(
+        "a generation without a record keeps that of before",
+        GENERATIONS,
+        "  if not kept then",
+        "  if false then",
+    ),
+    mutant(
+        "a revocation stops what is sent later", GENERATIONS, "type(revoked) == 'string' or ", ""
+    ),
+    mutant(
+        "two of one number wait for their moments", GENERATIONS, " or type(later) == 'string'", ""
+    ),
+    mutant(
+        "what another generation did counts",
+        RECORDS,
+        "if found.err or ((found[1] or found[2]) and (found[2] or '1') ~= generation) then",
+        "if found.err then",
+    ),
+    mutant(
+        "the end of another generation is written",
+        ENDINGS,
+        "local another = (before[4] or '1') ~= generation",
+        "local another = false",
+    ),
+    mutant(
+        "an end without a record has no number",
+        ENDINGS,
+        "    redis.call('HSET', record, 'generation', generation)\n",
+    ),
+    mutant(
+        "the revocation of another is not met",
+        ENDINGS,
+        "if another or before[1] == 'REVOKED' then",
+        "if before[1] == 'REVOKED' then",
+    ),
+    mutant(
+        "a copy of another fan-out counts",
+        ENDINGS,
+        "if not copies or not string.find(':' .. copies .. ':', ':' .. queue .. ':', 1, true) then",
+        "if not copies then",
+    ),
+    mutant(
+        "another generation shows that it runs",
+        "show_started",
+        "(current or generation) == generation",
+        "true",
+    ),
+    mutant(
+        "another generation tells where it stands",
+        "progress",
+        " or (found[3] or '1') ~= generation",
+        "",
+    ),
+    mutant(
+        "revoking takes another from its place",
+        "revoke",
+        "(not state or generation_in(generation) == current)",
+        "true",
+    ),
+    mutant(
+        "revoking without a record means only the last",
+        "revoke",
+        "names_from(state and last or 1, last)",
+        "names_from(last, last)",
+    ),
+    mutant(
+        "what is for later is called by its id",
+        LATER,
+        "key_of('scheduled'), name_of(id, generation)",
+        "key_of('scheduled'), id",
+    ),
+    mutant("a letter is put back beside its id", "revive", "if in_use then", NEVER),
+    mutant(
+        "a letter is put back as the one of before",
+        "revive",
+        "local generation = next_generation({ id }, kept)",
+        "local generation = 1",
+    ),
+    mutant(
+        "a message by hand ends with the one of before",
+        "settle",
+        "if known and known.state == 'REVOKED' then",
+        "if known and known.ended then\n    return true\n  end\n  if false then",
+    ),
+    mutant(
+        "a task of before is revoked for ever",
+        RECORDS,
+        "revoked = found[4] and not ended",
+        "revoked = found[4]",
+    ),
+]
