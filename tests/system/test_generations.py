@@ -8,8 +8,6 @@ import pytest
 from streamq.errors import Revoked, WorkerLost
 from tests.system.faults import begun
 
-pytestmark = pytest.mark.slow
-
 TASKS = """
 from streamq import Ignore
 
