@@ -17,7 +17,7 @@ from streamq.store.keys import Keys
 from streamq.store.scripts import Argument, load
 from tests.processes import until
 from tests.proxy import Proxy
-from tests.servers import running
+from tests.servers import Server, running
 
 pytest_plugins = ["tests.order"]
 
@@ -62,6 +62,17 @@ def server_url() -> Iterator[str]:
         if cluster:
             until(lambda: has_all_slots(server.client), "the cluster works")
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Server]:
+    """The server of the sites of this process that do not ask for one of their own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="streamq-shared-", ignore_cleanup_errors=True) as folder,
+        running(server_binary(), Path(folder)) as server,
+    ):
+        server.settings = server.client.config_get("*")
+        yield server
 
 
 def free_ports(count: int) -> list[int]:

@@ -23,6 +23,8 @@ class Server:
         #: Further options, from the next start on.
         self.options = list(options)
         self.process: subprocess.Popen[bytes] | None = None
+        #: The settings that ``make_new`` goes back to.
+        self.settings: dict[str, str] = {}
         self.client: Any = redis_py.Redis.from_url(
             self.url, protocol=2, decode_responses=True, encoding_errors="surrogateescape"
         )
@@ -70,6 +72,20 @@ class Server:
         """
         self.fsync = "always"
         self.client.config_set("appendfsync", "always")
+
+    def make_new(self) -> None:
+        """Make it as if it had just been started: no data, no scripts, no users, no clients."""
+        client = self.client
+        for name, value in client.config_get("*").items():
+            if value != self.settings[name]:
+                client.config_set(name, value=self.settings[name])
+        for user in client.acl_users():
+            if user != "default":
+                client.acl_deluser(user)
+        client.execute_command("CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal")
+        client.flushall()
+        client.script_flush()
+        client.config_resetstat()
 
     def restart(self, number: signal.Signals = signal.SIGTERM, *, down: float = 0.0) -> None:
         self.stop(number)

@@ -48,7 +48,7 @@ def note(word):
 
 @pytest.fixture
 def server(server_program: str) -> Iterator[Server]:
-    """A server of this test's own."""
+    """A server of this test's own, which it may kill, freeze and configure."""
     with (
         tempfile.TemporaryDirectory(prefix="streamq-system-", ignore_cleanup_errors=True) as folder,
         running(server_program, Path(folder)) as server,
@@ -57,9 +57,20 @@ def server(server_program: str) -> Iterator[Server]:
 
 
 @pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
+def any_server(request: pytest.FixtureRequest) -> Server:
+    """The server of this test: its own if it asks for ``server``, else the shared one, made new."""
+    if "server" in request.fixturenames:
+        own: Server = request.getfixturevalue("server")
+        return own
+    shared: Server = request.getfixturevalue("shared_server")
+    shared.make_new()
+    return shared
+
+
+@pytest.fixture
+def proxy(any_server: Server) -> Iterator[Proxy]:
     """What stands between workers and the server: ``site.env["STREAMQ_URL"] = proxy.url``."""
-    with Proxy(server.url) as proxy:
+    with Proxy(any_server.url) as proxy:
         yield proxy
 
 
@@ -273,9 +284,9 @@ def close(app: streamq.App) -> None:
 
 
 @pytest.fixture
-def site(tmp_path: Path, server: Server) -> Iterator[Site]:
+def site(tmp_path: Path, any_server: Server) -> Iterator[Site]:
     """A folder for the user's modules, with the server behind it."""
-    site = Site(tmp_path, server)
+    site = Site(tmp_path, any_server)
     try:
         yield site
     finally:

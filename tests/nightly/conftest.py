@@ -1,5 +1,5 @@
 """Sites with real workers, for the tests of this folder."""
 
-from tests.sites import bare, proxy, server, shell, site
+from tests.sites import any_server, bare, proxy, server, shell, site
 
-__all__ = ["bare", "proxy", "server", "shell", "site"]
+__all__ = ["any_server", "bare", "proxy", "server", "shell", "site"]
