@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import msgspec
 
-from streamq.runner.interrupts import COMMON, CONTROL, handler_of, mask
+from streamq.runner.interrupts import COMMON, CONTROL, handler_of, mask, set_handler
 
 #: Carries what a worker was given over to the one that takes its place by exec.
 VARIABLE = "_STREAMQ_SIGNALS"
@@ -55,8 +55,8 @@ class Inherited(msgspec.Struct, frozen=True):
     def handler(self, number: int) -> Any:
         """What does with a signal who has not chosen anything."""
         if number in self.ignored:
-            return signal.SIG_IGN
-        return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            return int(signal.SIG_IGN)
+        return signal.default_int_handler if number == signal.SIGINT else int(signal.SIG_DFL)
 
 
 class Own:
@@ -80,13 +80,13 @@ class Own:
         """Handle these signals."""
         for number, handler in handlers.items():
             self.handlers[int(number)] = handler
-            signal.signal(number, handler)
+            set_handler(number, handler)
 
     def ignore(self) -> None:
         """Ignore what was ignored among the common signals, whoever handles it now."""
         for number in self.given.ignored.intersection(COMMON):
             self.handlers.pop(number, None)
-            signal.signal(number, signal.SIG_IGN)
+            set_handler(number, int(signal.SIG_IGN))
 
     def let(self, *, through: Iterable[int] = (), blocked: Iterable[int] = ()) -> None:
         """Let these signals through to this thread, and these not; all others as given."""
@@ -136,7 +136,7 @@ class Own:
             self.wake(-1)
         for number, handler in handlers.items():
             if handler_of(number) is handler:  # else the task has set one of its own
-                signal.signal(number, self.given.handler(number))
+                set_handler(number, self.given.handler(number))
         pipes, self.pipes = self.pipes, {}
         for descriptor, led_to in pipes.items():
             with contextlib.suppress(OSError):

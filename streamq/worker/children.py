@@ -2,8 +2,8 @@
 
 import contextlib
 import os
+import posix
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from streamq import clock
 from streamq.runner.inherited import OWN
+from streamq.runner.interrupts import CONTROL
 from streamq.runner.slots import Slots
 from streamq.worker.assignment import Assignment
 from streamq.worker.identity import Life, life_of, place, state_of
@@ -47,7 +48,8 @@ class Child:
     consumer: str
     slots: Slots
     streams: list[str]
-    process: subprocess.Popen[bytes] | None = None
+    #: Whether it runs one task at a time: a forked runner does.
+    sequential: bool = True
     #: The tasks for which we have ended it, and how each of them ends.
     verdicts: list[Any] = field(default_factory=list)
     #: Why we have ended it, if we have.
@@ -59,11 +61,6 @@ class Child:
     started: float = field(default_factory=clock.monotonic)
     #: How many processes the machine had killed for their memory when it started.
     kills: int = field(default_factory=kills_for_memory)
-
-    @property
-    def sequential(self) -> bool:
-        """Whether it runs one task at a time: a forked runner does."""
-        return self.process is None
 
     def end(self, why: str) -> None:
         """Kill it, for this reason."""
@@ -81,7 +78,8 @@ class Death:
     """How a runner ended."""
 
     child: Child
-    status: int
+    #: As the system says it; None if somebody else has asked.
+    status: int | None
     #: The most memory that it had resident, in bytes.
     memory: int = 0
     #: Whether the machine has killed a process for its memory while it lived.
@@ -105,10 +103,14 @@ class Death:
         """What happened to it, in words."""
         if self.child.ended:
             return f"runner {self.child.pid} was ended by its worker: {self.child.ended}"
-        code, slots = os.waitstatus_to_exitcode(self.status), self.child.slots
+        slots = self.child.slots
         idle = "after it ran the task" if slots.ended() else "before it ran any task"
         when = "while it ran the task" if slots.running() else idle
         peak = f"; its memory had reached {self.memory / 2**20:.0f} MiB" if self.memory else ""
+        if self.status is None:
+            who = "a module of yours that waits for every child has been told how"
+            return f"runner {self.child.pid} ended {when}; {who}"
+        code = os.waitstatus_to_exitcode(self.status)
         if code > 0 and not (slots.running() or slots.ended() or self.child.leased):
             where = "its traceback is on standard error, above"
             return f"runner {self.child.pid} could not start: it exited with code {code}; {where}"
@@ -142,21 +144,42 @@ class Nursery:
 
     def fork(self, assignment: Assignment, slots: Slots) -> Child:
         """Fork a runner; it shares the memory of the app that is loaded already."""
-        flush_streams()
-        with OWN.withholding():
-            pid = os.fork()
-            if pid == 0:
-                self.in_child(assignment)
+        pid = self.begin(lambda: self.run_forked(assignment))
         consumer = assignment.consumer(pid)
         return Child(assignment.number, pid, consumer, slots, assignment.streams)
 
-    def in_child(self, assignment: Assignment) -> NoReturn:
+    def execute(self, assignment: Assignment, slots: Slots) -> Child:
+        """Start a runner as a program of its own."""
+        program = [sys.executable, "-m", "streamq.worker.green", assignment.leave()]
+
+        def become() -> NoReturn:
+            OWN.let(blocked=CONTROL)  # all others as they were given
+            os.execv(program[0], program)
+
+        pid = self.begin(become)
+        consumer, streams = assignment.consumer(pid), assignment.streams
+        return Child(assignment.number, pid, consumer, slots, streams, sequential=False)
+
+    def begin(self, live: Callable[[], int]) -> int:
+        """Begin a process that does this and ends with its code; return its number.
+
+        A module of the user's may have put gevent's functions in the place of those in ``os``
+        and ``subprocess``, which wait for children behind our back.
+        """
+        flush_streams()
+        with OWN.withholding():
+            pid = posix.fork()
+            if pid == 0:
+                self.in_child(live)
+        return pid
+
+    def in_child(self, live: Callable[[], int]) -> NoReturn:
         """Be a runner, and never come back from here to the supervisor's code."""
         code = 1
         try:
             os.setsid()  # what tasks start in it ends with it, and no terminal stops them
             read_nothing()
-            code = self.run_forked(assignment)
+            code = live()
         except BaseException:
             with contextlib.suppress(Exception):
                 sys.excepthook(*sys.exc_info())
@@ -164,33 +187,22 @@ class Nursery:
             flush_streams()
             os._exit(code)
 
-    def execute(self, assignment: Assignment, slots: Slots) -> Child:
-        """Start a runner as a program of its own."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamq.worker.green", assignment.leave()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        consumer = assignment.consumer(process.pid)
-        streams = assignment.streams
-        return Child(assignment.number, process.pid, consumer, slots, streams, process)
-
     def reap(self) -> list[Death]:
         """The runners that have ended since the last look."""
-        deaths = []
-        for pid, child in list(self.children.items()):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                continue
-            # While it is not waited for, nobody else has its number.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-            _, status, usage = os.wait4(pid, 0)
-            if child.process is not None:
-                child.process.returncode = os.waitstatus_to_exitcode(status)
-            del self.children[pid]
-            scarce = kills_for_memory() > child.kills
-            deaths.append(Death(child, status, usage.ru_maxrss * 1024, scarce))
-        return deaths
+        return [self.bury(child) for child in list(self.children.values()) if has_ended(child.pid)]
+
+    def bury(self, child: Child) -> Death:
+        """End what a runner has left behind, and ask how it ended."""
+        # While it is not waited for, nobody else has its number.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        del self.children[child.pid]
+        scarce = kills_for_memory() > child.kills
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        except ChildProcessError:
+            return Death(child, None, 0, scarce)
+        return Death(child, status, usage.ru_maxrss * 1024, scarce)
 
     def patience(self, death: Death) -> float:
         """Seconds to wait before this runner is replaced."""
@@ -206,6 +218,14 @@ class Nursery:
         """Send a signal to every runner."""
         for child in self.children.values():
             child.signal(number)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child has ended; it stays to be waited for, unless somebody has."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def stands_still(pid: int, states: str = "T") -> bool:

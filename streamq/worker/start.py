@@ -3,11 +3,12 @@
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -51,6 +52,11 @@ T = TypeVar("T")
 PATIENCE, LEAST_PATIENCE = 2.0, 0.5
 #: Seconds that the threads of the user's modules have to end when the worker has.
 THREADS_END = 2.0
+#: What gevent may have patched.
+PATCHED = (
+    *("os", "queue", "select", "selectors", "signal", "socket", "ssl", "subprocess"),
+    *("thread", "threading", "time"),
+)
 
 
 def start_worker(
@@ -73,6 +79,7 @@ def start_worker(
         require("gevent", "gevent")
     set_up_logging(conf.log_level, conf.log_format)
     app.import_tasks()
+    check_patches(conf.pool)
     set_up_logging(conf.log_level, conf.log_format)  # as what was loaded has left it
     check_limits({"time_limit": conf.task_time_limit, "soft_time_limit": conf.task_soft_time_limit})
     _ = app.seal  # without a key there is nothing to start: say so now
@@ -97,6 +104,26 @@ def start_worker(
         workplace.remove()
     end_without_threads(code)
     return code
+
+
+def check_patches(pool: str) -> None:
+    """Refuse what gevent has patched where no greenlets are run: nothing there would wait for
+    what the system does, and limits would reach no task.
+    """
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is None or pool == "gevent":
+        return
+    patched = [name for name in PATCHED if monkey.is_module_patched(name)]
+    if patched:
+        raise ConfigError(
+            f"the pool {pool} cannot run what gevent has patched",
+            known={"patched": ", ".join(patched)},
+            advice=[
+                "--pool gevent  runs these tasks in greenlets",
+                "else take gevent.monkey.patch_all() out of what the worker imports; a web server "
+                "that needs it can call it in a module of its own",
+            ],
+        )
 
 
 def end_without_threads(code: int) -> None:

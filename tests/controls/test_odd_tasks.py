@@ -50,7 +50,9 @@ def test_the_check_finds_signals_that_stay_with_the_task(site):
 
 
 def test_the_check_finds_what_outlives_its_runner(site):
-    site.changed_module("streamq/worker/children.py", "os.killpg(pid, signal.SIGKILL)", "pass")
+    site.changed_module(
+        "streamq/worker/children.py", "os.killpg(child.pid, signal.SIGKILL)", "pass"
+    )
     site.write(TASKS)
     site.worker("-c", 1)
     runner, child = site.send("child_of_a_child", "sleep").get(timeout=10)

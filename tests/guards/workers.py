@@ -36,7 +36,7 @@ GUARDS = [
             "fcntl.lockf(self.descriptor, how, 1, self.number)",
             "fcntl.flock(self.descriptor, how)",
         ),
-        ("streamq/worker/children.py", "os.killpg(pid, signal.SIGKILL)", "pass"),
+        ("streamq/worker/children.py", "os.killpg(child.pid, signal.SIGKILL)", "pass"),
     ),
     guard(
         "the first signal asks the runners to stop",
