@@ -25,6 +25,7 @@
 -- @include waiting
 -- @include streams
 -- @include later
+-- @include generations
 
 local LOOKED_AT = 20 -- places of one id among those for later
 
@@ -32,6 +33,9 @@ local id, expires, life, signal, term = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV
 local record = key_of('task', id)
 local found = redis.call('HMGET', record, 'state', 'generation', 'finished')
 local state, current = found[1], found[2] or '1'
+if not state then
+  current = string.format('%.0f', number_of(id))
+end
 
 if FINAL[state] or (state and found[3]) then
   return state

@@ -23,15 +23,15 @@ for i = 2, #ARGV do
   local id, generation = parted(ARGV[i])
   local record = key_of('task', id)
   local found = redis.call('HMGET', record, 'state', 'generation', 'finished')
-  local state, current = found[1], found[2] or (found[1] and '1')
-  local waits = not state or (WAITING[state] and not found[3])
-  if waits and (current or generation) == generation then
+  local state, another = found[1], (found[2] or '1') ~= generation
+  local waits = not state or (WAITING[state] and not found[3] and not another)
+  if waits then
     redis.call('HSET', record, 'state', 'STARTED', 'started', now, 'worker', consumer)
     redis.call('PERSIST', record)
     if not state then
       note_wishes(id)
     end
-    if not current and generation ~= '1' then
+    if another then -- there was no record
       redis.call('HSET', record, 'generation', generation)
     end
     shown = shown + 1

@@ -38,6 +38,7 @@ TYPES = {
     "settled": "string",
     "reply": "stream",
     "wish": "string",
+    "generation": "string",
     "workers": "zset",
     "worker": "hash",
     "script": "hash",

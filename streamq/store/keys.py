@@ -114,6 +114,10 @@ class Keys:
         """Text: who asked for a task before there was a record of it."""
         return f"{self.root}:wish:{id}"
 
+    def generation(self, id: str) -> str:
+        """Text: the last number of an id that keeps no record, where it is used again."""
+        return f"{self.root}:generation:{id}"
+
     # Workers and waiters
 
     @property

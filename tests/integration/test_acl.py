@@ -456,7 +456,6 @@ PRODUCER_MAY_NOT = [
     "DEL {root}:bindings:events",
     "ZADD {root}:leases 1 me",
     "DEL {root}:task:x",
-    "HDEL {root}:task:x state",
     "PEXPIRE {root}:task:x 1",
     "PEXPIRE {root}:scheduled 1",
     "PEXPIRE {root}:queue:mail 1",

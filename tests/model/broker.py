@@ -259,7 +259,7 @@ class Broker(Desk):
         if record.ended:
             return record.state
         waits = record.state in ("", "QUEUED", "RETRY", "SCHEDULED")
-        last = int(record.generation)
+        last = int(record.generation) if record.state else self.last_number(id)
         first = last if record.state else 1
         meant = [called(id, str(number)) for number in range(first, last + 1)]
         later = self.leave_for_good(id, first, record)

@@ -15,9 +15,11 @@ from tests.model.server import Held, Seen
 
 #: Keys of the topology, which has a model of its own; and what workers say of themselves.
 ELSEWHERE = {"exchanges", "alternates", "bindings", "routes", "queues", "workers", "worker"}
+#: How long the number of an id is kept for which there is no record.
+NUMBER_LIFE = 30 * 24 * HOUR
 #: Keys that always expire; records and letters have rules of their own.
 EXPIRING = {"lane", "dedup", "settled", "revoked", "terminating", "orphans", "survey", "reply"}
-EXPIRING |= {"wish"}
+EXPIRING |= {"wish", "generation"}
 #: What may be left when nothing is going on: topology, stores with bounds, and what expires.
 AT_REST = EXPIRING | {"exchanges", "alternates", "bindings", "routes", "queues", "queue"}
 AT_REST |= {"workers", "worker", "task", "dead", "suspects"}
@@ -97,9 +99,9 @@ def contents(model: Broker) -> Iterator[tuple[str, Any]]:
         entries = tuple((copy.entry, copy.fields, copy.holder) for copy in stream.copies)
         yield f"queue:{name}", Held(stream.group, entries, frozenset(stream.consumers))
     for id, record in model.records.items():
-        if record.fields:  # where there is only its number, no task has written it yet
-            yield f"task:{id}", model.shown(record) if record.state else record.fields
-        if record.waiters and not record.state:
+        if record.state:
+            yield f"task:{id}", model.shown(record)
+        else:  # nobody has written one yet: somebody waits for it
             yield f"wish:{id}", " ".join(record.waiters)
     for waiter, news in model.news.items():
         yield f"reply:{waiter}", news
@@ -118,6 +120,8 @@ def contents(model: Broker) -> Iterator[tuple[str, Any]]:
         yield f"lane:{lane}", "\n".join([str(number), *answers])
     for consumer, (text, answer) in model.settled.items():
         yield f"settled:{consumer}", f"{text} {answer}"
+    for id, number in model.numbers.items():
+        yield f"generation:{id}", number
     for id, answer in model.dedup.items():
         yield f"dedup:{id}", answer
     yield from tables(model)
@@ -150,6 +154,8 @@ def check_life(model: Broker, key: str, life: int) -> None:
     if kind == "task":
         most = model.records[name].life
         assert (0 < life <= most) if most else life == -1, f"{key} lives for {life} ms of {most}"
+    elif kind == "generation":
+        assert 0 < life <= NUMBER_LIFE, f"{key} lives for {life} ms"
     elif kind in EXPIRING or kind == "dead":
         assert 0 < life <= HOUR, f"{key} lives for {life} ms"
     elif kind != "worker":

@@ -356,7 +356,7 @@ class Desk(Ledger):
         if waiter not in record.waiters:
             record.waiters.append(waiter)
         if not record.state:
-            record.life = record.life or 60_000
+            record.life = 60_000
             return {}
         return {"state": record.state}
 
@@ -369,4 +369,4 @@ class Desk(Ledger):
         record = self.records.pop(id, None)
         if record is not None:
             self.tell(record, id, "")
-        return int(record is not None and record.fields != {})
+        return int(record is not None and record.state != "")

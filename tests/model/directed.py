@@ -28,6 +28,7 @@ DIRECTED: dict[str, Callable[[Bench], None]] = {
         reuse.two_of_before_are_for_later_and_a_third_is_revoked
     ),
     "revoking without a record means only the last": (reuse.all_without_a_record_are_revoked),
+    "a number without a record is forgotten": reuse.all_without_a_record_are_revoked,
     "what is for later is called by its id": reuse.both_are_for_later_and_one_is_revoked,
     "a letter is put back beside its id": reuse.a_letter_whose_id_is_in_use_is_put_back,
     "a letter is put back as the one of before": histories.a_letter_is_revived_after_a_crash,

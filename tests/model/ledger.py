@@ -12,8 +12,6 @@ from typing import Any
 
 FINAL = {"SUCCESS", "FAILURE", "REVOKED"}
 HOUR = 3_600_000
-#: How long the number of a generation is kept for which there is no record.
-NUMBER_LIFE = 30 * 24 * HOUR
 #: What a new generation of a task begins without: what the record says of a run.
 ENDING = [
     *("error", "error_type", "error_args", "traceback", "worker", "started", "finished"),
@@ -153,6 +151,7 @@ class Ledger:
         self.settled: dict[str, tuple[str, str]] = {}
         self.lanes: dict[str, tuple[int, list[str]]] = {}
         self.dedup: dict[str, str] = {}
+        self.numbers: dict[str, str] = {}
         self.revoked: dict[str, int] = {}
         self.terminating: dict[str, int] = {}
         self.suspects: set[str] = set()
@@ -217,12 +216,19 @@ class Ledger:
     def is_another(self, id: str, generation: str) -> bool:
         """Whether the id has been used again, or was before: the record is of that."""
         record = self.records.get(id, Record())
-        return bool(record.fields) and record.generation != generation
+        return bool(record.state) and record.generation != generation
+
+    def last_number(self, id: str) -> int:
+        """Of an id without a record."""
+        return int(self.numbers.get(id, "1"))
 
     def next_generation(self, ids: Sequence[str], keep: bool) -> str:
         """Behind that of the record; where there is none, the next that is free."""
-        records = [self.records.get(id, Record()) for id in ids]
-        number = max(int(record.generation) + bool(record.state) for record in records)
+        records = {id: self.records.get(id, Record()) for id in ids}
+        number = max(
+            int(record.generation) + 1 if record.state else self.last_number(id)
+            for id, record in records.items()
+        )
         taken = self.revoked.keys() | (self.scheduled.keys() if keep else set())
         while any(called(id, str(number)) in taken for id in ids):
             number += 1
@@ -230,16 +236,17 @@ class Ledger:
 
     def begin_generation(self, id: str, generation: str, keep: bool) -> Record:
         """The record of the generation before says nothing of this one but its history."""
-        record = self.records.setdefault(id, Record())
+        record = self.records.setdefault(id, Record()) if keep else self.records.get(id, Record())
         if generation == "1":
             return record
         record.without(*ENDING)
-        record.fields["generation"] = generation
-        if not keep:
-            record.waiters = [] if record.state else record.waiters
-            record.without("state", "task", "enqueued", "history")
-            record.life = NUMBER_LIFE
-        return record
+        if keep:
+            record.fields["generation"] = generation
+            return record
+        self.numbers[id] = generation
+        if record.state:
+            del self.records[id]
+        return Record()
 
     def unended(self, id: str) -> tuple[str, str]:
         """The state of a task that has not ended, and the queues that have it."""

@@ -78,8 +78,8 @@ CONSUMERS = [
     mutant(
         "an ended task starts",
         "show_started",
-        "local waits = not state or (WAITING[state] and not found[3])",
-        "local waits = true",
+        "local waits = not state or (WAITING[state] and not found[3] and not another)",
+        "local waits = not another",
     ),
     mutant("nobody is told", ENDINGS, "    tell_waiters(waiters, id, 'state', state, ...)\n"),
     mutant(

@@ -31,8 +31,8 @@ USED_AGAIN = [
     mutant(
         "a generation without a record keeps that of before",
         GENERATIONS,
-        "  if not kept then",
-        "  if false then",
+        "  if kept then",
+        "  if true then",
     ),
     mutant(
         "a revocation stops what is sent later", GENERATIONS, "type(revoked) == 'string' or ", ""
@@ -43,8 +43,8 @@ USED_AGAIN = [
     mutant(
         "what another generation did counts",
         RECORDS,
-        "if found.err or ((found[1] or found[2]) and (found[2] or '1') ~= generation) then",
-        "if found.err then",
+        "elseif found.err or (found[2] or '1') ~= generation then",
+        "elseif found.err then",
     ),
     mutant(
         "the end of another generation is written",
@@ -56,6 +56,12 @@ USED_AGAIN = [
         "an end without a record has no number",
         ENDINGS,
         "    redis.call('HSET', record, 'generation', generation)\n",
+    ),
+    mutant(
+        "a number without a record is forgotten",
+        GENERATIONS,
+        "return type(number) == 'string' and tonumber(number) or 1",
+        "return 1",
     ),
     mutant(
         "the revocation of another is not met",
@@ -72,8 +78,8 @@ USED_AGAIN = [
     mutant(
         "another generation shows that it runs",
         "show_started",
-        "(current or generation) == generation",
-        "true",
+        " and not another)",
+        ")",
     ),
     mutant(
         "another generation tells where it stands",

@@ -75,7 +75,7 @@ local function finish(id, generation, state, expires, ...)
     return false
   end
   local another = (before[4] or '1') ~= generation
-  if FINAL[before[1]] or (another and (before[1] or before[4])) then
+  if FINAL[before[1]] or (another and before[1]) then
     if another or before[1] == 'REVOKED' then
       redis.call('ZREM', key_of('revoked'), name_of(id, generation))
     end

@@ -6,6 +6,13 @@
 
 local NUMBER_LIFE_MS = 2592000000 -- 30 days, as long as revocations usually last
 
+-- The last number of an id that keeps no record, where that is not the first.  It has a key of
+-- its own, which expires: who may send a message need not let records expire.
+local function number_of(id)
+  local number = redis.pcall('GET', key_of('generation', id))
+  return type(number) == 'string' and tonumber(number) or 1
+end
+
 -- What a record says about a run that has ended.
 local ENDING = {
   'error', 'error_type', 'error_args', 'traceback', 'worker', 'started', 'finished', 'runtime',
@@ -41,8 +48,8 @@ local function next_generation(ids, kept)
   local generation = 1
   for _, id in ipairs(ids) do
     local found = redis.pcall('HMGET', key_of('task', id), 'state', 'generation')
-    local own = tonumber(found[2] or '1') + (found[1] and 1 or 0)
-    generation = math.max(generation, own)
+    local own = found[1] and tonumber(found[2] or '1') + 1
+    generation = math.max(generation, own or number_of(id))
   end
   local at = 1
   while ids[at] do
@@ -55,13 +62,14 @@ local function next_generation(ids, kept)
 end
 
 -- Take from a record what it says about the generation before, and write down the number.
--- A task that is to have no record leaves only that, for a while; whoever waits finds out.
+-- Where a task is to have no record, none is left: whoever waits finds out.
 local function begin_generation(id, generation, kept)
   local record = key_of('task', id)
   redis.call('HDEL', record, unpack(ENDING))
-  redis.call('HSET', record, 'generation', generation)
-  if not kept then
-    redis.call('HDEL', record, 'state', 'task', 'enqueued', 'history', 'waiters')
-    redis.call('PEXPIRE', record, NUMBER_LIFE_MS)
+  if kept then
+    redis.call('HSET', record, 'generation', generation)
+  else
+    redis.call('HDEL', record, 'state', 'generation', 'task', 'enqueued', 'history', 'waiters')
+    redis.call('SET', key_of('generation', id), generation, 'PX', NUMBER_LIFE_MS)
   end
 end

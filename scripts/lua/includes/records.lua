@@ -43,10 +43,10 @@ end
 -- generation, or the key holds something else.
 local function standing(id, generation)
   local found = redis.pcall('HMGET', key_of('task', id), 'state', 'generation', 'finished', 'revoked')
-  if found.err or ((found[1] or found[2]) and (found[2] or '1') ~= generation) then
-    return false
-  elseif not found[1] then
+  if not found.err and not found[1] then
     return nil
+  elseif found.err or (found[2] or '1') ~= generation then
+    return false
   end
   local ended = FINAL[found[1]] or found[3] ~= false
   return { state = found[1], ended = ended, revoked = found[4] and not ended }
