@@ -17,6 +17,12 @@ from streamq.units import visible
 #: Digits of a number of milliseconds: more, and Redis refuses.
 LONGEST_LIFE = 15
 
+#: How often a task may reject its message without a pause; then the first pause in seconds,
+#: and the longest.  In between each is twice the one before.
+REJECTED_FREELY, REJECTED = 3, (0.1, 30.0)
+#: Rejections after which the pause is the longest in any case.
+GROWING = 20
+
 #: Bytes of a part of an id, the longest being QUEUE-ENTRY; and of one that dead-letter
 #: exchanges have copied from queue to queue: ID@QUEUE@QUEUE.
 LONGEST_PART, LONGEST_ID = 250, 2500
@@ -124,6 +130,18 @@ class Delivery:
         """How often the task was tried again."""
         return self.number(b"retries") or 0
 
+    @property
+    def rejections(self) -> int:
+        """How often its task has handed it back."""
+        return self.number(b"rejections") or 0
+
+    @property
+    def rejected_for(self) -> float:
+        """Seconds until it is to run again, if its task hands it back now."""
+        first, longest = REJECTED
+        grown = min(self.rejections - REJECTED_FREELY, GROWING)
+        return 0.0 if grown < 0 else float(min(first * 2**grown, longest))
+
     def number(self, name: bytes) -> int | None:
         """A whole number that the message carries; None for anything else it may say."""
         found = self.fields.get(name)
@@ -153,7 +171,8 @@ class Outcome:
     """How a run ended: the state of the record, its fields, and what follows the message.
 
     ``follow`` are the words that settle.lua takes; with ``release`` the message goes back
-    to its queue as it is.  ``expected`` says that the task failed in a way that it announces.
+    to its queue, after a pause if its task does that again and again.  ``expected`` says that
+    the task failed in a way that it announces.
     """
 
     __slots__ = ("delivery", "expected", "expires", "fields", "follow", "release", "state")
@@ -186,9 +205,11 @@ class Outcome:
 
     @property
     def pause(self) -> float | None:
-        """Seconds until the message runs again, where that was asked for in seconds."""
+        """Seconds until the message runs again, where that is known in seconds."""
         if self.follow and self.follow[0] == LATER and self.follow[1].startswith(b"+"):
             return int(self.follow[1]) / 1000
+        if self.release:
+            return self.delivery.rejected_for
         return None
 
 

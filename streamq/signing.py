@@ -20,7 +20,8 @@ from streamq.units import shown, visible
 CHANGES = frozenset(
     {
         b"id", b"signature",
-        b"crashes", b"retries", b"refusals", b"eta", b"stale", b"history", b"generation",
+        b"crashes", b"retries", b"refusals", b"rejections", b"eta", b"stale", b"history",
+        b"generation",
     }
 )  # fmt: skip
 

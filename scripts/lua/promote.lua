@@ -61,6 +61,9 @@ local function move(fields)
     local why = 'too many fields'
     dead_letter(queue, id, fields, why, '', why, limits, true)
     end_of(id, fields, 'FAILURE', 'error_type', 'streamq.errors.DecodeError', 'error', why)
+  elseif field(fields, 'rejections') and stream == front_of(stream) then
+    add_in_front(stream, fields) -- its task has handed it back
+    show_queued(id, generation_of(fields))
   else
     -- the queue may have fewer levels by now than when the message was sent
     local level = string.match(stream, ':p(%d)$') or '0'

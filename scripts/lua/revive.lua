@@ -28,6 +28,7 @@ local LONGEST_ERROR = 1000
 local NOTES = {
   crashes = true, -- whether it kills its runners
   refusals = true, -- whether any worker knows its task
+  rejections = true, -- how often its task has handed it back
   retries = true, eta = true, stale = true,
   generation = true, -- of the one that has died
 }

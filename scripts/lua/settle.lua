@@ -121,7 +121,8 @@ end
 local function again(stream, id, generation, fields, words)
   local due, elsewhere = moment_of(words[2]), wanted_queue(words[3])
   local queue = elsewhere ~= '' and elsewhere or queue_of(stream)
-  fields = without(fields, { stale = true }) -- it has not waited in vain: it was run
+  -- it has not waited in vain: it was run, and not rejected
+  fields = without(fields, { stale = true, rejections = true })
   set_field(fields, 'id', id)
   for i = 4, #words, 2 do
     local value = words[i + 1]

@@ -275,16 +275,18 @@ class Desk:
         The queue may be gone, or be something else by now: then nothing else waits for that.
         """
         try:
-            self.release([delivery])
+            self.return_by(self.consumer.reject_command(delivery, self.execution.endings.expires))
         except Refused as error:
             logger.error("%s cannot go back to its queue: %s", delivery.title, error)
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Give back these messages.  What fails to go back is found again by ``repair``."""
+        """Give back these messages."""
+        self.return_by(self.consumer.release_command(deliveries, self.execution.endings.expires))
+
+    def return_by(self, command: tuple[Any, ...]) -> None:
+        """Give back by this call.  What fails to go back is found again by ``repair``."""
         with self.lock:
-            reply = self.talk(
-                [self.consumer.release_command(deliveries, self.execution.endings.expires)]
-            )[0]
+            reply = self.talk([command])[0]
             if isinstance(reply, Exception):
                 self.broken = True
                 raise reply

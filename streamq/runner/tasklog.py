@@ -9,7 +9,8 @@ from streamq.units import visible
 
 logger = logging.getLogger("streamq.worker")
 
-#: Lines a second about tasks that went well; the rest are counted.
+#: Lines a second about tasks that went well, or have rejected their messages; the rest are
+#: counted.
 MOST_LINES = 20
 #: How the fields of a failure begin, also of one that leaves no record.
 FAILED = b"error_type"
@@ -17,30 +18,15 @@ FAILED = b"error_type"
 FORGED = b"signature"
 
 
-class TaskLog:
-    """Logs how tasks ended."""
+class Bounded:
+    """Lines of one kind, so many a second; ``rest`` tells how many more there were."""
 
-    def __init__(self) -> None:
-        self.enabled = logger.isEnabledFor(logging.INFO)
+    def __init__(self, level: int, rest: str) -> None:
+        self.level = level
+        self.rest = rest
         self.second = 0
         self.lines = 0
         self.unsaid = 0
-        self.refused = Seldom(1.0)
-
-    def ended(self, outcome: Outcome) -> None:
-        """Say how a task ended, unless too much is being said already."""
-        fields = outcome.fields
-        if outcome.follow or outcome.release or (fields and fields[0] == FAILED):
-            self.refuse(outcome) if outcome.reason == FORGED else self.failed(outcome)
-        elif self.enabled and self.room():
-            logger.info("%s ok%s", outcome.delivery.title, runtime(outcome))
-
-    def refuse(self, outcome: Outcome) -> None:
-        """Say that a message was not signed as it must be; whoever forges may send many."""
-        if self.refused.due(clock.monotonic()):
-            self.failed(outcome)
-            if missed := self.refused.missed():
-                logger.error("… and %d more before it, because of their signatures", missed)
 
     def room(self) -> bool:
         """Whether one more line can be read in this second."""
@@ -55,10 +41,40 @@ class TaskLog:
         return False
 
     def flush(self) -> None:
-        """Say how many tasks nothing was said about."""
+        """Say how many lines were left out."""
         if self.unsaid:
-            logger.info("… and %d more tasks ok", self.unsaid)
+            logger.log(self.level, self.rest, self.unsaid)
             self.unsaid = 0
+
+
+class TaskLog:
+    """Logs how tasks ended."""
+
+    def __init__(self) -> None:
+        self.enabled = logger.isEnabledFor(logging.INFO)
+        self.well = Bounded(logging.INFO, "… and %d more tasks ok")
+        self.rejected = Bounded(logging.WARNING, "… and %d more rejected")
+        self.refused = Seldom(1.0)
+
+    def ended(self, outcome: Outcome) -> None:
+        """Say how a task ended, unless too much is being said already."""
+        fields = outcome.fields
+        if outcome.follow or outcome.release or (fields and fields[0] == FAILED):
+            self.refuse(outcome) if outcome.reason == FORGED else self.failed(outcome)
+        elif self.enabled and self.well.room():
+            logger.info("%s ok%s", outcome.delivery.title, runtime(outcome))
+
+    def refuse(self, outcome: Outcome) -> None:
+        """Say that a message was not signed as it must be; whoever forges may send many."""
+        if self.refused.due(clock.monotonic()):
+            self.failed(outcome)
+            if missed := self.refused.missed():
+                logger.error("… and %d more before it, because of their signatures", missed)
+
+    def flush(self) -> None:
+        """Say how many tasks nothing was said about."""
+        self.well.flush()
+        self.rejected.flush()
 
     def failed(self, outcome: Outcome) -> None:
         fields = dict(zip(outcome.fields[::2], outcome.fields[1::2], strict=True))
@@ -80,7 +96,9 @@ class TaskLog:
             why = fields.get(b"reason", b"").decode(errors="replace")
             logger.info("%s revoked: %s", title, why)
         elif outcome.release:
-            logger.warning("%s rejected; it goes back to its queue", title)
+            if self.rejected.room():
+                pause = f" in {outcome.pause:g} s" if outcome.pause else ""
+                logger.warning("%s rejected; it goes back to its queue%s", title, pause)
         elif outcome.reason:
             why = outcome.reason.decode(errors="replace")
             logger.error("%s went to the dead letters: %s\n%s", title, why, visible(error))

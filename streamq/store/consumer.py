@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from streamq.delivery import Delivery, Outcome
+from streamq.delivery import Delivery, Outcome, millis
 from streamq.errors import BrokerUnavailable
 from streamq.store.connection import ANSWER_TIMEOUT, Connection, Disconnected, Refused
 from streamq.store.keys import GROUP, Keys
@@ -21,6 +21,7 @@ COMPLETE = load("complete")
 SCREEN = load("screen")
 SHOW_STARTED = load("show_started")
 RELEASE = load("release")
+REJECT = load("reject")
 REGISTER = load("register")
 
 #: A settlement is one script, during which Redis serves nobody else.
@@ -209,6 +210,13 @@ class Consumer:
         pairs = [part for each in deliveries for part in (each.stream, each.entry)]
         return RELEASE.command(self.keys.root, self.name, expires, *pairs)
 
+    def reject_command(self, delivery: Delivery, expires: bytes) -> tuple[Any, ...]:
+        """The call of ``reject.lua``; ``expires`` as above."""
+        number, pause = delivery.rejections + 1, millis(delivery.rejected_for)
+        return REJECT.command(
+            *(self.keys.root, self.name, expires, delivery.stream, delivery.entry, number, pause)
+        )
+
     # Answers
 
     def perform(
@@ -243,7 +251,7 @@ class Consumer:
 
 
 SCRIPTS: dict[Any, Script] = {
-    script.sha: script for script in (SETTLE, COMPLETE, SCREEN, SHOW_STARTED, RELEASE)
+    script.sha: script for script in (SETTLE, COMPLETE, SCREEN, SHOW_STARTED, RELEASE, REJECT)
 }
 
 

@@ -221,6 +221,11 @@ class Bench:
         expected = self.model.release(consumer, tokens)
         return self.same(self.server.run("release", consumer, HOUR, *flat), expected)
 
+    def reject(self, consumer: str, token: Token, rejections: int, pause: int) -> Any:
+        expected = self.model.reject(consumer, token, rejections, pause)
+        argv = (consumer, HOUR, token.stream, token.entry, rejections, pause)
+        return self.same(self.server.run("reject", *argv), expected)
+
     def show_started(self, consumer: str, *tokens: Token) -> Any:
         names = [token.name for token in tokens]
         expected = self.model.show_started(consumer, tokens)

@@ -22,7 +22,7 @@ from tests.model.ledger import (
 LOST = "streamq.errors.WorkerLost"
 UNROUTABLE = "streamq.errors.Unroutable"
 #: What a message begins without that is put back: notes on its way.
-NOTES = {"crashes", "refusals", "retries", "eta", "stale", "generation"}
+NOTES = {"crashes", "refusals", "rejections", "retries", "eta", "stale", "generation"}
 #: Places for later of one id that revoking looks at.
 LOOKED_AT = 20
 
@@ -245,7 +245,10 @@ class Broker(Desk):
                 self.finish(id, generation, "FAILURE", HOUR, **told)
         else:
             level = stream.partition(":p")[2] or "0"
-            self.add(self.home_of(queue, {"priority": level}), fields)
+            front = "rejections" in fields and stream.endswith((":returned", ":suspects"))
+            self.add(stream if front else self.home_of(queue, {"priority": level}), fields)
+            if front and stream.endswith(":suspects"):
+                self.suspects.add(queue)
             if record.state == "SCHEDULED":
                 record.fields["state"] = "QUEUED"
             if not record.ended:

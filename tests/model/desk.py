@@ -282,6 +282,7 @@ class Desk(Ledger):
             self.show_waiting(token.id, token.generation)
         _, pause, queue, *changes = ending.follow
         fields.pop("stale", None)
+        fields.pop("rejections", None)
         fields |= {"id": token.id, **dict(zip(changes[::2], changes[1::2], strict=True))}
         if fields.get("expires", "").startswith("+"):
             fields["expires"] = str(self.now + int(fields["expires"]))
@@ -311,6 +312,29 @@ class Desk(Ledger):
                 self.give_back(token.stream, copy, copy.fields)
                 released += 1
         return released
+
+    def reject(self, consumer: str, token: Token, rejections: int, pause: int) -> int | str:
+        if consumer not in self.leases:
+            return f"FENCED {consumer}"
+        if (copy := self.found(token, consumer)) is None:
+            return 0
+        generation = generation_of(copy.fields)
+        if self.own(token.id, generation).was_revoked:
+            return self.release(consumer, [token])
+        fields = {**copy.fields, "rejections": str(rejections)}
+        if not pause:
+            self.give_back(token.stream, copy, fields)
+            return 1
+        due = self.now + pause
+        front = "suspects" if token.stream.endswith(":suspects") else "returned"
+        home = f"{queue_of(token.stream)}:{front}"
+        self.keep_for_later(home, token.id, {**fields, "eta": str(due)}, due)
+        self.take(token.stream, copy)
+        self.show_waiting(token.id, generation)
+        record = self.own(token.id, generation)
+        if record.state and not record.ended:
+            record.fields["eta"] = str(due)
+        return 1
 
     def show_started(self, consumer: str, tokens: Sequence[Token]) -> int | str:
         if consumer not in self.leases:

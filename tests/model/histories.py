@@ -158,6 +158,33 @@ def a_revoked_task_gives_its_message_back(bench: Bench) -> None:
     bench.release("c", token)
 
 
+def a_task_rejects_its_message_again_and_again(bench: Bench) -> None:
+    token = take(bench, "a")
+    bench.show_started("c", token)
+    bench.reject("c", token, 1, 0)
+    (token,) = bench.read("c", "mail:returned")
+    bench.reject("c", token, 2, 1000)
+    bench.advance(1000)
+    bench.promote()
+    (token,) = bench.read("c", "mail:returned")
+    bench.settle("c", followed(token, AT_ONCE, False))
+    bench.read("c", "mail")
+
+
+def a_revoked_task_rejects_its_message(bench: Bench) -> None:
+    token = take(bench, "a")
+    bench.show_started("c", token)
+    bench.revoke("a")
+    bench.reject("c", token, 1, 1000)
+
+
+def a_message_that_waits_after_its_rejection_is_revoked(bench: Bench) -> None:
+    bench.reject("c", take(bench, "a"), 4, 1000)
+    bench.revoke("a")
+    bench.advance(1000)
+    bench.promote()
+
+
 def a_task_ends_that_was_revoked_before_it_showed_itself(bench: Bench) -> None:
     token = take(bench, "a")
     bench.revoke("a")
@@ -283,6 +310,9 @@ def a_consumer_is_stopped_while_it_runs_something(bench: Bench) -> None:
 
 HISTORIES: tuple[Callable[[Bench], None], ...] = (
     *REUSES,
+    a_task_rejects_its_message_again_and_again,
+    a_revoked_task_rejects_its_message,
+    a_message_that_waits_after_its_rejection_is_revoked,
     a_push_is_sent_again,
     an_id_is_used_again_after_its_window,
     a_message_is_settled_twice,

@@ -337,7 +337,8 @@ class Ledger:
         deaths = int(fields.get("deaths", 0)) + 1
         queues = self.route(exchange, key) if deaths <= MOST_DEATHS else []
         for name in queues:
-            gone = {"crashes", "retries", "expires", "eta", "refusals", "stale", "id", "generation"}
+            gone = {"crashes", "retries", "expires", "eta", "refusals", "rejections", "stale"}
+            gone |= {"id", "generation"}
             copy = {name: value for name, value in fields.items() if name not in gone}
             copy |= {"id": f"{id}@{name}", "exchange": exchange, "routing_key": key}
             copy |= {"deaths": str(deaths), "death_queue": queue, "death_reason": reason}

@@ -275,7 +275,9 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.model.leases.keys() != set(self.consumers))
     @rule(
-        who=PICK, pick=PICK, act=st.sampled_from(["complete", "settle", "release", "show", "own"])
+        who=PICK,
+        pick=PICK,
+        act=st.sampled_from(["complete", "settle", "release", "reject", "show", "own"]),
     )
     def zombie(self, who: int, pick: int, act: str) -> None:
         """A consumer that was recovered goes on with a token that it once held."""
@@ -290,6 +292,8 @@ class Machine(RuleBasedStateMachine):
             self.bench.settle(consumer, followed(token, ("later", "+0", ""), bool(pick % 2)))
         elif act == "release":
             self.bench.release(consumer, token)
+        elif act == "reject":
+            self.bench.reject(consumer, token, 1, pick)
         elif act == "show":
             self.bench.show_started(consumer, token)
         elif not self.model.found(token):  # it has taken a new name, with the buffer of the old
@@ -303,6 +307,13 @@ class Machine(RuleBasedStateMachine):
         consumer = self.one(self.busy(), who)
         if tokens := self.some(self.bench.held(consumer), pick):
             self.bench.release(consumer, *tokens)
+
+    @HELD
+    @rule(who=PICK, pick=PICK, rejections=FEW, pause=st.sampled_from([0, 1000]))
+    def reject(self, who: int, pick: int, rejections: int, pause: int) -> None:
+        consumer = self.one(self.busy(), who)
+        if tokens := self.bench.held(consumer):
+            self.bench.reject(consumer, self.one(tokens, pick), rejections, pause)
 
     @HELD
     @rule(who=PICK, pick=PICK)

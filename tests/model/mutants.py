@@ -45,6 +45,7 @@ PRODUCERS = [
 CONSUMERS = [
     mutant("the dead settle", NUMBERED, LEASED, NEVER),
     mutant("the dead hand back", "release", SCORED, NEVER),
+    mutant("the dead reject", "reject", SCORED, NEVER),
     mutant("the dead show what they start", "show_started", SCORED, NEVER),
     mutant("complete asks nobody", "complete", f"mine = {XACK}", f"{XACK} mine = 1"),
     mutant("take asks nobody", MESSAGES, f"if {XACK} == 0 then", f"if {XACK} == 2 then"),
@@ -342,6 +343,19 @@ PEOPLE = [
         "",
     ),
     mutant("a revoked task waits again", "release", "if was_revoked(id, fields) then", NEVER),
+    mutant("a revoked task is rejected", "reject", "if was_revoked(id, fields) then", NEVER),
+    mutant(
+        "what is rejected is kept twice",
+        "reject",
+        "take(stream, entry)\nshow_waiting(id, generation)\n",
+        "show_waiting(id, generation)\n",
+    ),
+    mutant(
+        "what was rejected goes to the end",
+        "promote",
+        "elseif field(fields, 'rejections') and stream == front_of(stream) then",
+        "elseif false then",
+    ),
     mutant(
         "a revocation that was met stays",
         ENDINGS,

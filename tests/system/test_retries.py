@@ -184,3 +184,39 @@ def test_a_storm_of_retries_is_spread_and_ends(site):
     seconds = [int(moment) for moment in again]
     assert max(seconds.count(second) for second in set(seconds)) < 150
     site.at_rest()
+
+
+@pytest.mark.parametrize(
+    "flags", [["-c", "2"], ["-P", "gevent", "-c", "10"]], ids=["prefork", "gevent"]
+)
+def test_who_rejects_without_end_is_paused_and_runs_when_it_may(site, flags):
+    """5 s: two seconds of it are watched, as a user would who waits for something."""
+    site.write(
+        """
+        @app.task
+        def stubborn(number):
+            note(f"run {number} {time.monotonic()}")
+            if not (HERE / "gate").exists():
+                raise streamq.Reject(requeue=True)
+            return number
+
+        @app.task
+        def quick():
+            return "done"
+        """
+    )
+    worker = site.worker(*flags)
+    results = site.send_many("stubborn", 3)
+    site.until(lambda: len(site.notes()) >= 3 * 7)  # the pauses have grown to 0.4 s
+    began = float(site.notes()[0].split()[2])
+
+    site.until(lambda: time.monotonic() > began + 2)
+
+    assert len(site.notes()) <= 3 * 9
+    assert site.send("quick").get(timeout=10) == "done"
+    assert site.held() + site.redis.zcard("{streamq}:scheduled") == 3
+    assert {result.state for result in results} == {"QUEUED"}
+    (site.folder / "gate").touch()
+    assert [result.get(timeout=10) for result in results] == [0, 1, 2]
+    assert worker.said.count("rejected; it goes back to its queue") == len(site.notes()) - 3
+    site.at_rest()

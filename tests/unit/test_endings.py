@@ -253,3 +253,17 @@ def test_pauses_of_processes_that_were_forked_together_are_not_the_same():
 
     assert "," in (one := forked())
     assert one != forked()
+
+
+def test_who_rejects_again_and_again_is_paused_for_longer_each_time():
+    def pause(rejections):
+        outcome = ending(Reject(requeue=True), **rejections)
+        assert outcome.release
+        return outcome.pause
+
+    told = [pause({"rejections": b"%d" % number}) for number in range(1, 14)]
+    assert pause({}) == 0
+    assert told[:6] == [0, 0, 0.1, 0.2, 0.4, 0.8]
+    assert told[-3:] == [25.6, 30, 30]
+    assert pause({"rejections": b"9" * 15}) == 30
+    assert pause({"rejections": b"odd"}) == 0

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from streamq.delivery import Delivery, Outcome
-from streamq.runner.tasklog import TaskLog
+from streamq.runner.tasklog import MOST_LINES, TaskLog
 
 FAILURE = (b"error_type", b"ValueError", b"error", b"why", b"traceback", b"ValueError: why\n")
 
@@ -43,3 +43,21 @@ def test_a_title_is_cut_and_moves_no_cursor():
     assert title.isprintable()
     assert "\\x1b" in title
     assert len(title) < 600
+
+
+def test_of_many_rejections_in_a_second_some_are_said_and_the_rest_counted(caplog, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("streamq.clock.monotonic", lambda: now[0])
+    log = TaskLog()
+    delivery = Delivery("mail", b"1-1", {b"id": b"ID", b"task": b"t", b"rejections": b"4"})
+    for _ in range(700):
+        log.ended(Outcome(delivery, b"", (), release=True))
+    assert len(caplog.records) == MOST_LINES
+    assert caplog.messages[0] == "t[ID] rejected; it goes back to its queue in 0.2 s"
+
+    caplog.clear()
+    now[0] += 1
+    log.ended(Outcome(delivery, b"", (), release=True))
+
+    assert caplog.messages[0] == f"… and {700 - MOST_LINES} more rejected"
+    assert len(caplog.messages) == 2

@@ -12,8 +12,8 @@ local MOST_DEATHS = 10 -- a letter that has died so often goes in a circle
 
 -- What belongs to the life that has ended.
 local OF_THIS_LIFE = {
-  crashes = true, retries = true, expires = true, eta = true, refusals = true, stale = true, id = true,
-  generation = true,
+  crashes = true, retries = true, expires = true, eta = true, refusals = true, rejections = true,
+  stale = true, id = true, generation = true,
 }
 
 -- The headers of a message as routing compares them.  JSON does not tell 1 from 1.0.

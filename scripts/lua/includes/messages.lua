@@ -111,17 +111,25 @@ local function was_revoked(id, fields)
   return known and known.revoked
 end
 
--- Put a message at the front of its queue again, as a new entry; a suspect among the
--- suspects.
-local function give_back(stream, entry, fields)
-  local id, queue = id_of(stream, entry, fields), queue_of(stream)
-  set_field(fields, 'id', id)
-  if string.find(stream, ':suspects', 1, true) then
-    redis.call('SADD', key_of('suspects'), queue)
-    redis.call('XADD', key_of('queue', queue .. ':suspects'), '*', unpack(fields))
-  else
-    redis.call('XADD', key_of('queue', queue .. ':returned'), '*', unpack(fields))
+-- The stream that goes before all others of a queue; for a suspect, that of the suspects.
+local function front_of(stream)
+  local suspected = string.find(stream, ':suspects', 1, true)
+  return queue_of(stream) .. (suspected and ':suspects' or ':returned')
+end
+
+-- Add a message to such a stream.
+local function add_in_front(front, fields)
+  if string.find(front, ':suspects', 1, true) then
+    redis.call('SADD', key_of('suspects'), queue_of(front))
   end
+  redis.call('XADD', key_of('queue', front), '*', unpack(fields))
+end
+
+-- Put a message at the front of its queue again, as a new entry.
+local function give_back(stream, entry, fields)
+  local id = id_of(stream, entry, fields)
+  set_field(fields, 'id', id)
+  add_in_front(front_of(stream), fields)
   take(stream, entry)
   show_waiting(id, generation_of(fields))
 end

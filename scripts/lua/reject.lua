@@ -1,0 +1,58 @@
+#!lua flags=allow-oom
+-- Hand back a message that its task has rejected: to the front of its queue, uncharged, at
+-- once or after a pause.  The message says how often that has happened.
+-- A task that was revoked while it ran ends instead.
+--
+-- KEYS  root of the namespace
+-- ARGV  consumer, expires (of records, ms), stream, entry
+--       rejections                   how often its task has rejected it, this time included
+--       pause                        milliseconds until it waits in its queue again
+--
+-- Answers 1 if it was handed back, else 0.  Refuses with  FENCED consumer
+--
+-- @include keys
+-- @include clock
+-- @include endings
+-- @include foreign
+-- @include messages
+-- @include later
+
+local consumer, expires, stream, entry, rejections, pause = unpack(ARGV)
+
+if not redis.call('ZSCORE', key_of('leases'), consumer) then
+  return redis.error_reply('FENCED ' .. consumer)
+end
+
+local fields = fields_of(stream, entry)
+local held = redis.call('XPENDING', key_of('queue', stream), 'workers', entry, entry, 1, consumer)[1]
+if not held or not fields or too_large(fields) then
+  return 0
+end
+
+local id, generation = id_of(stream, entry, fields), generation_of(fields)
+if was_revoked(id, fields) then
+  take(stream, entry)
+  local life = life_of(fields, expires)
+  finish(id, generation, 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
+  return 0
+end
+
+set_field(fields, 'rejections', rejections)
+if pause == '0' then
+  give_back(stream, entry, fields)
+  return 1
+end
+
+local due = string.format('%.0f', now + tonumber(pause))
+set_field(fields, 'id', id)
+set_field(fields, 'eta', due)
+need('zset', key_of('scheduled'))
+need('hash', later_key(name_of(id, generation)))
+keep_for_later(front_of(stream), id, generation, fields, due)
+take(stream, entry)
+show_waiting(id, generation)
+local known = standing(id, generation)
+if known and not known.ended then
+  redis.call('HSET', key_of('task', id), 'eta', due)
+end
+return 1
