@@ -10,7 +10,9 @@ SIGNING = "tests/integration/test_signing.py::"
 BOUNDS = "tests/unit/test_bounds.py::"
 COMPRESSION = "tests/unit/test_compression.py::"
 EXECUTION = "tests/unit/test_execution.py::"
+ENDINGS = "tests/unit/test_endings.py::"
 FAILURE = "tests/unit/test_failure.py::"
+REJECT = "tests/lua/test_reject.py::"
 LETTERS = "tests/system/test_letters.py::"
 DATA = "tests/promises/test_data.py::"
 CROWDS = "tests/system/test_crowds.py::"
@@ -416,6 +418,28 @@ GUARDS = [
             "streamq/store/waiting.py",
             "return self.connection.ask(",
             'return Connection(self.client.url, name="streamq:waiting").ask(',
+        ),
+    ),
+    guard(
+        "who rejects without end is paused",
+        "D5",
+        ENDINGS + "test_who_rejects_again_and_again_is_paused_for_longer_each_time",
+        r"assert \[0.0, 0.0, 0.0",
+        (
+            "streamq/delivery.py",
+            "return 0.0 if grown < 0 else float(min(first * 2**grown, longest))",
+            "return 0.0",
+        ),
+    ),
+    guard(
+        "what was rejected comes back to the front",
+        "D5",
+        REJECT + "test_with_a_pause_it_waits_outside_and_then_goes_to_the_front",
+        "not enough values to unpack",
+        (
+            "scripts/lua/promote.lua",
+            "elseif field(fields, 'rejections') and stream == front_of(stream) then",
+            "elseif false then",
         ),
     ),
 ]

@@ -7,6 +7,9 @@ from tests.model.bench import Bench
 
 DIRECTED: dict[str, Callable[[Bench], None]] = {
     "a lane forgets what it pushed": histories.a_push_is_sent_again,
+    "a revoked task is rejected": histories.a_revoked_task_rejects_its_message,
+    "what was rejected goes to the end": histories.a_task_rejects_its_message_again_and_again,
+    "what is rejected is kept twice": histories.a_task_rejects_its_message_again_and_again,
     "an id that is used again is the one of before": histories.an_id_is_used_again_after_its_window,
     "a generation tells how the one before ended": histories.an_id_is_used_again_after_its_window,
     "an id whose task has not ended is accepted again": reuse.an_id_in_use_is_sent_again,
