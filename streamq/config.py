@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from streamq.cpus import usable_cpus
 from streamq.errors import ConfigError
+from streamq.launch import working_folder
 from streamq.settings import ALIASES, SETTINGS, USABLE_CPUS, Setting, find
 from streamq.signing import KeyRing
 from streamq.units import mask_url
@@ -304,7 +305,7 @@ def of_environment(environ: Mapping[str, str]) -> Iterator[Given]:
 
 def of_nearest_file(folder: Path | None) -> Iterator[Given]:
     """What the nearest file sets: in this folder, else in the nearest one above that has any."""
-    start = (folder or Path.cwd()).absolute()
+    start = folder.absolute() if folder else Path(working_folder())
     for place in (start, *start.parents):
         for read in (read_streamq_toml, read_pyproject):
             path, settings = read(place)

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from streamq.app import App
 from streamq.errors import ConfigError
+from streamq.launch import working_folder
 from streamq.registry import broken, say_where
 
 #: Where an app is looked for in the current folder when nobody says where it is.
@@ -34,7 +35,7 @@ def find_app(spec: str | None, how: str = "-A") -> Found:
     Without a name, look for tasks.py, app.py and the like in the current folder.  Raises
     ConfigError that says what was tried; NoApp if there was nothing to try.
     """
-    here = str(Path.cwd())
+    here = working_folder()
     if here not in sys.path:
         sys.path.insert(0, here)
     if spec:

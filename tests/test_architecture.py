@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: From the bottom to the top.  A name alone is that module; ``runner.*`` is a whole package.
 LAYERS: Mapping[str, str] = {
-    "facts": "errors states celery_names cpus forks modules clock",
+    "facts": "errors states celery_names cpus forks modules clock launch",
     "words": (
         "units strict_json strict_msgpack culprit codec compression annotations extras routing "
         "message failure retries options context payload letter signing settings config "
@@ -75,8 +75,9 @@ WALLS = {
     "click": ("cli.*", "only the command line talks to a terminal"),
     "rich": ("cli.* worker.*", "only what is shown to people is drawn"),
     "os.environ os.getenv os.putenv": (
-        "config bundled bundled.* runner.inherited",
-        "settings are read once, by config; a worker hands its signals to its successor",
+        "config launch bundled bundled.* runner.inherited",
+        "settings are read once, by config; launch knows by which name a folder was entered; a worker "
+        "hands its signals to its successor",
     ),
 }
 

@@ -22,6 +22,7 @@ from streamq import clock
 from streamq.bundled import binary, locks, resp
 from streamq.bundled.place import Place
 from streamq.errors import BrokerUnavailable
+from streamq.launch import working_folder
 
 #: Seconds a server lives on after its last user has gone.
 GRACE = 30.0
@@ -137,7 +138,7 @@ def stop(start_dir: Path | None = None) -> bool:
 
 def place(start_dir: Path | None = None) -> Place:
     """Where the server of this project keeps its things, whether it runs or not."""
-    return Place.near(start_dir or Path.cwd())
+    return Place.near(start_dir or Path(working_folder()))
 
 
 def describe(server: Server) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from streamq.cli.base import Command, Given
+from streamq.launch import Launch
 from streamq.settings import LATER_POOLS, SETTINGS
 
 
@@ -80,8 +81,9 @@ def worker(
         )
     flags = {name: value for name, value in settings.items() if value is not None}
     check_flags(flags)
+    launch = Launch.here()
     found = required_app(given)
-    sys.exit(start_worker(found, flags, exclude=names_of(exclude), burst=burst))
+    sys.exit(start_worker(found, flags, launch=launch, exclude=names_of(exclude), burst=burst))
 
 
 def check_flags(flags: Mapping[str, str]) -> None:

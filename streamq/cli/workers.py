@@ -71,6 +71,8 @@ def show(given: Given, node: str, as_json: bool) -> None:
             "tasks": ", ".join(about["tasks"]) or None,
             "started": about["started"] and moment(about["started"]),
             "runners": ", ".join(about["runners"]) or None,
+            "cannot start": about["cannot_start"]
+            and f"{about['cannot_start']} of them: see its log",
         },
     )
     now = clock.time()
@@ -97,6 +99,7 @@ def described(state: WorkerState) -> dict[str, Any]:
         "seen": number(about.get("seen"), 1000),
         "streamq": about.get("streamq"),
         "python": about.get("python"),
+        "cannot_start": number(about.get("cannot_start")) or 0,
         "runners": [
             name.partition(":")[2] for name in sorted(about) if name.startswith("runner:")
         ] or sorted(map(pid_of, state.consumers)),
@@ -108,9 +111,9 @@ def row_of(state: WorkerState, now: float) -> tuple[Any, ...]:
     about = described(state)
     up = span(now - about["started"]) if state.up and about["started"] else "silent"
     pool = f"{about['pool'] or '–'} {about['concurrency'] or ''}".rstrip()
-    return (
-        state.node, up, pool, len(about["runners"]), len(state.running), ", ".join(about["queues"])
-    )  # fmt: skip
+    failing = f", {about['cannot_start']} cannot start" if about["cannot_start"] else ""
+    runners, running = f"{len(about['runners'])}{failing}", len(state.running)
+    return state.node, up, pool, runners, running, ", ".join(about["queues"])
 
 
 def running_row(run: Run, now: float) -> tuple[Any, ...]:

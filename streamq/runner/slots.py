@@ -25,11 +25,12 @@ EVERY = struct.Struct(f"{SLOT.format}{SIZE - SLOT.size}x")
 STOP = 56
 #: Per runner, before its slots: whether it has left in good order, how many tasks it ran,
 #: whether its supervisor has handed back what it had not started, since when it waits for a
-#: message in a read that ends by itself, and since when it cannot reach Redis (monotonic ns).
-HEAD = struct.Struct("<QQQQQ")
+#: message in a read that ends by itself, since when it cannot reach Redis (monotonic ns), and
+#: whether it has started.
+HEAD = struct.Struct("<QQQQQQ")
 #: The first part of a slot.
 SINCE = struct.Struct("<Q")
-TAKEN, READS, AWAY = 16, 24, 32
+TAKEN, READS, AWAY, STARTED = 16, 24, 32, 40
 #: How a runner says that it ends by itself.  An exit code would not do: tasks exit too.
 LEFT, FENCED = 1, 2
 
@@ -107,6 +108,15 @@ class Slots:
         """Whether the task that runs in this slot is to be stopped."""
         at = self.first + slot * SIZE
         return self.memory[at : at + 8] == self.memory[at + STOP : at + STOP + 8] != bytes(8)
+
+    def arrive(self) -> None:
+        """Say that the runner has started: all is imported, and it asks for its lease."""
+        self.memory[self.offset + STARTED] = 1
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the runner has started."""
+        return self.memory[self.offset + STARTED] != 0
 
     def leave(self, *, fenced: bool = False) -> None:
         """Say that the runner ends by itself: in good order, or because it was fenced."""

@@ -1,6 +1,7 @@
 """The runner processes of one worker: started, watched, and what their deaths mean."""
 
 import contextlib
+import logging
 import os
 import posix
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from streamq import clock
+from streamq.launch import Launch
 from streamq.runner.inherited import OWN
 from streamq.runner.interrupts import CONTROL
 from streamq.runner.slots import Slots
@@ -19,12 +21,25 @@ from streamq.worker.assignment import Assignment
 from streamq.worker.identity import Life, life_of, place, state_of
 from streamq.worker.logs import flush_streams, read_nothing
 
+logger = logging.getLogger("streamq.worker")
+
 #: Seconds to wait for a process to stop.
 STOPPED_WITHIN = 0.5
 #: The same, where the system does not say whether one has stopped.
 BLIND = 0.05
 #: Seconds to wait before the next start of a runner that dies before finishing anything.
 BACKOFF = (0.0, 1.0, 2.0, 5.0)
+#: After as many starts in a row that failed, it is said that a runner cannot start.
+HOPELESS = 3
+#: How a runner starts that is a program of its own.  Before all else it gets our path, behind
+#: which streamq may be found; nothing beside us hides the standard library (``-P``).
+RUNNER = """\
+import sys
+sys.path[:] = sys.argv[2:]
+del sys.argv[2:]
+from streamq.worker.green import main
+sys.exit(main())
+"""
 
 
 def kills_for_memory() -> int:
@@ -94,6 +109,11 @@ class Death:
         return self.child.slots.left
 
     @property
+    def started(self) -> bool:
+        """Whether it has ever come so far as to ask Redis for something."""
+        return self.child.slots.arrived
+
+    @property
     def fenced(self) -> bool:
         """Whether it ended because it had been declared dead."""
         return self.child.slots.fenced
@@ -111,9 +131,9 @@ class Death:
             who = "a module of yours that waits for every child has been told how"
             return f"runner {self.child.pid} ended {when}; {who}"
         code = os.waitstatus_to_exitcode(self.status)
-        if code > 0 and not (slots.running() or slots.ended() or self.child.leased):
-            where = "its traceback is on standard error, above"
-            return f"runner {self.child.pid} could not start: it exited with code {code}; {where}"
+        if code >= 0 and not self.started:
+            where = "; its traceback is on standard error, above" * bool(code)
+            return f"runner {self.child.pid} could not start: it exited with code {code}{where}"
         if code >= 0:
             return f"runner {self.child.pid} exited with code {code} {when}{peak}"
         try:
@@ -127,10 +147,13 @@ class Death:
 class Nursery:
     """Starts runners and notices when they end."""
 
-    def __init__(self, run_forked: Callable[[Assignment], int]) -> None:
+    def __init__(self, run_forked: Callable[[Assignment], int], launch: Launch) -> None:
         self.run_forked = run_forked
+        self.launch = launch
         self.children: dict[int, Child] = {}
         self.failures: dict[int, int] = {}
+        #: By the number of a runner: how often in a row it could not start.
+        self.unstarted: dict[int, int] = {}
 
     def start(self, assignment: Assignment, slots: Slots) -> Child:
         """Start a runner: fork, or a fresh process where gevent must patch first."""
@@ -149,12 +172,16 @@ class Nursery:
         return Child(assignment.number, pid, consumer, slots, assignment.streams)
 
     def execute(self, assignment: Assignment, slots: Slots) -> Child:
-        """Start a runner as a program of its own."""
-        program = [sys.executable, "-m", "streamq.worker.green", assignment.leave()]
+        """Start a runner as a program of its own, in the world in which we were started."""
+        launch = self.launch
+        os.stat(launch.folder)  # or raise what is wrong with it
+        words = ["-P", "-c", RUNNER, assignment.leave(), *launch.path]
+        environment = launch.environment(launch.folder)
 
         def become() -> NoReturn:
+            os.chdir(launch.folder)
             OWN.let(blocked=CONTROL)  # all others as they were given
-            os.execv(program[0], program)
+            os.execve(launch.program, [launch.program, *words], environment)
 
         pid = self.begin(become)
         consumer, streams = assignment.consumer(pid), assignment.streams
@@ -207,12 +234,29 @@ class Nursery:
     def patience(self, death: Death) -> float:
         """Seconds to wait before this runner is replaced."""
         number = death.child.number
+        if death.started or death.orderly or death.child.ended:
+            self.unstarted.pop(number, None)
+        else:
+            self.note_failure(number)
         if death.orderly or death.child.slots.ran:
             self.failures[number] = 0
             return 0.0
         failures = self.failures.get(number, 0)
         self.failures[number] = failures + 1
         return BACKOFF[min(failures, len(BACKOFF) - 1)]
+
+    def note_failure(self, number: int) -> None:
+        """Count a start that failed; from the third in a row on, say each time how it stands."""
+        self.unstarted[number] = failed = self.unstarted.get(number, 0) + 1
+        if failed >= HOPELESS:
+            logger.error("a runner could not start %d times in a row; it is tried again", failed)
+
+    @property
+    def hopeless(self) -> int:
+        """How many runners could not start for several times in a row, and have not since."""
+        started = {child.number for child in self.children.values() if child.slots.arrived}
+        failing = {number for number, failed in self.unstarted.items() if failed >= HOPELESS}
+        return len(failing - started)
 
     def signal_all(self, number: int) -> None:
         """Send a signal to every runner."""

@@ -40,7 +40,3 @@ def many_at_a_time(runner: Runner) -> Greenlets:
         burst=runner.assignment.burst,
         alone=runner.assignment.alone,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -43,6 +43,7 @@ def work(app: App, assignment: Assignment, pool_of: "Callable[[Runner], Any]") -
     OWN.given = assignment.signals
     listen(pool, runner.slots)
     pid, fenced = os.getpid(), False
+    runner.slots.arrive()
     try:
         pool.run()
     except Fenced:

@@ -19,6 +19,7 @@ from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.execution import Execution
 from streamq.extras import require
 from streamq.finding import Found
+from streamq.launch import Launch
 from streamq.options import check_limits
 from streamq.routing import Queue
 from streamq.runner.inherited import OWN
@@ -63,12 +64,14 @@ def start_worker(
     found: Found,
     flags: Mapping[str, object],
     *,
+    launch: Launch,
     exclude: Sequence[str] = (),
     burst: bool = False,
 ) -> int:
     """Run a worker for this app until it is stopped; return its exit code.
 
     ``flags`` are settings from the command line; ``exclude`` names queues not to read;
+    ``launch`` is what this process began with;
     with ``burst`` the worker ends when nothing waits any more.
     """
     open_closed_streams()
@@ -89,7 +92,8 @@ def start_worker(
     try:
         sources = awaited(lambda: declare(app, allowed(app, queues)), burst=burst)
         node = awaited(lambda: named(app, name), burst=burst)
-        supervisor = assemble(found, dict(flags), node, sources, workplace, burst=burst)
+        nursery = Nursery(lambda assignment: work(app, assignment, one_by_one), launch)
+        supervisor = assemble(found, dict(flags), node, sources, nursery, workplace, burst=burst)
         awaited(supervisor.announce, burst=burst)
         if conf.log_format == "json":  # a program reads every line
             logger.info(banner(found, node, sources))
@@ -208,6 +212,7 @@ def assemble(
     flags: dict[str, object],
     node: str,
     sources: Sequence[Source],
+    nursery: Nursery,
     workplace: Workplace,
     *,
     burst: bool,
@@ -237,7 +242,7 @@ def assemble(
     return Supervisor(
         [change(first, number=number) for number in range(runners)],
         change(first, number=runners, alone=True, concurrency=1, burst=True),
-        Nursery(lambda assignment: work(app, assignment, one_by_one)),
+        nursery,
         duties(app, node, sources, runners * first.concurrency, workplace.turn),
         workplace,
         lease=conf.lease,

@@ -3,10 +3,10 @@
 It never runs a task, so that no user code can keep it from renewing leases.
 """
 
+import contextlib
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -92,6 +92,8 @@ class Supervisor:
         self.killed = False
         self.renewal = 0.0
         self.again = 0.0
+        #: How many runners that cannot start the last renewal told of.
+        self.told_hopeless = 0
         self.away = False
         #: What was said last of each duty that failed, and when.
         self.complaints: dict[str, tuple[str, float]] = {}
@@ -112,6 +114,8 @@ class Supervisor:
             for death in self.nursery.reap():
                 self.deaths.mourn(death, stopped=self.killed)
                 self.replace(death.child, self.nursery.patience(death), ended=death.orderly)
+            if self.nursery.hopeless != self.told_hopeless:
+                self.renewal = 0.0  # whoever looks shall see it
             self.heed_stops()
         self.finish()
         if self.anew:
@@ -163,9 +167,12 @@ class Supervisor:
         self.stops.hold_reloads()
         flush_streams()
         self.workplace.remove()  # nobody comes back to do it
+        launch = self.nursery.launch
+        with contextlib.suppress(OSError):  # it is gone: the program that follows says so
+            os.chdir(launch.home)
+        environment = OWN.given.environment() | {"PWD": launch.home}
         if self.stops.let_go():
-            program = [sys.executable, *sys.orig_argv[1:]]
-            os.execve(sys.executable, program, OWN.given.environment())
+            os.execve(launch.program, launch.command, environment)
 
     # The loop
 
@@ -195,6 +202,7 @@ class Supervisor:
                 child = self.nursery.start(assignment, self.board.of(number))
             except OSError as error:  # no more processes or memory, for now
                 logger.error("a runner cannot be started, and is tried again: %s", error)
+                self.nursery.note_failure(number)
                 self.due[number] = now + RETRY
                 continue
             logger.debug("runner %d started", child.pid)
@@ -272,7 +280,9 @@ class Supervisor:
         """
         children, parts = list(self.nursery.children.values()), self.duties
         living = [child for child in children if child.slots.cut_off < self.lease]
-        about = parts.presence.about(children, self.deaths.counts())
+        self.told_hopeless = self.nursery.hopeless
+        counts = {**self.deaths.counts(), "cannot_start": self.told_hopeless}
+        about = parts.presence.about(children, counts)
         sent = clock.monotonic()
         leases = [*self.deaths.held(), *(child.consumer for child in living)]
         news = parts.recovery.renew(parts.presence.node, leases, about)
