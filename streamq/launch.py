@@ -60,11 +60,18 @@ def working_folder() -> str:
     try:
         return os.getcwd()
     except FileNotFoundError:
-        name = os.environ.get("PWD", "")
         raise ConfigError(
-            f"the working folder is gone{': ' * bool(name)}{name}",
+            f"the working folder is gone: {name_of_gone()}",
             advice=["cd to a folder that is there (a new one of that name is another one)"],
         ) from None
+
+
+def name_of_gone() -> str:
+    """What the working folder was called: the kernel remembers; elsewhere a shell may."""
+    try:
+        return os.readlink("/proc/self/cwd").removesuffix(" (deleted)")
+    except OSError:
+        return os.environ.get("PWD", "nobody knows its name")
 
 
 def as_named(folder: str) -> str:

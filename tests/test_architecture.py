@@ -76,8 +76,8 @@ WALLS = {
     "rich": ("cli.* worker.*", "only what is shown to people is drawn"),
     "os.environ os.getenv os.putenv": (
         "config launch bundled bundled.* runner.inherited",
-        "settings are read once, by config; launch knows by which name a folder was entered; a worker "
-        "hands its signals to its successor",
+        "settings are read once, by config; launch knows by which name a folder was entered; "
+        "a worker hands its signals to its successor",
     ),
 }
 

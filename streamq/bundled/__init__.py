@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from streamq import clock
 from streamq.bundled import binary, locks, resp
-from streamq.bundled.place import Place
+from streamq.bundled.place import Place, Unusable
 from streamq.errors import BrokerUnavailable
 from streamq.launch import working_folder
 
@@ -239,7 +239,7 @@ def _choose(place: Place, program: Path | None) -> binary.Binary:
     if program is not None:
         if found := binary.inspect(program):
             return found
-        raise BrokerUnavailable(f"{program} is not a server that streamq can use")
+        raise Unusable(f"{program} is not a server that streamq can use")
     record = place.record()
     if record is None or not place.has_data():
         return binary.choose()

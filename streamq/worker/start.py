@@ -14,6 +14,7 @@ import msgspec
 
 from streamq import clock
 from streamq.app import App
+from streamq.bundled.place import Unusable
 from streamq.delivery import millis
 from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.execution import Execution
@@ -160,7 +161,8 @@ def awaited(act: Callable[[], T], *, burst: bool) -> T:
         try:
             done = act()
         except BrokerUnavailable as error:
-            if isinstance(error, Denied) or (burst and isinstance(error, Disconnected)):
+            hopeless = (Denied, Unusable, Disconnected) if burst else (Denied, Unusable)
+            if isinstance(error, hopeless):
                 raise
             time.sleep(pauses.next(error))
         else:
