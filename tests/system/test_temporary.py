@@ -10,8 +10,6 @@ import pytest
 
 from tests.processes import needs_namespaces
 
-pytestmark = pytest.mark.slow
-
 PREFORK, GEVENT = ("-c", "1"), ("-P", "gevent", "-c", "4")
 
 TASKS = """

@@ -8,15 +8,8 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 PREFORK, SOLO = ("-c", "1"), ("-P", "solo")
 GEVENT = ("-P", "gevent", "--processes", "1", "-c", "4")
-POOLS = [
-    pytest.param(PREFORK, id="prefork"),
-    pytest.param(SOLO, id="solo"),
-    pytest.param(GEVENT, id="gevent"),
-]
 
 #: Modules of a user's that go elsewhere while they are imported.
 TASKS = """
@@ -90,11 +83,14 @@ def keeps_working(site, process, log, *, after="one"):
     assert process.wait(20) == 0
 
 
-@pytest.mark.parametrize("flags", POOLS)
 @pytest.mark.parametrize(
-    "before",
-    ['os.chdir("/")', 'os.chdir("data")'],
-    ids=["absolute", "relative"],
+    ("flags", "before"),
+    [
+        pytest.param(PREFORK, 'os.chdir("/")', id="prefork"),
+        pytest.param(SOLO, 'os.chdir("data")', id="solo"),
+        pytest.param(GEVENT, 'os.chdir("/")', id="gevent-away"),
+        pytest.param(GEVENT, 'os.chdir("data")', id="gevent-below"),
+    ],
 )
 def test_a_module_may_go_to_another_folder(site, flags, before):
     lay_out(site.folder / "app", tasks=before)
@@ -103,15 +99,20 @@ def test_a_module_may_go_to_another_folder(site, flags, before):
     keeps_working(site, *worker(site, *flags, cwd=site.folder / "app"))
 
 
-@pytest.mark.parametrize("flags", POOLS)
+RELATIVE = 'sys.path.insert(0, "src")'
+AND_GOES = 'sys.path.insert(0, os.path.abspath("src")); os.chdir("/")'
+GOES_THERE = 'os.chdir("src"); sys.path.insert(0, "")'
+
+
 @pytest.mark.parametrize(
-    "before",
+    ("flags", "before"),
     [
-        'sys.path.insert(0, "src")',
-        'sys.path.insert(0, os.path.abspath("src")); os.chdir("/")',
-        'os.chdir("src"); sys.path.insert(0, "")',
+        pytest.param(PREFORK, RELATIVE, id="prefork"),
+        pytest.param(GEVENT, RELATIVE, id="gevent"),
+        pytest.param(GEVENT, AND_GOES, id="gevent-and-goes"),
+        pytest.param(SOLO, GOES_THERE, id="solo-goes-there"),
+        pytest.param(GEVENT, GOES_THERE, id="gevent-goes-there"),
     ],
-    ids=["relative", "and-goes", "goes-there"],
 )
 def test_a_launcher_may_say_where_modules_are(site, flags, before):
     lay_out(site.folder / "app" / "src")
@@ -120,11 +121,14 @@ def test_a_launcher_may_say_where_modules_are(site, flags, before):
     keeps_working(site, *worker(site, *flags, cwd=site.folder / "app", command=["run.py"]))
 
 
-@pytest.mark.parametrize("flags", POOLS)
 @pytest.mark.parametrize(
-    ("where", "tasks"),
-    [("", ""), ("lib", ""), ("lib", 'os.chdir("/")')],
-    ids=["folder", "path", "goes"],
+    ("flags", "where", "tasks"),
+    [
+        pytest.param(SOLO, "", "", id="solo-folder"),
+        pytest.param(GEVENT, "", "", id="gevent-folder"),
+        pytest.param(GEVENT, "lib", "", id="gevent-path"),
+        pytest.param(PREFORK, "lib", 'os.chdir("/")', id="prefork-goes"),
+    ],
 )
 def test_what_follows_a_release_uses_the_new_one(site, flags, where, tasks):
     """The folder is a link: what is started later sees where it leads by then."""
@@ -178,14 +182,13 @@ def told(site):
 @pytest.mark.parametrize(
     ("flags", "before"),
     [
-        (GEVENT, "if 'gevent' in sys.modules: raise SystemExit(0)"),
         (GEVENT, "if 'gevent' in sys.modules: 1 / 0"),
         (
             PREFORK,
             "import threading\nos.register_at_fork(after_in_child=lambda: os._exit(3))",
         ),
     ],
-    ids=["leaves", "raises", "prefork"],
+    ids=["gevent", "prefork"],
 )
 def test_a_runner_that_cannot_start_is_told_each_time_and_listed(site, flags, before):
     """Three starts take 1 s of pauses: none, none, then one."""
