@@ -20,6 +20,7 @@ from streamq.runner.slots import Slots
 from streamq.worker.assignment import Assignment
 from streamq.worker.identity import Life, life_of, place, state_of
 from streamq.worker.logs import flush_streams, read_nothing
+from streamq.worker.orphans import Orphans
 
 logger = logging.getLogger("streamq.worker")
 
@@ -154,6 +155,7 @@ class Nursery:
         self.failures: dict[int, int] = {}
         #: By the number of a runner: how often in a row it could not start.
         self.unstarted: dict[int, int] = {}
+        self.orphans = Orphans()
 
     def start(self, assignment: Assignment, slots: Slots) -> Child:
         """Start a runner: fork, or a fresh process where gevent must patch first."""
@@ -215,7 +217,8 @@ class Nursery:
             os._exit(code)
 
     def reap(self) -> list[Death]:
-        """The runners that have ended since the last look."""
+        """The runners that have ended since the last look; what tasks have left is waited for."""
+        self.orphans.reap(self.children)
         return [self.bury(child) for child in list(self.children.values()) if has_ended(child.pid)]
 
     def bury(self, child: Child) -> Death:
