@@ -27,9 +27,9 @@ HOMES = {
     "streamq.context": "Request Running current_task",
     "streamq.errors": (
         "BrokerFull BrokerUnavailable ConfigError ContentDisallowed DecodeError EncodeError "
-        "Ignore MaxRetriesExceeded NotConfirmed PartlyPublished PublishUnknown QueueFull Reject "
-        "ResultTimeout Retry Revoked SignatureInvalid SoftTimeLimitExceeded StreamqError TaskError "
-        "TaskNotFound TimeLimitExceeded Unroutable WorkerLost"
+        "Ignore MaxRetriesExceeded NotConfirmed OutOfIds PartlyPublished PublishUnknown QueueFull "
+        "Reject ResultTimeout Retry Revoked SignatureInvalid SoftTimeLimitExceeded StreamqError "
+        "TaskError TaskNotFound TimeLimitExceeded Unroutable WorkerLost"
     ),
     "streamq.race": "as_completed",
     "streamq.result": "Result",
@@ -56,6 +56,7 @@ __all__ = [
     "Ignore",
     "MaxRetriesExceeded",
     "NotConfirmed",
+    "OutOfIds",
     "PartlyPublished",
     "PublishUnknown",
     "Queue",
@@ -112,6 +113,7 @@ if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
         Ignore,
         MaxRetriesExceeded,
         NotConfirmed,
+        OutOfIds,
         PartlyPublished,
         PublishUnknown,
         QueueFull,

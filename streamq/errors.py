@@ -100,6 +100,18 @@ class QueueFull(StreamqError):
     """The queue holds ``max_length`` messages; nothing was written."""
 
 
+class OutOfIds(StreamqError):
+    """A queue can give no id to another message; nothing was written, and nothing is lost."""
+
+    @classmethod
+    def of(cls, queue: str) -> "OutOfIds":
+        """Say so of a queue, and what to do."""
+        return cls(
+            f"queue {queue!r} is out of ids: somebody has added an entry with the highest one",
+            advice=[f"streamq queues repair {queue}  moves what it holds into a fresh stream"],
+        )
+
+
 class BrokerUnavailable(StreamqError, ConnectionError):
     """Redis cannot be reached, or refuses to work."""
 

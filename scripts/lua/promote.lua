@@ -68,7 +68,7 @@ local function move(fields)
     -- the queue may have fewer levels by now than when the message was sent
     local level = string.match(stream, ':p(%d)$') or '0'
     local home = home_of(queue, { 'priority', level })
-    redis.call('XADD', key_of('queue', home), '*', unpack(fields))
+    put(home, fields)
     show_queued(id, generation_of(fields))
   end
 end

@@ -30,6 +30,7 @@
 --   UNROUTABLE message exchange key   no binding leads to a queue
 --   NOEXCHANGE message exchange       no such exchange
 --   QUEUEFULL message queue limit     the queue would hold more than its max_length
+--   OUTOFIDS message queue            somebody has used the last id that the queue can give
 --   BADSETTINGS message queue         nobody can read what the queue was declared with
 --   STALE number newer                the lane has published under a newer number since
 --   BADMESSAGE message reason         ARGV is not as described above
@@ -40,6 +41,7 @@
 -- @include route
 -- @include later
 -- @include generations
+-- @include ids
 -- @include wishes
 
 local LANE_MEMORY_MS = 600000 -- a reply is asked for again within seconds, or never
@@ -256,6 +258,9 @@ local function destination_of(message)
   return destination
 end
 
+-- How many entries and messages for later this call writes, and the message of the last one.
+local writes, writer = 0, 0
+
 -- Give every other message its queues; returns the first refusal there is.
 local function find_room(messages)
   for i, message in ipairs(messages) do
@@ -278,8 +283,19 @@ local function find_room(messages)
       end
       message.destination = destination
       message.answer = message.in_use and destination.answer
+      if not message.in_use then
+        writes, writer = writes + #destination.queues, i - 1
+      end
     end
   end
+end
+
+-- The short name of the stream that a message goes to.
+local function place_in(message, queue)
+  if queue.max_priority and message.priority > 0 then
+    return queue.name .. ':p' .. math.min(message.priority, queue.max_priority)
+  end
+  return queue.name
 end
 
 -- For an id that somebody has chosen there may be a record of the generation before, and
@@ -326,12 +342,36 @@ local function notes_on(message, queue)
   return notes
 end
 
--- The short name of the stream that a message goes to.
-local function place_in(message, queue)
-  if queue.max_priority and message.priority > 0 then
-    return queue.name .. ':p' .. math.min(message.priority, queue.max_priority)
+-- Refuse a call of which one of the streams is out of ids.  One write alone is refused by itself.
+local function find_spent(messages)
+  local asked = {}
+  for i, message in ipairs(writes > 1 and messages or {}) do
+    local now_due = not (message.due and message.due > now_ms)
+    local written = message.destination and not message.in_use and now_due
+    for _, queue in ipairs(written and message.destination.queues or {}) do
+      local place = place_in(message, queue)
+      if not asked[place] and is_spent(key_of('queue', place)) then
+        return refusal('OUTOFIDS', i - 1, queue.name)
+      end
+      asked[place] = true
+    end
   end
-  return queue.name
+end
+
+local out_of_ids = nil -- the refusal of the only write of a call
+
+-- Add an entry to a stream of a queue, and return it; '' if that is refused.  What is left of a
+-- call that has used up its ids goes to the stream that is read first: all or none.
+local function add(place, queue, ...)
+  local entry = redis.pcall('XADD', key_of('queue', place), '*', ...)
+  if type(entry) ~= 'table' then
+    return entry
+  elseif is_out_of_ids(entry) and writes == 1 then
+    out_of_ids = refusal('OUTOFIDS', writer, queue.name)
+    return ''
+  end
+  place = is_out_of_ids(entry) and queue.name .. ':returned' or place
+  return redis.call('XADD', key_of('queue', place), '*', ...)
 end
 
 local function append(message, queue, id)
@@ -351,14 +391,14 @@ local function append(message, queue, id)
     for i = from, to do
       notes[#notes + 1] = ARGV[i]
     end
-    local entry = redis.call('XADD', key_of('queue', place), '*', unpack(notes))
+    local entry = add(place, queue, unpack(notes))
     id = id ~= '' and id or queue.name .. '-' .. entry
   elseif id == '' then
-    id = queue.name .. '-' .. redis.call('XADD', key_of('queue', place), '*', unpack(ARGV, from, to))
+    id = queue.name .. '-' .. add(place, queue, unpack(ARGV, from, to))
   else
-    redis.call('XADD', key_of('queue', place), '*', 'id', id, unpack(ARGV, from, to))
+    add(place, queue, 'id', id, unpack(ARGV, from, to))
   end
-  if message.keep or message.generation then
+  if (message.keep or message.generation) and not out_of_ids then
     record(message, id, 'queue', queue.name)
   end
 end
@@ -392,7 +432,7 @@ local function write(message)
       record(message, message.id, 'copies', answer)
     end
   end
-  if message.window > 0 then
+  if message.window > 0 and not out_of_ids then
     redis.call('SET', key_of('dedup', message.id), answer, 'PX', message.window)
   end
   return answer
@@ -415,7 +455,7 @@ if malformed then
   return malformed
 end
 recall(messages)
-local refused = find_room(messages)
+local refused = find_room(messages) or find_spent(messages)
 if refused then
   return refused
 end
@@ -426,6 +466,9 @@ for i, message in ipairs(messages) do
     message.answer = message.same_as.answer
   elseif not message.answer then
     message.answer = write(message)
+    if out_of_ids then
+      return out_of_ids
+    end
   end
   answers[i] = message.answer
 end

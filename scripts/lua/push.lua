@@ -9,7 +9,8 @@
 --       count, then as many names and values that all of the messages have
 --       then for each message: id, args, kwargs
 --
--- Answers the queue, or '' if this is not the way for it: nothing is written then.
+-- Answers the queue, or '' if this is not the way for it: nothing is written then.  The long
+-- way says why a queue takes nothing, such as one that is out of ids.
 -- Refuses with
 --   STALE number newer                the lane has published under a newer number since
 
@@ -52,7 +53,16 @@ for at = last + 1, #ARGV, 3 do
     'XADD', stream, '*', 'id', id, 'task', task, 'args', ARGV[at + 1], 'kwargs', ARGV[at + 2],
     unpack(ARGV, 7, last)
   )
-  if type(entry) == 'table' then -- the first one was refused, or none is
+  local spent = type(entry) == 'table' and string.find(entry.err, 'last possible ID', 1, true)
+  if spent and at == last + 1 then
+    put_back()
+    return ''
+  elseif spent then -- all or none: what is left goes to the stream that is read first
+    entry = redis.call(
+      'XADD', stream .. ':returned', '*', 'id', id, 'task', task, 'args', ARGV[at + 1], 'kwargs',
+      ARGV[at + 2], unpack(ARGV, 7, last)
+    )
+  elseif type(entry) == 'table' then -- the first one was refused, or none is
     put_back()
     return entry
   end

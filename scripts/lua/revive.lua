@@ -12,6 +12,7 @@
 --   NOQUEUE                           the queue is not declared
 --   INUSE state                       its id is used again, by a task that has not ended
 --   TOOLARGE fields                   more than a script can add to a stream
+--   OUTOFIDS                          somebody has used the last id that the stream can give
 --
 -- @include keys
 -- @include streams
@@ -118,7 +119,12 @@ local failed = make_group(stream)
 if failed then
   return failed
 end
-redis.call('XADD', stream, '*', unpack(message))
+local entry = redis.pcall('XADD', stream, '*', unpack(message))
+if is_out_of_ids(entry) then
+  return redis.error_reply('OUTOFIDS the queue is out of ids')
+elseif type(entry) == 'table' then
+  return entry
+end
 if generation > 1 then
   begin_generation(id, generation, kept)
 end

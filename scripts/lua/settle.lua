@@ -135,7 +135,7 @@ local function again(stream, id, generation, fields, words)
   local declared = redis.call('HEXISTS', key_of('queues'), queue) == 1
   local at_once = due <= now and elsewhere == '' and declared
   if at_once and not foreign(key_of('queue', home), 'stream') then
-    redis.call('XADD', key_of('queue', home), '*', unpack(fields))
+    put(home, fields)
     return
   end
   local eta = string.format('%.0f', due)

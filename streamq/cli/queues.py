@@ -16,18 +16,23 @@ from streamq.cli.common import (
     not_there,
     print_json,
     span,
+    timeout,
     yes,
 )
 from streamq.cli.common import most as at_most
 from streamq.cli.tables import show_facts, show_list, show_table
 from streamq.errors import StreamqError
 from streamq.store.inspector import Inspector, QueueState, Waiting
-from streamq.units import count, shortened
+from streamq.store.repair import Repair
+from streamq.units import count, grouped, shortened
+
+#: Seconds to wait for a message that must not be in a worker's hands.
+PATIENCE = 30.0
 
 
 @click.group(cls=Group, later=("pause", "resume"))
 def queues() -> None:
-    """What waits, what runs; look into queues, empty and delete them."""
+    """What waits, what runs; look into queues, empty, repair and delete them."""
 
 
 @queues.command(cls=Command)
@@ -153,6 +158,28 @@ def delete(given: Given, queue: str, yes: bool) -> None:
     click.echo(f"{queue} deleted, and {count(removed, 'message')} with it")
     if state.dead:
         click.echo(f"dead letters that stay: {state.dead}   → streamq dead ls {queue}")
+
+
+@queues.command(cls=Command)
+@click.argument("queue")
+@timeout
+@click.pass_obj
+def repair(given: Given, queue: str, timeout: float | None) -> None:
+    """Give a queue that is out of ids fresh streams.
+
+    Nothing is lost and nothing runs twice: what waits stays in its order, and workers settle
+    what they run as before.  Waits, 30 seconds unless --timeout says otherwise, for a message
+    that has one of the last ids and is running.
+    """
+    app = app_if_any(given)
+    state_of(inspector_of(app), queue)
+    task = Repair(app.store.client, app.store.keys, queue)
+    done = task.run(PATIENCE if timeout is None else timeout)
+    if not done.streams:
+        click.echo(f"{queue} has ids left: nothing was to be repaired")
+        return
+    moved = f", and {grouped(done.moved)} of the oldest go first" if done.moved else ""
+    click.echo(f"fresh: {', '.join(done.streams)} with {count(done.kept, 'message')}{moved}")
 
 
 def state_of(inspector: Inspector, queue: str) -> QueueState:

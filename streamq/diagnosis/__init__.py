@@ -10,6 +10,7 @@ from streamq.diagnosis.contents import (
     check_clients,
     check_foreign,
     check_ghosts,
+    check_ids,
     check_leaks,
     check_orphans,
     check_readers,
@@ -43,6 +44,7 @@ OF_US: Sequence[Check] = (check_clock, check_rights, check_password, check_clien
 OF_THE_CONTENTS: Sequence[Check] = (
     check_orphans,
     check_readers,
+    check_ids,
     check_backlog,
     check_leaks,
     check_ghosts,

@@ -73,6 +73,16 @@ def waiting(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({ready})" for name, ready in sorted(numbers.items()))
 
 
+def check_ids(facts: Facts) -> Iterator[Finding]:
+    spent = {queue.name: queue.spent for queue in facts.queues if queue.spent}
+    for queue, streams in sorted(spent.items()):
+        says = f"queue {queue} is out of ids, or nearly: it takes no more messages in "
+        advice = f"streamq queues repair {queue}"
+        yield Finding("ids", "problem", says + names(streams), advice)
+    if not spent:
+        yield Finding("ids", "ok", "every queue has ids for its next messages")
+
+
 def check_backlog(facts: Facts) -> Iterator[Finding]:
     length, pending = (
         sum(getattr(q, name) for q in facts.queues) for name in ("length", "pending")

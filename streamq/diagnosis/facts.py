@@ -26,6 +26,8 @@ class QueueFacts:
     max_priority: int = 0
     #: Priority level from 1 on → how many messages wait there.
     levels: Mapping[int, int] = field(default_factory=dict)
+    #: Those of its streams that are out of ids, or nearly.
+    spent: Sequence[str] = ()
     #: Consumer → how many messages it holds.
     consumers: Mapping[str, int] = field(default_factory=dict)
 

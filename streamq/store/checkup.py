@@ -14,7 +14,7 @@ from streamq.diagnosis.facts import Facts, KeyFacts, QueueFacts
 from streamq.diagnosis.server import is_loopback
 from streamq.store.client import Client
 from streamq.store.connection import Refused
-from streamq.store.inspector import Inspector, QueueState
+from streamq.store.inspector import Inspector, QueueState, our_group
 from streamq.store.keys import GROUP, HIGHEST_LEVEL, Keys
 from streamq.store.leftovers import Leftovers
 from streamq.store.reading import Text, text, texts
@@ -36,6 +36,9 @@ KINDS = {
     **dict.fromkeys(("leases", "orphans", "workers"), "zset"),
     **dict.fromkeys(("dead", "suspects"), "set"),
 }
+
+#: Digits of the milliseconds in an id that a clock may show.
+LONGEST_MOMENT = 15
 
 #: Keys that are looked at, and pending messages that are looked for.
 KEYS_LOOKED_AT = 10_000
@@ -158,10 +161,28 @@ class Checkup:
                 pending=state.running,
                 max_priority=levels_of(state),
                 levels=self.levels(state.name),
+                spent=self.spent(state.name),
                 consumers={each.name: each.running for each in self.inspector.readers(state.name)},
             )
             for state in self.inspector.queues()
         ]
+
+    def spent(self, queue: str) -> list[str]:
+        """The streams of a queue whose ids are used up, or soon will be.
+
+        Who may not ask a stream knows it by the last entry that was read.
+        """
+        keys = self.keys.streams(queue)
+        streams = self.try_all(*(("XINFO", "STREAM", key) for key in keys))
+        groups = self.try_all(*(("XINFO", "GROUPS", key) for key in keys))
+        prefix = len(self.keys.queue(""))
+        found = []
+        for key, stream, read in zip(keys, streams, groups, strict=True):
+            about = dict(zip(stream[::2], stream[1::2], strict=True)) if stream else {}
+            last = about.get(b"last-generated-id") or our_group(read).get("last-delivered-id", "")
+            if len(text(last).partition("-")[0]) > LONGEST_MOMENT:
+                found.append(key[prefix:])
+        return found
 
     def levels(self, queue: str) -> dict[int, int]:
         """What waits in each priority level of a queue above its own stream, if anything does."""

@@ -53,7 +53,7 @@ CONTAINERS = frozenset({"ACL", "CLIENT", "CONFIG", "OBJECT", "SCRIPT", "XGROUP",
 #: Commands that name no key.
 KEYLESS = frozenset({"TIME", "PUBLISH", "PING"})
 #: Commands whose arguments are keys, all of them.
-ALL_KEYS = frozenset({"DEL", "UNLINK", "EXISTS", "TOUCH"})
+ALL_KEYS = frozenset({"DEL", "UNLINK", "EXISTS", "TOUCH", "RENAME"})
 
 CALL = re.compile(r"\bredis\.p?call\b")
 KEY_OF = re.compile(r"key_of\('(\w+)'(,?)")

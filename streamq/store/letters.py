@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from streamq.errors import StreamqError
+from streamq.errors import OutOfIds, StreamqError
 from streamq.letter import (
     Letter,
     Parcel,
@@ -168,7 +168,7 @@ class DeadLetters:
     def revive(self, queue: str, names: Sequence[bytes]) -> Revived:
         """Put letters into their queue again, the first first.
 
-        Raises Undeclared if the queue is not declared: then those that remain stay.
+        Raises Undeclared if the queue is not declared, and OutOfIds: then those that remain stay.
         """
         done, too_large = Revived(), []
         for name, reply in self.each(REVIVE, queue, names):
@@ -179,6 +179,8 @@ class DeadLetters:
                     done.in_use[readable(name)] = str(reply).partition(" ")[2]
                 case Refused(code="NOQUEUE"):
                     raise Undeclared(f"queue {queue!r} is not declared")
+                case Refused(code="OUTOFIDS"):
+                    raise OutOfIds.of(queue)
                 case Exception():
                     raise reply
                 case _:

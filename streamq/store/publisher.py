@@ -18,6 +18,7 @@ from streamq.errors import (
     BrokerUnavailable,
     ConfigError,
     NotConfirmed,
+    OutOfIds,
     PublishUnknown,
     QueueFull,
     Unroutable,
@@ -188,6 +189,8 @@ class Refusal(Exception):
                     known={"max_length": limit},
                     advice=["start more workers, or raise its max_length"],
                 )
+            case "OUTOFIDS", [queue]:
+                return OutOfIds.of(queue)
             case "BADSETTINGS", [queue]:
                 return ConfigError(
                     f"nobody can read what queue {queue!r} was declared with",

@@ -110,7 +110,7 @@ WORKING = (
 #: Scripts that only people run, through commands that mend and destroy.
 FOR_PEOPLE = (
     "delete_exchange", "delete_queue", "discard", "explain_route", "import_letter", "purge",
-    "revive", "unbind",
+    "repair", "revive", "unbind",
 )  # fmt: skip
 
 SENT_BY_PRODUCERS = accesses("task:*: HGETALL", "reply:*: XREAD", "TIME ROLE WAIT WAITAOF")

@@ -323,7 +323,7 @@ def test_a_thousand_messages_are_one_call_with_two_writes_each(publish, redis, k
     assert answers == ["mail"] * 1000
     stats = redis.info("commandstats")
     calls = {name.removeprefix("cmdstat_"): one["calls"] for name, one in stats.items()}
-    assert (calls["xadd"], calls["hset"]) == (1000, 1000)
+    assert (calls["xadd"], calls["hset"]) == (1001, 1000)  # one asks whether there are ids left
     assert sum(calls.values()) < 2010
 
 

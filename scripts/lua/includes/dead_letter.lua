@@ -6,6 +6,7 @@
 -- @include messages
 -- @include dead
 -- @include generations
+-- @include ids
 -- @include route
 
 local MOST_DEATHS = 10 -- a letter that has died so often goes in a circle
@@ -59,7 +60,8 @@ end
 local function next_queues(fields, deaths, exchange, key)
   local queues = deaths <= MOST_DEATHS and route(exchange, key, headers_of(fields)) or {}
   for _, name in ipairs(queues) do
-    if too_large(fields) or foreign(key_of('queue', home_of(name, fields)), 'stream') then
+    local home = key_of('queue', home_of(name, fields))
+    if too_large(fields) or foreign(home, 'stream') or is_spent(home) then
       return {}, true
     end
   end

@@ -2,6 +2,7 @@
 --
 -- @include keys
 -- @include records
+-- @include ids
 
 -- The queue of a stream: `mail` for `mail`, `mail:p9` and `mail:returned`.
 local function queue_of(stream)
@@ -111,6 +112,20 @@ local function was_revoked(id, fields)
   return known and known.revoked
 end
 
+-- Add a message to a stream of its queue.  Where that is out of ids, it goes to the stream that
+-- is read first instead, or from there to its own.
+local function put(stream, fields)
+  local entry = redis.pcall('XADD', key_of('queue', stream), '*', unpack(fields))
+  if type(entry) ~= 'table' then
+    return
+  elseif is_out_of_ids(entry) then
+    local queue = queue_of(stream)
+    local front = queue .. ':returned'
+    stream = stream == front and home_of(queue, fields) or front
+  end
+  redis.call('XADD', key_of('queue', stream), '*', unpack(fields))
+end
+
 -- The stream that goes before all others of a queue; for a suspect, that of the suspects.
 local function front_of(stream)
   local suspected = string.find(stream, ':suspects', 1, true)
@@ -121,8 +136,10 @@ end
 local function add_in_front(front, fields)
   if string.find(front, ':suspects', 1, true) then
     redis.call('SADD', key_of('suspects'), queue_of(front))
+    redis.call('XADD', key_of('queue', front), '*', unpack(fields))
+  else
+    put(front, fields)
   end
-  redis.call('XADD', key_of('queue', front), '*', unpack(fields))
 end
 
 -- Put a message at the front of its queue again, as a new entry.
