@@ -1,8 +1,9 @@
 """Giving a queue that is out of ids fresh streams: all that it holds stays."""
 
-import time
 from dataclasses import dataclass
+from time import sleep
 
+from streamq import clock
 from streamq.errors import StreamqError
 from streamq.store.client import Client
 from streamq.store.connection import Refused
@@ -47,7 +48,7 @@ class Repair:
         does not give a message away within ``patience`` (seconds), and StreamqError for one
         that cannot be moved; what was moved until then is in its queue.
         """
-        until = time.monotonic() + patience
+        until = clock.monotonic() + patience
         front = f"{self.queue}:returned"
         prefix = len(self.keys.queue(""))
         streams = [key[prefix:] for key in self.keys.streams(self.queue)]
@@ -83,11 +84,11 @@ class Repair:
             ) from None
         if refused.code != "HELD":
             raise refused
-        if time.monotonic() > until:
+        if clock.monotonic() > until:
             raise StillHeld(
                 f"queue {self.queue!r} is not repaired: a message with one of the last ids runs, "
                 "and would run twice",
                 known={"its consumer": about},
                 advice=["try again when it has ended, or stop its worker before"],
             ) from None
-        time.sleep(PAUSE)
+        sleep(PAUSE)
