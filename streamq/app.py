@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
+from streamq.arguments import mapping, positional
 from streamq.bulk import Bulk
 from streamq.bundled import ensure
 from streamq.codec import encode_json
 from streamq.config import Config
 from streamq.context import Running
-from streamq.errors import NotConfirmed
+from streamq.errors import EncodeError, NotConfirmed
 from streamq.local import run_here
 from streamq.message import Envelope, Publication, new_id
 from streamq.options import checked
@@ -24,7 +25,7 @@ from streamq.store.confirm import Confirmation
 from streamq.store.publisher import Lane, Refusal, answers_of
 from streamq.store.results import Results
 from streamq.store.store import Store
-from streamq.tasks import Call, Signature, Task
+from streamq.tasks import Call, Signature, Task, flattened
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,14 +107,14 @@ class App:
     def signature(
         self,
         name: str,
-        args: Sequence[Any] = (),
+        args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Signature:
         """A call of a task by name, with options; the code need not be importable here."""
         task = self.tasks.tasks.get(name)
         return Signature(
-            check_name(name, "task name"), tuple(args), kwargs or {}, checked(options), task
+            check_name(name, "task name"), positional(args), mapping(kwargs), checked(options), task
         )
 
     def autodiscover_tasks(
@@ -271,13 +272,16 @@ class App:
         args, kwargs = signature.args, signature.kwargs
         if signature.task is not None:
             signature.task.check(args, kwargs)
-        if envelope.plain:
-            encoded = encode_json(args)
-            named = encode_json(kwargs) if kwargs else NO_KWARGS
-        else:
-            format = (envelope.serializer, envelope.compression)
-            encoded = self.payloads.write(args, *format, "the arguments")
-            named = self.payloads.write(kwargs, *format, "the arguments")
+        try:
+            if envelope.plain:
+                encoded = encode_json(args)
+                named = encode_json(kwargs) if kwargs else NO_KWARGS
+            else:
+                format = (envelope.serializer, envelope.compression)
+                encoded = self.payloads.write(args, *format, "the arguments")
+                named = self.payloads.write(kwargs, *format, "the arguments")
+        except EncodeError as error:
+            return self.encoded(flattened(signature, error), envelope)
         if len(encoded) + len(named) > self.payloads.limit:
             raise self.payloads.too_large(len(encoded) + len(named), "the arguments")
         return encoded, named

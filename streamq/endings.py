@@ -4,11 +4,13 @@ Decides and writes nothing: each ending is an ``Outcome`` that the settle script
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from random import SystemRandom
 from typing import Any, cast
 
+from streamq.annotations import turned_back
 from streamq.codec import encode_json, find_serializer
 from streamq.config import Config
 from streamq.delivery import (
@@ -27,6 +29,7 @@ from streamq.errors import (
     UNCHANGED,
     ConfigError,
     DecodeError,
+    EncodeError,
     Ignore,
     MaxRetriesExceeded,
     Overdue,
@@ -46,6 +49,7 @@ from streamq.registry import Registry
 from streamq.retries import RetryPolicy, ancestors
 from streamq.routing import LONGEST_NAME, check_name
 from streamq.signing import Seal
+from streamq.strict_json import Wordless
 from streamq.units import count
 
 #: Seconds before a message of an unknown task is offered again: the first pause, and the
@@ -53,6 +57,8 @@ from streamq.units import count
 OFFERS = (0.5, 10.0)
 #: Refusals after which the pause is the longest in any case.
 GROWING = 10
+#: The system's random numbers.
+SYSTEM = SystemRandom()
 
 #: Chance that no seed of a task's decides, and no two processes share that were forked.
 CHANCE = SystemRandom()
@@ -114,6 +120,10 @@ class Endings:
         except Stopped:
             raise
         except BaseException as error:  # a class of the task's may raise whatever it likes
+            if type(error) is EncodeError and isinstance(error.__cause__, Wordless):
+                with suppress(EncodeError):
+                    flat = turned_back(value, manner.task.result_converter)
+                    return self.returned(delivery, flat, seconds)
             return self.failed(delivery, error, seconds)  # the task has run: not once more
         return Outcome(
             delivery,

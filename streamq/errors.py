@@ -29,6 +29,8 @@ goes on.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from streamq.arguments import mapping, positional
+
 #: Says that nothing was said, where None means something.
 UNCHANGED: Any = object()
 #: What the next try of a task may have different, beside its arguments.
@@ -248,6 +250,9 @@ class Retry(Exception):
         #: What is raised when the task may not be tried again; None for MaxRetriesExceeded.
         self.final = self.exc
         self.changes = {name: value for name, value in changes.items() if value is not None}
+        for name, read in (("args", positional), ("kwargs", mapping)):
+            if name in self.changes:
+                self.changes[name] = read(self.changes[name])
 
 
 def instance_of(given: Any) -> BaseException | None:

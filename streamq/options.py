@@ -12,7 +12,7 @@ from streamq.errors import ConfigError
 from streamq.retries import class_names
 from streamq.routing import check_name
 from streamq.settings import CONFIRM
-from streamq.units import ahead, choice, limit, nearest, seconds
+from streamq.units import SHORTEST, ahead, choice, limit, nearest, seconds
 
 
 def flag(value: Any, name: str) -> bool:
@@ -59,6 +59,16 @@ def times(value: Any, name: str) -> int | None:
             f"option {name} must be a whole number from 0, or None for ever, not {value!r}"
         )
     return value
+
+
+def lifetime(value: Any, name: str) -> float:
+    found = seconds(value, f"option {name}")
+    if found < SHORTEST:
+        raise ConfigError(
+            f"option {name} must be at least a millisecond, not {value!r}",
+            advice=["ignore_result=True keeps no result"],
+        )
+    return found
 
 
 def backoff(value: Any, name: str) -> float:
@@ -119,7 +129,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "compression": text,
     "acks_late": flag,
     "ignore_result": flag,
-    "result_expires": seconds,
+    "result_expires": lifetime,
     "track_started": flag,
     "max_deliveries": count,
     "max_retries": times,

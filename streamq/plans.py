@@ -11,9 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-import msgspec
-
-from streamq.codec import find_serializer
+from streamq.codec import encode_json, find_serializer
 from streamq.config import Config
 from streamq.errors import EncodeError
 from streamq.message import Envelope, Sign, at_moment, from_now
@@ -148,8 +146,16 @@ def expiry_of(options: Mapping[str, Any], conf: Config) -> str:
 
 
 def written_headers(headers: Mapping[str, Any]) -> bytes:
-    """Headers as they travel.  EncodeError for more than a worker takes."""
-    data = msgspec.json.encode(headers)
+    """Headers as they travel.  EncodeError for what JSON cannot say, or too much of it."""
+    for name, value in headers.items():
+        try:
+            encode_json({name: value})
+        except EncodeError as error:
+            raise EncodeError(
+                f"the header {name!r} cannot be sent: {str(error).splitlines()[0]}",
+                advice=["headers are text, numbers, truths, None, and lists or mappings of them"],
+            ) from error
+    data = encode_json(headers)
     if len(headers) > MOST_HEADERS or len(data) > LONGEST_HEADERS:
         raise EncodeError(
             f"{count(len(headers), 'header')} of {len(data):,} bytes are too many",

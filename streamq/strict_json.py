@@ -1,7 +1,7 @@
 """JSON as msgspec writes it, held to what JSON can say.
 
-msgspec writes a NaN as null and the key 1 as "1".  Here that is an error: a value either
-arrives as it was, in the form its annotation turns back, or is not sent.
+msgspec writes a NaN as null, the key 1 as "1" and an Enum's tuple as a list.  Here that is an
+error: a value either arrives as it was, in the form its annotation turns back, or is not sent.
 """
 
 import json
@@ -24,10 +24,12 @@ def write_json(value: Any) -> bytes:
     if value is None:  # what most tasks return
         return b"null"
     data = dump_json(value)
-    # No number became null where the output has no null, and no key became text where it
-    # has no object: most values need no second look, or a quick one.
+    # No number became null where the output has no null, no key became text where it has no
+    # object, and nothing became a list where it has none but those that are: most values need
+    # no second look, or a quick one.
     nulls = b"null" in data
-    if nulls or OBJECT in data:
+    listed = LIST in (data[1:] if type(value) is tuple else data)
+    if nulls or OBJECT in data or (listed and hides_lists(data, value)):
         verify(value, LEAVES if nulls else LEAVES_AND_FLOATS)
     if len(data) > SMALL and (OBJECT in data or data.find(b"[", 1) > 0 or len(data) > WIDE):
         check_shape(data)  # what nobody would read is not written
@@ -35,7 +37,9 @@ def write_json(value: Any) -> bytes:
 
 
 OBJECT = ord("{")
+LIST = ord("[")
 COLON = ord(":")
+LISTS = frozenset({list, tuple})
 
 #: How deep values nest at most, and how many items one list or mapping has.
 DEEPEST = 64
@@ -53,6 +57,8 @@ LEAVES = frozenset(
     {NoneType, bool, int, str, bytes, datetime, date, time, timedelta, Decimal, UUID}
 )
 LEAVES_AND_FLOATS = LEAVES | {float}
+#: What an Enum's value may be: the text or number that JSON has for it leads back to the member.
+WORDS = (str, int, float, bytes, datetime, date, time, timedelta, Decimal, UUID)
 
 
 class Unsayable(ValueError):
@@ -64,6 +70,16 @@ class Unsayable(ValueError):
         self.advice = advice
 
 
+class Wordless(Unsayable):
+    """An Enum whose value is neither text nor a number, nor written as such."""
+
+    def __init__(self, member: Enum) -> None:
+        super().__init__(
+            f"{type(member).__qualname__}.{member.name}, whose value is no text and no number,",
+            f"send its name, which {type(member).__qualname__}[name] turns back",
+        )
+
+
 class TooMany(Unsayable):
     """More items than anybody should send at once."""
 
@@ -73,32 +89,65 @@ class TooMany(Unsayable):
         ValueError.__init__(self, f"{items:,} items in one list or mapping; at most {LARGEST:,}")
 
 
-def verify(value: Any, leaves: frozenset[type]) -> None:
-    """Raise ``Unsayable`` for a number or a key that JSON would replace by another."""
+def hides_lists(data: bytes, value: Any) -> bool:
+    """Whether JSON has more lists than a list and those directly in it, so that some were none."""
+    seen = 0
+    if type(value) in LISTS:
+        seen = 1 + len([True for item in value if type(item) in LISTS])
+    return data.count(b"[") != seen
+
+
+def verify(
+    value: Any, leaves: frozenset[type], keys: tuple[type, ...] = (str,), *, nan: bool = False
+) -> None:
+    """Raise ``Unsayable`` for what would arrive as something else, whatever it is taken for.
+
+    ``keys`` are the types that a format has as keys, ``nan`` says that it has NaN.
+    """
     todo = [value]
     while todo:
         value = todo.pop()
         if isinstance(value, dict):
             for key, item in value.items():
-                if type(key) is not str and not isinstance(key, str):
+                if type(key) is not str and not is_key(key, keys):
                     raise Unsayable(
                         f"the key {brief(key)}", "write str(key), or send a list of pairs"
                     )
                 if type(item) not in leaves:
                     todo.append(item)
-        elif isinstance(value, (list, tuple, set, frozenset)):
+        elif isinstance(value, Enum):
+            if not isinstance(value.value, WORDS):
+                raise Wordless(value)
+            todo.append(value.value)
+        elif isinstance(value, (list, tuple)):
             for item in value:
                 if type(item) not in leaves:
                     todo.append(item)
+        elif isinstance(value, (set, frozenset)):
+            for item in value:
+                if is_named_tuple(item):
+                    raise Unsayable(
+                        f"a {type(item).__qualname__} in a set", "send a list or tuple of them"
+                    )
+                todo.append(item)
         elif isinstance(value, float):
-            if not isfinite(value):
+            if not nan and not isfinite(value):
                 raise Unsayable(
                     f"{float(value)}", "send None, or use the serializer 'msgpack', which has it"
                 )
-        elif isinstance(value, Enum):
-            todo.append(value.value)
         elif type(value) not in leaves:
             todo.extend(item for _, item in attributes(value))
+
+
+def is_key(key: Any, keys: tuple[type, ...]) -> bool:
+    """Whether a format with keys of these types has this one as it is."""
+    if isinstance(key, str):
+        return True
+    return isinstance(key, keys) and not isinstance(key, Enum) and not is_named_tuple(key)
+
+
+def is_named_tuple(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 def plain(value: Any) -> Any:

@@ -3,11 +3,15 @@
 NaN and the infinities pass: MessagePack has words for them.
 """
 
+from types import NoneType
 from typing import Any
 
 import msgspec
 
-from streamq.strict_json import DEEPEST, LARGEST, TooMany, plain
+from streamq.strict_json import DEEPEST, LARGEST, LEAVES_AND_FLOATS, TooMany, plain, verify
+
+#: What MessagePack has as keys, and reads back as they were.
+KEYS = (str, int, float, bytes, tuple, NoneType)
 
 write: Any = msgspec.msgpack.Encoder(enc_hook=plain).encode
 read: Any = msgspec.msgpack.Decoder().decode
@@ -16,6 +20,8 @@ read: Any = msgspec.msgpack.Decoder().decode
 def write_msgpack(value: Any) -> bytes:
     """The value as MessagePack; raises whatever stands in the way."""
     data: bytes = write(value)
+    if type(value) not in LEAVES_AND_FLOATS:
+        verify(value, LEAVES_AND_FLOATS, KEYS, nan=True)
     if is_suspicious(data):  # what nobody would read is not written
         walk(data)
     return data

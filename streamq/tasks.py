@@ -2,17 +2,19 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
-from streamq.annotations import Converter
+from streamq.annotations import Converter, turned_back
+from streamq.arguments import mapping, positional
 from streamq.context import Request, Running, current
-from streamq.errors import ConfigError
+from streamq.errors import ConfigError, EncodeError
 from streamq.message import new_id
 from streamq.modules import module_of
 from streamq.options import checked, merged
 from streamq.result import Result
+from streamq.strict_json import Wordless
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -137,24 +139,24 @@ class Task(Generic[P, R]):
 
     def apply_async(
         self,
-        args: Sequence[Any] = (),
+        args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Result[R]:
         """Send a call with its arguments as values and its options as keywords."""
         return self.sender.send(
-            Signature(self.name, tuple(args), kwargs or {}, checked(options), self)
+            Signature(self.name, positional(args), mapping(kwargs), checked(options), self)
         )
 
     def apply(
         self,
-        args: Sequence[Any] = (),
+        args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Result[R]:
         """Run the call here, through serializer and result handling, and return its Result."""
         return self.sender.run_here(
-            Signature(self.name, tuple(args), kwargs or {}, checked(options), self)
+            Signature(self.name, positional(args), mapping(kwargs), checked(options), self)
         )
 
     def options(self, **options: Any) -> Call[P, R]:
@@ -184,6 +186,28 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+
+def flattened(signature: Signature, refused: EncodeError) -> Signature:
+    """A call that cannot be encoded, with what JSON has for the Enums that its task turns back.
+
+    Raises what was ``refused`` if that is not the reason, or the task does not.
+    """
+    if signature.task is None or not isinstance(refused.__cause__, Wordless):
+        raise refused
+    converter = signature.task.converter
+
+    def flat(place: int | str, value: Any) -> Any:
+        return turned_back(value, converter.turn_of(place) if converter else None)
+
+    try:
+        return replace(
+            signature,
+            args=tuple(flat(index, value) for index, value in enumerate(signature.args)),
+            kwargs={name: flat(name, value) for name, value in signature.kwargs.items()},
+        )
+    except EncodeError:  # which knows the one argument only
+        raise refused from refused.__cause__
 
 
 def arguments_of(function: Callable[..., Any], *, bind: bool) -> inspect.Signature | None:

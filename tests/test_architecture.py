@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: From the bottom to the top.  A name alone is that module; ``runner.*`` is a whole package.
 LAYERS: Mapping[str, str] = {
-    "facts": "errors states celery_names cpus forks modules clock launch",
+    "facts": "arguments errors states celery_names cpus forks modules clock launch",
     "words": (
         "units strict_json strict_msgpack culprit codec compression annotations extras routing "
         "message failure retries options context payload letter signing settings config "

@@ -1,0 +1,33 @@
+"""What may be given as the arguments of a call: a list of values, and a mapping by name."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+#: What can be gone through, but is one value, has names, or is in no order.
+NO_LISTS = (str, bytes, bytearray, memoryview, Mapping, set, frozenset)
+
+
+def positional(args: Any) -> tuple[Any, ...]:
+    """The positional arguments of a call; None is none.  TypeError for what is no list."""
+    if type(args) is tuple:
+        return args
+    if args is None:
+        return ()
+    if isinstance(args, NO_LISTS) or not isinstance(args, Iterable):
+        raise TypeError(
+            f"args must be a list or tuple of arguments, not {type(args).__name__}"
+            f"\n  → args=(value,) gives one"
+        )
+    return tuple(args)
+
+
+def mapping(kwargs: Any) -> Mapping[str, Any]:
+    """The arguments of a call by name; None is none.  TypeError for what is no mapping."""
+    if kwargs is None:
+        return {}
+    if not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs must be a mapping from names, not {type(kwargs).__name__}")
+    for name in kwargs:
+        if not isinstance(name, str):
+            raise TypeError(f"the names in kwargs must be text, not {type(name).__name__}")
+    return kwargs
