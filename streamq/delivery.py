@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from streamq.clock import monotonic_ns
 from streamq.codec import decode_json
 from streamq.context import Request
 from streamq.errors import DecodeError
@@ -33,6 +34,10 @@ GOOD_ID = re.compile(rb"[^@:{}\x00-\x1f\x7f]{1,250}(?:@[^@:{}\x00-\x1f\x7f]{1,20
 #: Bytes of a task's name, and of an id, that are shown.
 LONGEST_TITLE = 250
 
+#: Nanoseconds after which Redis is asked again whether a message may run: it may have been
+#: revoked since, or have expired.
+STALE = 50_000_000
+
 #: Words of an outcome for what follows its message.
 BURY, EXPIRE, LATER, OFFER, REVOKED = b"bury", b"expire", b"later", b"offer", b"revoked"
 
@@ -43,7 +48,12 @@ class Delivery:
     ``hard`` and ``soft`` are its time limits in seconds, 0 for none.
     """
 
-    __slots__ = ("early", "entry", "fields", "hard", "id", "keep", "manner", "soft", "stream")
+    __slots__ = (
+        *("early", "entry", "fields", "hard", "id", "keep", "manner", "seen", "soft", "stream"),
+    )
+
+    #: When Redis last said that it may run, or was asked (monotonic ns).
+    seen: int
 
     def __init__(self, stream: str, entry: bytes, fields: dict[bytes, bytes]) -> None:
         self.stream = stream
@@ -109,6 +119,11 @@ class Delivery:
         """The server's moment, in milliseconds, from which on it is not to start."""
         moments = (self.number(b"expires"), self.number(b"stale"))
         return min((moment for moment in moments if moment is not None), default=None)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is long ago that Redis said that it may run."""
+        return monotonic_ns() - self.seen > STALE
 
     @property
     def size(self) -> int:

@@ -69,7 +69,7 @@ WALLS = {
         "producers for asyncio speak through store/aio",
     ),
     "gevent": (
-        "pools.gevent pools.clocks pools.forks worker.green",
+        "pools.gevent pools.clocks pools.crowd pools.forks pools.hubwatch worker.green",
         "only a process started for gevent may load it",
     ),
     "click": ("cli.*", "only the command line talks to a terminal"),

@@ -3,44 +3,36 @@
 One greenlet reads, and one settles: two connections.  The standard library has been patched.
 """
 
-import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from socket import SHUT_RDWR
 from typing import Any
 
 import gevent
-from gevent.event import Event
 
 from streamq.clock import perf_counter
-from streamq.delivery import Delivery
-from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped
-from streamq.pools.clocks import Clocks
+from streamq.errors import BrokerUnavailable
+from streamq.pools.crowd import Crowd
+from streamq.pools.hubwatch import HubWatch
+from streamq.pools.speed import AT_ONCE, Speed
 from streamq.runner.desk import Desk
 from streamq.runner.inherited import OWN
-from streamq.runner.interrupts import ROBBED, STRAY, Property
+from streamq.runner.interrupts import Property
 from streamq.runner.limits import Limits
 from streamq.runner.pauses import Pauses
 from streamq.runner.slots import Slots
-from streamq.runner.tasklog import TaskLog
 from streamq.store.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Disconnected, Passing, Refused
 from streamq.store.consumer import MOST_BYTES, Consumer, Fenced
-
-logger = logging.getLogger("streamq.worker")
 
 #: Seconds that a read blocks.
 BLOCK = 5.0
 #: Seconds for which room is gathered before a backlog is read, and outcomes before they are
 #: settled: one command for many messages costs a fraction of many commands.
 GATHER = 0.002
-#: Messages read at once.
-AT_ONCE = 100
-#: Seconds of work that is read ahead, as long as a read takes in a busy process; and how many
-#: messages at most.
-AHEAD, MOST_AHEAD = 0.02, 100
 #: Seconds between tries to reach Redis for a runner that wants to end.
 STEP = 0.1
 #: Seconds that a task runs before its record says STARTED.
@@ -52,30 +44,13 @@ LULL = 0.01
 HOLD = 0.05
 
 
-class Speed:
-    """How many tasks end in a second, as measured a moment ago."""
-
-    WINDOW = 0.5
-
-    def __init__(self) -> None:
-        self.rate = 0.0
-        self.since, self.ran = perf_counter(), -1
-
-    def look(self, ran: int) -> None:
-        """Measure, if enough time has passed since the last measurement."""
-        now = perf_counter()
-        if now - self.since > self.WINDOW:
-            self.rate = (ran - self.ran) / (now - self.since) if self.ran >= 0 else 0.0
-            self.since, self.ran = now, ran
-
-
 class Greenlets:
     """Reads, runs and settles until it is stopped."""
 
     def __init__(
         self,
         desk: Desk,
-        reading: Consumer,
+        consumers: tuple[Consumer, Consumer],
         slots: Slots,
         limits: Limits,
         *,
@@ -84,33 +59,24 @@ class Greenlets:
         alone: bool = False,
     ) -> None:
         self.desk = desk
-        self.reading = reading
+        self.reading, beside = consumers
         self.slots = slots
         self.limits = limits
-        self.concurrency = concurrency
         self.burst = burst
-        #: Whether what runs here is noted in Redis first, because it may end us.
-        self.isolated = alone
-        self.free = list(range(concurrency))
-        self.log = TaskLog()
         self.pauses = Pauses()
         self.stopping = False
         self.fenced = False
         self.drained = False
-        self.room = Event()
-        self.news = Event()
-        self.young: list[Delivery] = []
-        self.numbers = {stream: n for n, stream in enumerate(desk.intake.streams)}
         self.reader: gevent.Greenlet | None = None
         self.idle = False
         self.early = False
-        self.ran = 0
         #: What ``ran`` was when messages went back; nothing is read ahead until it changes.
         self.calm = -1
         self.asked = self.came = 0.0
         self.speed = Speed()
-        self.clocks = Clocks(concurrency, slots.asked_to_stop)
-        self.pid = os.getpid()
+        self.beside = HubWatch(beside, desk, slots, self.reading.connection)
+        self.crowd = Crowd(desk, slots, self.beside, self.hand_back, concurrency, isolated=alone)
+        self.room = self.crowd.room
         self.group = max(1, min(AT_ONCE, concurrency // 10))
 
     def stop(self) -> None:
@@ -118,7 +84,7 @@ class Greenlets:
 
         The reader is not interrupted while it acknowledges messages: they would be lost.
         """
-        self.stopping = True
+        self.stopping = self.crowd.stopping = True
         self.room.set()
         socket = self.reading.connection.socket
         if self.idle and socket is not None:
@@ -133,27 +99,29 @@ class Greenlets:
 
     def terminate(self) -> None:
         """Look which tasks are to be stopped.  For signal handlers."""
-        self.clocks.look_soon()
+        self.crowd.clocks.look_soon()
 
     def run(self) -> None:
         """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
-        self.property = Property(OWN.keep(*os.pipe()))
+        crowd, beside = self.crowd, self.beside
+        crowd.property = Property(OWN.keep(*os.pipe()))
         self.persist(self.desk.open)
-        duties = (self.read_on, self.settle_on, self.tell_on, self.clocks.watch)
-        greenlets = self.reader, settler, teller, clock = [gevent.spawn(duty) for duty in duties]
+        duties = (self.read_on, self.settle_on, self.tell_on, crowd.clocks.watch, beside.beat_on)
+        greenlets = self.reader, settler, *helpers = [gevent.spawn(duty) for duty in duties]
         for greenlet in greenlets:
             greenlet.link_exception(lambda _: self.stop())  # the others cannot do without it
+        beside.start()
         self.reader.join()
-        self.stopping = True
+        self.stopping = crowd.stopping = True
         self.hand_back(self.desk.hand_all_back)
-        while len(self.free) < self.concurrency:
+        while crowd.busy:
             self.room.clear()
             self.room.wait(1.0)
+        beside.stop()
         self.drained = True
-        self.news.set()
+        crowd.news.set()
         settler.join()
-        teller.kill()
-        clock.kill()
+        gevent.killall(helpers)
         if self.fenced:
             raise Fenced(self.desk.consumer.name)
         for greenlet in greenlets:
@@ -167,16 +135,19 @@ class Greenlets:
         While there is a backlog, or something is in hand, room is gathered for ``LULL``.
         """
         backlog = False
-        while not self.stopping and not self.limits.reached(self.ran):
+        while not self.stopping and not self.limits.reached(self.crowd.ran):
+            if self.slots.taken_away():
+                self.speed.learn(late=True)
+                self.beside.remove_mark()
             wanted, due = self.wanted(), self.asked + LULL
-            at_once = wanted >= self.group if backlog else not self.desk.unstarted
+            at_once = wanted >= self.group if backlog else not self.ahead
             if wanted < 1 or (not at_once and perf_counter() < due):
                 self.bide(due if wanted > 0 else None)
                 continue
             try:
                 backlog = self.read()
                 self.reached()
-                if not backlog and self.burst and len(self.free) == self.concurrency:
+                if self.burst and not (backlog or self.crowd.busy or self.slots.taken_away()):
                     return
             except Fenced:
                 self.fence()
@@ -195,11 +166,17 @@ class Greenlets:
 
     def wanted(self) -> int:
         """How many messages can be started now, or as tasks end within ``AHEAD``."""
-        self.speed.look(self.ran)
-        room = len(self.free) - len(self.desk.unstarted)
-        if self.early or self.isolated or self.ran == self.calm:
+        crowd = self.crowd
+        self.speed.look(crowd.ran)
+        room = crowd.room_for() - len(self.desk.unstarted) - len(self.desk.acknowledged)
+        if self.early or crowd.isolated or crowd.ran == self.calm:
             return room
-        return room + min(MOST_AHEAD, int(self.speed.rate * AHEAD))
+        return room + self.speed.ahead()
+
+    @property
+    def ahead(self) -> bool:
+        """Whether more was read than there is room for."""
+        return len(self.desk.unstarted) > self.crowd.waking
 
     def bide(self, due: float | None) -> None:
         """Wait for room, at most until ``due``.
@@ -213,7 +190,7 @@ class Greenlets:
         if self.room.wait(max(0.0, min(ends) - perf_counter()) if ends else None):
             gevent.sleep(GATHER)
         if self.desk.unstarted and perf_counter() > self.came + HOLD:
-            self.calm = self.ran
+            self.calm = self.crowd.ran
             self.hand_back(self.desk.hand_all_back)
 
     def read(self) -> bool:
@@ -222,16 +199,19 @@ class Greenlets:
         self.desk.repair()
         if not self.desk.intake.readable:
             raise Passing("no queue can be read")
-        count, found = min(self.wanted(), AT_ONCE), 0
+        if self.speed.careful:
+            gevent.sleep(0)  # what was started last shows first whether it lets others run
+        self.speed.learn(late=self.beside.has_lagged())
+        count, found = min(self.wanted(), self.speed.most), 0
         for streams in self.desk.intake.groups(count):
             if found < count:
                 found += self.ask(self.reading.read_command(streams, count - found), BLOCK)
-        if not self.desk.unstarted and not self.burst and not self.stopping:
+        if not (found or self.ahead or self.burst or self.stopping):
             command = self.reading.read_command(self.desk.intake.readable, 1, block=BLOCK)
             self.idle = True
             found += self.ask(command, BLOCK + BLOCK_MARGIN)
             self.idle = False
-        elif not self.desk.unstarted:
+        elif not (found or self.ahead):
             gevent.sleep(LULL)
         if found:
             self.came = perf_counter()
@@ -243,9 +223,10 @@ class Greenlets:
         connection = self.reading.connection
         connection.send([command, self.reading.revoked_command])
         reply = connection.read(timeout, raising=False)
-        count = self.desk.take(reply, connection.read(raising=False), self.talk)
+        revoked = connection.read(raising=False)
+        count = self.desk.take(reply, revoked, self.talk, self.beside.seen())
         if self.desk.ledger.finished:
-            self.news.set()
+            self.crowd.news.set()
         return count
 
     def talk(self, commands: list[tuple[Any, ...]]) -> list[Any]:
@@ -253,14 +234,17 @@ class Greenlets:
         return self.reading.perform(commands, ANSWER_TIMEOUT)
 
     def start_all(self) -> None:
-        """Start what is on the desk, as far as there is room."""
-        unstarted = self.desk.unstarted
-        chosen: list[Delivery] = []
-        while unstarted and len(chosen) < len(self.free):
-            chosen.append(unstarted.popleft())
+        """Start what is on the desk, as far as there is room.
+
+        Greenlets take it from there as they begin, in its order: until then it can go back.
+        """
+        unstarted, crowd = self.desk.unstarted, self.crowd
+        chosen = islice(unstarted, crowd.room_for())
         early = deque(delivery for delivery in chosen if delivery.early)
         self.early = bool(early)
-        self.start_each(delivery for delivery in chosen if not delivery.early)
+        for delivery in early:
+            unstarted.remove(delivery)
+        crowd.spawn()
         while early:
             size, part = 0, []
             while early and size < MOST_BYTES:
@@ -270,81 +254,19 @@ class Greenlets:
             self.persist(partial(self.desk.complete, start))
             if start.mine is None:
                 self.desk.give_up(start)
-            self.start_each(start.mine or ())
-
-    def start_each(self, deliveries: Iterable[Delivery]) -> None:
-        """Run each of these in a greenlet of its own."""
-        for delivery in deliveries:
-            if self.isolated:
-                self.persist(partial(self.desk.note_alone, delivery))
-            slot = self.free.pop()
-            self.occupy(slot, delivery)
-            gevent.spawn_raw(self.work, slot, delivery)
-
-    # Running
-
-    def work(self, slot: int, delivery: Delivery | None) -> None:
-        """Run messages in this slot, one after the other, while there are any."""
-        try:
-            while delivery is not None:
-                self.execute(slot, delivery)
-                delivery = self.next_in_hand()
-                if delivery is not None:
-                    self.occupy(slot, delivery)
-                self.room.set()
-        finally:
-            self.slots.clear(slot)
-            self.free.append(slot)
-            self.room.set()
-
-    def occupy(self, slot: int, delivery: Delivery) -> None:
-        """Say that a message starts in this slot."""
-        self.slots.start(slot, self.numbers[delivery.stream], delivery.entry, delivery.hard)
-        self.desk.running.add(delivery)
-        self.young.append(delivery)
-
-    def next_in_hand(self) -> Delivery | None:
-        """The next message that was read ahead, if it may start at once."""
-        unstarted = self.desk.unstarted
-        if self.stopping or not unstarted or unstarted[0].early:
-            return None
-        return unstarted.popleft()
-
-    def execute(self, slot: int, delivery: Delivery) -> None:
-        """Run one message and put its outcome on the desk."""
-        desk = self.desk
-        try:
-            self.clocks.began(slot, delivery)
-            try:
-                outcome = desk.execution.run(delivery)
-            except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
-                outcome = desk.execution.interrupted(delivery, error)
-            self.clocks.ended(slot)
-            if os.getpid() != self.pid:
-                os._exit(STRAY)
-            if self.property.stolen:  # the loop cannot do without; the task is charged with it
-                logger.error("a task has closed the descriptors of runner %d", self.pid)
-                os._exit(ROBBED)
-            if outcome.release:
-                self.hand_back(partial(desk.give_back, delivery))
-            else:
-                desk.ledger.finished.append(outcome)
-                self.news.set()
-            self.log.ended(outcome)
-        finally:
-            desk.running.discard(delivery)
-            self.ran += 1
+            self.desk.acknowledged += start.mine or ()
+            crowd.spawn()
 
     # Settling
 
     def settle_on(self) -> None:
         """Settle what has finished, many at a time, until everything is."""
         while not (self.drained and self.desk.empty):
-            self.news.wait(1.0)
-            self.news.clear()
+            self.crowd.news.wait(1.0)
+            self.crowd.news.clear()
             gevent.sleep(GATHER)
-            self.slots.ran = self.ran
-            self.property.take_back()
+            self.slots.ran = self.crowd.ran
+            self.crowd.property.take_back()
             try:
                 if self.desk.ledger.owes:
                     self.persist(self.desk.exchange)
@@ -355,7 +277,7 @@ class Greenlets:
     def tell_on(self) -> None:
         """Show in their records which tasks are running, once they run for a while."""
         while True:
-            young, self.young = self.young, []
+            young, self.crowd.young = self.crowd.young, []
             gevent.sleep(WORTH_SAYING)
             shown = [each for each in young if each in self.desk.running]
             try:
@@ -375,6 +297,7 @@ class Greenlets:
         """Stop: we were declared dead.  What runs may end; others have everything that we hold."""
         self.fenced = True
         self.desk.unstarted.clear()
+        self.desk.acknowledged.clear()
         self.stop()
 
     def persist(self, act: Callable[[], object]) -> None:

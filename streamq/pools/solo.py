@@ -10,7 +10,7 @@ from functools import partial
 from operator import itemgetter
 
 from streamq.clock import perf_counter
-from streamq.delivery import Delivery
+from streamq.delivery import STALE, Delivery
 from streamq.endings import past_soft_limit
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped, Terminated
 from streamq.forks import FORKS
@@ -223,13 +223,11 @@ class Solo:
         desk, slots = self.desk, self.slots
         if self.isolated:
             self.persist(partial(desk.note_alone, delivery))
-        slots.start(0, self.numbers[delivery.stream], delivery.entry, delivery.hard)
-        if slots.taken_away() and not delivery.early:
-            slots.notice()
-            slots.clear(0)
-            desk.lose_unstarted()
-            return
         desk.running.add(delivery)
+        if not self.may_start(delivery):
+            slots.withdraw(0)
+            desk.running.remove(delivery)
+            return
         self.watch.began(delivery)
         if delivery.soft:
             self.property.take_back()  # the task before may have kept signals from us
@@ -250,6 +248,25 @@ class Solo:
             desk.ledger.finished.append(outcome)
         desk.running.remove(delivery)
         self.log.ended(outcome)
+
+    def may_start(self, delivery: Delivery) -> bool:
+        """Say that a message starts; tell whether it is still ours, and may still run.
+
+        Time has passed since it was read if the one before kept everything else from running.
+        """
+        slots, number = self.slots, self.numbers[delivery.stream]
+        while True:
+            started = slots.start(0, number, delivery.entry, delivery.hard)
+            if slots.taken_away() and not delivery.early:
+                slots.notice()
+                self.desk.lose_unstarted()
+                return False
+            if started - delivery.seen <= STALE:
+                return True
+            slots.withdraw(0)  # else its time limit would begin
+            self.persist(partial(self.desk.look_again, delivery))
+            if not delivery.seen or (self.stopping and delivery.is_stale):
+                return False
 
     # Interrupting the task: for signal handlers, which run in the thread that runs it
 

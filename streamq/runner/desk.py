@@ -6,13 +6,14 @@ deques, so that a message is started or handed back, never both; a lock keeps th
 speaking on the connection at the same time.
 """
 
+import contextlib
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from streamq.clock import monotonic
+from streamq.clock import monotonic, monotonic_ns
 from streamq.delivery import Delivery
 from streamq.execution import Execution
 from streamq.runner.intake import Intake
@@ -22,6 +23,7 @@ from streamq.store.consumer import (
     MOST_SETTLED,
     Consumer,
     Fenced,
+    Place,
     Start,
     doubtful,
 )
@@ -59,6 +61,8 @@ class Desk:
         self.declare = declare
         self.repairs_itself = repairs_itself
         self.unstarted: deque[Delivery] = deque()
+        #: What was acknowledged before it runs, where several are at a time, and has not started.
+        self.acknowledged: deque[Delivery] = deque()
         self.running: set[Delivery] = set()
         self.ledger = Ledger(consumer)
         self.lock = threading.RLock()
@@ -172,11 +176,13 @@ class Desk:
         with self.lock:
             self.consumer.connection.drop()
 
-    def take(self, reply: Any, revoked: Any, talk: Talk | None = None) -> int:
+    def take(
+        self, reply: Any, revoked: Any, talk: Talk | None = None, seen: int | None = None
+    ) -> int:
         """Put what was read on the desk; return how much that was.
 
-        ``revoked`` is the answer to what is revoked; ``talk`` sends commands on the
-        connection that was read from.
+        ``revoked`` is the answer to what is revoked, and was given no earlier than ``seen``;
+        ``talk`` sends commands on the connection that was read from.
         """
         if isinstance(reply, Refused) and reply.code == "NOGROUP" and self.intake.alone:
             return 0  # nobody has been suspected in this queue yet
@@ -190,8 +196,10 @@ class Desk:
         deliveries = self.consumer.deliveries(reply)
         if deliveries:
             self.intake.gave(deliveries[-1].stream)
+        now = monotonic_ns() if seen is None else seen
         for delivery in deliveries:
             self.execution.admit(delivery)
+            delivery.seen = now
         self.unstarted += self.screened(deliveries, talk or self.talk, revoked)
         return len(deliveries)
 
@@ -202,19 +210,55 @@ class Desk:
         asked = doubtful(deliveries, revoked)
         if not asked:
             return deliveries
+        unfit = self.unfit(asked, talk)
+        for delivery, reason in unfit.items():
+            delivery.early = False  # it is still to be acknowledged
+            self.drop(delivery, reason)
+        return [delivery for delivery in deliveries if delivery not in unfit]
+
+    def unfit(self, asked: Sequence[Delivery], talk: Talk) -> dict[Delivery, bytes]:
+        """Ask Redis which of these messages must not run, and why."""
         answer = talk([self.consumer.screen_command(asked)])[0]
         if isinstance(answer, Exception):
             raise answer
-        unfit = {
+        return {
             delivery: REASONS[letter]
             for delivery, letter in zip(asked, answer.decode(), strict=True)
             if letter != "1"
         }
-        for delivery, reason in unfit.items():
+
+    def drop(self, delivery: Delivery, reason: bytes) -> None:
+        """Finish a message that must not run."""
+        delivery.seen = 0
+        self.ledger.finished.append(self.execution.endings.revoked(delivery, reason))
+        logger.info("%s is not run: %s", delivery.title, reason.decode())
+
+    def look_again(self, *held: Delivery) -> None:
+        """Ask once more about what was read a while ago, and finish what must not run any more.
+
+        ``held`` are in the hands of whoever asks; of those, what was never ``seen`` is finished.
+        """
+        with self.lock:
+            waiting = (*held, *self.acknowledged, *self.unstarted)
+            asked = [each for each in waiting if each.is_stale]
+            unfit = self.unfit(asked, self.talk) if asked else {}
+            now = monotonic_ns()
+            for delivery in asked:
+                if delivery not in unfit:
+                    delivery.seen = now
+                elif delivery in held or self.withdraw(delivery):
+                    self.drop(delivery, unfit[delivery])
+
+    def withdraw(self, delivery: Delivery) -> bool:
+        """Take a message off the desk; False if it has been handed back meanwhile."""
+        with contextlib.suppress(ValueError):
+            self.acknowledged.remove(delivery)
+            return True
+        with contextlib.suppress(ValueError):
+            self.unstarted.remove(delivery)
             delivery.early = False  # it is still to be acknowledged
-            self.ledger.finished.append(self.execution.endings.revoked(delivery, reason))
-            logger.info("%s is not run: %s", delivery.title, reason.decode())
-        return [delivery for delivery in deliveries if delivery not in unfit]
+            return True
+        return False
 
     # Starting and handing back
 
@@ -261,7 +305,8 @@ class Desk:
             if not returned:
                 return 0
             returned.reverse()
-            self.release(returned)
+            expires = self.execution.endings.expires
+            self.return_by(self.consumer.release_command(returned, expires))
             return len(returned)
 
     def hand_all_back(self) -> None:
@@ -279,10 +324,6 @@ class Desk:
         except Refused as error:
             logger.error("%s cannot go back to its queue: %s", delivery.title, error)
 
-    def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Give back these messages."""
-        self.return_by(self.consumer.release_command(deliveries, self.execution.endings.expires))
-
     def return_by(self, command: tuple[Any, ...]) -> None:
         """Give back by this call.  What fails to go back is found again by ``repair``."""
         with self.lock:
@@ -292,10 +333,12 @@ class Desk:
                 raise reply
 
     def lose_unstarted(self) -> None:
-        """Drop what has not been started: the supervisor has given it back."""
-        with self.lock:
-            self.unstarted.clear()
-            self.broken = True  # what it did not give back is found again
+        """Drop what has not been started: somebody else has given it back.
+
+        Waits for nobody: nothing of it may start meanwhile.
+        """
+        self.unstarted.clear()
+        self.broken = True  # what was not given back is found again
 
     # What Redis gave us and we do not have
 
@@ -321,6 +364,9 @@ class Desk:
         if self.intake.left_out:
             self.open()
         for stream in self.intake.readable:
+            held = {
+                (each.stream, each.entry) for each in self.in_hand()
+            }  # and may be settled by then
             command = self.consumer.read_command([stream], 10_000, since="0")
             reply = self.consumer.perform([command], ANSWER_TIMEOUT)[0]
             if isinstance(reply, Refused) and reply.code in UNREADABLE:
@@ -328,15 +374,16 @@ class Desk:
                 continue
             if isinstance(reply, Exception):
                 raise reply
-            self.reclaim(self.consumer.deliveries(reply))
+            self.reclaim(self.consumer.deliveries(reply), held)
         self.broken, self.compared = False, monotonic()
 
-    def reclaim(self, pending: list[Delivery]) -> None:
-        """Put on the desk what is ours and not there."""
-        held = {(each.stream, each.entry) for each in self.in_hand()}
+    def reclaim(self, pending: list[Delivery], held: set[Place]) -> None:
+        """Put on the desk what is ours and was not in hand when Redis was asked for it."""
         found = [each for each in pending if (each.stream, each.entry) not in held]
+        now = monotonic_ns()
         for delivery in found:
             self.execution.admit(delivery)
+            delivery.seen = now
         self.unstarted += self.screened(found, self.talk, None)
 
     def in_hand(self) -> list[Delivery]:

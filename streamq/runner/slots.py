@@ -21,16 +21,19 @@ SLOT = struct.Struct("<QdH38s")
 SIZE = 64
 #: The same as wide as a slot, to look at many.
 EVERY = struct.Struct(f"{SLOT.format}{SIZE - SLOT.size}x")
+#: Slots that a process of many tasks has beside those in which one runs.  They are taken in turn,
+#: so that what has ended is seen until as many others have started: it may not be settled yet.
+SPARE = 512
 #: In each slot, behind that: the start of the task that is to be stopped, if one is.
 STOP = 56
 #: Per runner, before its slots: whether it has left in good order, how many tasks it ran,
 #: whether its supervisor has handed back what it had not started, since when it waits for a
-#: message in a read that ends by itself, since when it cannot reach Redis (monotonic ns), and
-#: whether it has started.
-HEAD = struct.Struct("<QQQQQQ")
+#: message in a read that ends by itself, since when it cannot reach Redis (monotonic ns), whether
+#: it has started, and when a process of greenlets last gave a sign of life (monotonic ns).
+HEAD = struct.Struct("<QQQQQQQ")
 #: The first part of a slot.
 SINCE = struct.Struct("<Q")
-TAKEN, READS, AWAY, STARTED = 16, 24, 32, 40
+TAKEN, READS, AWAY, STARTED, BEAT = 16, 24, 32, 40, 48
 #: How a runner says that it ends by itself.  An exit code would not do: tasks exit too.
 LEFT, FENCED = 1, 2
 
@@ -66,10 +69,16 @@ class Slots:
         self.first = offset + HEAD.size
         self.count = count
 
-    def start(self, slot: int, stream: int, entry: bytes, hard: float = 0.0) -> None:
-        """Say that a task starts, and for how many seconds it may run."""
+    def start(self, slot: int, stream: int, entry: bytes, hard: float = 0.0) -> int:
+        """Say that a task starts, and how many seconds it may run; return when (monotonic ns)."""
         at, now = self.first + slot * SIZE, clock.monotonic_ns()
         SLOT.pack_into(self.memory, at, now, hard, stream, entry)
+        return now
+
+    def withdraw(self, slot: int) -> None:
+        """Say that what was said to start here has not, and does not."""
+        at = self.first + slot * SIZE
+        self.memory[at : at + SLOT.size] = bytes(SLOT.size)
 
     def clear(self, slot: int) -> None:
         """Say that nothing runs in this slot."""
@@ -84,6 +93,16 @@ class Slots:
     def reading(self) -> float:
         """Seconds that the runner has been waiting for a message; 0 if it is not."""
         return self.elapsed(READS)
+
+    def beats(self, on: bool) -> None:
+        """Give a sign of life; or say that none is to be looked for."""
+        now = clock.monotonic_ns() if on else 0
+        struct.pack_into("<Q", self.memory, self.offset + BEAT, now)
+
+    @property
+    def silent(self) -> float:
+        """Seconds since the last sign of life; 0 if none is to be looked for."""
+        return self.elapsed(BEAT)
 
     def away(self, on: bool) -> None:
         """Say that the runner cannot reach Redis, or can again."""
@@ -178,6 +197,10 @@ class Slots:
             for slot, (since, _, stream, entry) in enumerate(self.contents())
             if not since and (name := entry.rstrip(b"\0"))
         ]
+
+    def noted(self) -> set[tuple[int, bytes]]:
+        """Stream and entry of all that was started, unless it ended long ago."""
+        return {(stream, entry.rstrip(b"\0")) for _, _, stream, entry in self.contents()}
 
     def contents(self) -> Iterator[tuple[int, float, int, bytes]]:
         """What is in each slot: start, hard limit, stream, entry id."""

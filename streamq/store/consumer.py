@@ -31,6 +31,10 @@ MOST_BYTES = 1 << 20
 MOST_REVOKED = 100
 
 
+#: Where a message is: the short name of its stream, and its entry.
+Place = tuple[str, bytes]
+
+
 class Fenced(Exception):
     """This consumer was declared dead: others have its messages, and it settles nothing."""
 
@@ -217,6 +221,23 @@ class Consumer:
             *(self.keys.root, self.name, expires, delivery.stream, delivery.entry, number, pause)
         )
 
+    def held(self, streams: Sequence[str], most: int) -> list[Place]:
+        """What Redis says that this consumer holds, up to so many messages of each stream."""
+        asked = [held_command(self.key_of(stream), self.name, most) for stream in streams]
+        return places_of(streams, self.perform(asked, ANSWER_TIMEOUT))
+
+    def release(self, places: Sequence[Place], expires: bytes) -> int:
+        """Hand back the messages of these places; return how many."""
+        released = 0
+        for start in range(0, len(places), MOST_SETTLED):
+            pairs = [part for place in places[start : start + MOST_SETTLED] for part in place]
+            command = RELEASE.command(self.keys.root, self.name, expires, *pairs)
+            reply = self.perform([command], ANSWER_TIMEOUT)[0]
+            if isinstance(reply, Exception):
+                raise reply
+            released += reply
+        return released
+
     # Answers
 
     def perform(
@@ -253,6 +274,22 @@ class Consumer:
 SCRIPTS: dict[Any, Script] = {
     script.sha: script for script in (SETTLE, COMPLETE, SCREEN, SHOW_STARTED, RELEASE, REJECT)
 }
+
+
+def held_command(key: str, consumer: str, most: int, start: bytes = b"-") -> tuple[Any, ...]:
+    """Ask what a consumer holds of a stream; ``places_of`` reads the answers."""
+    return ("XPENDING", key, GROUP, start, "+", most, consumer)
+
+
+def places_of(streams: Sequence[str], replies: Sequence[Any]) -> list[Place]:
+    """The places that are held in these streams; nothing of one that could not be asked."""
+    answers = zip(streams, replies, strict=True)
+    return [
+        (stream, held[0])
+        for stream, reply in answers
+        if not isinstance(reply, Exception)
+        for held in reply
+    ]
 
 
 def settle_arguments(

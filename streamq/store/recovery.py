@@ -7,8 +7,8 @@ from typing import Any
 
 from streamq.delivery import Delivery, Outcome
 from streamq.store.client import Client
-from streamq.store.consumer import fields_of_mark, settle_arguments
-from streamq.store.keys import GROUP, Keys
+from streamq.store.consumer import Place, fields_of_mark, held_command, places_of, settle_arguments
+from streamq.store.keys import Keys
 from streamq.store.reading import text, texts
 from streamq.store.replies import Refused
 from streamq.store.scripts import Script, load
@@ -25,9 +25,6 @@ BUDGET = 100
 
 #: Seconds that a lease lasts at most of which nobody has said how long: the clock may have jumped.
 LONGEST = 3600.0
-
-#: Where a message is: the short name of its stream, and its entry.
-Place = tuple[str, bytes]
 
 
 @dataclass(slots=True)
@@ -236,15 +233,20 @@ class Recovery:
             for scores in zip(*answers, strict=True)
         ]
 
-    def held_after(self, consumer: str, stream: str, entry: bytes) -> list[bytes]:
-        """The entries of a stream that a consumer holds and read after this one."""
-        key, start = self.keys.queue(stream), b"(" + entry
-        pending = self.client.ask("XPENDING", key, GROUP, start, "+", BUDGET, consumer)
-        return [held[0] for held in pending]
+    def held_after(self, consumer: str, stream: str, entry: bytes) -> list[Place]:
+        """What a consumer holds of a stream and read after this entry."""
+        return self.held(consumer, [stream], BUDGET, b"(" + entry)
 
-    def release(self, consumer: str, stream: str, entries: Sequence[bytes]) -> int:
-        """Hand back messages of a consumer that has not started them; return how many."""
-        pairs = [part for entry in entries for part in (stream, entry)]
+    def held(
+        self, consumer: str, streams: Sequence[str], most: int, start: bytes = b"-"
+    ) -> list[Place]:
+        """What a consumer holds of these streams, up to so many messages of each."""
+        asked = [held_command(self.keys.queue(each), consumer, most, start) for each in streams]
+        return places_of(streams, self.client.try_all(asked))
+
+    def release(self, consumer: str, places: Sequence[Place]) -> int:
+        """Hand back some of what a consumer has not started; return how many messages."""
+        pairs = [part for place in places[:BUDGET] for part in place]
         return int(self.call(RELEASE, consumer, self.expires, *pairs))
 
     # Later

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from streamq import clock
 from streamq.runner.slots import Occupied
 from streamq.store.connection import Refused
-from streamq.store.recovery import Case, Place, Recovered, Recovery
+from streamq.store.consumer import Place
+from streamq.store.recovery import Case, Recovered, Recovery
 from streamq.units import count
 from streamq.worker.children import Child, Death
 from streamq.worker.verdicts import Verdict, Verdicts

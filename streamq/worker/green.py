@@ -33,7 +33,7 @@ def many_at_a_time(runner: Runner) -> Greenlets:
     """The pool of this process."""
     return Greenlets(
         runner.desk(repairs_itself=False),
-        runner.consumer("reader"),
+        (runner.consumer("reader"), runner.consumer("watch")),
         runner.slots,
         runner.limits,
         concurrency=runner.assignment.concurrency,

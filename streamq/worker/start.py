@@ -26,6 +26,7 @@ from streamq.routing import Queue
 from streamq.runner.inherited import OWN
 from streamq.runner.intake import Source
 from streamq.runner.pauses import Pauses
+from streamq.runner.slots import SPARE
 from streamq.store.bell import Bell
 from streamq.store.client import Client
 from streamq.store.nodes import Nodes
@@ -235,7 +236,7 @@ def assemble(
         burst=burst,
         folder=str(workplace.folder),
         runners=runners + 1,
-        slots=conf.concurrency if gevent else 1,
+        slots=conf.concurrency + SPARE if gevent else 1,
         app=found.spec,
         flags=flags,
         signals=OWN.given,

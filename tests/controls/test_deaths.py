@@ -26,8 +26,8 @@ def test_the_check_finds_suspects_that_are_condemned_without_a_hearing(site):
 def test_the_check_finds_starts_that_are_not_noted_before_poison_kills_its_worker(site):
     """Without the note, nobody knows that it ran alone: it is suspected again and again."""
     site.changed_module(
-        "streamq/pools/gevent.py",
-        "                self.persist(partial(self.desk.note_alone, delivery))\n",
+        "streamq/pools/crowd.py",
+        "                self.hand_back(partial(self.desk.note_alone, delivery))\n",
         "                pass\n",
     )
     with pytest.raises(AssertionError, match="the poison is condemned"):

@@ -4,6 +4,7 @@ from tests.guards.guard import guard
 
 CRASHES = "tests/system/test_crashes.py::"
 DEATHS = "tests/system/test_deaths.py::"
+HUBWATCH = "tests/unit/test_hubwatch.py::"
 HOSTS = "tests/system/test_hosts.py::"
 LIMITS = "tests/system/test_limits.py::"
 ODD_TASKS = "tests/system/test_odd_tasks.py::"
@@ -217,5 +218,52 @@ GUARDS = [
             "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n                if",
             "if",
         ),
+    ),
+    guard(
+        "nothing runs that starts behind the mark",
+        "A24",
+        HUBWATCH + "test_what_starts_behind_the_mark_does_not_run",
+        r"\[b'1-1'\] == \[\]",
+        (
+            "streamq/pools/crowd.py",
+            "            if slots.taken_away() and not delivery.early:\n",
+            "            if False:\n",
+        ),
+    ),
+    guard(
+        "starts are looked for behind the mark",
+        "A24",
+        HUBWATCH + "test_what_starts_while_redis_is_asked_does_not_go_back",
+        "b'1-2'",
+        ("streamq/pools/hubwatch.py", "release(self.unstarted(held), e", "release(held, e"),
+    ),
+    guard(
+        "the mark stays while somebody looks",
+        "A24",
+        HUBWATCH + "test_the_mark_stays_until_the_look_is_over_and_nothing_in_hand_outlives_it",
+        "assert False",
+        (
+            "streamq/pools/hubwatch.py",
+            "                if not self.looking:\n",
+            "                if True:\n",
+        ),
+    ),
+    guard(
+        "what we hold is compared with what was in hand before",
+        "A24",
+        HUBWATCH + "test_what_is_settled_while_redis_is_asked_what_we_hold_is_not_found_again",
+        "screen_command|== \\[\\]",
+        (
+            "streamq/runner/desk.py",
+            "self.reclaim(self.consumer.deliveries(reply), held)",
+            "self.reclaim(self.consumer.deliveries(reply), set())",
+        ),
+    ),
+    guard(
+        "expiry and revocation are asked again where time has passed",
+        "A24",
+        "tests/system/test_blocked.py::test_what_is_revoked_meanwhile_does_not_run[prefork-hold]",
+        r"== \[\]",
+        ("streamq/delivery.py", "STALE = 50_000_000", "STALE = 50_000_000_000"),
     ),
 ]

@@ -18,7 +18,7 @@ class Full:
     """A Redis in which every runner holds something behind its task."""
 
     def held_after(self, consumer, stream, entry):
-        return [b"2-1"]
+        return [(stream, b"2-1")]
 
 
 def test_a_crowd_that_cannot_be_stopped_leaves_time_for_leases(tmp_path, monkeypatch):
