@@ -2,12 +2,13 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from streamq.arguments import mapping, positional
 from streamq.bulk import Bulk
 from streamq.bundled import ensure
+from streamq.clock import monotonic
 from streamq.codec import encode_json
 from streamq.config import Config
 from streamq.context import Running
@@ -21,8 +22,9 @@ from streamq.registry import Discovery, Packages, Registry, import_modules, task
 from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
 from streamq.signing import Seal
+from streamq.store.attempts import Refusal
 from streamq.store.confirm import Confirmation
-from streamq.store.publisher import Lane, Refusal, answers_of
+from streamq.store.publisher import Lane, answers_of
 from streamq.store.results import Results
 from streamq.store.store import Store
 from streamq.tasks import Call, Signature, Task, flattened
@@ -215,16 +217,16 @@ class App:
         args, kwargs = self.encoded(signature, envelope)
         given = signature.options.get("task_id")
         id = given or new_id()
-        answer = None
+        answer, began = None, monotonic()
         try:
             if envelope.short and given is None:
-                answer = self.push(envelope, (id, args, kwargs))
+                answer = self.push(envelope, (id, args, kwargs), began)
             if answer is None:
-                moment = self.moment(envelope)
+                moment = self.moment(envelope, began)
                 publication = envelope.publication(
                     id, args, kwargs, given=given is not None, expires=moment
                 )
-                answer = self.publish([publication], [signature])[0]
+                answer = self.publish([publication], [signature], began=began)[0]
         except NotConfirmed as unmet:
             unmet.result = self.result_of(id, envelope, signature, answers_of(unmet.answer)[0])
             raise
@@ -234,18 +236,18 @@ class App:
         """Publish one call from asyncio."""
         if self.conf.task_always_eager:
             return self.run_here(signature)
-        envelope = self.plans.envelope(signature)
-        lasts = envelope.lasts
-        moment = None if lasts is None else str(await self.store.asyncio.moment(lasts))
+        envelope, began = self.plans.envelope(signature), monotonic()
+        lasts, store = envelope.lasts, self.store.asyncio
+        moment = None if lasts is None else str(await store.moment(lasts, began))
         id, publication = self.publication(signature, envelope, moment)
         confirm = self.confirmations([envelope])
         try:
             try:
-                answers = await self.store.asyncio.publish([publication], confirm)
+                answers = await store.publish([publication], confirm, began=began)
             except Refusal as refused:
-                if not self.mend(refused, [signature]):
+                if not await store.in_thread(self.mend, refused, [signature], began):
                     raise
-                answers = await self.store.asyncio.publish([publication], confirm)
+                answers = await store.publish([publication], confirm, began=began)
         except Refusal as refused:
             raise refused.error() from None
         except NotConfirmed as unmet:
@@ -253,10 +255,10 @@ class App:
             raise
         return self.result_of(id, envelope, signature, answers[0])
 
-    def moment(self, envelope: Envelope) -> str | None:
+    def moment(self, envelope: Envelope, began: float) -> str | None:
         """The moment of the server's clock when a signed message expires, if it does."""
         lasts = envelope.lasts
-        return None if lasts is None else str(self.store.client.moment(lasts))
+        return None if lasts is None else str(self.store.moment(lasts, began))
 
     def publication(
         self, signature: Signature, envelope: Envelope, moment: str | None = None
@@ -286,11 +288,13 @@ class App:
             raise self.payloads.too_large(len(encoded) + len(named), "the arguments")
         return encoded, named
 
-    def push(self, envelope: Envelope, message: tuple[str, bytes, bytes]) -> str | None:
+    def push(
+        self, envelope: Envelope, message: tuple[str, bytes, bytes], began: float
+    ) -> str | None:
         """Publish one plain message the short way; None if that is not the way for it."""
         confirm = () if envelope.confirm == "server" else self.confirmations([envelope])
         try:
-            return self.store.publisher.push(envelope, message, confirm)
+            return self.store.publisher.push(envelope, message, confirm, began=began)
         except Refusal as refused:
             raise refused.error() from None
 
@@ -299,19 +303,24 @@ class App:
         publications: list[Publication],
         signatures: Sequence[Signature],
         lane: Lane | None = None,
+        *,
+        began: float | None = None,
     ) -> list[str]:
         """Publish all or none; declare this app's topology again if they lead nowhere.
 
-        On ``lane``, if the caller has one, else on the next that is free.
+        On ``lane``, if the caller has one, else on the next that is free.  All of it ends by
+        ``publish_timeout`` after ``began`` (monotonic seconds), else after now.
         """
         confirm = self.confirmations(map(self.plans.envelope, signatures))
+        began = monotonic() if began is None else began
+        publish = partial(self.store.publisher.publish, publications, lane, confirm, began=began)
         try:
-            return self.store.publisher.publish(publications, lane, confirm)
+            return publish()
         except Refusal as refused:
-            if not self.mend(refused, signatures):
+            if not self.mend(refused, signatures, began):
                 raise refused.error() from None
         try:
-            return self.store.publisher.publish(publications, lane, confirm)
+            return publish()
         except Refusal as refused:
             raise refused.error() from None
 
@@ -319,26 +328,15 @@ class App:
         """What these calls need beyond the server's word."""
         return self.store.confirmations(envelope.confirm for envelope in envelopes)
 
-    def mend(self, refused: Refusal, signatures: Sequence[Signature]) -> bool:
+    def mend(self, refused: Refusal, signatures: Sequence[Signature], began: float) -> bool:
         """Declare what a refused publish may have missed; tell whether to publish again.
 
-        Raises ConfigError if the user of the URL may not.
+        Tries as long as there is time for the publish that began then.  Raises ConfigError if the
+        user of the URL may not.
         """
-        if not refused.leads_nowhere:
-            return False
-        exchanges = {self.plans.envelope(signature).exchange for signature in signatures}
-        keys = {
-            envelope.routing_key
-            for envelope in map(self.plans.envelope, signatures)
-            if not envelope.exchange
-        }
-        queues = list(self.declared)
-        if not queues and exchanges != {""}:
-            return False
-        if self.conf.task_create_missing_queues:
-            queues += [Queue(name) for name in keys - {queue.name for queue in queues}]
+        queues = self.plans.missed_by(signatures) if refused.leads_nowhere else []
         if queues:
-            self.store.topology.declare(queues, reason=refused.reason)
+            self.store.declare_again(queues, began, reason=refused.reason)
         return bool(queues)
 
     def result_of(

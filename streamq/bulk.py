@@ -1,16 +1,19 @@
 """Many calls in few round trips: while the server takes one chunk, the next is prepared."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
+from streamq.clock import monotonic
 from streamq.errors import NotConfirmed, PartlyPublished, PublishUnknown
 from streamq.message import Envelope, Publication, new_ids
 from streamq.plans import Plans
 from streamq.result import Result
+from streamq.store.attempts import Refusal
 from streamq.store.confirm import Confirmation
-from streamq.store.publisher import Lane, Load, Publisher, Refusal, answers_of, full, plain
+from streamq.store.publisher import Lane, Load, Publisher, answers_of, full, plain
 from streamq.tasks import Signature
 
 #: Messages, and bytes, that one call of the publish script carries at most.
@@ -26,11 +29,16 @@ class Office(Protocol):
     def encoded(self, signature: Signature, envelope: Envelope) -> tuple[bytes, bytes]:
         """The call's arguments, checked and encoded."""
 
-    def moment(self, envelope: Envelope) -> str | None:
+    def moment(self, envelope: Envelope, began: float) -> str | None:
         """When a signed message expires, if it does."""
 
     def publish(
-        self, publications: list[Publication], signatures: Sequence[Signature], lane: Lane
+        self,
+        publications: list[Publication],
+        signatures: Sequence[Signature],
+        lane: Lane,
+        *,
+        began: float,
     ) -> list[str]:
         """Publish on this lane, declaring what is missing."""
 
@@ -53,6 +61,8 @@ class Chunk:
         self.messages: list[Any] = []
         self.size = 0
         self.given = False
+        #: The session of the connection that the ids were drawn for.
+        self.session = ""
 
     @property
     def ids(self) -> list[str]:
@@ -64,6 +74,17 @@ class Chunk:
         first = self.envelopes[0]
         same = self.envelopes.count(first) == len(self.envelopes)
         return first.short and same and not self.given
+
+    def draw_again(self, session: str) -> None:
+        """Give the calls other ids: they are to be sent on another connection than was thought.
+
+        Another process, or the copy of this machine, may have the same ones in hand.
+        """
+        fresh = new_ids(len(self.signatures))
+        for at, signature in enumerate(self.signatures):
+            if signature.options.get("task_id") is None:
+                self.messages[3 * at] = fresh[at]
+        self.session = session
 
     def publications(self, moment: Callable[[Envelope], str | None]) -> list[Publication]:
         """The messages for the long way; ``moment`` says when signed ones expire."""
@@ -104,10 +125,10 @@ class Bulk:
         published and not confirmed.
         """
         try:
-            with self.publisher.lanes.lent() as lane:
+            with self.lent() as lane:
                 while True:
                     try:
-                        chunk = self.prepare()
+                        chunk = self.prepare(lane.connection.session)
                     except BaseException:  # whatever happened, the answer must be read
                         self.note(*self.land(lane))
                         raise
@@ -117,7 +138,7 @@ class Bulk:
                             return self.results
                         self.flying = chunk
                         confirm = self.office.confirmations(dict.fromkeys(chunk.envelopes))
-                        self.publisher.begin(lane, self.load(chunk), confirm)
+                        self.publisher.begin(lane, partial(self.load, chunk), confirm)
                     finally:  # while the server is at work
                         self.note(landed, answers)
         except NotConfirmed as unmet:
@@ -126,9 +147,19 @@ class Bulk:
         except Exception as error:  # also what the caller's generator raises
             raise self.stopped(error) from error
 
-    def prepare(self) -> Chunk | None:
-        """Encode the next calls; None when there are no more."""
+    @contextmanager
+    def lent(self) -> Iterator[Lane]:
+        """Borrow a lane for a block."""
+        lane = self.publisher.borrow(monotonic())
+        try:
+            yield lane
+        finally:
+            self.publisher.lanes.give_back(lane)
+
+    def prepare(self, session: str) -> Chunk | None:
+        """Encode the next calls, with ids for this session; None when there are no more."""
         chunk = Chunk()
+        chunk.session = session
         plans, encoded, fresh = self.office.plans, self.office.encoded, new_ids(CHUNK)
         before: Signature | None = None
         self.taken = chunk.signatures
@@ -151,11 +182,13 @@ class Bulk:
                 break
         return chunk if chunk.envelopes else None
 
-    def load(self, chunk: Chunk) -> Load:
+    def load(self, chunk: Chunk, session: str) -> Load:
         """What is sent for a chunk: the short way, where that is one and was not declined twice."""
+        if session != chunk.session:
+            chunk.draw_again(session)
         if chunk.uniform and self.declined < 2:
             return plain(chunk.envelopes[0], chunk.messages)
-        return full(chunk.publications(self.office.moment))
+        return full(chunk.publications(partial(self.office.moment, began=monotonic())))
 
     def land(self, lane: Lane) -> tuple[Chunk, list[str]]:
         """Wait for the answer to the chunk that is on its way."""
@@ -173,6 +206,7 @@ class Bulk:
 
     def answers_to(self, chunk: Chunk, lane: Lane) -> list[str]:
         """The queues of each message of the chunk that is on its way."""
+        began = monotonic() - lane.spent
         try:
             answer = self.publisher.end(lane)
         except Refusal as refused:
@@ -182,8 +216,8 @@ class Bulk:
         if answer:
             return answers_of(answer)
         self.declined += answer is not None
-        publications = chunk.publications(self.office.moment)
-        return self.office.publish(publications, chunk.signatures, lane)
+        publications = chunk.publications(partial(self.office.moment, began=began))
+        return self.office.publish(publications, chunk.signatures, lane, began=began)
 
     def note(self, chunk: Chunk, answers: list[str]) -> None:
         """Keep the results of calls that were accepted."""

@@ -288,3 +288,14 @@ class Plans:
         """What signs messages, if they are signed.  ConfigError if there is no key for it."""
         conf = self.conf
         return seal_of(conf.signing, conf.signing_keys, conf.signing_key, conf.namespace)
+
+    def missed_by(self, signatures: Sequence[Signature]) -> list[Queue]:
+        """The queues to declare for calls that led nowhere; none if that would not help."""
+        declared, envelopes = list(self.queues()), list(map(self.envelope, signatures))
+        if not declared and any(envelope.exchange for envelope in envelopes):
+            return []
+        keys = dict.fromkeys(each.routing_key for each in envelopes if not each.exchange)
+        for queue in declared:
+            keys.pop(queue.name, None)
+        missing = list(map(Queue, keys)) if self.conf.task_create_missing_queues else []
+        return [*declared, *missing]

@@ -29,7 +29,8 @@ LAYERS: Mapping[str, str] = {
     "redis": (
         "store store.keys store.reading store.scripts store.lending store.replies store.addresses "
         "store.confirm store.connection store.client "
-        "store.publisher store.topology store.waiting store.loops store.aio store.results "
+        "store.attempts store.publisher store.topology store.waiting store.loops "
+        "store.aio_connection store.aio store.results "
         "store.store store.*"
     ),
     "server": "bundled bundled.*",
@@ -65,7 +66,7 @@ WALLS = {
         "only those who wait or work know threads",
     ),
     "asyncio": (
-        "store.aio store.loops pools.* worker.*",
+        "store.aio store.aio_connection store.loops pools.* worker.*",
         "producers for asyncio speak through store/aio",
     ),
     "gevent": (

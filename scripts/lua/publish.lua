@@ -3,8 +3,9 @@
 --
 -- KEYS  root of the namespace, such as {streamq}
 -- ARGV  lane, number               who publishes, and the number of this call: it grows from
---                                  call to call; one that is sent again with its number gets
---                                  the answer it got before ('' '' for none)
+--                                  call to call; one that is sent again with its number, and
+--                                  the same first id, gets the answer it got before ('' '' for
+--                                  none)
 --       then for each message:
 --       exchange, routing key      the exchange '' leads to the queue named by the key
 --       id                         at most 200 bytes, no @ : { } and no control characters; or
@@ -32,7 +33,8 @@
 --   QUEUEFULL message queue limit     the queue would hold more than its max_length
 --   OUTOFIDS message queue            somebody has used the last id that the queue can give
 --   BADSETTINGS message queue         nobody can read what the queue was declared with
---   STALE number newer                the lane has published under a newer number since
+--   STALE number newer                the lane has published something else since under this
+--                                     number or a newer one
 --   BADMESSAGE message reason         ARGV is not as described above
 --
 -- @include keys
@@ -48,23 +50,30 @@ local LANE_MEMORY_MS = 600000 -- a reply is asked for again within seconds, or n
 local LONGEST_ID = 200
 local MOST_PAIRS = 3900 -- two values each, and `unpack` ends near 8000
 
+-- What a call is known by: lane and number alone have also been those of another process,
+-- where a whole machine was copied.
+local function mark_of(number)
+  return number .. ' ' .. (ARGV[5] or '')
+end
+
 -- What a lane was answered, if it asks again; or a refusal.
 local function answered_before(lane, number)
   local memory = redis.call('GET', key_of('lane', lane))
   if not memory then
     return nil
   end
-  local end_of_number = string.find(memory, '\n', 1, true)
-  local last = string.sub(memory, 1, end_of_number - 1)
-  if last == number then
+  local last = string.match(memory, '^[^\n]*')
+  if last == mark_of(number) then
     redis.call('PEXPIRE', key_of('lane', lane), LANE_MEMORY_MS) -- WAIT asks for a write of this call
     local answers = {}
-    for answer in string.gmatch(string.sub(memory, end_of_number + 1), '[^\n]+') do
+    for answer in string.gmatch(string.sub(memory, #last + 2), '[^\n]+') do
       answers[#answers + 1] = answer
     end
     return answers
-  elseif tonumber(last) > tonumber(number) then
-    return refusal('STALE', number, last)
+  end
+  local newest = string.match(last, '^%d+')
+  if tonumber(newest) >= tonumber(number) then
+    return refusal('STALE', number, newest)
   end
 end
 
@@ -474,7 +483,7 @@ for i, message in ipairs(messages) do
 end
 
 if lane ~= '' then
-  local memory = number .. '\n' .. table.concat(answers, '\n')
+  local memory = mark_of(number) .. '\n' .. table.concat(answers, '\n')
   redis.call('SET', key_of('lane', lane), memory, 'PX', LANE_MEMORY_MS)
 end
 return answers

@@ -12,12 +12,17 @@
 -- Answers the queue, or '' if this is not the way for it: nothing is written then.  The long
 -- way says why a queue takes nothing, such as one that is out of ids.
 -- Refuses with
---   STALE number newer                the lane has published under a newer number since
+--   STALE number newer                the lane has published something else since under this
+--                                     number or a newer one
 
 local LANE_MEMORY_MS = 600000 -- a reply is asked for again within seconds, or never
 
 local root, lane, number, queue, task = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[5]
-local place, answer = root .. ':lane:' .. lane, number .. '\n' .. queue
+local place, shared_to = root .. ':lane:' .. lane, 6 + 2 * tonumber(ARGV[6])
+-- What is sent again has its number and its first id; number and name alone have also been
+-- those of another process, where a whole machine was copied.
+local mark = number .. ' ' .. (ARGV[shared_to + 1] or '')
+local answer = mark .. '\n' .. queue
 
 -- Remember the answer and look at the one before in one step: most calls are not repeated.
 local before = redis.call('SET', place, answer, 'PX', LANE_MEMORY_MS, 'GET')
@@ -31,13 +36,15 @@ local function put_back()
 end
 
 if before then
-  local last = string.match(before, '^%d+')
-  if last == number then
+  local last = string.match(before, '^[^\n]*')
+  if last == mark then
     put_back()
     return string.sub(before, #last + 2)
-  elseif tonumber(last) > tonumber(number) then
+  end
+  local newest = string.match(last, '^%d+')
+  if tonumber(newest) >= tonumber(number) then
     put_back()
-    return redis.error_reply('STALE ' .. number .. ' ' .. last)
+    return redis.error_reply('STALE ' .. number .. ' ' .. newest)
   end
 end
 if redis.pcall('HGET', root .. ':queues', queue) ~= '{}' then -- an error is for the long way to say
@@ -46,12 +53,11 @@ if redis.pcall('HGET', root .. ':queues', queue) ~= '{}' then -- an error is for
 end
 
 local stream, keep, now = root .. ':queue:' .. queue, ARGV[4] == '1', nil
-local last = 6 + 2 * tonumber(ARGV[6])
-for at = last + 1, #ARGV, 3 do
+for at = shared_to + 1, #ARGV, 3 do
   local id = ARGV[at]
   local entry = redis.pcall(
     'XADD', stream, '*', 'id', id, 'task', task, 'args', ARGV[at + 1], 'kwargs', ARGV[at + 2],
-    unpack(ARGV, 7, last)
+    unpack(ARGV, 7, shared_to)
   )
   local spent = type(entry) == 'table' and string.find(entry.err, 'last possible ID', 1, true)
   if spent and at == last + 1 then

@@ -11,6 +11,7 @@ from gevent.event import Event
 
 from streamq.delivery import Delivery
 from streamq.errors import SoftTimeLimitExceeded, Stopped
+from streamq.forks import FORKS
 from streamq.pools.clocks import Clocks
 from streamq.pools.hubwatch import HubWatch
 from streamq.runner.desk import Desk
@@ -61,7 +62,7 @@ class Crowd:
         self.young: list[Delivery] = []
         self.ran = 0
         self.clocks = Clocks(slots.count, slots.asked_to_stop)
-        self.pid = os.getpid()
+        self.forks = FORKS.count
         #: What tasks may take from us; known when we begin.
         self.property: Property
 
@@ -139,10 +140,10 @@ class Crowd:
             except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
                 outcome = desk.execution.interrupted(delivery, error)
             self.clocks.ended(slot)
-            if os.getpid() != self.pid:
+            if self.forks != FORKS.count:
                 os._exit(STRAY)
             if self.property.stolen:  # the loop cannot do without; the task is charged with it
-                logger.error("a task has closed the descriptors of runner %d", self.pid)
+                logger.error("a task has closed the descriptors of runner %d", os.getpid())
                 os._exit(ROBBED)
             if outcome.release:
                 self.hand_back(partial(desk.give_back, delivery))

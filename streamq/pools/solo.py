@@ -65,7 +65,7 @@ class Solo:
         self.pauses = Pauses()
         self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on)
         self.alarm = Alarm(warn_ourselves)
-        self.pid, self.forks = os.getpid(), FORKS.count
+        self.forks = FORKS.count
         self.stopping = False
         #: Whether no task has run since its signals were taken back, and when that was.
         self.tidy, self.tidied = True, 0.0
@@ -194,11 +194,9 @@ class Solo:
             self.look_after_ourselves()
 
     def look_after_ourselves(self) -> None:
-        """End if we are not what we were: in good order, unless we are another process."""
-        if os.getpid() != self.pid:  # forked past Python
-            os._exit(STRAY)
+        """End in good order if we have not got any more what we live by."""
         if self.property.stolen:
-            logger.warning("a task has closed the descriptors of runner %d; it ends", self.pid)
+            logger.warning("a task has closed the descriptors of runner %d; it ends", os.getpid())
             self.stopping = True
 
     def take_signals_back(self) -> None:

@@ -2,24 +2,21 @@
 
 The decisions are those of ``publisher`` and ``waiting``; only the waiting for Redis differs.
 Each event loop has a store of its own, for a program may run several, in threads; what
-belonged to a loop that was closed is left behind.
+belonged to a loop that was closed is left behind.  An event loop serves one process: a child
+that goes on with its parent's gets connections of its own, but shares what the loop waits for.
 """
 
 import asyncio
-import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any
-
-import redis
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from streamq import clock
-from streamq.errors import BrokerUnavailable, ConfigError, NotConfirmed, StreamqError
+from streamq.errors import BrokerUnavailable, ConfigError, NotConfirmed
+from streamq.forks import FORKS
 from streamq.message import Publication
-from streamq.store.addresses import Address, NoMaster, Sentinels, address_of, check_role
+from streamq.store.aio_connection import AsyncClient, AsyncConnection
+from streamq.store.attempts import Attempt, Contact, Errand, Published, refusal_of
 from streamq.store.client import later
 from streamq.store.confirm import (
     POLICY,
@@ -32,23 +29,22 @@ from streamq.store.confirm import (
 from streamq.store.connection import (
     ANSWER_TIMEOUT,
     BLOCK_MARGIN,
-    Disconnected,
-    Failover,
     Refused,
+    lost,
 )
-from streamq.store.connection import reason as reason_of
 from streamq.store.keys import Keys
 from streamq.store.loops import pause, within
-from streamq.store.publisher import LANES, PUBLISH, Attempt, Contact, answers_of, lost, refusal_of
-from streamq.store.replies import Denied, after_loading, translated
-from streamq.store.scripts import Script, load
+from streamq.store.publisher import ANSWER_MARGIN, LANES, PUBLISH, answers_of
+from streamq.store.replies import Denied, after_loading
+from streamq.store.scripts import load
 from streamq.store.waiting import LONGEST_BLOCK, RECHECK, Record, as_record, is_answer, news_in
-from streamq.units import mask_url
+
+T = TypeVar("T")
 
 AWAIT = load("await")
 
-#: Connections of one event loop: its lanes, the reader of its replies, and some to ask with.
-CONNECTIONS = LANES + 2
+#: Connections of one event loop to publish and ask with; one more reads its replies.
+CONNECTIONS = LANES + 1
 
 #: Seconds before Redis is asked again after it was lost.
 PAUSE = 0.2
@@ -56,61 +52,20 @@ PAUSE = 0.2
 NEVER = float("-inf")
 
 
-@dataclass(slots=True)
-class Lane:
-    """The name and number under which one publish at a time is sent."""
+@dataclass(eq=False)
+class Sending:
+    """One publish: its arguments, and lane and number once it was sent."""
 
-    name: str = field(default_factory=lambda: secrets.token_hex(8))
-    number: int = 0
+    arguments: tuple[Any, ...]
+    confirm: tuple[Confirmation, ...]
+    argv: tuple[Any, ...] | None = None
 
-
-class MasterConnection(redis.asyncio.Connection):
-    """A connection to whoever is the master when it is made, as Sentinels know it."""
-
-    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
-        super().__init__(**options)
-        self.sentinels = sentinels
-
-    async def connect(self) -> None:
-        """Ask for the master, connect, and check that it is one."""
-        if self.is_connected:
-            return
-        self.host, self.port = await asyncio.to_thread(self.sentinels.master)
-        await super().connect()  # type: ignore[no-untyped-call]
-        try:
-            await self.send_command("ROLE")
-            check_role(await self.read_response())
-        except BaseException:
-            await self.disconnect(nowait=True)
-            raise
-
-
-def pool_for(address: Address) -> redis.asyncio.BlockingConnectionPool:
-    """A pool that lets callers wait: any number of tasks may send and wait at once."""
-    options = {
-        **address.options,
-        "protocol": 2,
-        "decode_responses": False,
-        "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": None,
-        "socket_connect_timeout": ANSWER_TIMEOUT,
-        "client_name": "streamq:asyncio",
-        "max_connections": CONNECTIONS,
-        "timeout": None,
-    }
-    kind: Any = KINDS[address.kind]
-    if address.sentinels is not None:
-        kind = MasterConnection
-        options["sentinels"] = address.sentinels
-    return redis.asyncio.BlockingConnectionPool(connection_class=kind, **options)
-
-
-#: The asyncio class for each of redis-py's connections.
-KINDS = {
-    redis.Connection: redis.asyncio.Connection,
-    redis.SSLConnection: redis.asyncio.SSLConnection,
-    redis.UnixDomainSocketConnection: redis.asyncio.UnixDomainSocketConnection,
-}
+    def command(self, connection: AsyncConnection, root: str) -> tuple[Any, ...]:
+        """The call that publishes: numbered when it is sent first, the same from then on."""
+        if self.argv is None:
+            connection.number += 1
+            self.argv = (connection.session, connection.number, *self.arguments)
+        return PUBLISH.command(root, *self.argv)
 
 
 class AsyncStores:
@@ -142,160 +97,161 @@ class AsyncStore:
         self.contact = contact
         self.timeout = timeout
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.forks = 0
 
     def attach(self) -> None:
-        """Open what is needed, when it is first needed and after ``aclose``."""
+        """Make what is needed, when it is first needed, after ``aclose``, and in a child."""
         loop = asyncio.get_running_loop()
-        if self.loop is loop:
+        if self.loop is loop and self.forks == FORKS.count:
             return
-        self.loop = loop
-        self.redis = redis.asyncio.Redis.from_pool(pool_for(address_of(self.url)))
-        # Replies are taken as they came: redis-py's own shapes differ by command and version.
-        self.redis.response_callbacks.clear()
-        self.lanes: asyncio.Queue[Lane] = asyncio.Queue()
-        for _ in range(LANES):
-            self.lanes.put_nowait(Lane())
-        self.reply = f"a-{secrets.token_hex(6)}"
+        self.loop, self.forks = loop, FORKS.count
+        self.client = AsyncClient(self.url, self.keys, CONNECTIONS)
+        self.listener = AsyncConnection(self.url)
+        #: Our reply stream: that of the listener's session; '' while it has none.
+        self.reply = ""
         self.last: bytes | str = "0"
+        self.checked = NEVER
         #: Who waits for a task, and since when; NEVER if its record was seen.
         self.waiting: dict[str, dict[asyncio.Future[Record], float]] = {}
         self.reader: asyncio.Task[None] | None = None
-        #: Whether CONFIG GET stands in for WAITAOF; None: the server was not asked yet.
-        self.by_policy: bool | None = None
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the next use opens new ones."""
         if self.loop is asyncio.get_running_loop():
             self.loop = None
-            await self.redis.aclose()
+            for connection in [*self.client.connections, self.listener]:
+                await connection.drop()
 
-    async def ask(self, *command: Any, timeout: float = ANSWER_TIMEOUT) -> Any:
-        """Send one command and return its raw reply, with errors in our words."""
-        return await self.guarded(self.redis.execute_command(*command), timeout)  # type: ignore[no-untyped-call]
-
-    async def guarded(self, act: Awaitable[Any], timeout: float) -> Any:
-        """Wait for redis-py; say what goes wrong in our words."""
-        try:
-            return await within(act, timeout)
-        except (TimeoutError, redis.RedisError, OSError) as error:
-            said = translated(error, self.url) or self.disconnected(error)
-            await self.heed(said)
-            raise said from error
-
-    async def heed(self, error: StreamqError) -> None:
-        """Forget what is idle of the connections to a server that is not the master, or silent."""
-        if isinstance(error, Failover | Disconnected):
-            self.by_policy = None
-        if isinstance(error, Failover) or (isinstance(error, Disconnected) and error.timed_out):
-            await self.redis.connection_pool.disconnect(inuse_connections=False)
-
-    def disconnected(self, error: Exception) -> Disconnected:
-        """Say which Redis was lost, and whether a command may have been executed."""
-        lost = Disconnected(f"cannot reach Redis at {mask_url(self.url)}: {reason_of(error)}")
-        before = isinstance(error, redis.ConnectionError) and "connecting" in str(error)
-        lost.sent = not (before or isinstance(error, NoMaster))
-        lost.timed_out = isinstance(error, TimeoutError)
-        return lost
-
-    async def call(self, script: Script, *argv: Any) -> Any:
-        """Run a script; load it first where the server does not know it."""
-        try:
-            return await self.ask(*script.command(self.keys.root, *argv))
-        except Refused as error:
-            if error.code != "NOSCRIPT":
-                raise
-        await self.ask("SCRIPT", "LOAD", script.text)
-        try:
-            return await self.ask(*script.command(self.keys.root, *argv))
-        except Refused as error:
-            raise after_loading(error) from None
+    async def in_thread(self, act: Callable[..., T], *arguments: Any) -> T:
+        """Do what blocks without holding up the event loop."""
+        return await asyncio.to_thread(act, *arguments)
 
     async def publish(
-        self, publications: list[Publication], confirm: tuple[Confirmation, ...] = ()
+        self,
+        publications: list[Publication],
+        confirm: tuple[Confirmation, ...] = (),
+        *,
+        began: float | None = None,
     ) -> list[str]:
         """Publish all or none, as ``Publisher.publish`` does."""
         self.attach()
-        arguments = [argument for publication in publications for argument in publication]
-        attempt = Attempt(self.timeout(), self.contact, now=clock.monotonic())
-        lane = await self.lanes.get()
+        began = clock.monotonic() if began is None else began
+        attempt = Attempt(self.timeout(), self.contact, now=began)
+        arguments = tuple(argument for publication in publications for argument in publication)
+        async with self.client.lent(attempt.deadline) as connection:
+            return await self.insist(connection, Sending(arguments, confirm), attempt)
+
+    async def insist(
+        self, connection: AsyncConnection, sending: Sending, attempt: Attempt
+    ) -> list[str]:
+        """Publish until there is an answer; raise when there is to be no further try."""
+        while True:
+            try:
+                answer = await self.once(connection, sending, attempt)
+                self.contact.made = True
+                return answers_of(answer)
+            except NotConfirmed:
+                raise
+            except BrokerUnavailable as error:
+                await pause(attempt.pause(error, clock.monotonic()))
+            except (Refused, ConfigError) as error:
+                refusal = refusal_of(error)
+                if not attempt.renames(refusal):
+                    attempt.give_up(refusal)
+                if attempt.sent and (
+                    found := await self.found(connection, sending, attempt, refusal)
+                ):
+                    return answers_of(found)
+                sending.argv = None
+                await connection.drop()
+
+    async def found(
+        self,
+        connection: AsyncConnection,
+        sending: Sending,
+        attempt: Attempt,
+        refusal: Exception,
+    ) -> list[str] | None:
+        """The answer to what was published after all, as ``Publisher.found`` does."""
+        published = Published.of(PUBLISH.name, sending.argv or ())
+        questions = published.questions(self.keys)
+        if not questions:
+            attempt.give_up(refusal)
+        left = attempt.deadline - clock.monotonic()
         try:
-            lane.number += 1
-            while True:
-                try:
-                    answer = await self.once((lane.name, lane.number, *arguments), confirm)
-                    self.contact.made = True
-                    return answers_of(answer)
-                except NotConfirmed:
-                    raise
-                except BrokerUnavailable as error:
-                    await pause(attempt.pause(error, clock.monotonic()))
-                except (Refused, ConfigError) as error:
-                    attempt.give_up(refusal_of(error))
-        finally:
-            self.lanes.put_nowait(lane)
+            replies = await self.client.on(connection, questions, left)
+        except BrokerUnavailable as error:
+            attempt.give_up(error)
+        found: list[str] | None = published.answer(replies)
+        return found
 
-    async def moment(self, seconds: float) -> int:
-        """So many seconds from now by the server's clock; see ``Client.moment``."""
+    async def moment(self, seconds: float, began: float) -> int:
+        """So many seconds from now by the server's clock, for a publish that began then."""
         self.attach()
-        return later(await self.ask("TIME"), seconds)
+        errand = Errand(self.timeout(), self.contact, now=began)
+        while True:
+            try:
+                return later(await self.client.ask("TIME", until=errand.deadline), seconds)
+            except BrokerUnavailable as error:
+                await pause(errand.pause(error, clock.monotonic()))
 
-    async def once(self, argv: tuple[Any, ...], confirm: tuple[Confirmation, ...]) -> Any:
+    async def once(self, connection: AsyncConnection, sending: Sending, attempt: Attempt) -> Any:
         """Run the publish script once, and ask for what is to be confirmed."""
-        if not confirm:
-            return await self.call(PUBLISH, *argv)
-        await self.prepare(confirm)
-        answer, *replies = await self.together(PUBLISH, argv, confirm)
+        if sending.confirm:
+            await self.prepare(connection, sending.confirm, attempt.deadline)
+        answer, *replies = await self.together(connection, sending, attempt)
         if isinstance(answer, Refused) and answer.code == "NOSCRIPT":
-            await self.ask("SCRIPT", "LOAD", PUBLISH.text)
-            answer, *replies = await self.together(PUBLISH, argv, confirm)
+            await self.client.ask_on(connection, ("SCRIPT", "LOAD", PUBLISH.text), attempt.deadline)
+            answer, *replies = await self.together(connection, sending, attempt)
             answer = after_loading(answer)
         if isinstance(answer, Exception):
             raise answer
-        for each, reply in zip(confirm, replies, strict=True):
+        for each, reply in zip(sending.confirm, replies, strict=True):
             if isinstance(reply, BrokerUnavailable) and not isinstance(reply, Denied):
                 raise lost(str(reply)) from reply
             each.judge(reply, answer)
         return answer
 
     async def together(
-        self, script: Script, argv: tuple[Any, ...], confirm: tuple[Confirmation, ...]
+        self, connection: AsyncConnection, sending: Sending, attempt: Attempt
     ) -> list[Any]:
-        """Run a script and what confirms it on one connection; errors stand in their places."""
-        pipe = self.redis.pipeline(transaction=False)
-        pipe.execute_command(*script.command(self.keys.root, *argv))
-        for each in confirm:
-            pipe.execute_command(*each.question(by_policy=bool(self.by_policy)))
-        patience = ANSWER_TIMEOUT + sum(each.timeout + BLOCK_MARGIN for each in confirm)
-        replies = await self.guarded(pipe.execute(raise_on_error=False), patience)
-        said = [
-            translated(reply, self.url) or reply if isinstance(reply, Exception) else reply
-            for reply in replies
-        ]
-        for reply in said:
-            if isinstance(reply, StreamqError):
-                await self.heed(reply)
-        return said
+        """Publish, and ask what confirms it, on one connection; errors stand in their places."""
+        left = attempt.deadline - clock.monotonic()
+        confirm = [each.within(left) for each in sending.confirm]
+        patience = attempt.patience + sum(each.timeout + BLOCK_MARGIN for each in confirm)
 
-    async def prepare(self, confirm: tuple[Confirmation, ...]) -> None:
+        def commands() -> Iterable[tuple[Any, ...]]:
+            yield sending.command(connection, self.keys.root)
+            for each in confirm:
+                yield each.question(by_policy=bool(connection.by_policy))
+
+        margin = ANSWER_MARGIN if confirm else 0.0
+        return await self.client.on(connection, commands(), min(patience, left + margin))
+
+    async def prepare(
+        self, connection: AsyncConnection, confirm: tuple[Confirmation, ...], until: float
+    ) -> None:
         """Make sure that the server can say when a message is on disk, if it is to be asked."""
-        if self.by_policy is not None or not needs_probe(confirm):
+        if not needs_probe(confirm) or (connection.is_open and connection.by_policy is not None):
             return
-        by_policy = lacks_waitaof(await self.try_to_ask(PROBE))
+        by_policy = lacks_waitaof(await self.try_to_ask(connection, PROBE, until))
         if by_policy:
-            check_policy(await self.try_to_ask(POLICY))
-        self.by_policy = by_policy
+            check_policy(await self.try_to_ask(connection, POLICY, until))
+        connection.by_policy = by_policy
 
-    async def try_to_ask(self, command: tuple[Any, ...]) -> Any:
+    async def try_to_ask(
+        self, connection: AsyncConnection, command: tuple[Any, ...], until: float
+    ) -> Any:
         """Ask, and return an error that the server answers."""
         try:
-            return await self.ask(*command)
+            return await self.client.ask_on(connection, command, until)
         except (Refused, Denied) as error:
             return error
 
     async def record(self, id: str) -> Record:
         """The record of a task as it is now."""
         self.attach()
-        return as_record(await self.ask("HGETALL", self.keys.task(id)))
+        return as_record(await self.client.ask("HGETALL", self.keys.task(id)))
 
     async def final(self, id: str, timeout: float) -> Record | None:
         """The record of a task that has ended, or went to several queues.
@@ -307,7 +263,7 @@ class AsyncStore:
         waits = self.waiting.setdefault(id, {})
         waits[future] = clock.monotonic()
         try:
-            record = as_record(await self.call(AWAIT, id, self.reply))
+            record = await self.look(id)
             if is_answer(record):
                 return record
             if "state" in record:
@@ -322,19 +278,39 @@ class AsyncStore:
             if not waits and self.waiting.get(id) is waits:
                 del self.waiting[id]
 
+    async def look(self, id: str) -> Record:
+        """The record as far as it matters; we are told the end, unless nobody listens yet.
+
+        Whoever begins to listen looks at all records once more.
+        """
+        if self.reply:
+            return as_record(await self.client.call(AWAIT, id, self.reply))
+        return await self.record(id)
+
     async def read_replies(self) -> None:
         """Read the reply stream while anybody waits; look at the records after a break."""
-        block, checked = int(LONGEST_BLOCK * 1000), clock.monotonic()
-        read = ("XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", self.keys.reply(self.reply))
         while self.waiting:
             try:
-                if clock.monotonic() - checked > RECHECK:
-                    await self.recheck()
-                    checked = clock.monotonic()
-                self.deliver(await self.ask(*read, self.last, timeout=LONGEST_BLOCK + BLOCK_MARGIN))
+                await self.listen()
             except (BrokerUnavailable, Refused):
                 await pause(PAUSE)
-                checked = NEVER
+                self.checked = NEVER
+
+    async def listen(self) -> None:
+        """Read the reply stream once.  A new connection reads a new one."""
+        listener = self.listener
+        if not listener.is_open:
+            await self.client.on(listener, [("TIME",)], ANSWER_TIMEOUT)
+            self.reply, self.last, self.checked = f"a-{listener.session}", "0", NEVER
+        if clock.monotonic() - self.checked > RECHECK:
+            await self.recheck()
+            self.checked = clock.monotonic()
+        block, stream = int(LONGEST_BLOCK * 1000), self.keys.reply(self.reply)
+        read = ("XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", stream, self.last)
+        (reply,) = await self.client.on(listener, [read], LONGEST_BLOCK + BLOCK_MARGIN)
+        if isinstance(reply, Exception):
+            raise reply
+        self.deliver(reply)
 
     def deliver(self, reply: Any) -> None:
         for self.last, id, record in news_in(reply):
@@ -349,7 +325,7 @@ class AsyncStore:
         """Look at the records of all open waits: an answer may have been missed."""
         before = clock.monotonic() - RECHECK
         for id in list(self.waiting):
-            record = as_record(await self.call(AWAIT, id, self.reply))
+            record = as_record(await self.client.call(AWAIT, id, self.reply))
             if is_answer(record):
                 self.answer(id, record)
             elif "state" not in record and any(

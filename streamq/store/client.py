@@ -5,6 +5,8 @@ done.  Publishing and settling have connections of their own.
 """
 
 from collections.abc import Callable
+from copy import copy
+from math import inf
 from typing import Any, TypeVar
 
 from streamq.store.connection import ANSWER_TIMEOUT, Connection, Disconnected, Refused
@@ -25,12 +27,24 @@ class Client:
         self, url: str, *, name: str, most: int = MOST, patience: float = ANSWER_TIMEOUT
     ) -> None:
         self.url = url
+        #: When to stop waiting for an answer (monotonic seconds).
+        self.until = inf
         self.connections = Lending(lambda: Connection(url, name=name, patience=patience), most)
+
+    def limited(self, until: float) -> "Client":
+        """The same connections for somebody who waits until then (monotonic seconds)."""
+        other = copy(self)
+        other.until = until
+        return other
 
     def run(self, act: Callable[[Connection], T]) -> T:
         """Do something on a connection; once more on a new one if an idle one was dead."""
-        connection = self.connections.borrow()
+        try:
+            connection = self.connections.borrow(self.until)
+        except TimeoutError as error:
+            raise Disconnected(f"no connection to Redis: {error}") from None
         was_open = connection.socket is not None
+        connection.until = self.until
         try:
             return act(connection)
         except Disconnected as error:
@@ -40,6 +54,7 @@ class Client:
                 raise
             return act(connection)
         finally:
+            connection.until = inf
             self.connections.give_back(connection)
 
     def ask(self, *command: Any) -> Any:

@@ -5,7 +5,7 @@ where the message was published, and a publish that finds its work done writes a
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streamq.errors import ConfigError, NotConfirmed
@@ -23,6 +23,12 @@ class Confirmation:
     level: str
     replicas: int
     timeout: float
+
+    def within(self, seconds: float) -> "Confirmation":
+        """The same for a publish that has only so many seconds left."""
+        if seconds >= self.timeout:
+            return self
+        return replace(self, timeout=max(0.001, seconds))
 
     def question(self, *, by_policy: bool) -> tuple[Any, ...]:
         """The command to ask on the connection that has published."""

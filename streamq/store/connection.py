@@ -10,8 +10,10 @@ import errno
 import os
 import posix
 import re
+import secrets
 import socket
 from collections.abc import Iterable
+from math import inf
 from typing import Any, NoReturn
 from weakref import WeakSet
 
@@ -20,6 +22,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from streamq import clock
+from streamq.forks import FORKS
 from streamq.store.addresses import Address, address_of, check_role
 from streamq.store.replies import (
     Disconnected,
@@ -75,7 +79,12 @@ os.register_at_fork(after_in_child=leave_all)
 
 
 class Connection:
-    """A dedicated connection.  It has one user at a time, and is not shared with a child."""
+    """A dedicated connection.  It has one user at a time, and is not shared with a child.
+
+    What must be one process's own is named after its ``session``: a new one at each connect, so
+    that a forked child has another, and so has the copy of a whole machine, in which
+    connections die.
+    """
 
     def __init__(
         self, url: str, *, name: str = "streamq", patience: float = ANSWER_TIMEOUT
@@ -87,7 +96,13 @@ class Connection:
         self.unread = 0
         self.socket: socket.socket | None = None
         self.reader: Any = None
-        self.pid = 0
+        #: What no other connection ever had; '' before the first.
+        self.session = ""
+        #: The process that has opened it.
+        self.forks = 0
+        #: When to stop waiting for the server, whatever else is said (monotonic seconds); and
+        #: what that becomes as soon as the connection has to be opened.
+        self.until = self.due = inf
         self.timeout: float | None = None
         self.link: Any = None
         #: Whether what is sent is written by TLS, and not by us.
@@ -134,10 +149,18 @@ class Connection:
     def send(self, commands: Iterable[tuple[Any, ...]]) -> None:
         """Write commands in one packet.  Their replies must be read, in order."""
         packed = list(map(hiredis.pack_command, commands))
+        self.ready()
+        self.transmit(packed)
+
+    def ready(self) -> None:
+        """Open the connection, unless it is open, ours, and without a reply nobody has read."""
         if self.unread or self.outdated:  # an unread reply would answer us
             self.drop()
-        if self.socket is None or self.pid != os.getpid() or not self.is_ours(self.socket):
+        if self.socket is None or self.forks != FORKS.count or not self.is_ours(self.socket):
             self.connect()
+
+    def transmit(self, packed: list[bytes]) -> None:
+        """Write packed commands; ``ready`` has just been called."""
         assert self.socket is not None
         try:
             self.unread = len(packed)
@@ -182,11 +205,16 @@ class Connection:
         """Read from the socket until a whole reply has arrived."""
         if self.socket is None:
             raise Disconnected("the connection to Redis is closed")
+        if self.forks != FORKS.count:
+            self.drop()
+            raise lost("this process was forked: the answer is for the other one")
         try:
-            if timeout != self.timeout:
-                self.socket.settimeout(timeout)
-                self.timeout = timeout
             while True:
+                if self.until != inf:
+                    timeout = min(timeout, self.left())
+                if timeout != self.timeout:
+                    self.socket.settimeout(timeout)
+                    self.timeout = timeout
                 data = self.socket.recv(65536)
                 if not data:
                     raise ConnectionError("Redis closed the connection")
@@ -204,26 +232,34 @@ class Connection:
             raise self.disconnected(error, sent=True) from error
         raise error
 
+    def left(self) -> float:
+        """Seconds until ``until``: never 0, which would be for ever."""
+        return max(0.001, self.until - clock.monotonic())
+
     def connect(self) -> None:
         """Open the connection; authenticate, select the database, set the client's name."""
         self.drop()
+        self.until = min(self.until, self.due)
         try:
             link = self.open(address_of(self.url))
         except (redis.RedisError, OSError) as error:
             said = translated(error, self.url)
             raise said or self.disconnected(error, sent=False) from error
-        self.link, self.socket, self.pid = link, link._sock, os.getpid()
+        self.link, self.socket, self.forks = link, link._sock, FORKS.count
+        self.session = secrets.token_hex(8)
+        link.pid = -1  # redis-py shuts down what it thinks is its own: we do that
         self.reader, self.timeout = hiredis.Reader(), None
         self.encrypted = isinstance(link, redis.SSLConnection)
         self.identity = identity(self.socket)
 
     def open(self, address: Address) -> Any:
         """Let redis-py do the handshake, with every default that matters said aloud."""
+        patience = min(self.patience, self.left())
         options = address.now() | {
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
-            "socket_connect_timeout": min(CONNECT_TIMEOUT, self.patience),
-            "socket_timeout": min(ANSWER_TIMEOUT, self.patience),
+            "socket_connect_timeout": min(CONNECT_TIMEOUT, patience),
+            "socket_timeout": min(ANSWER_TIMEOUT, patience),
             "client_name": self.name,
             "health_check_interval": 0,
         }
@@ -258,10 +294,17 @@ class Connection:
         return lost
 
     def drop(self) -> None:
-        """Close the connection; the next command opens a new one."""
+        """Close the connection; the next command opens a new one.
+
+        A child closes its descriptor only: the connection goes on, for its parent.
+        """
         opened = self.socket
-        if opened is not None and not self.is_ours(opened):
-            opened.detach()  # before redis-py's object closes what the number stands for now
+        if opened is not None:
+            if not self.is_ours(opened):
+                opened.detach()  # before redis-py's object closes what the number stands for now
+            elif self.forks == FORKS.count:
+                with contextlib.suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)  # a child may have it open too
         self.socket = self.reader = self.link = None
         self.unread, self.outdated = 0, False
         if opened is not None:
@@ -301,6 +344,13 @@ class Connection:
     def fileno(self) -> int:
         """The socket's descriptor, for a poll that also watches something else."""
         return self.socket.fileno() if self.socket is not None else -1
+
+
+def lost(text: str) -> Disconnected:
+    """A connection that was lost after something was sent."""
+    error = Disconnected(text)
+    error.sent = True
+    return error
 
 
 def identity(opened: socket.socket) -> object:

@@ -4,9 +4,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Generic, TypeVar
 from weakref import WeakSet
 
+from streamq.clock import monotonic
 from streamq.forks import FORKS
 
 T = TypeVar("T")
@@ -17,7 +19,8 @@ class Lending(Generic[T]):
 
     A time limit may interrupt a task anywhere, also between taking a thing and knowing that
     it has to be given back.  So what counts is which things still exist.
-    After a fork the child starts with none: a reply must never reach the other process.
+    After a fork the child starts with none: a reply must never reach the other process.  What
+    it had borrowed before it gives back like anything else; a connection opens anew by itself.
     """
 
     def __init__(self, make: Callable[[], T], most: int) -> None:
@@ -35,25 +38,28 @@ class Lending(Generic[T]):
         self.returned = threading.Condition(self.lock)
 
     @contextmanager
-    def lent(self) -> Iterator[T]:
-        """Borrow one for a block."""
-        thing = self.borrow()
+    def lent(self, until: float = inf) -> Iterator[T]:
+        """Borrow one for a block, as ``borrow`` does."""
+        thing = self.borrow(until)
         try:
             yield thing
         finally:
             self.give_back(thing)
 
-    def borrow(self) -> T:
-        """Take one, the last used if there is a choice; ``give_back`` must follow."""
+    def borrow(self, until: float = inf) -> T:
+        """Take one, the last used if there is a choice; ``give_back`` must follow.
+
+        Raises TimeoutError if none was free by ``until`` (monotonic seconds).
+        """
         if self.forks != FORKS.count:
             self.reset()
         try:
             return self.idle.pop()
         except IndexError:
             pass  # what is raised from here on has not come of this
-        return self.make_or_wait()
+        return self.make_or_wait(until)
 
-    def make_or_wait(self) -> T:
+    def make_or_wait(self, until: float = inf) -> T:
         with self.lock:
             self.waiting += 1
             try:
@@ -66,12 +72,17 @@ class Lending(Generic[T]):
                         thing = self.make()
                         self.made.add(thing)
                         return thing
-                    self.returned.wait(1.0)
+                    left = until - monotonic()
+                    if left <= 0:
+                        raise TimeoutError(f"none of {self.most} was free in time")
+                    self.returned.wait(min(1.0, left))
             finally:
                 self.waiting -= 1
 
     def give_back(self, thing: T) -> None:
         """Return what was borrowed, for the next caller."""
+        if self.forks != FORKS.count:
+            self.reset()
         self.idle.append(thing)
         if self.waiting:
             with self.lock:

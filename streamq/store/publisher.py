@@ -2,29 +2,32 @@
 
 A lane is a connection with one publish in flight.  It numbers its publishes, and the
 script remembers the last number and answer of each lane: what is sent again because its
-answer was lost is recognised, at no cost per message.
+answer was lost is recognised, at no cost per message.  Its name is that of the connection's
+session; only what is sent again keeps the name and number under which it was sent first.
 """
 
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
+from math import inf
 from time import sleep
-from typing import Any, NoReturn
+from typing import Any, TypeVar
+
+import hiredis
 
 from streamq.clock import monotonic
-from streamq.errors import (
-    BrokerUnavailable,
-    ConfigError,
-    NotConfirmed,
-    OutOfIds,
-    PublishUnknown,
-    QueueFull,
-    Unroutable,
-)
+from streamq.errors import BrokerUnavailable, ConfigError, NotConfirmed
 from streamq.message import Envelope, Publication
-from streamq.store.addresses import SCHEME, NoMaster
+from streamq.store.attempts import (
+    Attempt,
+    Contact,
+    Errand,
+    Published,
+    first_patience,
+    refusal_of,
+)
+from streamq.store.client import Client
 from streamq.store.confirm import (
     POLICY,
     PROBE,
@@ -33,22 +36,36 @@ from streamq.store.confirm import (
     lacks_waitaof,
     needs_probe,
 )
-from streamq.store.connection import BLOCK_MARGIN, Connection, Disconnected, Passing, Refused
+from streamq.store.connection import (
+    BLOCK_MARGIN,
+    Connection,
+    Passing,
+    Refused,
+    lost,
+)
 from streamq.store.keys import Keys
 from streamq.store.lending import Lending
 from streamq.store.reading import text
-from streamq.store.replies import Denied, Foreign, WritesRefused
-from streamq.store.scripts import Script, load, refusal
+from streamq.store.replies import Denied
+from streamq.store.scripts import Script, load
+
+T = TypeVar("T")
 
 PUBLISH = load("publish")
 PUSH = load("push")
 
 #: How many publishes one process has in flight at most.
 LANES = 4
-#: Seconds between two attempts: the first, and the longest.
-PAUSES = (0.05, 1.0)
-#: Seconds after which a process that has not heard of its Redis gives up.
-FIRST_CONTACT = 1.5
+#: Seconds for the answer to a question whose time is over by then.
+ANSWER_MARGIN = 0.5
+#: Seconds that a publish may have taken already and still be at its beginning.
+PROMPT = 0.05
+
+
+#: What one call of a script is to publish: the script, and what follows lane and number.
+Load = tuple[Script, Iterable[Any]]
+#: Makes it, given the session of the connection that it is to be sent on.
+Make = Callable[[str], Load]
 
 
 @dataclass(eq=False)
@@ -56,19 +73,44 @@ class Lane:
     """One connection, and the number of what was last published on it."""
 
     connection: Connection
-    name: str = field(default_factory=lambda: secrets.token_hex(8))
+    #: The session of the connection which name and number belong to.
+    session: str = ""
+    name: str = ""
     number: int = 0
+    #: What is to be published, or is in flight; no ``argv`` before it is sent first.
+    make: Make | None = None
     script: Script = PUBLISH
-    argv: tuple[Any, ...] = ()
+    argv: tuple[Any, ...] | None = None
     #: What the publish in flight needs beyond the server's word; mostly nothing.
     confirm: tuple[Confirmation, ...] = ()
+    #: Seconds that it took to send it, and whether it may have arrived and nobody will say so.
+    spent: float = 0.0
+    doubt: bool = False
     #: The socket whose server was found able to say when a message is on disk, and how.
     probed: Any = None
     by_policy: bool = False
 
+    def take(self, make: Make, confirm: tuple[Confirmation, ...]) -> None:
+        """Take what is to be published next."""
+        self.make, self.confirm, self.argv, self.doubt = make, confirm, None, False
 
-#: What one call of a script is to publish: the script, and what follows lane and number.
-Load = tuple[Script, Iterable[Any]]
+    def command(self, root: str) -> tuple[Any, ...]:
+        """The call that publishes: numbered when it is sent first, the same from then on."""
+        if self.argv is None:
+            assert self.make is not None
+            session = self.connection.session
+            self.script, arguments = self.make(session)
+            if session != self.session:
+                self.session = self.name = session
+                self.number = 0
+            self.number += 1
+            self.argv = (self.name, self.number, *arguments)
+        return self.script.command(root, *self.argv)
+
+    def begin_again(self) -> None:
+        """Publish the same on a new connection, and so under another name."""
+        self.connection.drop()
+        self.argv = None
 
 
 def plain(envelope: Envelope, messages: Sequence[str | bytes]) -> Load:
@@ -85,129 +127,6 @@ def answers_of(answer: Any) -> list[str]:
     """The queues of each message in a script's answer; those of all if they are the same."""
     each = answer if isinstance(answer, list) else [answer]
     return list(map(text, each))
-
-
-class Contact:
-    """Whether this process has ever heard of its Redis; if not, the URL is likely wrong."""
-
-    def __init__(self, url: str) -> None:
-        self.behind_sentinels = url.startswith(SCHEME)
-        self.made = False
-
-    def learn(self, error: BrokerUnavailable, *, sent: bool) -> None:
-        """A server that answers is there, and so is one that Sentinels know."""
-        known = self.behind_sentinels and not isinstance(error.__cause__, NoMaster)
-        self.made |= sent or known or isinstance(error, Passing)
-
-
-class Attempt:
-    """The decisions of one publish: whether to try again, and what to say in the end.
-
-    Knows no connection and does not wait, so that the blocking and the asyncio publisher
-    share it.
-    """
-
-    def __init__(self, timeout: float, contact: Contact, *, now: float) -> None:
-        self.began = now
-        self.deadline = now + timeout
-        self.first_deadline = now + min(timeout, FIRST_CONTACT)
-        self.contact = contact
-        self.tries = 0
-        self.sent = False
-
-    def pause(self, error: BrokerUnavailable, now: float) -> float:
-        """Seconds to wait before the next try; raises when there is to be none."""
-        self.sent |= isinstance(error, Disconnected) and error.sent
-        self.contact.learn(error, sent=self.sent)
-        pause: float = min(PAUSES[0] * 2**self.tries, PAUSES[1])
-        self.tries += 1
-        deadline = self.deadline if self.contact.made else self.first_deadline
-        if self.asks_again(error) and now + pause < deadline:
-            return pause
-        if self.tries > 1:
-            error.add_note(f"  tried {self.tries} times in {now - self.began:.1f} s")
-        self.give_up(error)
-
-    def asks_again(self, error: BrokerUnavailable) -> bool:
-        """Whether a further try may help; after a lost answer only an answer ends the doubt."""
-        if isinstance(error, Denied):
-            return False
-        passes = isinstance(error, Disconnected | Passing) and not isinstance(error, WritesRefused)
-        return passes or self.sent
-
-    def give_up(self, error: Exception) -> NoReturn:
-        """Raise this; after a lost answer PublishUnknown, as no refusal is about the try before."""
-        if not self.sent or (isinstance(error, Refusal) and error.leads_nowhere):
-            raise error
-        raise PublishUnknown(
-            "Redis was lost before it answered; whether it took the message is unknown",
-            known={"last error": str(error).partition("\n")[0], "tries": self.tries},
-            advice=[
-                "with a task_id of yours: send it again with the same task_id, it is accepted once"
-            ],
-        ) from error
-
-
-class Refusal(Exception):
-    """What publish.lua refused: ``index`` is the message's place in the call."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.code, index, *self.words = refusal(text)
-        self.index = int(index) if index.isdigit() else 0
-
-    @property
-    def leads_nowhere(self) -> bool:
-        """Whether declaring the topology again may help."""
-        return self.code in ("UNROUTABLE", "NOEXCHANGE")
-
-    @property
-    def reason(self) -> str:
-        """What was refused, in one line."""
-        return str(self.error()).partition("\n")[0]
-
-    def error(self) -> Exception:
-        """The public error that says the same."""
-        match self.code, self.words:
-            case "UNROUTABLE", ["", key]:
-                return Unroutable(
-                    f"there is no queue {key!r}", advice=["declare it, or start a worker with -Q"]
-                )
-            case "UNROUTABLE", [exchange, key]:
-                return Unroutable(
-                    f"exchange {exchange!r} leads to no queue for the key {key!r}",
-                    advice=[f"streamq exchanges route {exchange} {key!r}  shows its bindings"],
-                )
-            case "NOEXCHANGE", [exchange]:
-                return Unroutable(
-                    f"there is no exchange {exchange!r}",
-                    advice=["declare it: app.queues = [Queue(…, Exchange(…))]"],
-                )
-            case "QUEUEFULL", [queue, limit]:
-                return QueueFull(
-                    f"queue {queue!r} is full",
-                    known={"max_length": limit},
-                    advice=["start more workers, or raise its max_length"],
-                )
-            case "OUTOFIDS", [queue]:
-                return OutOfIds.of(queue)
-            case "BADSETTINGS", [queue]:
-                return ConfigError(
-                    f"nobody can read what queue {queue!r} was declared with",
-                    advice=[
-                        "start a worker for it: that declares it again, as its app says",
-                        f"see what is there: HGET {{NAMESPACE}}:queues {queue}",
-                    ],
-                )
-            case "WRONGTYPE", _:
-                return Foreign(str(self))
-            case _:
-                return ConfigError(f"the publish script refused the call: {self}")
-
-
-def refusal_of(error: Refused | ConfigError) -> Exception:
-    """What the script refused as a Refusal; that this Redis cannot confirm, as it is."""
-    return Refusal(str(error)) if isinstance(error, Refused) else error
 
 
 class Publisher:
@@ -233,90 +152,166 @@ class Publisher:
         publications: list[Publication],
         lane: Lane | None = None,
         confirm: tuple[Confirmation, ...] = (),
+        *,
+        began: float | None = None,
     ) -> list[str]:
         """Publish all or none; return for each the queues it went to, joined by ``:``.
 
         On ``lane``, if the caller has one: who waited for another could wait for ever.
+        ``publish_timeout`` counts from ``began`` (monotonic seconds), else from now.
 
         Raises Refusal, BrokerUnavailable or PublishUnknown when Redis stays away, and
         NotConfirmed if what ``confirm`` asks for does not come.
         """
+        began = monotonic() if began is None else began
         if lane is None:
-            with self.lanes.lent() as lent:
-                return self.publish(publications, lent, confirm)
-        answers = self.deliver(lane, full(publications), confirm)
-        return answers_of(answers)
+            lent = self.borrow(began)
+            try:
+                return self.publish(publications, lent, confirm, began=began)
+            finally:
+                self.lanes.give_back(lent)
+        lane.take(lambda _: full(publications), confirm)
+        return answers_of(self.insist(lane, began))
 
     def push(
         self,
         envelope: Envelope,
         messages: Sequence[str | bytes],
         confirm: tuple[Confirmation, ...] = (),
+        *,
+        began: float,
     ) -> str | None:
         """Publish plain messages the short way; None if that is not the way for them."""
-        lane = self.lanes.borrow()
+        lane = self.borrow(began)
         try:
-            answer: bytes = self.deliver(lane, plain(envelope, messages), confirm)
+            lane.take(lambda _: plain(envelope, messages), confirm)
+            answer: bytes = self.insist(lane, began)
         finally:
             self.lanes.give_back(lane)
         return answer.decode(errors="backslashreplace") if answer else None
 
-    def deliver(self, lane: Lane, load: Load, confirm: tuple[Confirmation, ...] = ()) -> Any:
-        """Publish, and return the script's answer."""
-        lane.number += 1
-        lane.confirm = confirm
-        script, arguments = load
-        return self.insist(lane, script, (lane.name, lane.number, *arguments))
+    def borrow(self, began: float) -> Lane:
+        """A lane, if one is free before the time is over; it is to be given back."""
+        timeout = self.timeout()
+        try:
+            return self.lanes.borrow(began + timeout)
+        except TimeoutError:
+            raise BrokerUnavailable(
+                f"no connection to Redis was free for {timeout:g} s; nothing was sent",
+                known={"connections": f"{LANES}, all of them waiting for an answer"},
+                advice=["is Redis up, and not stuck?  streamq doctor"],
+            ) from None
 
-    def begin(self, lane: Lane, load: Load, confirm: tuple[Confirmation, ...] = ()) -> None:
+    def begin(self, lane: Lane, make: Make, confirm: tuple[Confirmation, ...] = ()) -> None:
         """Send a publish without waiting for its answer; ``end`` must follow."""
-        lane.number += 1
-        lane.confirm = confirm
-        script, arguments = load
-        lane.script, lane.argv = script, (lane.name, lane.number, *arguments)
-        with suppress(BrokerUnavailable):
-            self.prepare(lane)
-            lane.connection.send([script.command(self.root, *lane.argv)])
+        lane.take(make, confirm)
+        began = monotonic()
+        try:
+            with suppress(BrokerUnavailable):
+                self.limit(lane, began)
+                self.send(lane)
+        finally:
+            lane.connection.until = inf
+            lane.spent = monotonic() - began
 
     def end(self, lane: Lane) -> Any:
-        """Wait for the answer to what ``begin`` sent; send it again while there is none."""
-        return self.insist(lane, lane.script, lane.argv, sent=True)
+        """Wait for the answer to what ``begin`` sent; send it again while there is none.
 
-    def insist(
-        self, lane: Lane, script: Script, argv: tuple[Any, ...], *, sent: bool = False
-    ) -> Any:
-        """Run a script until it has answered; raise when there is to be no further try."""
+        What the caller did meanwhile takes nothing of the time that there is for that.
+        """
+        lane.doubt = lane.argv is not None and not lane.connection.unread
+        return self.insist(lane, monotonic() - lane.spent, sent=True)
+
+    def insist(self, lane: Lane, began: float, *, sent: bool = False) -> Any:
+        """Run a lane's script until it has answered; raise when there is to be no further try."""
         attempt = None
-        while True:
-            try:
-                answer = self.once(lane, script, argv, sent=sent and attempt is None)
-                self.contact.made = True
-                return answer
-            except NotConfirmed:
-                raise
-            except BrokerUnavailable as error:
-                attempt = attempt or Attempt(self.timeout(), self.contact, now=monotonic())
-                sleep(attempt.pause(error, monotonic()))
-            except (Refused, ConfigError) as error:
-                if attempt:
-                    attempt.give_up(refusal_of(error))
-                raise refusal_of(error) from None
+        self.limit(lane, began)
+        try:
+            while True:
+                try:
+                    answer = self.once(lane, sent=sent)
+                    self.contact.made = True
+                    return answer
+                except NotConfirmed:
+                    raise
+                except BrokerUnavailable as error:
+                    attempt = attempt or self.attempt(lane, began)
+                    sleep(attempt.pause(error, monotonic()))
+                    lane.connection.until = lane.connection.due
+                except (Refused, ConfigError) as error:
+                    attempt = attempt or self.attempt(lane, began)
+                    refusal = refusal_of(error)
+                    if not attempt.renames(refusal):
+                        attempt.give_up(refusal)
+                    if attempt.sent and (found := self.found(lane, attempt, refusal)):
+                        return found
+                    lane.begin_again()
+                finally:
+                    sent = False
+        finally:
+            lane.connection.until = inf
 
-    def once(self, lane: Lane, script: Script, argv: tuple[Any, ...], *, sent: bool) -> Any:
-        """Run a script once: read its answer, having sent it unless that was done."""
+    def attempt(self, lane: Lane, began: float) -> Attempt:
+        """What decides whether to try again."""
+        attempt = Attempt(self.timeout(), self.contact, now=began)
+        attempt.sent = lane.doubt
+        return attempt
+
+    def found(self, lane: Lane, attempt: Attempt, refusal: Exception) -> Any:
+        """The answer to what was published after all, if its records are there; else None.
+
+        Gives up where there would be none.
+        """
+        published = Published.of(lane.script.name, lane.argv or ())
+        questions = published.questions(self.keys)
+        if not questions:
+            attempt.give_up(refusal)
+        try:
+            lane.connection.send(questions)
+            return published.answer([lane.connection.read() for _ in questions])
+        except BrokerUnavailable as error:
+            attempt.give_up(error)
+
+    def limit(self, lane: Lane, began: float) -> None:
+        """Let everything on this connection end by ``publish_timeout`` after ``began``."""
+        timeout, connection = self.timeout(), lane.connection
+        connection.patience = first_patience(timeout)
+        connection.due = began + timeout
+        if lane.confirm or monotonic() - began > PROMPT:
+            connection.until = connection.due
+
+    def send(self, lane: Lane) -> None:
+        """Send what a lane is to publish."""
         connection = lane.connection
-        if not sent or connection.socket is None:
-            if lane.confirm:
-                self.prepare(lane)
-            connection.send([script.command(self.root, *argv)])
+        if lane.confirm:
+            self.prepare(lane)
+        connection.ready()
+        connection.transmit([hiredis.pack_command(lane.command(self.root))])
+
+    def once(self, lane: Lane, *, sent: bool) -> Any:
+        """Run a lane's script once: read its answer, having sent it unless that was done."""
+        connection = lane.connection
+        if not sent or not connection.unread:
+            self.send(lane)
         reply = connection.read(raising=False)
         if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
-            reply = connection.call(script, self.root, *argv)
+            reply = connection.call(lane.script, self.root, *(lane.argv or ()))
         if isinstance(reply, Exception):
             raise reply
         if lane.confirm and reply:
             self.confirm(lane, reply)
         return reply
+
+    def persist(self, act: Callable[[Client], T], client: Client, began: float) -> T:
+        """Do what a publish needs beside it, and may be repeated, in the time that it has."""
+        errand = Errand(self.timeout(), self.contact, now=began)
+        while True:
+            try:
+                answer = act(client.limited(errand.deadline))
+                self.contact.made = True
+                return answer
+            except BrokerUnavailable as error:
+                sleep(errand.pause(error, monotonic()))
 
     # Confirming
 
@@ -336,6 +331,8 @@ class Publisher:
         """Ask for what the accepted message needs.  Raises NotConfirmed if it does not come."""
         connection, link = lane.connection, lane.connection.socket
         for each in lane.confirm:
+            each = each.within(connection.due - monotonic())
+            connection.until = connection.due + ANSWER_MARGIN
             try:
                 reply = self.try_to_ask(
                     connection,
@@ -356,10 +353,3 @@ class Publisher:
             return connection.ask(*command, timeout=timeout)
         except (Refused, Denied) as error:
             return error
-
-
-def lost(text: str) -> Disconnected:
-    """A connection that was lost after the server had taken the message."""
-    error = Disconnected(text)
-    error.sent = True
-    return error

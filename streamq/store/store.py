@@ -1,13 +1,15 @@
 """What an app uses in Redis: its publisher, topology and results on shared connections."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from streamq.config import Config
+from streamq.routing import Queue
 from streamq.store.aio import AsyncStore, AsyncStores
+from streamq.store.attempts import Contact
 from streamq.store.client import Client
 from streamq.store.confirm import Confirmation, confirmations
 from streamq.store.keys import Keys
-from streamq.store.publisher import Contact, Publisher
+from streamq.store.publisher import Publisher
 from streamq.store.results import Results
 from streamq.store.topology import Topology
 
@@ -42,6 +44,18 @@ class Store:
         """What messages with these levels of ``confirm`` need."""
         conf = self.conf
         return confirmations(levels, conf.confirm_replicas, conf.confirm_timeout)
+
+    def declare_again(self, queues: Sequence[Queue], began: float, *, reason: str) -> None:
+        """Declare what a publish has missed, in the time that is left of it."""
+
+        def declare(client: Client) -> None:
+            Topology(client, self.keys).declare(queues, reason=reason)
+
+        self.publisher.persist(declare, self.client, began)
+
+    def moment(self, seconds: float, began: float) -> int:
+        """So many seconds from now by the server's clock, for a publish that began then."""
+        return self.publisher.persist(lambda client: client.moment(seconds), self.client, began)
 
     def close(self) -> None:
         """Close the connections that nobody uses; the next use opens new ones."""

@@ -3,13 +3,14 @@
 Whoever waits writes the name of the process's reply stream into the record of the task;
 the script that ends the task adds the outcome to that stream.  The stream is a hint: after
 a broken connection, and every half minute, all open waits look at their records again.
+The stream is named after the session of the connection that reads it: a new connection reads
+another one, which nobody else has ever read.
 
 No thread of its own reads the stream.  One of the waiting threads leads: it reads for all,
 and when its own answer has come, another one takes the lead.
 """
 
 import os
-import secrets
 import threading
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from typing import Any
 
 from streamq import clock
 from streamq.errors import BrokerUnavailable
+from streamq.forks import FORKS
 from streamq.states import FINAL
 from streamq.store.client import Client
 from streamq.store.connection import BLOCK_MARGIN, Connection, Disconnected, Passing
@@ -70,6 +72,7 @@ class Wait:
     """One wait for any of some tasks; answers arrive in ``answers`` as they come."""
 
     def __init__(self) -> None:
+        self.forks = FORKS.count
         self.open: set[str] = set()
         self.known: set[str] = set()
         self.began = clock.monotonic()
@@ -110,8 +113,9 @@ class Waits:
 
     def reset(self) -> None:
         """Start afresh: at the beginning, and in a forked child."""
-        self.pid = os.getpid()
-        self.reply = f"{self.pid}-{secrets.token_hex(6)}"
+        self.forks = FORKS.count
+        #: The session of the connection that is listened to, and its reply stream; '' for none.
+        self.session = self.reply = ""
         self.last: bytes | str = "0"
         self.waiting: dict[str, list[Wait]] = {}
         self.sleepers: set[Wait] = set()
@@ -125,8 +129,7 @@ class Waits:
 
     def begin(self, ids: Iterable[str]) -> Wait:
         """Open a wait.  Tasks that have ended already are answered at once."""
-        if self.pid != os.getpid():
-            self.reset()
+        self.stay_apart()
         wait = Wait()
         try:
             absent = self.extend(wait, ids)
@@ -137,8 +140,19 @@ class Waits:
             wait.patience = float("inf")
         return wait
 
+    def stay_apart(self, wait: Wait | None = None) -> None:
+        """Leave to our parent what is its own, if we were forked; take over an inherited wait."""
+        if self.forks != FORKS.count:
+            self.reset()
+        if wait is not None and wait.forks != self.forks:
+            wait.forks, wait.woken = self.forks, None
+            for id in wait.open:
+                self.waiting.setdefault(id, []).append(wait)
+            self.broken += 1
+
     def extend(self, wait: Wait, ids: Iterable[str]) -> list[str] | None:
         """Wait for these as well; the ids of which there is no record, None if it is not known."""
+        self.stay_apart(wait)
         fresh = set(ids)
         wait.open |= fresh
         with self.table:
@@ -154,6 +168,7 @@ class Waits:
 
     def end(self, wait: Wait) -> None:
         """Close a wait, answered or not."""
+        self.stay_apart(wait)
         with self.table:
             self.leave(wait)
             for id in wait.open:
@@ -166,6 +181,7 @@ class Waits:
 
     def next(self, wait: Wait, deadline: float) -> tuple[str, Record] | None:
         """The next answer; None when none has come by the deadline (monotonic seconds)."""
+        self.stay_apart(wait)
         while not wait.answers:
             now = clock.monotonic()
             if now >= deadline:
@@ -209,6 +225,11 @@ class Waits:
     def listen(self, seconds: float) -> None:
         """Read the reply stream once, for everybody; or look at all records again."""
         try:
+            self.connection.ready()
+            if self.session != self.connection.session:
+                self.session, self.last = self.connection.session, "0"
+                self.reply = f"{os.getpid()}-{self.session}"
+                self.broken += 1
             if clock.monotonic() - self.checked > RECHECK or self.broken:
                 self.recheck()
             else:
@@ -257,13 +278,17 @@ class Waits:
     def look(self, ids: list[str]) -> list[str]:
         """Ask for these records, answer what has ended, be told of the rest.
 
-        Returns the ids of which there is no record.
+        While nobody listens it is only asked: whoever begins to listen looks again.  Returns
+        the ids of which there is no record.
         """
-        absent = []
+        absent, reply_stream = [], self.reply
         for first in range(0, len(ids), 500):
             chunk = ids[first : first + 500]
-            calls = [(AWAIT, (id, self.reply)) for id in chunk]
-            replies = self.client.call_all(calls, self.keys.root)
+            if reply_stream:
+                calls = [(AWAIT, (id, reply_stream)) for id in chunk]
+                replies = self.client.call_all(calls, self.keys.root)
+            else:
+                replies = self.client.try_all([("HGETALL", self.keys.task(id)) for id in chunk])
             for id, reply in zip(chunk, replies, strict=True):
                 if isinstance(reply, Exception):
                     raise reply

@@ -25,6 +25,8 @@ class Control:
 
 LEASE_CHECK = "if not redis.call('ZRANK', key_of('leases'), consumer) then\n"
 
+NEVER = "  if false then\n"
+
 CONTROLS: Mapping[str, Control] = {
     # The dead settle: what a runner does whose supervisor is frozen for longer than a lease.
     "no-fence": Control(
@@ -69,8 +71,10 @@ CONTROLS: Mapping[str, Control] = {
     # Directed: only a lost answer makes a producer send the same call again.
     "no-lane-memory": Control(
         edits=(
-            (LUA + "push.lua", "  if last == number then\n", "  if false then\n"),
-            (LUA + "publish.lua", "  if last == number then\n", "  if false then\n"),
+            (LUA + "push.lua", "  if last == mark then\n", "  if false then\n"),
+            (LUA + "publish.lua", "  if last == mark_of(number) then\n", "  if false then\n"),
+            (LUA + "push.lua", "  if tonumber(newest) >= tonumber(number) then\n", NEVER),
+            (LUA + "publish.lua", "  if tonumber(newest) >= tonumber(number) then\n", NEVER),
         ),
         weights={"drop_answers": 1},
         kinds="late early delayed again",

@@ -4,6 +4,7 @@ from tests.guards.guard import guard
 
 ENQUEUE = "tests/integration/test_enqueue.py::"
 PUBLISH_FAULTS = "tests/integration/test_publish_faults.py::"
+FORKS = "tests/integration/test_forks.py::"
 WAITING = "tests/integration/test_waiting.py::"
 RESULTS = "tests/integration/test_results.py::"
 SIGNING = "tests/integration/test_signing.py::"
@@ -27,7 +28,7 @@ GUARDS = [
         + "test_after_a_lost_answer_no_refusal_says_that_nothing_was_written[short_way-MISCONF]",
         "nothing was written",
         (
-            "streamq/store/publisher.py",
+            "streamq/store/attempts.py",
             "if not self.sent or (isinstance(error, Refusal) and error.leads_nowhere):",
             "if True:",
         ),
@@ -38,7 +39,7 @@ GUARDS = [
         PUBLISH_FAULTS
         + "test_after_a_lost_answer_a_redis_that_takes_no_writes_is_asked_again[short_way-MISCONF]",
         "PublishUnknown",
-        ("streamq/store/publisher.py", "return passes or self.sent", "return passes"),
+        ("streamq/store/attempts.py", "return passes or self.sent", "return passes"),
     ),
     guard(
         "an id that was accepted is forgotten after a while",
@@ -105,17 +106,57 @@ GUARDS = [
     guard(
         "a forked child takes lanes of its own",
         "C4",
-        ENQUEUE + "test_parent_and_child_both_send_after_a_fork",
-        r"STALE|assert 256 == 0|assert \(1, \d+, \d+\) == ",
-        ("streamq/store/lending.py", "if self.forks != FORKS.count:", "if False:"),
+        FORKS + "test_parent_and_children_send_at_the_same_time",
+        r"that of the parent has lived on|assert all|assert \d+ == 401|== \(300, 100\)",
+        ("streamq/forks.py", "page.madvise(WIPE_ON_FORK)", "pass"),
+    ),
+    guard(
+        "a child leaves its parent's connection open",
+        "C4",
+        FORKS + "test_a_fork_amid_enqueue_many_goes_on_on_both_sides[child-in_c]",
+        r"assert \['\d+'\] == \['\d+'\]",
+        ("streamq/store/connection.py", "elif self.forks == FORKS.count:", "else:"),
     ),
     guard(
         "a forked child waits on a connection of its own",
         "C4",
         WAITING + "test_parent_and_child_both_wait_after_a_fork",
         "still not so after 8 s: each has its own",
-        ("streamq/store/waiting.py", "if self.pid != os.getpid():", "if False:"),
-        ("streamq/store/connection.py", "self.pid != os.getpid() or ", ""),
+        ("streamq/store/waiting.py", "if self.forks != FORKS.count:", "if False:"),
+        ("streamq/store/connection.py", "self.forks != FORKS.count or ", ""),
+        ("streamq/store/connection.py", "if self.forks != FORKS.count:\n", "if False:\n"),
+    ),
+    guard(
+        "a child takes over the waits that it inherited",
+        "C4",
+        FORKS + "test_a_wait_goes_on_on_both_sides[in_c]",
+        "ended_well",
+        ("streamq/store/waiting.py", "wait is not None and wait.forks != self.forks", "False"),
+    ),
+    guard(
+        "ids that were drawn in advance are of one connection",
+        "C4",
+        FORKS + "test_a_fork_amid_enqueue_many_goes_on_on_both_sides[child-in_c]",
+        "assert 1[0-9]+ == 1[0-9]+",
+        ("streamq/bulk.py", "if session != chunk.session:", "if False:"),
+    ),
+    guard(
+        "each connection has a session of its own",
+        "C25",
+        FORKS + "test_each_connection_has_a_session_of_its_own",
+        "assert 1 == 3",
+        (
+            "streamq/store/connection.py",
+            "self.session = secrets.token_hex(8)",
+            "self.session = 'a'",
+        ),
+    ),
+    guard(
+        "a call is known by its first id, too",
+        "C25",
+        FORKS + "test_the_copy_of_a_machine_sends_what_it_sends[one_by_one-1]",
+        r"== \[-2, -1, 0, 1\]",
+        ("scripts/lua/push.lua", "number .. ' ' .. (ARGV[shared_to + 1] or '')", "number .. ' '"),
     ),
     guard(
         "what no queue wants is refused",

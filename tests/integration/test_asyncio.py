@@ -194,7 +194,7 @@ def test_forgetting_ends_a_wait(app, double, eventually):
         result = await double.aenqueue(1)
         waits = asyncio.create_task(result.aget(timeout=20))
         record = app.store.keys.task(result.id)
-        while not await app.store.asyncio.ask("HGET", record, "waiters"):
+        while not await app.store.asyncio.client.ask("HGET", record, "waiters"):
             await asyncio.sleep(0.01)
         await asyncio.to_thread(result.forget)
         await asyncio.wait_for(waits, 5)

@@ -116,7 +116,7 @@ def test_asyncio_uses_the_default_app_too(script):
 
         async def main():
             print((await streamq.aenqueue(add, 1)).id != (await streamq.aenqueue("shop.add", 1)).id)
-            await streamq.default_app().store.asyncio.redis.aclose()
+            await streamq.default_app().aclose()
 
         asyncio.run(main())
         """

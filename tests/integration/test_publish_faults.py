@@ -14,8 +14,8 @@ from streamq.errors import (
     PartlyPublished,
     PublishUnknown,
 )
+from streamq.store.attempts import Attempt
 from streamq.store.connection import Failover, Passing
-from streamq.store.publisher import Attempt
 from streamq.store.replies import Denied, WritesRefused, meaning
 from tests.faults import (
     BUSY,
@@ -157,7 +157,7 @@ def test_an_error_that_does_not_pass_in_time_says_that_nothing_was_done(
 
 @pytest.mark.parametrize(
     "error",
-    [MISCONF, NOREPLICAS, OOM, NOAUTH, NOPERM, READONLY, WRONGTYPE, ODD, FULL, STALE],
+    [MISCONF, NOREPLICAS, OOM, NOAUTH, NOPERM, READONLY, WRONGTYPE, ODD, FULL],
     ids=code_of,
 )
 def test_after_a_lost_answer_no_refusal_says_that_nothing_was_written(
@@ -172,6 +172,27 @@ def test_after_a_lost_answer_no_refusal_says_that_nothing_was_written(
 
     assert lost.hits == 1
     assert "last error" in str(said.value)
+    assert sent() == 1
+
+
+def test_after_a_lost_answer_the_records_tell_what_the_lane_has_forgotten(publish, proxy, sent):
+    """Another process, or a copy of this machine, has published on our lane meanwhile."""
+    proxy.drop_reply(PUBLISHING)
+    refused = proxy.answer(STALE, PUBLISHING)
+
+    publish()
+
+    assert refused.hits == 1
+    assert sent() == 1
+
+
+def test_without_records_it_is_said_that_nobody_can_tell(app, proxy, sent):
+    proxy.drop_reply(PUBLISHING)
+    proxy.answer(STALE, PUBLISHING)
+
+    with pytest.raises(PublishUnknown, match="the same task_id"):
+        app.enqueue(app.signature("any.task", ignore_result=True))
+
     assert sent() == 1
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from streamq import Queue
 from streamq.errors import BrokerFull, BrokerUnavailable, PublishUnknown, Unroutable
-from streamq.store import publisher
+from streamq.store import attempts
 from streamq.store.addresses import NoMaster
+from streamq.store.attempts import Attempt, Contact, Disconnected, Passing
 from streamq.store.connection import Connection
-from streamq.store.publisher import Attempt, Contact, Disconnected, Passing
 from tests.faults import known
 
 
@@ -156,7 +156,7 @@ def from_asyncio(app):
 
 @pytest.mark.parametrize("send", [on_another_lane, from_asyncio], ids=lambda send: send.__name__)
 def test_who_has_reached_redis_once_is_patient_in_every_way(app, proxy, sent, monkeypatch, send):
-    monkeypatch.setattr(publisher, "FIRST_CONTACT", 0.0)
+    monkeypatch.setattr(attempts, "FIRST_CONTACT", 0.0)
     proxy.stop()
     back = threading.Timer(0.3, proxy.start)
     back.start()

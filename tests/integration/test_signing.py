@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import pickle
+import time
 
 import pytest
 
@@ -434,7 +435,7 @@ def test_a_moment_of_the_servers_clock_is_asked_for_each_time(app, redis):
     now = seconds * 1000 + micros / 1000
 
     async def ask():
-        moment = await app.store.asyncio.moment(60)
+        moment = await app.store.asyncio.moment(60, time.monotonic())
         await app.aclose()
         return moment
 

@@ -254,6 +254,17 @@ def test_a_call_that_was_overtaken_on_its_lane_writes_nothing(publish, redis, ke
     assert redis.xlen(keys.queue("mail")) == 1
 
 
+@pytest.mark.parametrize("number", [9, 10])
+def test_another_call_under_a_number_that_is_taken_is_refused(publish, redis, keys, number):
+    """A copy of a machine goes on with the lane that its original has."""
+    publish(message(id="m1"), message(id="m2"), lane="l", number=10)
+
+    words = ["STALE", str(number), "10"]
+    assert refused(publish, message(id="m3"), message(id="m2"), lane="l", number=number) == words
+    assert len(publish(message(id="m1"), message(id="m2"), lane="l", number=10)) == 2
+    assert redis.xlen(keys.queue("mail")) == 2
+
+
 def test_a_refused_call_may_be_repeated_under_its_number(publish, scripts, redis, keys):
     assert refused(publish, message(key="late"), lane="l", number=1)[0] == "UNROUTABLE"
     scripts("declare_queue", "late", "{}")

@@ -64,6 +64,18 @@ def test_a_call_that_comes_after_a_newer_one_is_refused(push, redis, keys):
     assert redis.xlen(keys.queue("mail")) == 1
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_another_call_under_a_number_that_is_taken_is_refused(push, redis, keys, number):
+    """A copy of a machine goes on with the lane that its original has."""
+    push(1)
+    push(2, id="a2")
+
+    with pytest.raises(ResponseError, match=f"STALE {number} 2"):
+        push(number, id="copied")
+    assert push(2, id="a2") == "mail"
+    assert redis.xlen(keys.queue("mail")) == 2
+
+
 def test_both_ways_share_the_memory_of_a_lane(push, scripts, redis, keys):
     push(1)
     message = ("", "mail", "a1", 0, 1, "", "", "", 0, 3, "task", *PLAIN)

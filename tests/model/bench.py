@@ -35,7 +35,7 @@ class Bench:
         self.early: dict[str, list[Token]] = {}
         self.numbers: dict[str, int] = {}
         self.last: dict[str, tuple[str, list[Any]]] = {}
-        self.sent: dict[str, tuple[str, list[Any]]] = {}
+        self.sent: dict[str, tuple[str, list[Any], Sequence[Call]]] = {}
         self.lane_numbers: dict[str, int] = {}
         self.checks = Checks()
         self.parcels: list[tuple[str, str, Fields]] = []
@@ -109,7 +109,7 @@ class Bench:
     def send(self, *calls: Call, lane: str = "lane") -> Any:
         number = self.lane_numbers[lane] = self.lane_numbers.get(lane, 0) + 1
         argv = [part for call in calls for part in call.argv()]
-        self.sent[lane] = ("publish", [lane, number, *argv])
+        self.sent[lane] = ("publish", [lane, number, *argv], calls)
         expected = self.model.publish(lane, number, calls)
         return self.same(self.server.run("publish", lane, number, *argv), expected)
 
@@ -119,7 +119,7 @@ class Bench:
         shared = [] if keep else ["ignore_result", "1"]
         parts = [part for call in calls for part in (call.id, call.fields["args"], "{}")]
         argv = [lane, number, queue, int(keep), "t", len(shared) // 2, *shared, *parts]
-        self.sent[lane] = ("push", argv)
+        self.sent[lane] = ("push", argv, calls)
         for call in calls:
             call.fields["kwargs"] = "{}"
         expected = self.model.push(lane, number, queue, calls)
@@ -132,15 +132,21 @@ class Bench:
 
     def send_again(self, lane: str = "lane", *, number: int | None = None) -> Any:
         """The same call once more, or under an older number."""
-        script, argv = self.sent[lane]
+        script, argv, calls = self.sent[lane]
         number = number or argv[1]
         verb = self.model.push if script == "push" else self.model.publish
         place = ("mail",) if script == "push" else ()
-        last, _ = self.model.lanes.get(lane, (0, []))
+        last, _, _ = self.model.lanes.get(lane, (0, "", []))
         if last < argv[1]:  # it was refused, so that this would be a new call
             return None
-        expected = verb(lane, number, *place, ())  # type: ignore[operator]
+        expected = verb(lane, number, *place, calls)  # type: ignore[operator]
         return self.same(self.server.run(script, lane, number, *argv[2:]), expected)
+
+    def send_from_a_copy(self, call: Call, lane: str = "lane") -> Any:
+        """Another call under a name and number that are in use, as a copied machine has them."""
+        number = self.lane_numbers[lane]
+        expected = self.model.publish(lane, number, [call])
+        return self.same(self.server.run("publish", lane, number, *call.argv()), expected)
 
     # Consumers
 

@@ -116,8 +116,8 @@ def contents(model: Broker) -> Iterator[tuple[str, Any]]:
         alone = {"alone": model.alone[consumer]} if consumer in model.alone else {}
         if marks or alone:
             yield f"started:{consumer}", marks | alone
-    for lane, (number, answers) in model.lanes.items():
-        yield f"lane:{lane}", "\n".join([str(number), *answers])
+    for lane, (number, first, answers) in model.lanes.items():
+        yield f"lane:{lane}", "\n".join([f"{number} {first}", *answers])
     for consumer, (text, answer) in model.settled.items():
         yield f"settled:{consumer}", f"{text} {answer}"
     for id, number in model.numbers.items():

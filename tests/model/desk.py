@@ -83,22 +83,27 @@ class Desk(Ledger):
 
     # Producers
 
+    def answered_before(self, lane: str, number: int, first: str) -> list[str] | str | None:
+        """What a lane was answered when it sent the same before; or a refusal."""
+        last, id, answers = self.lanes.get(lane, (0, "", []))
+        if (last, id) == (number, first):
+            return answers
+        return f"STALE {number} {last}" if last >= number else None
+
     def push(self, lane: str, number: int, queue: str, calls: Sequence[Call]) -> str:
         """The short way: only for plain queues."""
-        last, answers = self.lanes.get(lane, (0, [""]))
-        if last >= number:
-            return answers[0] if last == number else f"STALE {number} {last}"
+        if known := self.answered_before(lane, number, calls[0].id):
+            return known if isinstance(known, str) else known[0]
         if self.queues.get(queue) != {}:
             return ""
         for call in calls:
             self.append(call, queue, call.id)
-        self.lanes[lane] = (number, [queue])
+        self.lanes[lane] = (number, calls[0].id, [queue])
         return queue
 
     def publish(self, lane: str, number: int, calls: Sequence[Call]) -> list[str] | str:
-        last, before = self.lanes.get(lane, (0, [""]))
-        if last >= number:
-            return before if last == number else f"STALE {number} {last}"
+        if before := self.answered_before(lane, number, calls[0].id):
+            return before
         known = {call.id: self.gone_to(call) for call in reversed(calls) if call.chosen}
         if refusal := self.refusal(calls, known):
             return refusal
@@ -109,7 +114,7 @@ class Desk(Ledger):
                 if call.window != "none" and call.window:
                     self.dedup[call.id] = known[call.id] or ""
             answers.append(known[call.id] or ":".join(self.route(call.exchange, call.key)))
-        self.lanes[lane] = (number, answers)
+        self.lanes[lane] = (number, calls[0].id, answers)
         return answers
 
     def gone_to(self, call: Call) -> str | None:

@@ -149,7 +149,8 @@ class Ledger:
         self.marks: dict[str, dict[str, Mark]] = {}
         self.alone: dict[str, str] = {}
         self.settled: dict[str, tuple[str, str]] = {}
-        self.lanes: dict[str, tuple[int, list[str]]] = {}
+        #: Number and first id of the last call, and its answers.
+        self.lanes: dict[str, tuple[int, str, list[str]]] = {}
         self.dedup: dict[str, str] = {}
         self.numbers: dict[str, str] = {}
         self.revoked: dict[str, int] = {}

@@ -183,6 +183,13 @@ class Machine(RuleBasedStateMachine):
         number = self.bench.lane_numbers[lane] - 1
         self.bench.send_again(lane, number=number if older and number else None)
 
+    @precondition(lambda self: self.bench.sent)
+    @rule(pick=PICK)
+    def publish_from_a_copy(self, pick: int) -> None:
+        lane = self.one(self.bench.sent, pick)
+        if self.bench.model.lanes.get(lane, (0, "", []))[0] == self.bench.lane_numbers[lane]:
+            self.bench.send_from_a_copy(self.bench.message("mail", id="copied"), lane)
+
     @when(lambda self: self.model.dedup)
     @rule(pick=PICK)
     def window_passes(self, pick: int) -> None:

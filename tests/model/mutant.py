@@ -9,7 +9,7 @@ LEASED = "if not redis.call('ZRANK', key_of('leases'), consumer) then"
 SCORED = "if not redis.call('ZSCORE', key_of('leases'), consumer) then"
 LEASES = "key_of('leases')"
 XACK = "redis.call('XACK', key, 'workers', entry)"
-SAME_NUMBER = "if last == number then"
+SAME_CALL = ("if last == mark_of(number) then", "if last == mark then")
 
 
 @dataclass(frozen=True, slots=True)

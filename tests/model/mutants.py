@@ -10,7 +10,7 @@ from tests.model.mutant import (
     MESSAGES,
     NEVER,
     NUMBERED,
-    SAME_NUMBER,
+    SAME_CALL,
     SCORED,
     XACK,
     mutant,
@@ -18,13 +18,19 @@ from tests.model.mutant import (
 from tests.model.reuse_mutants import USED_AGAIN
 
 PRODUCERS = [
-    mutant("a lane forgets", "publish", SAME_NUMBER, NEVER),
-    mutant("a lane forgets what it pushed", "push", SAME_NUMBER, NEVER),
+    mutant("a lane forgets", "publish", SAME_CALL[0], NEVER),
+    mutant("a lane forgets what it pushed", "push", SAME_CALL[1], NEVER),
     mutant(
         "an older number of a lane is taken",
         "publish",
-        "elseif tonumber(last) > tonumber(number) then",
-        "elseif false then",
+        "if tonumber(newest) >= tonumber(number) then",
+        NEVER,
+    ),
+    mutant(
+        "a call is known by its number alone",
+        "publish",
+        "return number .. ' ' .. (ARGV[5] or '')",
+        "return number .. ' '",
     ),
     mutant(
         "a chosen id is forgotten",
