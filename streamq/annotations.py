@@ -26,6 +26,7 @@ import msgspec
 from streamq.codec import encode_json
 from streamq.errors import EncodeError, SoftTimeLimitExceeded
 from streamq.strict_json import Wordless, dump_json, read_json
+from streamq.wrappers import likely
 
 Turn = Callable[[Any], Any]
 
@@ -46,7 +47,9 @@ class Converter:
 
         ``bound`` says that the first parameter is the task itself and not an argument.
         """
-        parameters = parameters_of(function)[1 if bound else 0 :]
+        parameters = parameters_of(function)
+        if bound and parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+            parameters = parameters[1:]
         hints = hints_of(function)
         turns = {name: turn for name in hints if (turn := turn_for(hints[name]))}
         by_position = [each for each in parameters if each.kind in POSITIONAL]
@@ -276,7 +279,7 @@ def list_to(make: Callable[[list[Any]], Any], turns: Sequence[Turn], *, least: i
 def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
     """The parameters in their order; none where Python cannot tell."""
     with suppress(Exception):
-        return list(signature(function).parameters.values())
+        return list(likely(function).parameters.values())
     return []
 
 
@@ -297,12 +300,8 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 if sys.version_info >= (3, 14):  # where asking for an unresolvable annotation raises
     import annotationlib
 
-    def signature(function: Callable[..., Any]) -> inspect.Signature:
-        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
-
     def annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
         return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
 
 else:
-    signature = inspect.signature
     annotations = inspect.get_annotations

@@ -15,6 +15,7 @@ from streamq.modules import module_of
 from streamq.options import checked, merged
 from streamq.result import Result
 from streamq.strict_json import Wordless
+from streamq.wrappers import accepted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -211,9 +212,9 @@ def flattened(signature: Signature, refused: EncodeError) -> Signature:
 
 
 def arguments_of(function: Callable[..., Any], *, bind: bool) -> inspect.Signature | None:
-    """The signature that callers see: without the running task that ``bind`` puts first."""
+    """What callers may give: of a wrapper what that takes, without what ``bind`` puts first."""
     try:
-        signature = inspect.signature(function)
+        signature = accepted(function)
     except (TypeError, ValueError):
         return None
     if not bind:

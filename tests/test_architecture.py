@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: Mapping[str, str] = {
     "facts": "arguments errors states celery_names cpus forks modules clock launch",
     "words": (
-        "units strict_json strict_msgpack culprit codec compression annotations extras routing "
-        "message failure retries options context payload letter signing settings config "
+        "units wrappers strict_json strict_msgpack culprit codec compression annotations extras "
+        "routing message failure retries options context payload letter signing settings config "
         "diagnosis diagnosis.*"
     ),
     "redis": (

@@ -1,0 +1,175 @@
+"""What a function takes that is wrapped around others.
+
+``functools.wraps`` makes a wrapper look like what it wraps, though it may pass on more than it
+is given, a session for instance.  What it takes is read from its own parameters; for its
+``*args`` and ``**kwargs`` from the line in which it calls what it wraps.
+"""
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from inspect import Parameter, Signature
+from types import CodeType, FunctionType
+from typing import Any
+
+POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+STARS = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+if sys.version_info >= (3, 14):  # where asking for an unresolvable annotation raises
+    import annotationlib
+
+    def own_signature(function: Callable[..., Any]) -> Signature:
+        """What a function takes by its own parameters, whatever it is wrapped around."""
+        forward = annotationlib.Format.FORWARDREF
+        return inspect.signature(function, follow_wrapped=False, annotation_format=forward)
+
+else:
+
+    def own_signature(function: Callable[..., Any]) -> Signature:
+        """What a function takes by its own parameters, whatever it is wrapped around."""
+        return inspect.signature(function, follow_wrapped=False)
+
+
+def accepted(function: Callable[..., Any]) -> Signature:
+    """What a function surely takes and nothing else.  ValueError where Python cannot tell."""
+    return signature_of(function, surely=True)
+
+
+def likely(function: Callable[..., Any]) -> Signature:
+    """The parameters at which arguments arrive, as far as can be told."""
+    return signature_of(function, surely=False)
+
+
+def signature_of(function: Callable[..., Any], *, surely: bool) -> Signature:
+    """What a function takes; of a wrapper that is not understood its own parameters, if surely."""
+    inner = getattr(function, "__wrapped__", None)
+    if inner is None or inner is function:
+        return own_signature(function)
+    try:
+        own = own_signature(function)
+    except (TypeError, ValueError):  # a cache, for instance
+        return signature_of(inner, surely=surely)
+    if not any(each.kind in STARS for each in own.parameters.values()):
+        return own
+    passing = passing_of(function, inner, own)
+    if passing is not None and (passing.sure or not surely):
+        with suppress(ValueError):  # parameters in an order that no function can have
+            return combined(own, signature_of(inner, surely=surely), passing)
+    if surely or any(each.kind not in STARS for each in own.parameters.values()):
+        return own
+    return signature_of(inner, surely=surely)
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """How a wrapper passes its ``*args`` and ``**kwargs`` on.
+
+    ``before`` counts the arguments that it puts before them, ``names`` are those that it adds
+    by name; ``sure`` says that it does nothing else with them.
+    """
+
+    before: int
+    names: frozenset[str]
+    sure: bool
+
+
+def combined(own: Signature, inner: Signature, passing: Passing) -> Signature:
+    """What a wrapper takes: its own parameters, and what its stars reach of the inner function."""
+    mine = [each for each in own.parameters.values() if each.kind not in STARS]
+    stars = {each.kind for each in own.parameters.values()} & {*STARS}
+    taken = {each.name for each in mine} | passing.names
+    theirs = list(inner.parameters.values())
+    theirs = theirs[min(passing.before, sum(each.kind in POSITIONAL for each in theirs)) :]
+    found = [passed(each, stars) for each in theirs if each.name not in taken]
+    reached = [each for each in found if each is not None]
+    if any(each.kind is Parameter.POSITIONAL_OR_KEYWORD for each in mine):  # they come behind it
+        reached = [named(each) for each in reached]
+    return Signature(sorted([*mine, *reached], key=lambda each: each.kind))
+
+
+def named(parameter: Parameter) -> Parameter:
+    """A parameter with a name too, if it has only a place."""
+    if parameter.kind is not Parameter.POSITIONAL_ONLY:
+        return parameter
+    return parameter.replace(kind=Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def passed(parameter: Parameter, stars: set[Any]) -> Parameter | None:
+    """A parameter of the inner function as it is reached through these stars; None if it is not."""
+    by_place, by_name = (kind in stars for kind in STARS)
+    if parameter.kind in STARS:
+        return parameter if parameter.kind in stars else None
+    if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD and not (by_place and by_name):
+        kind = Parameter.POSITIONAL_ONLY if by_place else Parameter.KEYWORD_ONLY
+        return parameter.replace(kind=kind)
+    reached = by_place if parameter.kind in POSITIONAL else by_name
+    return parameter if reached else None
+
+
+# ── reading the wrapper ──────────────────────────────────────────────────────────────
+
+
+def passing_of(function: Any, inner: Any, own: Signature) -> Passing | None:
+    """How a wrapper calls what it wraps; None if that cannot be told."""
+    if not isinstance(function, FunctionType):
+        return None
+    closed = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    names = tuple(name for name, cell in closed if holds(cell, inner))
+    stars = {each.kind: each.name for each in own.parameters.values() if each.kind in STARS}
+    return read(function.__code__, names, *map(stars.get, STARS))
+
+
+def holds(cell: Any, value: Any) -> bool:
+    try:
+        return cell.cell_contents is value
+    except ValueError:  # not filled yet
+        return False
+
+
+@lru_cache(maxsize=256)
+def read(
+    code: CodeType, names: Sequence[str], args: str | None, kwargs: str | None
+) -> Passing | None:
+    """Read from the source how what has these names is called with these stars."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    nodes = list(ast.walk(tree))
+    calls = [
+        passing_in(node, args, kwargs)
+        for node in nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+    ]
+    if not calls or calls[0] is None or any(each != calls[0] for each in calls):
+        return None
+    used = [node for node in nodes if isinstance(node, ast.Name)]
+    if any(node.id == args and not isinstance(node.ctx, ast.Load) for node in used):
+        return None
+    sure = sum(node.id == kwargs for node in used) == (len(calls) if kwargs else 0)
+    return Passing(*calls[0], sure=sure)
+
+
+def passing_in(
+    call: ast.Call, args: str | None, kwargs: str | None
+) -> tuple[int, frozenset[str]] | None:
+    """What a call puts before ``*args``, and adds by name; None if it passes not just these on."""
+    starred = [each for each in call.args if isinstance(each, ast.Starred)]
+    spread = [each.value for each in call.keywords if each.arg is None]
+    if [name_of(each.value) for each in starred] != ([args] if args else []):
+        return None
+    if [name_of(each) for each in spread] != ([kwargs] if kwargs else []):
+        return None
+    if starred and call.args[-1] is not starred[0]:
+        return None
+    named = frozenset(each.arg for each in call.keywords if each.arg is not None)
+    return len(call.args) - len(starred), named
+
+
+def name_of(node: ast.expr) -> str | None:
+    return node.id if isinstance(node, ast.Name) else None
