@@ -135,14 +135,18 @@ class Site:
         (self.folder / f"{name}.py").write_text(header + textwrap.dedent(body))
 
     def worker(
-        self, *flags: object, app: str = "tasks", ready: bool = True, **process: Any
-    ) -> Worker:
-        """Start a worker, a ``process`` as Popen takes it; wait until its runners have leases."""
+        self, *flags: object, app: str = "tasks", ready: bool = True, forked: bool = True,
+        **process: Any,
+    ) -> Worker:  # fmt: skip
+        """Start a worker, a ``process`` as Popen takes it; wait until its runners have leases.
+
+        It is a fork of a zygote unless that would show, or ``forked`` is false.
+        """
         log = self.folder / f"worker-{len(self.workers)}.log"
         words = ["worker", "-A", app, *map(str, flags)]
         with open(log, "wb") as file:
             options = {"cwd": self.folder, "env": self.env, "stdout": file, "stderr": file}
-            if "gevent" in words:  # it patches Python before anything is imported
+            if not forked or "gevent" in words:  # that patches Python before anything is imported
                 command = [sys.executable, "-m", "streamq", *words]
                 started = subprocess.Popen(command, **{**options, **process})
             else:
