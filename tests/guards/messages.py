@@ -14,6 +14,8 @@ EXECUTION = "tests/unit/test_execution.py::"
 ENDINGS = "tests/unit/test_endings.py::"
 FAILURE = "tests/unit/test_failure.py::"
 REJECT = "tests/lua/test_reject.py::"
+ACL = "tests/integration/test_acl.py::"
+OUT_OF_IDS = "tests/integration/test_out_of_ids.py::"
 LETTERS = "tests/system/test_letters.py::"
 DATA = "tests/promises/test_data.py::"
 CROWDS = "tests/system/test_crowds.py::"
@@ -481,6 +483,36 @@ GUARDS = [
             "scripts/lua/promote.lua",
             "elseif field(fields, 'rejections') and stream == front_of(stream) then",
             "elseif false then",
+        ),
+    ),
+    guard(
+        "a fan-out asks whether each of its queues has ids",
+        "C26",
+        OUT_OF_IDS + "test_every_way_to_send_names_the_queue_and_writes_nothing[send_to_all]",
+        "DID NOT RAISE",
+        (
+            "scripts/lua/publish.lua",
+            "find_room(messages) or find_spent(messages)",
+            "find_room(messages)",
+        ),
+    ),
+    guard(
+        "who holds a message has it in the fresh stream",
+        "C26",
+        OUT_OF_IDS + "test_what_runs_during_the_repair_is_settled_once",
+        "ResultTimeout",
+        ("scripts/lua/repair.lua", "holder_of[each[1]] = each", ""),
+    ),
+    guard(
+        "what takes a right asks for it before it begins",
+        "C27",
+        ACL
+        + "test_a_producer_that_lacks_a_right_is_told_which_and_nothing_is_done[declaring-declare]",
+        r"assert not (True|isinstance)",
+        (
+            "streamq/store/topology.py",
+            "        self.require_right([queue.name for queue in queues], reason=reason)\n",
+            "",
         ),
     ),
 ]
