@@ -84,6 +84,8 @@ TOO_MANY_CLIENTS = "max number of clients"
 NAMED = re.compile(r"WRONGTYPE (\S*:\S*) is an? ")
 #: A database that the server does not have, or none but the first.
 NO_DATABASE = re.compile(r"(ERR )?(DB index is out of range|SELECT is not allowed)")
+#: A database that is not this user's.
+OTHER_DATABASE = re.compile(r"(NOPERM )?(this user|User \S+) has no permissions to run the 'select")
 
 #: redis-py takes these codes off the reply and makes classes of them.  Subclasses first.
 CODES = {
@@ -165,6 +167,9 @@ def denied(url: str, text: str) -> NotLetIn:
         advice = (
             "name a database that it has: 0 to 15 unless it is set up otherwise, in a cluster 0"
         )
+    elif OTHER_DATABASE.match(text):
+        advice = "name the database of this user, or give it this one: streamq acl ROLE --db N"
+        text = "its user may not use this database"
     return NotLetIn(
         f"Redis refused the connection{f' at {mask_url(url)}' if url else ''}: {text}",
         advice=[advice, "streamq config show  says where the URL comes from"],
@@ -174,10 +179,15 @@ def denied(url: str, text: str) -> NotLetIn:
 def translated(error: Exception, url: str) -> StreamqError | None:
     """What redis-py made of an error reply, in our words; None if there was no reply."""
     text = as_sent(error)
-    if isinstance(error, redis.AuthenticationError) or NO_DATABASE.match(text):
+    if isinstance(error, redis.AuthenticationError) or wrong_database(text):
         return denied(url, text)
     replied = isinstance(error, redis.ResponseError | redis.exceptions.BusyLoadingError)
     return meaning(text) if replied or TOO_MANY_CLIENTS in text else None
+
+
+def wrong_database(text: str) -> bool:
+    """Whether an error says that the URL's database is not there, or not for its user."""
+    return bool(NO_DATABASE.match(text) or OTHER_DATABASE.match(text))
 
 
 def as_sent(error: Exception) -> str:

@@ -411,6 +411,16 @@ def test_the_line_to_run_gives_the_right_and_keeps_the_others(
         app.declare()
 
 
+def test_a_url_with_another_database_is_refused_and_told_why(make_user, make_app, keys):
+    app = make_app(url=f"{make_user('producer')}&db=1", namespace=keys.namespace)
+
+    for send in (app.enqueue, lambda call: asyncio.run(app.aenqueue(call))):
+        with pytest.raises(ConfigError, match="user may not use this database") as caught:
+            send(app.signature("tasks.add", (1, 2)))
+        assert "streamq acl ROLE --db N" in str(caught.value)
+        assert "NOPERM" not in str(caught.value)
+
+
 def test_another_database_may_not_be_selected(make_user, redis):
     client = redis_py.Redis.from_url(make_user("producer"), protocol=2)
 
