@@ -66,7 +66,7 @@ class ForPrograms(logging.Formatter):
         if trace := trace_in(record):
             line["traceback"] = in_utf8(trace)
         if record.stack_info:
-            line["stack"] = in_utf8(record.stack_info)
+            line["stack_info"] = in_utf8(record.stack_info)
         for given, value in list(vars(record).items()):
             if given not in USUAL:
                 name = text_of(given)

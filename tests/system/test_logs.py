@@ -47,7 +47,7 @@ def test_each_record_is_a_line_of_json_and_no_failure_is_silenced(site, flags):
     assert first["message"] == "a \\ud800\nb %d no number"
     assert first["task"] == "tasks.speak"
     assert (second["nan"], second["mute"]) == ("nan", ["<Mute; its __str__ raised SystemExit>"])
-    assert "in speak" in second["stack"]
+    assert "in speak" in second["stack_info"]
     (failed,) = [line for line in lines if "a failure" in line["message"]]
     assert (failed["level"], failed["logger"]) == ("error", "streamq.worker")
 

@@ -138,7 +138,7 @@ def test_the_stack_and_the_traceback_are_in_the_line():
 
     assert line["traceback"].startswith("Traceback (most recent call last)")
     assert line["traceback"].endswith("ValueError: odd \\ud800")
-    assert "test_the_stack_and_the_traceback" in line["stack"]
+    assert "test_the_stack_and_the_traceback" in line["stack_info"]
     assert "traceback" not in said("text", exc_info=True)
 
 
