@@ -118,6 +118,7 @@ def show(about: dict[str, Any]) -> None:
             "enqueued": time_of(about["enqueued"]),
             "due": time_of(about["eta"]),
             "retries": about["retries"] or None,
+            "generation": about["generation"] if about["generation"] != 1 else None,
             "started": time_of(about["started"]),
             "finished": time_of(about["finished"]),
             "ran": None if about["runtime"] is None else span(about["runtime"]),

@@ -145,9 +145,13 @@ class DeadLetters:
         if not found:
             return None
         (letter,) = found
-        record = self.client.ask("HMGET", self.keys.task(letter.id), "enqueued", *DIED_OF)
-        enqueued, error, traceback = (readable(value or b"") for value in record)
-        first = letter.history[0]["enqueued"] if letter.history else seconds_in(enqueued)
+        names = ("generation", "enqueued", *DIED_OF)
+        record = self.client.ask("HMGET", self.keys.task(letter.id), *names)
+        generation, enqueued, error, traceback = (readable(value or b"") for value in record)
+        if (generation or "1") != letter.fields.get("generation", "1"):  # used again since
+            enqueued = error = traceback = ""
+        noted = letter.notes.get("enqueued") or enqueued
+        first = letter.history[0]["enqueued"] if letter.history else seconds_in(noted)
         return replace(
             letter,
             enqueued=first or enqueued_at(letter.queue, letter.id),

@@ -229,6 +229,20 @@ def test_a_letter_too_large_to_be_put_back_stays_and_is_named(mail, died):
     assert "1 dead letter exported" in mail.quick("dead", "export", "mail", "huge", "-o", "h")
 
 
+def test_a_letter_whose_id_is_used_again_stays_and_says_so(mail, scripts, redis):
+    send = ("", "mail", "one", "none", 1, "", "", "", 0, 1, "task", "shop.mail")
+    scripts("publish", "", "", *send)
+
+    out = mail.quick("dead", "retry", "mail", "--all", code=1)
+
+    assert out == "2 messages waiting in mail again\n"
+    assert "one stays: its id is used again, by a task that is QUEUED now" in mail.err
+    assert letters(mail, "mail") == {"one"}
+    redis.hset(KEYS.task("one"), "state", "SUCCESS")
+    assert mail.quick("dead", "retry", "mail", "one") == "1 message waiting in mail again\n"
+    assert mail.json("result", "one")["generation"] == 2
+
+
 def test_a_queue_that_is_not_declared_takes_nothing(mail, redis):
     mail.quick("queues", "delete", "mail", "--yes")
 
