@@ -54,7 +54,7 @@ GUARDS = [
         "an id is accepted once until its task has ended",
         "C3",
         GENERATIONS + "test_an_id_is_accepted_once_while_its_task_runs_and_what_runs_is_terminated",
-        "assert|Revoked|ResultTimeout",
+        "assert 4 == 1",
         (
             "scripts/lua/publish.lua",
             "local state, queues = unended(message.id)",
@@ -448,7 +448,7 @@ GUARDS = [
         "what is said to those who wait expires",
         "C23",
         CROWDS + "test_who_dies_while_it_waits_leaves_nothing",
-        "one more item: '{streamq}:reply:",
+        r"leaked: \['{streamq}:reply:",
         ("scripts/lua/includes/endings.lua", "redis.call('PEXPIRE', reply, REPLY_LIFE_MS)", ""),
     ),
     guard(

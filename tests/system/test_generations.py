@@ -118,6 +118,7 @@ def test_an_id_is_accepted_once_while_its_task_runs_and_what_runs_is_terminated(
     results = [again("hold", 2) for _ in range(3)]
     site.until(lambda: begun(site, 2))
     assert again("hold", 3).state in ("QUEUED", "STARTED")
+    assert site.redis.xlen("{streamq}:queue:default") == 1
 
     results[0].revoke(terminate=True)
 
