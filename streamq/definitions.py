@@ -6,6 +6,7 @@ are a mistake: a message names one task.
 """
 
 import dis
+import gc
 import sys
 import weakref
 from collections.abc import Mapping
@@ -143,12 +144,24 @@ def inner(definition: Definition) -> list[str]:
 
 
 def holds(value: Any, task: Task[..., Any]) -> bool:
-    """Whether a value is this task, or a plain container of it."""
+    """Whether a value is this task or its function, or a plain container of them."""
+    inside = [value]
     if isinstance(value, dict):
-        return any(each is task for each in list(value.values()))
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(each is task for each in list(value))
-    return value is task
+        inside = list(value.values())
+    elif isinstance(value, list | tuple | set | frozenset):
+        inside = list(value)
+    return any(each is task or each is task.function for each in inside)
+
+
+def is_shared(task: Task[..., Any]) -> bool:
+    """Whether anybody but its task, and itself, holds a function."""
+    function = task.function
+    own = [task, vars(task), *(getattr(function, "__closure__", None) or ())]
+    return any(
+        not isinstance(holder, FrameType) and not any(holder is each for each in own)
+        for holder in gc.get_referrers(function)
+        if holder is not own
+    )
 
 
 def difference(one: Definition, other: Definition) -> tuple[str, str]:

@@ -13,11 +13,11 @@ from types import ModuleType
 from typing import Any, Self
 
 from streamq.config import environment
-from streamq.definitions import Definition, Run, difference
+from streamq.definitions import Definition, Run, difference, is_shared
 from streamq.errors import ConfigError, TaskNotFound
 from streamq.modules import module_of
 from streamq.tasks import Task
-from streamq.units import count, nearest, text, texts
+from streamq.units import count, nearest, shown, text, texts
 
 logger = logging.getLogger("streamq")
 
@@ -40,7 +40,7 @@ class Registry(Mapping[str, Task[..., Any]]):
         if known is not None and known.function is not task.function:
             old = Definition(known, self.runs[task.name])
             places, again = difference(old, new), new.repeats(old)
-            if again is None:
+            if again is None and not is_shared(known):
                 held = weakref.ref(known)
                 del known, old
                 again = self.is_dropped(held, task)
@@ -120,6 +120,10 @@ def taken(task: Task[..., Any], places: tuple[str, str]) -> ConfigError:
 
 def task_name(function: Any) -> str:
     """``module.qualname``, with the name under which a worker imports the module."""
+    if not hasattr(function, "__qualname__"):
+        raise ConfigError(
+            f"a task needs a name, and {shown(function)} has none", advice=["@app.task(name=…)"]
+        )
     return f"{module_of(function) or function.__module__}.{function.__qualname__}"
 
 

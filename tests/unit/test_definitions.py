@@ -109,6 +109,40 @@ def test_a_factory_may_run_again_when_its_task_is_gone(app, caplog):
     assert "is defined again" in caplog.text
 
 
+def test_functions_that_somebody_keeps_are_there_though_their_tasks_are_not(app):
+    def make(number):
+        return lambda: number
+
+    kept = [make(1), make(2)]
+    app.task(kept[0])
+
+    with pytest.raises(ConfigError, match="two tasks are named"):
+        app.task(kept[1])
+
+    assert [task() for task in app.tasks.values()] == [1]
+
+
+def test_a_function_that_calls_itself_may_be_made_again(app, caplog):
+    def make(number):
+        def count(n):
+            return number if n == 0 else count(n - 1)
+
+        app.task(count)
+
+    make(1)
+    make(2)
+
+    assert [task(3) for task in app.tasks.values()] == [2]
+    assert "is defined again" in caplog.text
+
+
+def test_what_has_no_name_is_asked_for_one(app):
+    with pytest.raises(ConfigError, match="a task needs a name, and functools"):
+        app.task(functools.partial(print, 1))
+
+    assert app.task(name="said")(functools.partial(max, 1))(2) == 2
+
+
 def test_two_of_a_factory_in_a_thread_are_refused(app):
     caught = []
 
@@ -255,6 +289,7 @@ BESIDE = {
         "@app.task(name='a')\ndef one(): return 1",
         "@app.task(name='a')\ndef two(): return 2",
     ),
+    "functions alone": ("one = lambda: 1\napp.task(one)", "two = lambda: 2\napp.task(two)"),
 }
 
 
