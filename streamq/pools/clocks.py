@@ -16,9 +16,12 @@ from streamq.clock import monotonic
 from streamq.delivery import Delivery
 from streamq.endings import past_soft_limit
 from streamq.errors import Overdue, Terminated
+from streamq.runner.raised import Raised
 
 #: Seconds between two looks at least: limits that pass close together are looked at together.
 GATHER = 0.02
+#: Seconds after which it is looked whether a soft limit has arrived.
+AGAIN = 0.1
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class Run:
     greenlet: Any
     began: float
     due: float
+    #: The soft limit that was raised last, and whether the task knows it.
+    raised: Raised | None = None
     warned: bool = False
     stopped: bool = False
 
@@ -87,8 +92,20 @@ class Clocks:
             run.stopped, run.due = True, math.inf
             self.interrupt(slot, run, Overdue() if overdue else Terminated())
         elif delivery.soft and ran >= delivery.soft and not run.warned:
-            run.warned, run.due = True, run.began + (delivery.hard or math.inf)
-            self.interrupt(slot, run, past_soft_limit(delivery))
+            self.warn(slot, run, now)
+
+    def warn(self, slot: int, run: Run, now: float) -> None:
+        """Raise the soft limit inside a task; once more if that was lost on the way to it."""
+        delivery, before = run.delivery, run.raised
+        run.due = run.began + (delivery.hard or math.inf)
+        if before is not None and before.arrived:
+            run.warned, run.raised = True, None
+            return
+        run.due = min(run.due, now + AGAIN)
+        if before is None or not before.is_held:
+            error = past_soft_limit(delivery)
+            run.raised = Raised(error, delivery.manner and delivery.manner.task.function)
+            self.interrupt(slot, run, error)
 
     def interrupt(self, slot: int, run: Run, error: BaseException) -> None:
         """Raise this inside a task, unless it has ended by then."""

@@ -21,6 +21,7 @@ from streamq.runner.intake import Pace
 from streamq.runner.interrupts import STRAY, Property, warn_ourselves
 from streamq.runner.limits import Limits
 from streamq.runner.pauses import Pauses
+from streamq.runner.raised import Raised
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
 from streamq.runner.turns import Turns
@@ -65,6 +66,7 @@ class Solo:
         self.pauses = Pauses()
         self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on)
         self.alarm = Alarm(warn_ourselves)
+        self.raised: Raised | None = None
         self.forks = FORKS.count
         self.stopping = False
         #: Whether no task has run since its signals were taken back, and when that was.
@@ -237,7 +239,7 @@ class Solo:
         if self.forks != FORKS.count:  # a child: what runs in this slot is its parent's
             os._exit(STRAY)
         if delivery.soft:
-            self.alarm.ended()
+            self.told()
         self.watch.ended()
         slots.clear(0)
         if outcome.release:
@@ -269,10 +271,27 @@ class Solo:
     # Interrupting the task: for signal handlers, which run in the thread that runs it
 
     def soft_limit(self) -> None:
-        """Raise inside the task, if it still is the one that has passed its soft limit."""
-        task = self.desk.execution.inside
-        if task is not None and self.alarm.rings_for(task):
-            raise past_soft_limit(task)
+        """Raise inside the task, if it still is the one that has passed its soft limit.
+
+        Once more if that was lost on the way to it.
+        """
+        task, before = self.desk.execution.inside, self.raised
+        if task is None or not self.alarm.rings_for(task):
+            return
+        if before is None:
+            error = past_soft_limit(task)
+            self.raised = Raised(error, task.manner and task.manner.task.function)
+            raise error
+        if before.arrived:
+            self.told()
+        elif not before.is_handled:
+            self.raised = None
+            self.soft_limit()
+
+    def told(self) -> None:
+        """The task has ended, or has met its limit."""
+        self.alarm.ended()
+        self.raised = None
 
     def terminate(self) -> None:
         """Raise inside the task, if it still is the one that was revoked."""

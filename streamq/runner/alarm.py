@@ -7,7 +7,8 @@ from collections.abc import Callable
 from streamq.clock import monotonic
 from streamq.delivery import Delivery
 
-#: Seconds after which it rings again if nobody has heard it: the task may not have begun.
+#: Seconds after which it rings again if nobody has heard it: the task may not have begun, or
+#: have been where nothing reaches it.
 AGAIN = 0.1
 #: No task, and when that is late.
 NOTHING: tuple[Delivery | None, float] = (None, math.inf)
@@ -40,16 +41,13 @@ class Alarm:
             self.news.set()
 
     def ended(self) -> None:
-        """The task has ended, or was told."""
+        """The task has ended, or knows."""
         self.set_for = NOTHING
 
     def rings_for(self, task: Delivery | None) -> bool:
-        """Whether this is the task that is late.  It is asked once, by who tells the task."""
+        """Whether this is the task that is late; it goes on to ring until it has ended."""
         found, due = self.set_for
-        if found is None or found is not task or monotonic() < due:
-            return False
-        self.ended()
-        return True
+        return found is not None and found is task and monotonic() >= due
 
     def run(self) -> None:
         """Ring whenever the task is late."""

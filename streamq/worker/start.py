@@ -40,6 +40,7 @@ from streamq.worker.logs import flush_streams, open_closed_streams, set_up_loggi
 from streamq.worker.presence import Presence, node_name, own_name
 from streamq.worker.relief import Relief
 from streamq.worker.runner import one_by_one, work
+from streamq.worker.stops import be_deaf, interrupt
 from streamq.worker.supervisor import Duties, Supervisor
 from streamq.worker.terminations import Terminations
 from streamq.worker.timetable import Timetable
@@ -90,7 +91,8 @@ def start_worker(
     _ = app.seal  # without a key there is nothing to start: say so now
     queues, name = chosen_queues(app, exclude), node_name(conf.worker_name)
     workplace = Workplace()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in {signal.SIGTERM} | ({signal.SIGINT} - OWN.given.ignored):
+        signal.signal(number, interrupt)
     try:
         sources = awaited(lambda: declare(app, allowed(app, queues)), burst=burst)
         node = awaited(lambda: named(app, name), burst=burst)
@@ -102,6 +104,7 @@ def start_worker(
         else:
             write_line(banner(found, node, sources))
         code = supervisor.run()
+        be_deaf()
     except KeyboardInterrupt:
         logger.info("stopped before it had begun")
         code = 0

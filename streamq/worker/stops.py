@@ -18,6 +18,21 @@ SAME_REQUEST = 0.05
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
+def be_deaf() -> None:
+    """Hear no more requests: this worker has ended, and nothing may change how.
+
+    Python itself resets handlers before it ends, and then any of them would end the process.
+    """
+    for number in (*ENDING, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """End a worker that has not begun; asked once, it needs no second request."""
+    be_deaf()
+    raise KeyboardInterrupt
+
+
 class Stops:
     """Counts the requests to stop, and rings a bell that ``sleep`` hears."""
 

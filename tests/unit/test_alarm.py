@@ -22,6 +22,7 @@ class Clock:
         if self.alarm.rings_for(self.running):
             self.heard.append((self.running, time.monotonic()))
             self.rung.set()
+            self.alarm.ended()
 
     def begin(self, soft):
         task = Delivery("mail", b"1-1", {})
