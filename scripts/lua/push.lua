@@ -60,13 +60,13 @@ for at = shared_to + 1, #ARGV, 3 do
     unpack(ARGV, 7, shared_to)
   )
   local spent = type(entry) == 'table' and string.find(entry.err, 'last possible ID', 1, true)
-  if spent and at == last + 1 then
+  if spent and at == shared_to + 1 then
     put_back()
     return ''
   elseif spent then -- all or none: what is left goes to the stream that is read first
     entry = redis.call(
       'XADD', stream .. ':returned', '*', 'id', id, 'task', task, 'args', ARGV[at + 1], 'kwargs',
-      ARGV[at + 2], unpack(ARGV, 7, last)
+      ARGV[at + 2], unpack(ARGV, 7, shared_to)
     )
   elseif type(entry) == 'table' then -- the first one was refused, or none is
     put_back()
