@@ -19,12 +19,13 @@ class Launch:
     """What a command of ours began with.
 
     ``folder`` is where it began, and ``home`` where its process did: a program of the user's may go
-    elsewhere before it calls us.  ``program`` is Python, ``path`` what ``sys.path`` was.
+    elsewhere before it calls us.  ``python`` is the program that runs us, and ``path`` what
+    ``sys.path`` was.
     """
 
     folder: str
     home: str
-    program: str
+    python: str
     path: tuple[str, ...]
 
     @classmethod
@@ -36,14 +37,19 @@ class Launch:
         """
         real = working_folder()
         folder = as_named(real)
-        sys.path[:] = [os.path.join(real, each) if each else real for each in sys.path]
-        program = renamed(sys.executable, real, folder)
+        paths = [each for each in sys.path if isinstance(each, str)]  # Python heeds no other
+        sys.path[:] = [os.path.join(real, each) if each else real for each in paths]
         return cls(
             folder=folder,
             home=folder_of_script() or folder,
-            program=program if os.access(program, os.X_OK) else sys.executable,
+            python=renamed(sys.executable, real, folder),
             path=tuple(renamed(each, real, folder) for each in sys.path),
         )
+
+    @property
+    def program(self) -> str:
+        """Python: that of the release of the day if there is one, else ours."""
+        return self.python if os.access(self.python, os.X_OK) else sys.executable
 
     def environment(self, folder: str) -> Mapping[str, str]:
         """The environment of a process that starts in this folder: a shell would say so too."""

@@ -112,7 +112,8 @@ class Death:
     @property
     def started(self) -> bool:
         """Whether it has ever come so far as to ask Redis for something."""
-        return self.child.slots.arrived
+        slots = self.child.slots
+        return bool(slots.arrived or self.child.leased or slots.running() or slots.ended())
 
     @property
     def fenced(self) -> bool:
@@ -132,9 +133,9 @@ class Death:
             who = "a module of yours that waits for every child has been told how"
             return f"runner {self.child.pid} ended {when}; {who}"
         code = os.waitstatus_to_exitcode(self.status)
-        if code >= 0 and not self.started:
-            where = "; its traceback is on standard error, above" * bool(code)
-            return f"runner {self.child.pid} could not start: it exited with code {code}{where}"
+        if code > 0 and not self.started:
+            where = "its traceback is on standard error, above"
+            return f"runner {self.child.pid} could not start: it exited with code {code}; {where}"
         if code >= 0:
             return f"runner {self.child.pid} exited with code {code} {when}{peak}"
         try:

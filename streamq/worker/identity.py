@@ -14,8 +14,6 @@ from pathlib import Path
 
 #: Hexadecimal digits of a token that name the place, and those that are chance.
 PLACE, CHANCE = 10, 6
-#: The place of a process that cannot know where it is.
-NOWHERE = "0" * PLACE
 
 
 class Life(enum.Enum):
@@ -33,13 +31,16 @@ def new_token() -> str:
 
 @cache
 def place() -> str:
-    """This machine since its start, and the process namespace: who shares it shares pids."""
+    """This machine since its start, and the process namespace: who shares it shares pids.
+
+    Who cannot know where it is has a place of its own, where nobody else is.
+    """
     facts = [socket.gethostname()]
     for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         try:
             facts.append(os.readlink(path) if "ns" in path else Path(path).read_text())
         except OSError:
-            return NOWHERE  # nothing can be said of other processes here
+            return os.urandom(PLACE // 2).hex()
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:PLACE]
 
 
@@ -57,7 +58,7 @@ def life_of(pid: int, where: str) -> Life:
     The kernel says so of every process of this place, whoever's it is: /proc does not, as it may
     hide those of others (``hidepid``) or show the processes of another namespace.
     """
-    if where != place() or where == NOWHERE or pid <= 0:
+    if where != place() or pid <= 0:
         return Life.UNKNOWN
     try:
         os.kill(pid, 0)

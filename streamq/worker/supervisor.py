@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from streamq import clock
-from streamq.errors import BrokerUnavailable
+from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.runner.inherited import OWN
 from streamq.runner.interrupts import FINISH
 from streamq.runner.slots import Board
@@ -172,7 +172,12 @@ class Supervisor:
             os.chdir(launch.home)
         environment = OWN.given.environment() | {"PWD": launch.home}
         if self.stops.let_go():
-            os.execve(launch.program, launch.command, environment)
+            try:
+                os.execve(launch.program, launch.command, environment)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot begin anew: {launch.program}: {error.strerror}"
+                ) from None
 
     # The loop
 

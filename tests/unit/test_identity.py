@@ -105,3 +105,17 @@ def test_what_proc_says_of_another_namespace_is_not_believed():
     assert looked_at(1, *inside)[1] == "-"
     assert looked_at(1, *inside)[0] == "alive"
     assert looked_at(os.getpid(), *inside) == ["gone", "-"], "it is asked about that place"
+
+
+def test_where_nothing_can_be_known_every_process_is_in_a_place_of_its_own(monkeypatch):
+    """Two workers of two containers may both be process 1."""
+    monkeypatch.setattr(os, "readlink", refuses)
+    one, two = place.__wrapped__(), place.__wrapped__()
+
+    assert one != two
+    assert len(one) == len(two) == len(place())
+    assert life_of(os.getpid(), one) is Life.UNKNOWN
+
+
+def refuses(*about):
+    raise FileNotFoundError

@@ -76,3 +76,24 @@ def test_a_folder_that_is_gone_is_named(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=f"the working folder is gone: {gone}"):
         working_folder()
     os.chdir(tmp_path)
+
+
+def test_python_is_that_of_the_release_of_the_day_if_there_is_one(release, monkeypatch):
+    for number in ("one", "two"):
+        (release / number / "bin").mkdir(parents=True)
+        (release / number / "bin" / "python").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(release / "one" / "bin" / "python"))
+    launch = Launch.here()
+    assert launch.program == str(release / "current" / "bin" / "python")
+
+    (release / "two" / "bin" / "python").unlink()
+    (release / "next").symlink_to("two")
+    (release / "next").replace(release / "current")
+
+    assert launch.program == str(release / "one" / "bin" / "python")
+
+
+def test_what_python_does_not_heed_in_its_path_is_left_out(release):
+    sys.path[:0] = [b"bytes", release / "one", "lib"]
+
+    assert Launch.here().path[0] == str(release / "current" / "lib")
