@@ -266,4 +266,22 @@ GUARDS = [
         r"== \[\]",
         ("streamq/delivery.py", "STALE = 50_000_000", "STALE = 50_000_000_000"),
     ),
+    guard(
+        "a worker that can write nowhere else keeps its files in memory",
+        "A34",
+        "tests/unit/test_workplace.py::test_where_nothing_else_can_be_written_it_is_in_memory",
+        "no folder for temporary files",
+        (
+            "streamq/worker/workplace.py",
+            "[Path(tempfile.gettempdir()), MEMORY]",
+            "[Path(tempfile.gettempdir())]",
+        ),
+    ),
+    guard(
+        "a reload goes back to where its worker was started",
+        "A35",
+        "tests/system/test_worlds.py::test_a_module_may_go_to_another_folder[prefork]",
+        "no module named 'tasks'",
+        ("streamq/worker/supervisor.py", "os.chdir(launch.home)", "pass"),
+    ),
 ]
