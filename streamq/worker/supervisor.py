@@ -174,10 +174,8 @@ class Supervisor:
         if self.stops.let_go():
             try:
                 os.execve(launch.program, launch.command, environment)
-            except OSError as error:
-                raise ConfigError(
-                    f"cannot begin anew: {launch.program}: {error.strerror}"
-                ) from None
+            except OSError as why:
+                raise ConfigError(f"cannot begin anew: {launch.program}: {why.strerror}") from None
 
     # The loop
 
