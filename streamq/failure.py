@@ -206,7 +206,8 @@ def subclass_of(cls: type[Exception]) -> type[Exception]:
         }
         names |= {"__str__": recorded_text, "__reduce__": reduced, "__slots__": ()}
         names |= {"__module__": MODULE.__get__(cls), "__qualname__": QUALNAME.__get__(cls)}
-        found = type.__new__(kind, NAME.__get__(cls), (Unasked, cls), names)
+        bases = (cls,) if owner(cls, "__init_subclass__") is object else (Unasked, cls)
+        found = type.__new__(kind, NAME.__get__(cls), bases, names)
         if len(SUBCLASSES) >= MOST_SUBCLASSES:
             SUBCLASSES.clear()
         SUBCLASSES[id(cls)] = found  # which holds the class: its number stays its own

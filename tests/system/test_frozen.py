@@ -4,8 +4,6 @@ import pytest
 
 from streamq.errors import SoftTimeLimitExceeded, TimeLimitExceeded
 
-pytestmark = pytest.mark.slow
-
 TASKS = """
 from freezegun import freeze_time
 

@@ -517,6 +517,7 @@ def test_the_subclass_that_shows_a_text_is_made_once():
 
     assert (str(one), str(two)) == ("code 1", "code 2")
     assert type(one) is type(two) is not Attributes
+    assert type(one).__bases__ == (Attributes,)
 
 
 @pytest.mark.parametrize("path", [Path("/no/x"), "/no/\udcff", 99], ids=["path", "bytes", "number"])
