@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, EnumType
 from functools import partial
 from typing import Any, Self, Union, cast
 from uuid import UUID
@@ -137,8 +137,8 @@ SIMPLE = frozenset(
 
 #: What a decoder makes; a value of any other type was not flattened and is left alone.
 FLAT = frozenset({str, int, float, bool, list, dict})
-#: The same where MessagePack has bytes, of which it knows one kind.
-FLAT_OR_BYTES = FLAT | {bytes}
+#: The same of what has other types inside: MessagePack and YAML know bytes and times.
+FLAT_OR_KNOWN = FLAT | {bytes, datetime, date}
 
 
 def turn_for(annotation: Any) -> Turn | None:
@@ -146,8 +146,8 @@ def turn_for(annotation: Any) -> Turn | None:
     target = without_none(annotation)
     if not is_turned(target):
         return None
-    flat = FLAT_OR_BYTES if target in (bytearray, memoryview) else FLAT
-    return turning(strict(target), flat)
+    inside = target in (bytearray, memoryview) or issubclass(type(target), EnumType)
+    return turning(strict(target), FLAT_OR_KNOWN if inside else FLAT)
 
 
 def is_turned(target: Any) -> bool:

@@ -146,7 +146,7 @@ class Endings:
         """Milliseconds that the record is kept."""
         if b"result_expires" in delivery.fields:
             asked = delivery.number(b"result_expires")
-            if asked is not None:
+            if asked:  # no message has a record kept for ever
                 return b"%d" % asked
         return delivery.manner.expires if delivery.manner is not None else self.expires
 

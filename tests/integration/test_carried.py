@@ -3,7 +3,7 @@
 import asyncio
 from collections import namedtuple
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
 from typing import NamedTuple, Optional
@@ -37,6 +37,14 @@ class Size(IntEnum):
 
 class Day(Enum):
     FIRST = date(2026, 1, 1)
+
+
+class Raw(Enum):
+    SHORT = b"\x00"
+
+
+class Moment(Enum):
+    START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Odd(Enum):
@@ -77,6 +85,8 @@ CARRIED = [
     (Pair, Pair.TWO),
     (Mixed, Mixed.HALF),
     (Day, Day.FIRST),
+    (Raw, Raw.SHORT),
+    (Moment, Moment.START),
     (tuple[timedelta, ...], (timedelta(1), timedelta(2))),
     (tuple[Point, Mixed], (Point(1), Mixed.TEXT)),
     (set[timedelta], {timedelta(1)}),

@@ -222,7 +222,7 @@ def test_a_message_that_has_expired_is_known_by_the_servers_clock(times):
     assert times.run("screen", "a", "", "soon") == "1"
 
 
-@pytest.mark.parametrize("asked", ["soon", "-5", "1.5", "9" * 16])
+@pytest.mark.parametrize("asked", ["soon", "-5", "1.5", "9" * 16, "0", "000"])
 def test_a_life_of_its_record_that_is_none_keeps_no_task_from_its_end(times, redis, keys, asked):
     times.send("a", due="+5000", expires="+1000", result_expires=asked)
     times.now += 5000

@@ -97,7 +97,15 @@ def test_a_lost_early_message_without_a_record_becomes_a_dead_letter(desk):
 
 @pytest.mark.parametrize(
     ("asked", "life"),
-    [("7200000", 2 * HOUR), ("soon", HOUR), ("-5", HOUR), ("1.5", HOUR), ("9" * 16, HOUR)],
+    [
+        ("7200000", 2 * HOUR),
+        ("0007200000", 2 * HOUR),
+        ("0", HOUR),
+        ("soon", HOUR),
+        ("-5", HOUR),
+        ("1.5", HOUR),
+        ("9" * 16, HOUR),
+    ],
 )
 @pytest.mark.parametrize("end", ["condemned", "lost", "revoked"])
 def test_its_record_is_kept_as_long_as_the_message_says(desk, scripts, end, asked, life):

@@ -76,7 +76,7 @@ def test_a_task_that_was_revoked_while_it_ran_ends_as_it_gives_its_message_back(
     assert (desk.waiting(), desk.waiting("mail"), desk.pending()) == ([], [], 0)
 
 
-@pytest.mark.parametrize("asked", ["soon", "-5", "1.5", "9" * 16])
+@pytest.mark.parametrize("asked", ["soon", "-5", "1.5", "9" * 16, "0", "000"])
 def test_a_life_of_its_record_that_is_none_keeps_no_revoked_task_from_its_end(desk, scripts, asked):
     entry = desk.take("a", result_expires=asked)
     scripts("show_started", "me", "a")

@@ -67,6 +67,7 @@ def test_the_life_of_a_result_may_be_that_of_the_task_or_of_the_call():
     assert run(work, message()).expires == b"5000"
     assert run(work, message(result_expires=b"70")).expires == b"70"
     assert run(work, message(result_expires=b"0070")).expires == b"70"  # PEXPIRE takes no 0070
+    assert run(work, message(result_expires=b"0")).expires == b"5000"  # which would be for ever
 
 
 def test_annotations_turn_arguments_back():

@@ -29,9 +29,10 @@ local function number_in(fields, name, otherwise)
 end
 
 -- How long the record of a task is kept (ms): as its message says, else as its worker does.
+-- No message has a record kept for ever.
 local function life_of(fields, otherwise)
   local asked = field(fields, 'result_expires') or ''
-  return #asked < 16 and string.match(asked, '^%d+$') or otherwise
+  return #asked < 16 and string.match(asked, '^0*([1-9]%d*)$') or otherwise
 end
 
 local function set_field(fields, name, value)
