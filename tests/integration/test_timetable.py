@@ -7,6 +7,8 @@ import pytest
 
 from streamq import Queue
 from streamq.store.connection import Refused
+from streamq.store.nodes import Nodes
+from streamq.worker.presence import ourselves
 from streamq.worker.start import duties
 from streamq.worker.timetable import PAUSE
 
@@ -64,10 +66,10 @@ def test_a_moment_that_is_no_whole_number_hides_nothing_from_supervisors(
     assert timetable.moment > time.monotonic() + 1e9
 
 
-def test_signing_off_leaves_what_somebody_else_has_written(app, redis, timetable):
+def test_signing_off_leaves_what_somebody_else_has_written(app, redis):
     redis.hset(app.store.keys.worker("node"), "pid", b"\xff")
 
-    timetable.recovery.sign_off("node", 1)
+    Nodes(app.store.client, app.store.keys).sign_off("node", ourselves())
 
     assert redis.exists(app.store.keys.worker("node"))
 
