@@ -19,7 +19,7 @@ from tests.processes import alive, children_of, until
 from tests.proxy import Proxy
 from tests.servers import Server, running
 from tests.system.shell import TASKS, Shell
-from tests.zygote import start
+from tests.zygote import CARRIED, start
 
 #: Keys that may stay for ever: topology, and stores that are bounded.
 LASTING = re.compile(
@@ -145,9 +145,13 @@ class Site:
         log = self.folder / f"worker-{len(self.workers)}.log"
         words = ["worker", "-A", app, *map(str, flags)]
         with open(log, "wb") as file:
-            options = {"cwd": self.folder, "env": self.env, "stdout": file, "stderr": file}
+            options: dict[str, Any] = {"cwd": self.folder, "env": self.env}
+            options |= {"stdout": file, "stderr": file}
+            if not CARRIED.issuperset(process):  # else it is in the session of the zygote
+                options["start_new_session"] = "process_group" not in process
             if not forked or "gevent" in words:  # that patches Python before anything is imported
                 command = [sys.executable, "-m", "streamq", *words]
+                options.setdefault("start_new_session", True)
                 started = subprocess.Popen(command, **{**options, **process})
             else:
                 started = start("streamq", words, **{**options, **process})

@@ -47,6 +47,7 @@ class Zygote:
                 [sys.executable, __file__, number, *self.modules],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a worker in a terminal takes SIGHUP for its end
             )
             theirs.close()
             atexit.register(self.close, process)
