@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Forget a task: remove its record, and end the waits for it.
+-- Forget a task: remove its record, and end the waits for it.  If it has not ended, the number
+-- of its generation is remembered.
 --
 -- KEYS  root of the namespace
 -- ARGV  id
@@ -9,8 +10,12 @@
 -- @include keys
 -- @include clock
 -- @include endings
+-- @include generations
 
 local record = key_of('task', ARGV[1])
+if unended(ARGV[1]) then -- its message is about: what is sent under its id is another one
+  note_number(ARGV[1], next_generation({ ARGV[1] }, true))
+end
 for _, waiters in ipairs({ redis.call('HGET', record, 'waiters'), wishes_for(ARGV[1]) }) do
   if waiters then
     tell_waiters(waiters, ARGV[1])

@@ -610,6 +610,26 @@ def test_a_forgotten_generation_is_written_with_its_number(desk, both, outcome, 
     assert (record["state"], record["generation"]) == ("SUCCESS", "2")
 
 
+def test_a_task_that_runs_and_is_forgotten_is_not_taken_for_the_next(
+    desk, sender, outcome, scripts
+):
+    sender.send()
+    (old,) = desk.read()
+    scripts("show_started", "me", "a")
+    scripts("forget", "a")
+    assert desk.record("a") == {}
+    sender.send()
+    (new,) = desk.read()
+
+    desk.complete(outcome(old, "a", result="4"))
+
+    assert untouched(desk)
+    desk.complete(outcome(new, "a::2", result="5"))
+    assert desk.record("a")["result"] == "5"
+    scripts("forget", "a")
+    assert desk.redis.get(NUMBER) == "2"  # that has ended: nothing to remember
+
+
 @pytest.mark.parametrize("keep", [0, 1])
 def test_a_revocation_whose_record_is_forgotten_stops_nothing_new(
     desk, sender, revoke, scripts, keep

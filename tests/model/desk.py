@@ -395,6 +395,8 @@ class Desk(Ledger):
 
     def forget(self, id: str) -> int:
         """Those who wait hear that there is nothing to wait for."""
+        if self.unended(id)[0]:
+            self.numbers[id] = self.next_generation([id], keep=True)
         record = self.records.pop(id, None)
         if record is not None:
             self.tell(record, id, "")

@@ -19,7 +19,7 @@ DIRECTED: dict[str, Callable[[Bench], None]] = {
         reuse.an_id_is_used_again_without_a_record
     ),
     "a revocation stops what is sent later": reuse.what_was_revoked_is_sent_again,
-    "two of one number wait for their moments": reuse.one_for_later_is_forgotten_and_sent_again,
+    "two of one number wait for their moments": reuse.one_is_for_later_without_a_record_and_one_with,
     "what another generation did counts": reuse.the_older_of_two_goes_its_way,
     "the end of another generation is written": reuse.the_older_of_two_goes_its_way,
     "an end without a record has no number": reuse.the_record_of_the_newer_one_is_forgotten,
@@ -31,6 +31,7 @@ DIRECTED: dict[str, Callable[[Bench], None]] = {
         reuse.two_of_before_are_for_later_and_a_third_is_revoked
     ),
     "revoking without a record means only the last": (reuse.all_without_a_record_are_revoked),
+    "what is forgotten has no number": reuse.a_task_that_runs_is_forgotten_and_sent_again,
     "a number without a record is forgotten": reuse.all_without_a_record_are_revoked,
     "what is for later is called by its id": reuse.both_are_for_later_and_one_is_revoked,
     "a letter is put back beside its id": reuse.a_letter_whose_id_is_in_use_is_put_back,

@@ -56,11 +56,9 @@ def all_without_a_record_are_revoked(bench: Bench) -> None:
     bench.revoke("u", "SIGTERM")
 
 
-def one_for_later_is_forgotten_and_sent_again(bench: Bench) -> None:
-    for _ in range(2):
-        bench.send(bench.message("mail", id="u", window="none", due=1000))
-        bench.forget("u")
-    bench.send(bench.message("mail", id="u", window="none", due=2000))
+def one_is_for_later_without_a_record_and_one_with(bench: Bench) -> None:
+    for keep in (False, True):
+        bench.send(bench.message("mail", id="u", window="none", due=1000, keep=keep))
     bench.revoke("u")
 
 
@@ -78,6 +76,14 @@ def the_older_of_two_goes_its_way(bench: Bench) -> None:
     bench.recover(Death(consumer="c", charge="none"))
     bench.register("d")
     bench.complete("d", done(bench.read("d", "mail:returned")[0]))
+
+
+def a_task_that_runs_is_forgotten_and_sent_again(bench: Bench) -> None:
+    older = take(bench, "u", window="none")
+    bench.show_started("c", older)
+    bench.forget("u")
+    newer = take(bench, "u", window="none")
+    bench.complete("c", done(older), done(newer))
 
 
 def the_record_of_the_newer_one_is_forgotten(bench: Bench) -> None:
@@ -158,8 +164,9 @@ REUSES: tuple[Callable[[Bench], None], ...] = (
     an_id_is_used_again_without_a_record,
     what_was_revoked_is_sent_again,
     all_without_a_record_are_revoked,
-    one_for_later_is_forgotten_and_sent_again,
+    one_is_for_later_without_a_record_and_one_with,
     the_older_of_two_goes_its_way,
+    a_task_that_runs_is_forgotten_and_sent_again,
     the_record_of_the_newer_one_is_forgotten,
     what_was_revoked_ends_after_it_is_sent_again,
     a_letter_is_sent_on_and_its_id_fanned_out,

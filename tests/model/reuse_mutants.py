@@ -63,6 +63,7 @@ USED_AGAIN = [
         "return type(number) == 'string' and tonumber(number) or 1",
         "return 1",
     ),
+    mutant("what is forgotten has no number", "forget", "if unended(ARGV[1]) then", NEVER),
     mutant(
         "the revocation of another is not met",
         ENDINGS,

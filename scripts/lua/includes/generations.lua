@@ -13,6 +13,10 @@ local function number_of(id)
   return type(number) == 'string' and tonumber(number) or 1
 end
 
+local function note_number(id, number)
+  redis.call('SET', key_of('generation', id), number, 'PX', NUMBER_LIFE_MS)
+end
+
 -- What a record says about a run that has ended.
 local ENDING = {
   'error', 'error_type', 'error_args', 'traceback', 'worker', 'started', 'finished', 'runtime',
@@ -70,6 +74,6 @@ local function begin_generation(id, generation, kept)
     redis.call('HSET', record, 'generation', generation)
   else
     redis.call('HDEL', record, 'state', 'generation', 'task', 'enqueued', 'history', 'waiters')
-    redis.call('SET', key_of('generation', id), generation, 'PX', NUMBER_LIFE_MS)
+    note_number(id, generation)
   end
 end
