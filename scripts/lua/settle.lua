@@ -141,7 +141,7 @@ local function again(stream, id, generation, fields, words)
   local eta = string.format('%.0f', due)
   set_field(fields, 'eta', eta)
   need('zset', key_of('scheduled'))
-  need('hash', later_key(id))
+  need('hash', later_key(name_of(id, generation)))
   keep_for_later(home, id, generation, fields, eta)
   local known = standing(id, generation)
   if known and not known.ended then

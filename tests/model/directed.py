@@ -59,6 +59,7 @@ DIRECTED: dict[str, Callable[[Bench], None]] = {
     "neighbours are charged": histories.one_of_two_was_running,
     "a suspect goes to the others": histories.a_suspect_runs_alone,
     "who was alone is forgotten": histories.a_suspect_runs_alone,
+    "a revocation is forgotten": histories.a_message_that_waits_after_its_rejection_is_revoked,
     "a revoked task stays for later": histories.a_task_for_later_is_revoked,
     "a waiting task is not revoked beside one for later": (
         histories.a_waiting_task_is_revoked_beside_one_for_later

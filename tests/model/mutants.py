@@ -122,12 +122,12 @@ CONSUMERS = [
     mutant(
         "what is handed back is lost",
         MESSAGES,
-        "    redis.call('XADD', key_of('queue', queue .. ':returned'), '*', unpack(fields))\n",
+        "    put(front, fields)\n",
     ),
 ]
 
 FOLLOWING = [
-    mutant("a retry is stale", "settle", "without(fields, { stale = true })", "fields"),
+    mutant("a retry is stale", "settle", "{ stale = true, rejections", "{ rejections"),
     mutant("retries are not counted", "settle", "    set_field(fields, words[i], value)\n"),
     mutant("a revoked task is tried again", "settle", "if is_over(id, generation) then", NEVER),
     mutant("a revocation stays", "settle", "if verb == 'revoked' then", NEVER),
@@ -180,9 +180,7 @@ LATE = [
         "it comes early", "promote", "'-inf', now, 'BYSCORE'", "'-inf', '+inf', 'BYSCORE'", "later"
     ),
     mutant("it comes although expired", "promote", "if expires <= now then", NEVER, "later"),
-    mutant(
-        "it comes where nobody looks", "promote", "key_of('queue', home)", "key_of('queue', stream)"
-    ),
+    mutant("it comes where nobody looks", "promote", "put(home, fields)", "put(stream, fields)"),
     mutant(
         "it comes to no queue",
         "promote",
@@ -266,8 +264,8 @@ DYING = [
     mutant(
         "a suspect goes to the others",
         MESSAGES,
-        "if string.find(stream, ':suspects', 1, true) then",
-        NEVER,
+        "local suspected = string.find(stream, ':suspects', 1, true)",
+        "local suspected = false",
         "crashes",
     ),
     mutant(
