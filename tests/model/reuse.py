@@ -25,6 +25,12 @@ def an_id_in_use_is_sent_again(bench: Bench) -> None:
     assert not bench.read("c", "mail")
 
 
+def an_id_is_sent_again_within_its_window(bench: Bench) -> None:
+    bench.complete("c", done(take(bench, "u", window=1000)))
+    bench.send(bench.message("mail", id="u", window=1000))
+    assert not bench.read("c", "mail")
+
+
 def a_fan_out_is_used_again(bench: Bench) -> None:
     bench.declare_exchange("fan", "fanout")
     for queue in ("left", "right"):
@@ -160,6 +166,7 @@ def a_task_that_is_awaited_ends_without_a_word(bench: Bench) -> None:
 
 REUSES: tuple[Callable[[Bench], None], ...] = (
     an_id_in_use_is_sent_again,
+    an_id_is_sent_again_within_its_window,
     a_fan_out_is_used_again,
     an_id_is_used_again_without_a_record,
     what_was_revoked_is_sent_again,
