@@ -104,7 +104,7 @@ FREE = tuple(script for right in RIGHTS.values() for script in right.scripts)
 FREE_NATIVE = frozenset[Access]().union(*(right.native for right in RIGHTS.values()))
 WORKING = (
     *("claim", "register", "renew", "survey", "recover", "release", "promote"),
-    *("screen", "complete", "settle", "show_started", "progress"),
+    *("screen", "complete", "settle", "reject", "show_started", "progress"),
 )
 
 #: Scripts that only people run, through commands that mend and destroy.

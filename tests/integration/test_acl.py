@@ -99,6 +99,12 @@ def buries(send, app, redis, eventually):
     assert eventually(lambda: redis.zcard(dead)) == 1
 
 
+def hands_back_what_is_rejected(send, app, redis, eventually):
+    send("hand_back")
+
+    assert eventually(lambda: redis.zcard(app.store.keys.scheduled) == 1)
+
+
 def tells_its_progress(send, seen, eventually):
     result = send("tell")
 
@@ -166,6 +172,7 @@ CORE = [
     sends_many,
     fails,
     buries,
+    hands_back_what_is_rejected,
     tells_its_progress,
     stores_nothing,
     goes_through_exchanges,
@@ -200,6 +207,10 @@ def site_of(make_app, worker_url, keys, seen):
     @app.task(name="tasks.reject", bind=True)
     def reject(self):
         raise Reject("unwanted")
+
+    @app.task(name="tasks.hand_back")
+    def hand_back():
+        raise Reject("later", requeue=True)
 
     @app.task(name="tasks.tell", bind=True)
     def tell(self):

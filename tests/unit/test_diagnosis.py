@@ -157,6 +157,12 @@ def test_a_healthy_server_gets_nothing_but_ok():
         ),
         (replace(HEALTHY, leases={"w:1:a": 61.0}), "orphans", "warning", "1 lease over for more"),
         (queue("audit", length=5, pending=2), "readers", "warning", "audit (3)"),
+        (
+            queue(spent=["mail:p9", "mail"]),
+            "ids",
+            "problem",
+            "queue mail is out of ids, or nearly: it takes no more messages in mail:p9, mail",
+        ),
         (replace(HEALTHY, dead={"mail": 4}), "dead letters", "warning", "4 dead letters in mail"),
         (
             replace(HEALTHY, keys=KeyFacts(looked_at=1, all_of_them=True, forgotten_tasks=["x"])),
@@ -205,6 +211,8 @@ def test_what_is_wrong_is_said_once_with_an_advice(facts, check, level, says):
         (replace(HEALTHY, nopass=True), "password", "only this machine"),
         (replace(HEALTHY, missing={"producer": [], "worker": ["XACK q", "TIME"]}), "rights",
          "a worker would lack XACK q and 1 other right"),
+        (replace(HEALTHY, missing={"producer": [], "worker": ["XACK q"]}, may=["revoke", "forget"]),
+         "rights", "may do what producers need, and revoke, forget; a worker would lack XACK q"),
         (replace(HEALTHY, config=None), "limits", "CONFIG GET is not permitted"),
         (replace(HEALTHY, keys=None), "leaks", "SCAN is not permitted"),
         (replace(HEALTHY, ghosts=None), "ghosts", "may not be read"),
