@@ -105,6 +105,8 @@ def pool(value: object, name: str) -> str:
 
 
 def redis_url(value: object, name: str) -> str:
+    if not isinstance(value, str):  # whatever it is, there may be a password in it
+        raise ConfigError(f"{name} must be text, not {type(value).__name__}")
     url = units.text(value, name)
     if not url.startswith(URL_SCHEMES):
         raise ConfigError(
@@ -217,13 +219,15 @@ TABLE = (
     Setting("publish_timeout", duration(), "30s",
             "How long a producer tries before it gives up with an error; 1.5 s at most in a "
             "process that has never reached Redis nor heard of it from a Sentinel: its URL is "
-            "likely wrong."),
+            "likely wrong. All of a publish ends by then: connecting, answers, confirmation, and "
+            "declaring what is missing."),
     Setting("confirm", choice(*CONFIRM), "server",
             "What an accepted message needs: the server's word, its disk, or replicas."),
     Setting("confirm_replicas", whole("replicas"), 1,
             "How many replicas must have a message with confirm=replica."),
     Setting("confirm_timeout", duration(), "5s",
-            "How long a producer waits for disk or replicas before NotConfirmed."),
+            "How long a producer waits for disk or replicas before NotConfirmed; not beyond "
+            "`publish_timeout`."),
     Setting("dedup_window", duration("0s"), "10m",
             "How long the same task id counts as the same task; longer while that has not ended."),
     # how tasks run

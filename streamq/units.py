@@ -53,8 +53,15 @@ JOINERS = "\u200c\u200d"
 
 #: What stands behind ``?`` or ``&`` in a URL and nobody should see, whatever its exact name.
 SECRET_PARAMETER = re.compile(
-    r"([?&][^=&#]*(?:pass|pw|secret|token|auth|credential)[^=&#]*=)[^&#]*", re.IGNORECASE
+    r"((?:^|[?&;#,\s])[^=&;#,\s]*(?:pass|pw|secret|token|auth|credential)[^=&;#,\s]*=)[^&]*",
+    re.IGNORECASE,
 )
+#: How a URL begins, well or badly formed: ``redis://``, ``redis//``, ``redis:/``, ``://``.
+URL_START = re.compile(r"(?:[A-Za-z][\w+.-]*)?(?::[/\\]*|[/\\]{2,})")
+WELL_FORMED = re.compile(r"[A-Za-z][\w+.-]*://")
+USER = re.compile(r"[\w.%+~-]*")
+#: What may follow a host and a colon: a port, then whatever ends it.
+PORT = re.compile(r"\d*(?:[/?#,]|$)")
 
 TRUTHS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
@@ -219,16 +226,36 @@ def escaped(char: str) -> str:
 def mask_url(url: str) -> str:
     """Return ``url`` with its passwords, if it has any, replaced by ``***``.
 
-    Looks for the last ``@``: a password with an ``@`` or ``/`` that should have been
-    escaped is not shown either, nor one without an ``@`` behind it.
+    Whatever may be one is not shown, in a URL that is none as well: what stands before the last
+    ``@``, but for a user's name, what is no port behind a colon, and what follows a space.
     """
-    masked = re.sub(
-        r"^([^:/@]+://[^:/@]*:|(?![^:/@]+://)[^:/@]*:).+@", r"\1***@", url, flags=re.DOTALL
-    )
-    masked = re.sub(
-        r"^([^:/@]+://[^:/@\[\]?#,]*:)(?!\d*(?:[/?#,]|$)|(?:\*\*\*)?@)[^?]*", r"\1***", masked
-    )
-    return re.sub(SECRET_PARAMETER, r"\1***", masked)
+    found = URL_START.match(url)
+    start = found.group() if found else ""
+    before, at, after = url[len(start) :].rpartition("@")
+    if at:
+        after = masked_tail(after)
+        user, colon, password = before.partition(":")
+        if colon:
+            shown = user if USER.fullmatch(user) else ""
+            return f"{start}{shown}:{'***' if password else ''}@{after}"
+        if WELL_FORMED.fullmatch(start) and USER.fullmatch(before):
+            return f"{start}{before}@{after}"
+        if start == "unix:///":
+            return f"{start}{masked_tail(before)}@{after}"
+        return f"{start}***@{after}"
+    if start.endswith(":") and not PORT.match(after):  # a user's name, or what should be redis://
+        return f"{start}***"
+    return start + masked_tail(after)
+
+
+def masked_tail(text: str) -> str:
+    """What follows the user and password of a URL, or all of one that has none."""
+    host, colon, rest = text.partition(":")
+    if colon and not set("/?#,[]") & set(host) and not PORT.match(rest):
+        _, mark, query = rest.partition("?")
+        text = f"{host}:***{mark}{query}"
+    masked = SECRET_PARAMETER.sub(r"\1***", text)
+    return re.sub(r"(?<=\s)\S.*", "***", masked, flags=re.DOTALL)
 
 
 def _seconds(value: object) -> float | None:

@@ -40,3 +40,48 @@ def known():
     contact = Contact("redis://h")
     contact.made = True
     return contact
+
+
+#: What people write where a URL should stand; SECRET is what nobody may see of it.
+MALFORMED = [
+    "redis//:SECRET@h",
+    "redis//me:SECRET@h:6379/0",
+    "redis:/:SECRET@h",
+    "redis:SECRET@h",
+    "redis:me:SECRET@h",
+    "redis/:SECRET@h",
+    "redis:///:SECRET@h",
+    "redis:///SECRET@h",
+    "redis:://:SECRET@h",
+    "redis:\\\\:SECRET@h",
+    "redis\uff1a//:SECRET@h",
+    "redis%3A//:SECRET@h",
+    "://:SECRET@h",
+    "//:SECRET@h",
+    "//SECRET@h",
+    ":SECRET@h",
+    "SECRET@h",
+    "SECRET/SECRET@h",
+    "redis://:SECRET",
+    "redis://me:SECRET",
+    "redis//:SECRET",
+    "redis:SECRET",
+    "redis://me:SECRET%40h",
+    "redis://:SECRET#h",
+    "redis://me/SECRET@h",
+    "redis://:SECRET@h:port",
+    "redis://u:SEC@RET:SECRET@h",
+    "redis://h:6379:SECRET",
+    "redis://h:6379 SECRET",
+    "redis://h -a SECRET",
+    "redis:// :SECRET@h",
+    "redis://:SECRET\n@h",
+    "redis://h/0?PassWord=SECRET#SECRET",
+    "redis://h/0;password=SECRET",
+    "redis://h/0#password=SECRET",
+    "host=h password=SECRET",
+    "password=SECRET",
+    "sentinel//:SECRET@h:1,h:2/s?sentinel_password=SECRET",
+    "rediss:/SECRET@h",
+    "redis://[::1:SECRET@h",
+]

@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 from redis._parsers.base import BaseParser
 
+import streamq
 from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError
 from streamq.store import scripts
 from streamq.store.client import Client
@@ -21,6 +22,7 @@ from streamq.store.replies import (
     as_sent,
     translated,
 )
+from tests.faults import MALFORMED
 from tests.tls import tls_before
 
 
@@ -463,3 +465,15 @@ def test_a_number_that_became_another_connection_of_ours_is_left_to_it(server_ur
     assert connection.ask("ECHO", "first") == b"first"
     assert other.ask("ECHO", "second") == b"second"
     other.drop()
+
+
+@pytest.mark.parametrize("url", [*MALFORMED, b"redis://:SECRET@h", ["redis://:SECRET@h"]])
+def test_no_error_shows_what_may_be_a_password(url):
+    with pytest.raises(streamq.StreamqError) as error:
+        streamq.App("app", url=url, publish_timeout=0.01).enqueue("any.task")
+
+    seen, said = error.value, []
+    while seen is not None:
+        said.append(f"{seen!r} {seen} {getattr(seen, '__notes__', '')}")
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    assert "SECRET" not in " ".join(said)

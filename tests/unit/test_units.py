@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from streamq import units
 from streamq.errors import ConfigError
+from tests.faults import MALFORMED
 
 
 @pytest.mark.parametrize(
@@ -178,9 +179,31 @@ def test_a_password_in_a_url_is_masked(url, masked):
     assert units.mask_url(url) == masked
 
 
+@pytest.mark.parametrize("url", MALFORMED)
+def test_what_may_be_a_password_is_not_shown_of_what_is_no_url(url):
+    masked = units.mask_url(url)
+
+    assert "SECRET" not in masked
+    assert "***" in masked
+    assert units.mask_url(masked) == masked
+
+
 @pytest.mark.parametrize(
     "url",
-    ["redis://host:6379/0", "redis://me@host", "redis://me:@host", "unix:///run/r.sock?db=1", ""],
+    [
+        "redis://host:6379/0",
+        "localhost:6379",
+        "host:6379/0",
+        "host",
+        "redis//host:6379/0",
+        "sentinel://h:26379,h2:26379/service/0",
+        "redis://[::1]:6379/0",
+        "unix:///run/r@2.sock",
+        "redis://me@host",
+        "redis://me:@host",
+        "unix:///run/r.sock?db=1",
+        "",
+    ],
 )
 def test_a_url_without_a_password_is_shown_as_it_is(url):
     assert units.mask_url(url) == url
