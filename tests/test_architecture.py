@@ -471,3 +471,14 @@ def test_what_is_too_long_is_seen():
 
     assert "f has 61 lines" in too_long({"streamq.codec": function})[0]
     assert "two things live in it" in too_long({"streamq.codec": "\n" * LONGEST_FILE})[0]
+
+
+def test_commands_print_by_one_function_that_lets_nothing_reach_the_terminal_raw():
+    apart = {"streamq.cli.common", "streamq.cli.base", "streamq.cli.tables"}
+    found = [
+        module
+        for module, source in our_modules().items()
+        if module.startswith("streamq.cli.") and module not in apart and "click.echo" in source
+    ]
+
+    assert not found, "say() of cli/common prints"

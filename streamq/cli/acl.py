@@ -7,7 +7,7 @@ import click
 
 from streamq.app import App
 from streamq.cli.base import Command, Given
-from streamq.cli.common import app_if_any, typed, warn
+from streamq.cli.common import app_if_any, say, typed, warn
 from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.routing import check_name
 from streamq.store.addresses import address_of
@@ -95,7 +95,7 @@ def acl(
     if password is None:
         warn(f"put a password in the place of {PLACEHOLDER}, or say --password-file FILE")
     warn("give the line to redis-cli; ACL SAVE or CONFIG REWRITE keeps it over a restart")
-    click.echo(line)
+    say(line)
 
 
 def database_of(app: App) -> int:

@@ -118,12 +118,12 @@ class Root(Group):
             return BROKEN_PIPE
         except (StreamqError, click.ClickException) as error:
             if given.verbose:
-                traceback.print_exception(error)
+                show_traceback(error)
             click.echo(f"streamq: {visible(explained(error))}", err=True)
             return exit_code(error)
         except OSError as error:  # such as a full disk below the standard output
             if given.verbose:
-                traceback.print_exception(error)
+                show_traceback(error)
             where = f": {error.filename}" if error.filename else ""
             told = f"{error.strerror or error}{where}\n  → -v shows the whole traceback"
             click.echo(f"streamq: cannot go on: {visible(told)}", err=True)
@@ -131,9 +131,14 @@ class Root(Group):
             return FAILED
         except UnicodeEncodeError as error:  # bytes of the command line that became no text
             if given.verbose:
-                traceback.print_exception(error)
+                show_traceback(error)
             click.echo("streamq: an argument is not UTF-8", err=True)
             return USAGE
+
+
+def show_traceback(error: BaseException) -> None:
+    """Print where an error comes from."""
+    click.echo(visible("".join(traceback.format_exception(error))), err=True)
 
 
 def shared_options(*, everywhere: bool) -> list[click.Parameter]:

@@ -124,8 +124,17 @@ def not_there(what: str, name: str, known: Iterable[str]) -> NotThere:
     return NotThere(f"there is no {what} {name!r}", advice=advice + lists)
 
 
+def say(text: object, *, lines: bool = False, err: bool = False) -> None:
+    """Print a line; or several, with ``lines``.
+
+    Whatever stands in it: a name out of Redis does nothing to a terminal, and makes no line of
+    its own.
+    """
+    click.echo(visible(text, kept="\t\n" if lines else "\t"), err=err)
+
+
 def warn(text: str) -> None:
-    click.echo(f"streamq: {visible(text)}", err=True)
+    say(f"streamq: {text}", lines=True, err=True)
 
 
 def print_json(value: Any) -> None:
@@ -173,8 +182,8 @@ def confirm(what: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{what}; nobody is here to ask: say --yes")
-    click.confirm(f"{what}. Go on?", abort=True, err=True)
+        raise click.UsageError(f"{visible(what, kept='')}; nobody is here to ask: say --yes")
+    click.confirm(f"{visible(what, kept='')}. Go on?", abort=True, err=True)
 
 
 def moment(seconds: float | None) -> str:

@@ -17,6 +17,7 @@ from streamq.cli.common import (
     inline,
     moment,
     print_json,
+    say,
     span,
     story,
     warn,
@@ -78,7 +79,7 @@ def ls(given: Given, /, queue: str | None, most: int, as_json: bool, **told: Any
     for name, page in pages.items():
         if page.older:
             more = "more to look through" if which.looks_inside else "more"
-            click.echo(f"… and {grouped(page.older)} {more} in {name}: --limit", err=as_json)
+            say(f"… and {grouped(page.older)} {more} in {name}: --limit", err=as_json)
 
 
 @dead.command(cls=Command)
@@ -110,17 +111,17 @@ def show(given: Given, queue: str, letter: str, as_json: bool) -> None:
         },
     )
     if found.traceback:
-        click.echo(visible(found.traceback.rstrip()))
-    click.echo("message")
+        say(found.traceback.rstrip(), lines=True)
+    say("message")
     for _, raw in dead.raw(queue, [letter.encode()]):
         for name, value in message_in(raw, app):
-            click.echo(f"  {visible(name, kept=''):<13} {visible(value)}")
+            say(f"  {visible(name, kept=''):<13} {value}", lines=True)
     if found.history:
-        click.echo("died before")
+        say("died before")
     for line in story(found.history):
-        click.echo(f"  {visible(line)}")
-    place = visible(f"{queue} {letter}")
-    click.echo(f"→ streamq dead retry {place}   ·   streamq dead delete {place}")
+        say(f"  {line}", lines=True)
+    place = f"{queue} {letter}"
+    say(f"→ streamq dead retry {place}   ·   streamq dead delete {place}")
 
 
 @dead.command(cls=Command)
@@ -146,7 +147,7 @@ def retry(
         declare_again(app, name)
         done = dead.revive(name, names)
         without = f", {done.unexpired} without their expiry, which had passed"
-        click.echo(
+        say(
             f"{count(done.waiting, 'message')} waiting in {name} again"
             + (without if done.unexpired else "")
         )
@@ -179,7 +180,7 @@ def delete(
     if doomed:
         confirm(f"{' and '.join(doomed)} would be deleted", yes=yes)
     for name, names in found.items():
-        click.echo(f"{count(dead.discard(name, names), 'dead letter')} deleted from {name}")
+        say(f"{count(dead.discard(name, names), 'dead letter')} deleted from {name}")
 
 
 def declare_again(app: App, name: str) -> None:

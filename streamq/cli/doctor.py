@@ -4,12 +4,11 @@ import click
 
 from streamq.app import App
 from streamq.cli.base import FAILED, Command, Given
-from streamq.cli.common import app_if_any, as_json, print_json
+from streamq.cli.common import app_if_any, as_json, print_json, say
 from streamq.diagnosis import diagnose, worst
 from streamq.diagnosis.facts import Finding
 from streamq.store.checkup import Checkup
 from streamq.store.leftovers import Leftovers
-from streamq.units import visible
 
 
 @click.command(cls=Command)
@@ -41,9 +40,9 @@ def show(findings: list[Finding]) -> None:
     """One line a check, and below it what to do."""
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
-        click.echo(f"{finding.level:<8} {finding.check:<{width}}  {visible(finding.says)}")
+        say(f"{finding.level:<8} {finding.check:<{width}}  {finding.says}", lines=True)
         if finding.advice:
-            click.echo(f"{'':<8} {'':<{width}}  → {visible(finding.advice)}")
+            say(f"{'':<8} {'':<{width}}  → {finding.advice}", lines=True)
 
 
 def show_unrest(app: App, *, as_json: bool) -> int:
@@ -53,7 +52,7 @@ def show_unrest(app: App, *, as_json: bool) -> int:
         print_json({"clean": not unrest, "unrest": unrest})
     elif unrest:
         for line in unrest:
-            click.echo(visible(line))
+            say(line)
     else:
-        click.echo("at rest: nothing waits, nothing runs, every other key lasts or expires")
+        say("at rest: nothing waits, nothing runs, every other key lasts or expires")
     return FAILED if unrest else 0

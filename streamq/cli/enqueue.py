@@ -7,7 +7,7 @@ import click
 
 from streamq.app import App
 from streamq.cli.base import FAILED, Command, Given
-from streamq.cli.common import inline, print_json, spec_of, typed, value_of, warn, without_code
+from streamq.cli.common import inline, print_json, say, spec_of, typed, value_of, warn, without_code
 from streamq.cli.common import timeout as timeout_option
 from streamq.errors import ConfigError, TaskError
 from streamq.failure import message_of
@@ -15,7 +15,6 @@ from streamq.finding import NoApp, find_app
 from streamq.result import Result
 from streamq.routing import check_name
 from streamq.states import State
-from streamq.units import visible
 
 NUMBER = re.compile(r"-\.?\d.*")
 
@@ -87,7 +86,7 @@ def enqueue(
         raise click.UsageError(str(error)) from error
     queues = queues_of(result)
     if not as_json:
-        click.echo(visible(f"✓ {task} {result.id} on {', '.join(queues)}"))
+        say(f"✓ {task} {result.id} on {', '.join(queues)}")
     said: dict[str, Any] = {"id": result.id, "task": task, "queues": queues}
     if wait or timeout is not None:
         said |= ending(result, timeout, quiet=as_json)
@@ -157,7 +156,7 @@ def ending(result: Result[Any], timeout: float | None, *, quiet: bool) -> dict[s
             warn(f"{result.id} failed: {what}")
         return {"state": state, "error": what, "traceback": result.traceback}
     if not quiet:
-        click.echo(f"→ {inline(value)}")
+        say(f"→ {inline(value)}")
     return {"state": State.SUCCESS, "value": value}
 
 

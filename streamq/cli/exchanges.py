@@ -17,6 +17,7 @@ from streamq.cli.common import (
     not_there,
     pairs_of,
     print_json,
+    say,
     typed,
     yes,
 )
@@ -24,7 +25,7 @@ from streamq.cli.tables import show_facts, show_list, show_table
 from streamq.routing import EXCHANGE_TYPES, HEADER_MATCHES, Binding, Exchange
 from streamq.store.inspector import Bound, ExchangeState, Inspector
 from streamq.store.reading import arguments_in, text
-from streamq.units import count, visible
+from streamq.units import count
 
 #: What ``explain_route.lua`` says of each step.
 STEP = ("exchange", "type", "why", "to", "key", "headers")
@@ -105,7 +106,7 @@ def bind(
         raise not_there("exchange", exchange, known)
     binding = binding_of(exchange, key, headers, match)
     topology.bind(binding, kind, name)
-    click.echo(visible(f"{exchange}  {said(key, binding.arguments)} → {name}"))
+    say(f"{exchange}  {said(key, binding.arguments)} → {name}")
 
 
 @exchanges.command(cls=Command)
@@ -140,7 +141,7 @@ def unbind(
         )
     confirm(f"1 binding, {exchange}  {said(key, asked)} → {name}, would be removed", yes=yes)
     app.store.topology.unbind(binding, kind, name)
-    click.echo(visible(f"removed: {exchange}  {said(key, asked)} → {name}"))
+    say(f"removed: {exchange}  {said(key, asked)} → {name}")
 
 
 @exchanges.command(cls=Command)
@@ -160,7 +161,7 @@ def delete(given: Given, exchange: str, yes: bool) -> None:
     ]
     confirm(f"exchange {exchange} with {count(len(lost), 'binding')} would be deleted", yes=yes)
     app.store.topology.delete_exchange(exchange)
-    click.echo(f"{exchange} deleted, and {count(len(lost), 'binding')} with it")
+    say(f"{exchange} deleted, and {count(len(lost), 'binding')} with it")
 
 
 @exchanges.command(cls=Command)
@@ -189,13 +190,11 @@ def route(given: Given, exchange: str, key: str, headers: tuple[str, ...], as_js
         where = step["exchange"] or "default exchange"
         why = {"alternate": "(no match: alternate)", "default": "(queue name)"}.get(step["why"])
         matched = why or said(step["key"], step["headers"])
-        click.echo(visible(f"  ✓ {where}  {matched} → {step['to'].partition(':')[2]}"))
+        say(f"  ✓ {where}  {matched} → {step['to'].partition(':')[2]}")
     others = not_taken(inspector, exchange, steps)
     if others:
-        click.echo(visible(f"  ✗ {count(others, 'other binding')} of {exchange}"))
-    click.echo(
-        visible(f"→ {', '.join(queues)}") if queues else "→ nowhere: a producer gets Unroutable"
-    )
+        say(f"  ✗ {count(others, 'other binding')} of {exchange}")
+    say(f"→ {', '.join(queues)}" if queues else "→ nowhere: a producer gets Unroutable")
 
 
 def not_taken(inspector: Inspector, exchange: str, steps: list[dict[str, Any]]) -> int:

@@ -10,7 +10,7 @@ from typing import IO, Any
 import click
 
 from streamq.cli.base import FAILED, Command, Given
-from streamq.cli.common import app_if_any, confirm, warn, yes
+from streamq.cli.common import app_if_any, confirm, say, warn, yes
 from streamq.cli.letters import choice, chosen, letters_of
 from streamq.errors import DecodeError, StreamqError
 from streamq.letter import Parcel, Which, from_line
@@ -52,7 +52,7 @@ def export(
         confirm(f"{target} would be overwritten", yes=yes)
     lines = (line for name, names in found.items() for line in dead.export(name, names))
     written = write(lines, sys.stdout.buffer) if target is None else save(lines, target)
-    click.echo(f"{count(written, 'dead letter')} exported", err=True)
+    say(f"{count(written, 'dead letter')} exported", err=True)
 
 
 @click.command("import", cls=Command)
@@ -75,12 +75,12 @@ def import_letters(ctx: click.Context, file: IO[bytes]) -> None:
         for fate, others in letters_of(app).import_letters(parcels, most=most, life=life):
             fates[fate] += 1
             dropped += others
-    click.echo(f"{count(fates.pop('kept'), 'dead letter')} imported")
+    say(f"{count(fates.pop('kept'), 'dead letter')} imported")
     for fate, number in fates.items():
         if number:
-            click.echo(f"{grouped(number)} {FATES[fate]}")
+            say(f"{grouped(number)} {FATES[fate]}")
     if dropped:
-        click.echo(f"{count(dropped, 'older letter')} dropped: dead_max_length is {most}")
+        say(f"{count(dropped, 'older letter')} dropped: dead_max_length is {most}")
     ctx.exit(FAILED if bad else 0)
 
 

@@ -15,6 +15,7 @@ from streamq.cli.common import (
     inspector_of,
     not_there,
     print_json,
+    say,
     span,
     timeout,
     yes,
@@ -51,7 +52,7 @@ def ls(given: Given, as_json: bool) -> None:
         as_json=as_json,
     )  # fmt: skip
     if (later := inspector.scheduled()) and not as_json:
-        click.echo(f"and {count(later, 'message')} for later, in all queues")
+        say(f"and {count(later, 'message')} for later, in all queues")
 
 
 @queues.command(cls=Command)
@@ -128,9 +129,9 @@ def purge(given: Given, queue: str, yes: bool) -> None:
     if state.ready:
         confirm(f"{count(state.ready, 'message')} in {queue} would be removed", yes=yes)
     removed = inspector.purge(queue, app.conf.result_expires)
-    click.echo(f"{count(removed, 'message')} removed from {queue}")
+    say(f"{count(removed, 'message')} removed from {queue}")
     if later := inspector.scheduled():
-        click.echo(f"left for later, in all queues: {count(later, 'message')}")
+        say(f"left for later, in all queues: {count(later, 'message')}")
 
 
 @queues.command(cls=Command)
@@ -155,9 +156,9 @@ def delete(given: Given, queue: str, yes: bool) -> None:
     removed = inspector.purge(queue, app.conf.result_expires)
     if not app.store.topology.delete_queue(queue):
         raise NotThere(f"queue {queue!r} is gone already")
-    click.echo(f"{queue} deleted, and {count(removed, 'message')} with it")
+    say(f"{queue} deleted, and {count(removed, 'message')} with it")
     if state.dead:
-        click.echo(f"dead letters that stay: {state.dead}   → streamq dead ls {queue}")
+        say(f"dead letters that stay: {state.dead}   → streamq dead ls {queue}")
 
 
 @queues.command(cls=Command)
@@ -176,10 +177,10 @@ def repair(given: Given, queue: str, timeout: float | None) -> None:
     task = Repair(app.store.client, app.store.keys, queue)
     done = task.run(PATIENCE if timeout is None else timeout)
     if not done.streams:
-        click.echo(f"{queue} has ids left: nothing was to be repaired")
+        say(f"{queue} has ids left: nothing was to be repaired")
         return
     moved = f", and {grouped(done.moved)} of the oldest go first" if done.moved else ""
-    click.echo(f"fresh: {', '.join(done.streams)} with {count(done.kept, 'message')}{moved}")
+    say(f"fresh: {', '.join(done.streams)} with {count(done.kept, 'message')}{moved}")
 
 
 def state_of(inspector: Inspector, queue: str) -> QueueState:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import click
 
 from streamq.cli.base import Command, Given
-from streamq.cli.common import app_if_any, document
+from streamq.cli.common import app_if_any, document, say
 from streamq.store.connection import Connection, Refused
 from streamq.units import visible
 
@@ -52,12 +52,12 @@ def redis(context: click.Context, as_json: bool, command: tuple[str, ...]) -> No
     try:
         reply = connection.ask(*words, timeout=BLOCKED if verb in BLOCKING else SLOW)
     except Refused as refusal:
-        click.echo(visible(refusal), err=True)
+        say(refusal, lines=True, err=True)
         context.exit(1)
     finally:
         connection.drop()
     answer = structure(verb, command[1:], reply)
-    click.echo(document(plain(answer)) if as_json else shown(answer))
+    say(document(plain(answer)) if as_json else shown(answer), lines=True)
 
 
 def structure(verb: str, arguments: tuple[str, ...], reply: Any) -> Any:

@@ -13,6 +13,7 @@ from streamq.cli.common import (
     moment,
     number,
     print_json,
+    say,
     span,
     story,
     task_id,
@@ -23,7 +24,6 @@ from streamq.errors import StreamqError
 from streamq.letter import deaths_in
 from streamq.result import Result
 from streamq.states import FINAL, State
-from streamq.units import visible
 
 
 @click.command(cls=Command)
@@ -129,11 +129,11 @@ def show(about: dict[str, Any]) -> None:
         },
     )
     if about["traceback"]:
-        click.echo(visible(about["traceback"].rstrip()))
+        say(about["traceback"].rstrip(), lines=True)
     elif about["state"] == State.SUCCESS and not about["copies"]:
-        click.echo("→ " + inline(about["value"]))
+        say("→ " + inline(about["value"]))
     elif about["state"] == State.UNKNOWN:
-        click.echo("  never sent, forgotten, or its result has expired")
+        say("  never sent, forgotten, or its result has expired")
 
 
 def time_of(seconds: float | None) -> str | None:

@@ -3,9 +3,8 @@
 import click
 
 from streamq.cli.base import Command, Given
-from streamq.cli.common import app_if_any, as_json, print_json, task_id, typed
+from streamq.cli.common import app_if_any, as_json, print_json, say, task_id, typed
 from streamq.signals import signal_name
-from streamq.units import visible
 
 
 @click.command(cls=Command)
@@ -35,7 +34,7 @@ def revoke(
         print_json(states)
         return
     for id, state in states.items():
-        click.echo(visible(f"{id}  {state}{MEANINGS.get(state, '')}"))
+        say(f"{id}  {state}{MEANINGS.get(state, '')}")
 
 
 #: What the state of a task means for somebody who wanted it revoked.

@@ -1,6 +1,5 @@
 """``streamq server``: the server that streamq runs for this project."""
 
-import json
 from collections import deque
 from datetime import timedelta
 from typing import Any
@@ -10,7 +9,7 @@ import click
 from streamq import bundled
 from streamq.bundled import Server
 from streamq.cli.base import Command, Group
-from streamq.cli.common import most
+from streamq.cli.common import most, print_json, say
 
 
 @click.group(cls=Group)
@@ -23,9 +22,9 @@ def server() -> None:
 def start() -> None:
     """Start it, and let it run until `streamq server stop`."""
     running = bundled.start()
-    click.echo(running.banner)
-    click.echo(f"  socket  {running.socket}")
-    click.echo("  it runs until: streamq server stop")
+    say(running.banner, lines=True)
+    say(f"  socket  {running.socket}")
+    say("  it runs until: streamq server stop")
 
 
 @server.command(cls=Command)
@@ -38,7 +37,7 @@ def stop(yes: bool) -> None:
         noun = "connection" if clients == 1 else "connections"
         click.confirm(f"{clients} {noun} would be cut off. End the server?", abort=True)
     ended = bundled.stop()
-    click.echo("ended; the data stays in " + str(bundled.place().folder) if ended else asleep())
+    say("ended; the data stays in " + str(bundled.place().folder) if ended else asleep())
 
 
 @server.command(cls=Command)
@@ -47,21 +46,21 @@ def status(as_json: bool) -> None:
     """Whether it runs, where, and how it is."""
     running = bundled.find()
     if as_json:
-        click.echo(json.dumps(state(running), indent=2))
+        print_json(state(running))
         return
     if running is None:
-        click.echo(asleep())
+        say(asleep())
         return
-    click.echo(running.banner)
+    say(running.banner, lines=True)
     for name, value in state(running).items():
         if name not in ("running", "version", "folder"):
-            click.echo(f"  {name:<7}  {readable(name, value)}")
+            say(f"  {name:<7}  {readable(name, value)}")
 
 
 @server.command(cls=Command)
 def path() -> None:
     """Print its socket, as in: redis-cli -s "$(streamq server path)"."""
-    click.echo(bundled.place().socket)
+    say(bundled.place().socket)
 
 
 @server.command(cls=Command)
@@ -72,11 +71,11 @@ def logs(lines: int) -> None:
     """Print what it logged last."""
     log = bundled.place().log
     if not log.exists():
-        click.echo("no server was ever started here")
+        say("no server was ever started here")
         return
     with log.open(errors="replace") as file:
         for line in deque(file, maxlen=lines):
-            click.echo(line, nl=False)
+            say(line.rstrip("\n"))
 
 
 def state(running: Server | None) -> dict[str, Any]:

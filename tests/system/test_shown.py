@@ -116,6 +116,40 @@ def test_nothing_that_is_shown_reaches_the_terminal_raw(haunted, words, form):
     assert [char for char in DANGEROUS if char in said] == []
 
 
+FORGED = "default\nforged line"
+
+DESTROYING = [
+    ["queues", "purge", EVIL], ["queues", "delete", EVIL + "?"], ["queues", "repair", EVIL],
+    ["exchanges", "bind", EVIL, EVIL, EVIL], ["exchanges", "unbind", EVIL, EVIL, EVIL],
+    ["exchanges", "delete", EVIL], ["dead", "retry", EVIL, EVIL], ["dead", "delete", EVIL, "--all"],
+    ["dead", "delete", "default", EVIL], ["revoke", EVIL], ["enqueue", EVIL, EVIL],
+    ["dead", "export", EVIL + "?", EVIL.replace("\x00", "")], ["queues", "delete", FORGED],
+    ["exchanges", "delete", FORGED], ["no such command" + EVIL], ["queues", "ls", "--" + EVIL],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", DESTROYING, ids=lambda words: ascii(" ".join(words[:2])))
+def test_nor_does_what_a_command_says_that_changes_something(haunted, words):
+    """With the traceback of what went wrong, too."""
+    for queue in (EVIL + "?", FORGED):  # where nothing runs, and nothing is in the way
+        haunted.redis.hset(f"{ROOT}:queues", queue, "{}")
+        haunted.redis.xadd(f"{ROOT}:queue:{queue}", {"task": EVIL})
+        haunted.redis.xgroup_create(f"{ROOT}:queue:{queue}", "workers", 0)
+    haunted.redis.hset(f"{ROOT}:exchanges", FORGED, "topic")
+
+    agreed = ["--yes"] if words[1:] and words[1] in ("purge", "delete", "unbind") else []
+    done = subprocess.run(
+        [sys.executable, "-m", "streamq", *words, *agreed, "-v"],
+        cwd=haunted.folder, env={**haunted.env, "PYTHONIOENCODING": "utf-8"},
+        capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    said = (done.stdout + done.stderr).decode()
+    assert said.strip()
+    assert [char for char in DANGEROUS if char in said] == []
+    assert "\nforged line" not in said
+
+
 def test_control_the_values_are_as_dangerous_as_they_look(haunted):
     raw = haunted.redis.hget(f"{ROOT}:task:FAILURE", "worker")
 
