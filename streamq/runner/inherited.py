@@ -60,7 +60,7 @@ class Inherited(msgspec.Struct, frozen=True):
 
 
 class Own:
-    """What belongs to this process alone: signal handlers, pipes, blocked signals.
+    """What belongs to this process alone: signal handlers, pipes and locks, blocked signals.
 
     Forked without a word to Python, a child keeps them all.
     """
@@ -69,7 +69,7 @@ class Own:
         self.given = Inherited()
         self.handlers: dict[int, Any] = {}
         #: The descriptors, and what each of them leads to.
-        self.pipes: dict[int, tuple[int, int]] = {}
+        self.opened: dict[int, tuple[int, int]] = {}
         #: The signals that we block or let through otherwise than they were given.
         self.changed: frozenset[int] = frozenset()
         self.wakes = False
@@ -99,10 +99,10 @@ class Own:
         signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
         self.wakes = descriptor >= 0
 
-    def keep(self, *pipe: int) -> int:
-        """Count this pipe among what is ours; return its end to read from."""
-        self.pipes |= {descriptor: inode(descriptor) for descriptor in pipe}
-        return pipe[0]
+    def keep(self, *descriptors: int) -> int:
+        """Count these among what is ours, the two ends of a pipe for example; return the first."""
+        self.opened |= {descriptor: inode(descriptor) for descriptor in descriptors}
+        return descriptors[0]
 
     @contextmanager
     def withholding(self) -> Iterator[None]:
@@ -137,8 +137,8 @@ class Own:
         for number, handler in handlers.items():
             if handler_of(number) is handler:  # else the task has set one of its own
                 set_handler(number, self.given.handler(number))
-        pipes, self.pipes = self.pipes, {}
-        for descriptor, led_to in pipes.items():
+        opened, self.opened = self.opened, {}
+        for descriptor, led_to in opened.items():
             with contextlib.suppress(OSError):
                 if inode(descriptor) == led_to:
                     posix.close(descriptor)  # gevent's would wait for its loop

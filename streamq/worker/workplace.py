@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from streamq.errors import ConfigError
+from streamq.runner.inherited import OWN
 
 logger = logging.getLogger("streamq.worker")
 
@@ -34,6 +35,7 @@ class Workplace:
         self.opened = {
             path: os.open(path, os.O_RDWR | os.O_CREAT, 0o600) for path in (self.slots, self.turn)
         }
+        OWN.keep(self.lock, *self.opened.values())  # a child would keep the folder locked
 
     def mend(self) -> None:
         """Put back what somebody has removed, for those who look for it next.
@@ -59,6 +61,7 @@ class Workplace:
         if not is_same(self.folder, self.lock):
             before, self.lock = self.lock, locked(self.folder)
             os.close(before)
+            OWN.keep(self.lock)
 
     def remove(self) -> None:
         """Remove it all; what cannot be removed stays."""

@@ -1,5 +1,6 @@
 """What a task starts: it gets the world as the worker got it, and nothing of its runner's."""
 
+import fcntl
 import os
 import signal
 import time
@@ -156,6 +157,18 @@ def flags(request, site):
     return POOLS[request.param]
 
 
+def is_free(folder):
+    """Whether nobody has this folder locked."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def connections(site):
     """How many connections the server has accepted."""
     return site.redis.info("stats")["total_connections_received"]
@@ -251,9 +264,12 @@ def test_a_child_has_no_socket_and_no_pipe_of_ours(site, flags):
         assert len(pipes) <= {"by_fork": 1, "by_preexec": 2, "by_exec": 1}[way], way
 
 
-def test_what_outlives_its_runner_keeps_no_connection_open(site):
+def test_what_outlives_its_runner_keeps_no_connection_open_and_no_folder_locked(site):
     site.write(TASKS)
+    (site.folder / "tmp").mkdir()
+    site.env["TMPDIR"] = str(site.folder / "tmp")
     worker = site.worker("-c", 1)
+    (folder,) = (site.folder / "tmp").glob("streamq-worker-*")
     (runner,) = worker.runners()
     mine = next(client["id"] for client in site.redis.client_list() if "runner" in client["name"])
 
@@ -265,7 +281,11 @@ def test_what_outlives_its_runner_keeps_no_connection_open(site):
             "the server knows that the runner has gone",
         )
         assert site.alive(child)
-        assert not site.alive(runner)
+        site.until(lambda: not site.alive(runner), "it was killed")
+        worker.signal(signal.SIGKILL)
+        worker.wait()
+        site.until(lambda: is_free(folder), "nobody has its folder locked")
+        assert site.alive(child)
     finally:
         os.kill(child, signal.SIGKILL)
 
