@@ -97,6 +97,11 @@ class Delivery:
         return visible("{}[{}]".format(*parts), kept="")
 
     @property
+    def place(self) -> tuple[str, bytes]:
+        """Where it was read: the stream and its entry there."""
+        return self.stream, self.entry
+
+    @property
     def queue(self) -> str:
         """The queue, whichever of its streams the message was read from."""
         return self.stream.partition(":")[0]

@@ -1,9 +1,14 @@
 #!lua flags=allow-oom
 -- Hand back messages that were read but not run: to the front of their queues, uncharged.
--- A task that was revoked while it ran, and gives its message back, ends instead.
+-- A task that was revoked while it ran, and gives its message back, ends instead; so does one
+-- that was acknowledged before its run, has not begun it, and whose queue is gone by now.
 --
 -- KEYS  root of the namespace
--- ARGV  consumer, expires (of records, ms), then stream and entry of each message
+-- ARGV  consumer, expires (of records, ms)
+--       then for each message:
+--       ack                          late: it is still to be acknowledged; early: it was, and
+--                                    its mark says what it is
+--       stream, entry
 --
 -- Answers how many were handed back.  Refuses with  FENCED consumer
 --
@@ -13,31 +18,54 @@
 -- @include messages
 
 local consumer, expires = ARGV[1], ARGV[2]
+local marks = key_of('started', consumer)
 
 if not redis.call('ZSCORE', key_of('leases'), consumer) then
   return redis.error_reply('FENCED ' .. consumer)
 end
 
--- Whether the message waits again.
-local function release(stream, entry, fields)
-  local id = id_of(stream, entry, fields)
-  if was_revoked(id, fields) then
+-- The fields of a message that this consumer has in hand; nil if it has not.
+local function held(ack, stream, entry)
+  if ack == 'early' then
+    local mark = redis.call('HGET', marks, stream .. ' ' .. entry)
+    return mark and cjson.decode(mark).fields
+  end
+  local fields = fields_of(stream, entry)
+  local pending = redis.call('XPENDING', key_of('queue', stream), 'workers', entry, entry, 1, consumer)
+  return fields and pending[1] and not too_large(fields) and fields
+end
+
+local function let_go(ack, stream, entry)
+  if ack == 'early' then
+    redis.call('HDEL', marks, stream .. ' ' .. entry)
+  else
     take(stream, entry)
+  end
+end
+
+-- Whether the message waits again.
+local function release(ack, stream, entry, fields)
+  local id = id_of(stream, entry, fields)
+  local homeless = ack == 'early' and redis.call('HEXISTS', key_of('queues'), queue_of(stream)) == 0
+  if was_revoked(id, fields) or homeless then
+    let_go(ack, stream, entry)
     local life = life_of(fields, expires)
-    finish(id, generation_of(fields), 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
+    local why = homeless and 'deleted' or 'revoked'
+    finish(id, generation_of(fields), 'REVOKED', life, 'worker', consumer, 'reason', why)
     return false
   end
-  give_back(stream, entry, fields)
+  set_field(fields, 'id', id)
+  add_in_front(front_of(stream), fields)
+  let_go(ack, stream, entry)
+  show_waiting(id, generation_of(fields))
   return true
 end
 
 local released = 0
-for at = 3, #ARGV, 2 do
-  local stream, entry = ARGV[at], ARGV[at + 1]
-  local fields = fields_of(stream, entry)
-  local pending = redis.call('XPENDING', key_of('queue', stream), 'workers', entry, entry, 1, consumer)
-  local mine = fields and pending[1] and not too_large(fields)
-  if mine and release(stream, entry, fields) then
+for at = 3, #ARGV, 3 do
+  local ack, stream, entry = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local fields = held(ack, stream, entry)
+  if fields and release(ack, stream, entry, fields) then
     released = released + 1
   end
 end

@@ -4,6 +4,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import gevent
@@ -92,13 +93,14 @@ class Crowd:
     def next_in_hand(self) -> Delivery | None:
         """Take the next message that may start; what has waited for long is asked about again."""
         desk, asked = self.desk, False
-        while waiting := desk.acknowledged or self.startable():
-            if not waiting[0].is_stale:
-                return waiting.popleft()
-            if asked and self.stopping:
-                break
-            self.hand_back(desk.look_again)
-            asked = True
+        with suppress(IndexError):  # it has just gone back
+            while waiting := desk.acknowledged or self.startable():
+                if not waiting[0].is_stale:
+                    return waiting.popleft()
+                if asked and self.stopping:
+                    break
+                self.hand_back(desk.look_again)
+                asked = True
         return None
 
     def startable(self) -> deque[Delivery] | None:

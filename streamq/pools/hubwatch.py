@@ -12,6 +12,7 @@ left of what it held.
 
 import logging
 import math
+from contextlib import suppress
 
 import gevent
 from gevent import monkey
@@ -83,6 +84,8 @@ class HubWatch:
         #: The sign of life behind which the thread looked last, when, and whether an answer had
         #: come by then.
         self.looked: tuple[float, float, bool] = (0.0, 0.0, False)
+        #: What is taken off the desk and is still to be handed back.
+        self.owed: list[Place] = []
         #: What was handed back, and failures, for the hub to tell: the thread cannot log.
         self.handed = 0
         self.failure: Exception | None = None
@@ -194,12 +197,12 @@ class HubWatch:
     def look(self) -> None:
         """Hand back what the hub cannot start, if it has given no sign of life for too long."""
         now, beat = monotonic(), self.beat
-        if now - beat < LATE and not self.is_crowded():
+        if now - beat < LATE and not self.is_crowded() and not self.owed:
             self.consumer.connection.drop()
             return
         answered = self.answered()
         known, moment, came = self.looked
-        if beat == known and now - moment < AGAIN and answered <= came:
+        if beat == known and now - moment < AGAIN and answered <= came and not self.owed:
             return
         self.looked = beat, now, answered
         with self.lock:
@@ -212,7 +215,7 @@ class HubWatch:
     def is_crowded(self) -> bool:
         """Whether the hub lives, and still has not come to what has waited for long."""
         try:
-            waits = monotonic_ns() - self.desk.unstarted[0].seen
+            waits = monotonic_ns() - (self.desk.acknowledged or self.desk.unstarted)[0].seen
         except IndexError:
             return False
         return waits > CROWDED and not self.slots.taken_away()
@@ -228,11 +231,25 @@ class HubWatch:
 
     def hand_back(self) -> None:
         """Hand back whatever Redis says that we hold and that has not been started."""
+        self.hand_back_acknowledged()
         expires = self.desk.execution.endings.expires
         held = self.consumer.held(self.desk.intake.readable, self.slots.count + MORE)
         if self.unstarted(held):
             self.slots.take_away()
             self.handed += self.consumer.release(self.unstarted(held), expires)
+
+    def hand_back_acknowledged(self) -> None:
+        """Hand back what was acknowledged before its run and is not taken from the desk for it.
+
+        Whatever is not answered is asked for again: who takes it off the desk answers for it.
+        """
+        with suppress(IndexError):
+            while True:
+                self.owed.append(self.desk.acknowledged.pop().place)
+        if self.owed:
+            expires = self.desk.execution.endings.expires
+            self.handed += self.consumer.release(self.owed[::-1], expires, "early")
+            self.owed.clear()
 
     def unstarted(self, held: list[Place]) -> list[Place]:
         """Those of these places whose message has not been started."""

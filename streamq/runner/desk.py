@@ -306,7 +306,7 @@ class Desk:
                 return 0
             returned.reverse()
             expires = self.execution.endings.expires
-            self.return_by(self.consumer.release_command(returned, expires))
+            self.return_by(self.consumer.release_command([d.place for d in returned], expires))
             return len(returned)
 
     def hand_all_back(self) -> None:
@@ -379,7 +379,7 @@ class Desk:
 
     def reclaim(self, pending: list[Delivery], held: set[Place]) -> None:
         """Put on the desk what is ours and was not in hand when Redis was asked for it."""
-        found = [each for each in pending if (each.stream, each.entry) not in held]
+        found = [each for each in pending if each.place not in held]
         now = monotonic_ns()
         for delivery in found:
             self.execution.admit(delivery)

@@ -209,10 +209,15 @@ class Consumer:
             told += (each.name, each.base_name, "" if expires is None else expires)
         return SCREEN.command(self.keys.root, *told)
 
-    def release_command(self, deliveries: Iterable[Delivery], expires: bytes) -> tuple[Any, ...]:
-        """The call of ``release.lua``; ``expires`` is for the records of what is revoked."""
-        pairs = [part for each in deliveries for part in (each.stream, each.entry)]
-        return RELEASE.command(self.keys.root, self.name, expires, *pairs)
+    def release_command(
+        self, places: Iterable[Place], expires: bytes, ack: str = "late"
+    ) -> tuple[Any, ...]:
+        """The call of ``release.lua``; ``expires`` is for the records of what is revoked.
+
+        ``ack`` says whether the messages were acknowledged ``early``.
+        """
+        told = [part for place in places for part in (ack, *place)]
+        return RELEASE.command(self.keys.root, self.name, expires, *told)
 
     def reject_command(self, delivery: Delivery, expires: bytes) -> tuple[Any, ...]:
         """The call of ``reject.lua``; ``expires`` as above."""
@@ -226,12 +231,11 @@ class Consumer:
         asked = [held_command(self.key_of(stream), self.name, most) for stream in streams]
         return places_of(streams, self.perform(asked, ANSWER_TIMEOUT))
 
-    def release(self, places: Sequence[Place], expires: bytes) -> int:
+    def release(self, places: Sequence[Place], expires: bytes, ack: str = "late") -> int:
         """Hand back the messages of these places; return how many."""
         released = 0
         for start in range(0, len(places), MOST_SETTLED):
-            pairs = [part for place in places[start : start + MOST_SETTLED] for part in place]
-            command = RELEASE.command(self.keys.root, self.name, expires, *pairs)
+            command = self.release_command(places[start : start + MOST_SETTLED], expires, ack)
             reply = self.perform([command], ANSWER_TIMEOUT)[0]
             if isinstance(reply, Exception):
                 raise reply

@@ -246,8 +246,8 @@ class Recovery:
 
     def release(self, consumer: str, places: Sequence[Place]) -> int:
         """Hand back some of what a consumer has not started; return how many messages."""
-        pairs = [part for place in places[:BUDGET] for part in place]
-        return int(self.call(RELEASE, consumer, self.expires, *pairs))
+        told = [part for place in places[:BUDGET] for part in ("late", *place)]
+        return int(self.call(RELEASE, consumer, self.expires, *told))
 
     # Later
 

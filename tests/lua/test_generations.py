@@ -410,9 +410,9 @@ def test_one_that_crashed_too_often_ends_its_own_generation(desk, both):
 def test_handing_both_back_shows_that_the_newer_one_waits(desk, both, scripts):
     old, new = both
     scripts("show_started", "me", "a::2")
-    scripts("release", "me", HOUR, "mail", old)
+    scripts("release", "me", HOUR, "late", "mail", old)
     assert desk.record("a")["state"] == "STARTED"
-    scripts("release", "me", HOUR, "mail", new)
+    scripts("release", "me", HOUR, "late", "mail", new)
     assert untouched(desk)
 
 

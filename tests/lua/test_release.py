@@ -9,7 +9,7 @@ HOUR = 3_600_000
 def test_messages_go_to_the_front_in_their_order(desk, scripts):
     entries = [desk.take(id) for id in "abc"]
 
-    pairs = [part for entry in entries for part in ("mail", entry)]
+    pairs = [part for entry in entries for part in ("late", "mail", entry)]
     assert scripts("release", "me", HOUR, *pairs) == 3
 
     assert [fields["id"] for fields in desk.waiting()] == ["a", "b", "c"]
@@ -21,7 +21,7 @@ def test_of_a_priority_level_they_go_to_the_front_of_the_queue(desk, scripts):
     desk.redis.xgroup_create("{streamq}:queue:mail:p9", "workers", "0", mkstream=True)
     entry = desk.take("a", "mail:p9")
 
-    scripts("release", "me", HOUR, "mail:p9", entry)
+    scripts("release", "me", HOUR, "late", "mail:p9", entry)
 
     assert [fields["id"] for fields in desk.waiting()] == ["a"]
 
@@ -31,7 +31,8 @@ def test_only_what_the_consumer_holds_is_handed_back(desk, scripts):
     waiting = desk.add("b")
     scripts("register", 1000, "other")
 
-    assert scripts("release", "other", HOUR, "mail", mine, "mail", waiting, "mail", "1-1") == 0
+    told = [part for entry in (mine, waiting, "1-1") for part in ("late", "mail", entry)]
+    assert scripts("release", "other", HOUR, *told) == 0
 
     assert desk.waiting() == []
     assert desk.pending() == 1
@@ -40,8 +41,8 @@ def test_only_what_the_consumer_holds_is_handed_back(desk, scripts):
 def test_handing_back_twice_makes_no_second_copy(desk, scripts):
     entry = desk.take("a")
 
-    assert scripts("release", "me", HOUR, "mail", entry) == 1
-    assert scripts("release", "me", HOUR, "mail", entry) == 0
+    assert scripts("release", "me", HOUR, "late", "mail", entry) == 1
+    assert scripts("release", "me", HOUR, "late", "mail", entry) == 0
     assert len(desk.waiting()) == 1
 
 
@@ -49,7 +50,7 @@ def test_a_task_that_had_started_waits_again(desk, scripts):
     entry = desk.take("a")
     scripts("show_started", "me", "a")
 
-    scripts("release", "me", HOUR, "mail", entry)
+    scripts("release", "me", HOUR, "late", "mail", entry)
 
     assert desk.record("a") == {"state": "QUEUED"}
 
@@ -59,7 +60,7 @@ def test_a_consumer_without_a_lease_hands_nothing_back(desk, scripts):
     desk.redis.zrem("{streamq}:leases", "me")
 
     with pytest.raises(ResponseError, match=r"^FENCED me"):
-        scripts("release", "me", HOUR, "mail", entry)
+        scripts("release", "me", HOUR, "late", "mail", entry)
     assert desk.pending() == 1
 
 
@@ -68,7 +69,7 @@ def test_a_task_that_was_revoked_while_it_ran_ends_as_it_gives_its_message_back(
     scripts("show_started", "me", "a")
     scripts("revoke", "a", HOUR, HOUR, "", 1000)
 
-    assert scripts("release", "me", HOUR, "mail", entry) == 0
+    assert scripts("release", "me", HOUR, "late", "mail", entry) == 0
 
     record = desk.record("a")
     assert (record["state"], record["reason"]) == ("REVOKED", "revoked")
@@ -82,7 +83,57 @@ def test_a_life_of_its_record_that_is_none_keeps_no_revoked_task_from_its_end(de
     scripts("show_started", "me", "a")
     scripts("revoke", "a", HOUR, HOUR, "", 1000)
 
-    assert scripts("release", "me", HOUR, "mail", entry) == 0
+    assert scripts("release", "me", HOUR, "late", "mail", entry) == 0
 
     assert desk.record("a")["state"] == "REVOKED"
     assert 0 < desk.redis.pttl("{streamq}:task:a") <= HOUR
+
+
+# Acknowledged before its run
+
+
+def test_what_was_acknowledged_and_has_not_begun_waits_again_in_front(desk, scripts):
+    entry = desk.take("a", args="[1]")
+    desk.start(entry)
+
+    assert scripts("release", "me", HOUR, "early", "mail", entry) == 1
+
+    (fields,) = desk.waiting()
+    assert (fields["id"], fields["args"], "crashes" in fields) == ("a", "[1]", False)
+    assert desk.record("a") == {"state": "QUEUED"}
+    assert not desk.redis.exists("{streamq}:started:me")
+    assert desk.recover() == [0, 0, 0, 0, 0], "nothing is reported lost"
+
+
+def test_it_goes_back_once_and_never_without_its_mark(desk, scripts):
+    entry, waiting = desk.take("a"), desk.take("b")
+    desk.start(entry)
+
+    told = ("early", "mail", entry, "early", "mail", entry, "early", "mail", waiting)
+    assert scripts("release", "me", HOUR, *told) == 1
+
+    assert [fields["id"] for fields in desk.waiting()] == ["a"]
+    assert desk.pending() == 1
+
+
+def test_what_was_acknowledged_is_not_handed_back_as_what_was_not(desk, scripts):
+    """Whoever looks at what is held does not know that it has been acknowledged since."""
+    entry = desk.take("a")
+    desk.start(entry)
+
+    assert scripts("release", "me", HOUR, "late", "mail", entry) == 0
+
+    assert desk.waiting() == []
+    assert desk.redis.hlen("{streamq}:started:me") == 1
+
+
+def test_what_was_acknowledged_and_has_lost_its_queue_ends(desk, scripts):
+    entry = desk.take("a")
+    desk.start(entry)
+    assert scripts("delete_queue", "mail") == 0
+
+    assert scripts("release", "me", HOUR, "early", "mail", entry) == 0
+
+    record = desk.record("a")
+    assert (record["state"], record["reason"]) == ("REVOKED", "deleted")
+    assert not desk.redis.exists("{streamq}:queue:mail:returned", "{streamq}:started:me")

@@ -222,9 +222,11 @@ class Bench:
         expected = self.model.settle(consumer, argv[1], ())
         return self.same(self.server.run(script, *argv), expected)
 
-    def release(self, consumer: str, *tokens: Token) -> Any:
-        flat = [part for token in tokens for part in (token.stream, token.entry)]
-        expected = self.model.release(consumer, tokens)
+    def release(self, consumer: str, *tokens: Token, early: bool = False) -> Any:
+        ack = "early" if early else "late"
+        flat = [part for token in tokens for part in (ack, token.stream, token.entry)]
+        release = self.model.release_early if early else self.model.release
+        expected = release(consumer, tokens)
         return self.same(self.server.run("release", consumer, HOUR, *flat), expected)
 
     def reject(self, consumer: str, token: Token, rejections: int, pause: int) -> Any:

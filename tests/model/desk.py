@@ -300,6 +300,28 @@ class Desk(Ledger):
         if record.state and not record.ended:
             record.fields |= {"eta": str(due), "queue": queue or own}
 
+    def release_early(self, consumer: str, tokens: Sequence[Token]) -> int | str:
+        """What was acknowledged before its run and has not begun it."""
+        if consumer not in self.leases:
+            return f"FENCED {consumer}"
+        released = 0
+        for token in tokens:
+            if (mark := self.marks.get(consumer, {}).pop(token.place, None)) is None:
+                continue
+            fields, queue = mark.fields, queue_of(token.stream)
+            generation = generation_of(fields)
+            revoked = self.own(token.id, generation).was_revoked
+            if revoked or queue not in self.queues:
+                self.end(fields)
+                reason = "revoked" if queue in self.queues else "deleted"
+                told = {"worker": consumer, "reason": reason}
+                self.finish(token.id, generation, "REVOKED", HOUR, **told)
+            else:
+                self.add(f"{queue}:returned", dict(fields))
+                self.show_waiting(token.id, generation)
+                released += 1
+        return released
+
     def release(self, consumer: str, tokens: Sequence[Token]) -> int | str:
         if consumer not in self.leases:
             return f"FENCED {consumer}"

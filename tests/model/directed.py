@@ -67,6 +67,8 @@ DIRECTED: dict[str, Callable[[Bench], None]] = {
     "a waiting task is not revoked beside one for later": (
         histories.a_waiting_task_is_revoked_beside_one_for_later
     ),
+    "what goes back keeps its mark": histories.what_was_acknowledged_goes_back,
+    "what goes back has no queue": histories.what_was_acknowledged_goes_back,
     "a revoked task waits again": histories.a_revoked_task_gives_its_message_back,
     "a revocation that was met stays": (
         histories.a_task_ends_that_was_revoked_before_it_showed_itself

@@ -60,6 +60,19 @@ def a_revoked_message_is_met(bench: Bench) -> None:
     bench.settle("c", Ending(token=token, follow=("revoked",)))
 
 
+def what_was_acknowledged_goes_back(bench: Bench) -> None:
+    """Once, and only as what was acknowledged; to its queue, while that is there."""
+    token = take(bench, "a")
+    bench.complete("c", starts=[token])
+    bench.release("c", token)
+    bench.release("c", token, early=True)
+    bench.release("c", token, early=True)
+    (again,) = bench.read("c", "mail:returned")
+    bench.complete("c", starts=[again])
+    bench.delete_queue("mail")
+    bench.release("c", again, early=True)
+
+
 def a_queue_is_deleted_before_an_early_message_is_tried_again(bench: Bench) -> None:
     token = take(bench, "a")
     bench.complete("c", starts=[token])
@@ -321,6 +334,7 @@ HISTORIES: tuple[Callable[[Bench], None], ...] = (
     a_revoked_task_ends_without_a_word,
     a_task_is_revoked_while_it_runs_and_tried_again,
     a_revoked_message_is_met,
+    what_was_acknowledged_goes_back,
     a_queue_is_deleted_before_an_early_message_is_tried_again,
     a_task_is_tried_again_after_its_message_would_be_stale,
     an_id_dies_twice_and_is_sent_on_twice,

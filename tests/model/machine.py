@@ -298,7 +298,7 @@ class Machine(RuleBasedStateMachine):
         elif act == "settle":
             self.bench.settle(consumer, followed(token, ("later", "+0", ""), bool(pick % 2)))
         elif act == "release":
-            self.bench.release(consumer, token)
+            self.bench.release(consumer, token, early=bool(pick % 2))
         elif act == "reject":
             self.bench.reject(consumer, token, 1, pick)
         elif act == "show":
@@ -309,11 +309,12 @@ class Machine(RuleBasedStateMachine):
                 self.bench.complete(living, ending(token, "SUCCESS", False))
 
     @HELD
-    @rule(who=PICK, pick=PICK)
-    def release(self, who: int, pick: int) -> None:
+    @rule(who=PICK, pick=PICK, early=st.booleans())
+    def release(self, who: int, pick: int, early: bool) -> None:
         consumer = self.one(self.busy(), who)
-        if tokens := self.some(self.bench.held(consumer), pick):
-            self.bench.release(consumer, *tokens)
+        held = self.bench.marked(consumer) if early else self.bench.held(consumer)
+        if tokens := self.some(held, pick):
+            self.bench.release(consumer, *tokens, early=early)
 
     @HELD
     @rule(who=PICK, pick=PICK, rejections=FEW, pause=st.sampled_from([0, 1000]))

@@ -346,7 +346,17 @@ PEOPLE = [
         "and state ~= 'QUEUED'",
         "",
     ),
-    mutant("a revoked task waits again", "release", "if was_revoked(id, fields) then", NEVER),
+    mutant(
+        "a revoked task waits again", "release", "was_revoked(id, fields) or homeless", "homeless"
+    ),
+    mutant(
+        "what goes back keeps its mark",
+        "release",
+        "    redis.call('HDEL', marks, stream .. ' ' .. entry)\n",
+    ),
+    mutant(
+        "what goes back has no queue", "release", "homeless = ack == 'early'", "homeless = false"
+    ),
     mutant("a revoked task is rejected", "reject", "if was_revoked(id, fields) then", NEVER),
     mutant(
         "what is rejected is kept twice",
