@@ -127,7 +127,7 @@ for _, id in ipairs(ids) do
     redis.call('XADD', fresh, id, unpack(fields or { 'deleted', '1' }))
     newest = is_before(newest, id) and id or newest
   end
-  if owner then
+  if owner then -- nothing changes hands: who held it holds it under the same id
     redis.call(
       'XCLAIM', fresh, 'workers', owner[2], 0, id, 'IDLE', owner[3], 'RETRYCOUNT', owner[4], 'FORCE',
       'JUSTID'
