@@ -116,12 +116,17 @@ def passed(parameter: Parameter, stars: set[Any]) -> Parameter | None:
 
 def passing_of(function: Any, inner: Any, own: Signature) -> Passing | None:
     """How a wrapper calls what it wraps; None if that cannot be told."""
-    if not isinstance(function, FunctionType):
-        return None
-    closed = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    names = tuple(name for name, cell in closed if holds(cell, inner))
     stars = {each.kind: each.name for each in own.parameters.values() if each.kind in STARS}
-    return read(function.__code__, names, *map(stars.get, STARS))
+    if isinstance(function, FunctionType):
+        closed = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        names = tuple(name for name, cell in closed if holds(cell, inner))
+        return read(function.__code__, names, *map(stars.get, STARS))
+    call = inspect.getattr_static(type(function), "__call__", None)  # of an object
+    if not isinstance(call, FunctionType) or not call.__code__.co_argcount:
+        return None
+    itself, held = call.__code__.co_varnames[0], getattr(function, "__dict__", {})
+    names = tuple(f"{itself}.{name}" for name, value in held.items() if value is inner)
+    return read(call.__code__, names, *map(stars.get, STARS))
 
 
 def holds(cell: Any, value: Any) -> bool:
@@ -144,7 +149,7 @@ def read(
     calls = [
         passing_in(node, args, kwargs)
         for node in nodes
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+        if isinstance(node, ast.Call) and name_of(node.func) in names
     ]
     if not calls or calls[0] is None or any(each != calls[0] for each in calls):
         return None
@@ -172,4 +177,7 @@ def passing_in(
 
 
 def name_of(node: ast.expr) -> str | None:
+    """A name, or one of its attributes, as it is written."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return f"{node.value.id}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else None

@@ -97,6 +97,15 @@ def plain(day: date, wait: timedelta = WAIT):
     return ["session", type(day).__name__, type(wait).__name__]
 
 
+class Injecting:
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+        self.function = function
+
+    def __call__(self, *args, **kwargs):
+        return self.function("session", *args, **kwargs)
+
+
 CASES = {
     "in front": (in_front, first),
     "two in front": (two_in_front, second),
@@ -108,6 +117,7 @@ CASES = {
     "in front of what passes on": (lambda function: in_front(passing(function)), first),
     "a context": (Transaction(), plain),
     "a cache": (functools.cache, plain),
+    "an object": (Injecting, first),
 }
 
 
