@@ -1,4 +1,4 @@
-"""``streamq queues``: what waits and what runs; and emptying and deleting."""
+"""``streamq queues``: what waits and what runs; and emptying, repairing and deleting."""
 
 from dataclasses import asdict
 from typing import Any

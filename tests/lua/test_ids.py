@@ -131,7 +131,7 @@ def test_what_is_handed_back_finds_another_stream(desk, scripts, spend):
     entry = desk.take("a")
     spend("mail:returned")
 
-    assert scripts("release", "me", HOUR, "mail", entry) == 1
+    assert scripts("release", "me", HOUR, "late", "mail", entry) == 1
 
     assert [fields["id"] for fields in desk.waiting("mail")] == ["a"]
     assert desk.pending() == 0
@@ -142,7 +142,7 @@ def test_what_no_stream_takes_back_stays_until_one_is_repaired(desk, scripts, sp
     spend("mail:returned"), spend("mail")
 
     with pytest.raises(ResponseError, match="last possible ID"):
-        scripts("release", "me", HOUR, "mail", entry)
+        scripts("release", "me", HOUR, "late", "mail", entry)
     with pytest.raises(ResponseError, match="last possible ID"):
         desk.recover()
     assert desk.pending() == 1
