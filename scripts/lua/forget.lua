@@ -13,8 +13,9 @@
 -- @include generations
 
 local record = key_of('task', ARGV[1])
-if unended(ARGV[1]) then -- its message is about: what is sent under its id is another one
-  note_number(ARGV[1], next_generation({ ARGV[1] }, true))
+local used = generations()
+if used.unended(ARGV[1]) then -- its message is about: what is sent under its id is another one
+  used.note_number(ARGV[1], used.next({ ARGV[1] }))
 end
 for _, waiters in ipairs({ redis.call('HGET', record, 'waiters'), wishes_for(ARGV[1]) }) do
   if waiters then

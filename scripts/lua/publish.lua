@@ -77,6 +77,13 @@ local function answered_before(lane, number)
   end
 end
 
+local made
+
+local function generations_here()
+  made = made or generations()
+  return made
+end
+
 -- A count of headers or fields, and the position of the last value in ARGV.
 local function block(at)
   local count = tonumber(ARGV[at])
@@ -174,7 +181,7 @@ local function recall(messages)
         message.answer = redis.call('GET', key_of('dedup', message.id)) or nil
       end
       if not message.answer then
-        local state, queues = unended(message.id)
+        local state, queues = generations_here().unended(message.id)
         message.in_use = state ~= nil
         message.answer = queues ~= '' and queues
       end
@@ -313,7 +320,7 @@ local function record(message, id, place, where)
   local key = key_of('task', id)
   local task = ARGV[message.headers_to + 3]
   if message.generation then
-    begin_generation(id, message.generation, message.keep)
+    generations_here().begin(id, message.generation, message.keep)
   end
   if not message.keep then
     return
@@ -418,7 +425,7 @@ local function generation_for(message, queues)
   for i, queue in ipairs(#queues > 1 and queues or {}) do
     ids[i + 1] = message.id .. '@' .. queue.name
   end
-  local generation = next_generation(ids, message.keep)
+  local generation = generations_here().next(ids)
   return generation > 1 and string.format('%.0f', generation)
 end
 

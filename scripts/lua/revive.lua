@@ -47,7 +47,8 @@ elseif too_large(fields) then
   return redis.error_reply('TOOLARGE ' .. #fields / 2)
 end
 local id = field(fields, 'id')
-local in_use = unended(id)
+local used = generations()
+local in_use = used.unended(id)
 if in_use then
   return redis.error_reply('INUSE ' .. in_use)
 end
@@ -110,7 +111,7 @@ local before = redis.call('HMGET', record, 'state', 'enqueued')
 local history = history_with(known and before[2] or death.dead_enqueued)
 set_field(message, 'history', history)
 local kept = field(message, 'ignore_result') ~= '1'
-local generation = next_generation({ id }, kept)
+local generation = used.next({ id })
 if generation > 1 then
   set_field(message, 'generation', string.format('%.0f', generation))
 end
@@ -126,7 +127,7 @@ elseif type(entry) == 'table' then
   return entry
 end
 if generation > 1 then
-  begin_generation(id, generation, kept)
+  used.begin(id, generation, kept)
 end
 if kept then
   redis.call(

@@ -34,7 +34,7 @@ local record = key_of('task', id)
 local found = redis.call('HMGET', record, 'state', 'generation', 'finished')
 local state, current = found[1], found[2] or '1'
 if not state then
-  current = string.format('%.0f', number_of(id))
+  current = string.format('%.0f', generations().number_of(id))
 end
 
 if FINAL[state] or (state and found[3]) then

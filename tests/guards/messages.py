@@ -57,7 +57,7 @@ GUARDS = [
         "assert 4 == 1",
         (
             "scripts/lua/publish.lua",
-            "local state, queues = unended(message.id)",
+            "local state, queues = generations_here().unended(message.id)",
             "local state, queues = nil, nil",
         ),
     ),
@@ -79,11 +79,11 @@ GUARDS = [
         "Revoked|ResultTimeout",
         (
             "scripts/lua/includes/generations.lua",
-            "  return type(revoked) == 'string' or",
-            "  return",
+            "name)) == 'string' then",
+            "name)) == 'nothing' then",
         ),
         (
-            "scripts/lua/includes/records.lua",
+            "scripts/lua/includes/names.lua",
             "  return generation == '1' and id or id .. '::' .. generation\n",
             "  return id\n",
         ),

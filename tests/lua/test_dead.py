@@ -370,7 +370,7 @@ REVIVING = [
     (only_where_declared, "if not settings then", "settings = settings or '{}'\nif false then"),
     (forgets_what_was_noted, "elseif not NOTES[name] then", "else"),
     (drops_what_has_passed, "math.huge) <= now then", "math.huge) < 0 then"),
-    (clears_the_ending, "  begin_generation(id, generation, kept)\n", ""),
+    (clears_the_ending, "  used.begin(id, generation, kept)\n", ""),
 ]
 
 

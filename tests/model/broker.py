@@ -336,7 +336,7 @@ class Broker(Desk):
         of_its_own = self.own(id, generation_of(fields))
         message["history"] = history_with(message, fields, of_its_own)
         keep = message.get("ignore_result") != "1"
-        generation = self.next_generation([id], keep)
+        generation = self.next_generation([id])
         if generation != "1":
             message["generation"] = generation
         home = self.home_of(queue, message)

@@ -151,7 +151,7 @@ class Desk(Ledger):
         queues = self.route(call.exchange, call.key)
         copies = [f"{call.id}@{queue}" for queue in queues] if len(queues) > 1 else []
         ids = [call.id, *copies]
-        generation = self.next_generation(ids, call.keep) if call.chosen else "1"
+        generation = self.next_generation(ids) if call.chosen else "1"
         for queue in queues:
             single = len(queues) == 1 or not call.id
             self.append(call, queue, call.id if single else f"{call.id}@{queue}", generation)
@@ -418,7 +418,7 @@ class Desk(Ledger):
     def forget(self, id: str) -> int:
         """Those who wait hear that there is nothing to wait for."""
         if self.unended(id)[0]:
-            self.numbers[id] = self.next_generation([id], keep=True)
+            self.numbers[id] = self.next_generation([id])
         record = self.records.pop(id, None)
         if record is not None:
             self.tell(record, id, "")

@@ -19,9 +19,6 @@ DIRECTED: dict[str, Callable[[Bench], None]] = {
         reuse.an_id_is_used_again_without_a_record
     ),
     "a revocation stops what is sent later": reuse.what_was_revoked_is_sent_again,
-    "two of one number wait for their moments": (
-        reuse.one_is_for_later_without_a_record_and_one_with
-    ),
     "a chosen id is forgotten": reuse.an_id_is_sent_again_within_its_window,
     "what another generation did counts": reuse.the_older_of_two_goes_its_way,
     "the end of another generation is written": reuse.the_older_of_two_goes_its_way,

@@ -223,15 +223,14 @@ class Ledger:
         """Of an id without a record."""
         return int(self.numbers.get(id, "1"))
 
-    def next_generation(self, ids: Sequence[str], keep: bool) -> str:
-        """Behind that of the record; where there is none, the next that is free."""
+    def next_generation(self, ids: Sequence[str]) -> str:
+        """Behind that of the record; where there is none, the next that is not revoked."""
         records = {id: self.records.get(id, Record()) for id in ids}
         number = max(
             int(record.generation) + 1 if record.state else self.last_number(id)
             for id, record in records.items()
         )
-        taken = self.revoked.keys() | (self.scheduled.keys() if keep else set())
-        while any(called(id, str(number)) in taken for id in ids):
+        while any(called(id, str(number)) in self.revoked for id in ids):
             number += 1
         return str(number)
 
@@ -344,7 +343,7 @@ class Ledger:
             copy |= {"id": f"{id}@{name}", "exchange": exchange, "routing_key": key}
             copy |= {"deaths": str(deaths), "death_queue": queue, "death_reason": reason}
             keep = fields.get("ignore_result") != "1"
-            generation = self.next_generation([copy["id"]], keep)
+            generation = self.next_generation([copy["id"]])
             if generation != "1":
                 copy["generation"] = generation
             self.accept(copy)

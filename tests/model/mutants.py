@@ -149,7 +149,7 @@ FOLLOWING = [
     mutant(
         "a letter's end is overwritten",
         LETTER,
-        "local generation = next_generation({ own }, kept)",
+        "local generation = used.next({ own })",
         "local generation = 1",
     ),
     mutant("a circle of letters", LETTER, "deaths <= MOST_DEATHS and", "true and"),

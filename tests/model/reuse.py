@@ -62,12 +62,6 @@ def all_without_a_record_are_revoked(bench: Bench) -> None:
     bench.revoke("u", "SIGTERM")
 
 
-def one_is_for_later_without_a_record_and_one_with(bench: Bench) -> None:
-    for keep in (False, True):
-        bench.send(bench.message("mail", id="u", window="none", due=1000, keep=keep))
-    bench.revoke("u")
-
-
 def the_older_of_two_goes_its_way(bench: Bench) -> None:
     older, newer = two_of_one_id(bench)
     bench.show_started("c", older)
@@ -171,7 +165,6 @@ REUSES: tuple[Callable[[Bench], None], ...] = (
     an_id_is_used_again_without_a_record,
     what_was_revoked_is_sent_again,
     all_without_a_record_are_revoked,
-    one_is_for_later_without_a_record_and_one_with,
     the_older_of_two_goes_its_way,
     a_task_that_runs_is_forgotten_and_sent_again,
     the_record_of_the_newer_one_is_forgotten,

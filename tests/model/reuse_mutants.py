@@ -7,7 +7,7 @@ USED_AGAIN = [
     mutant(
         "an id whose task has not ended is accepted again",
         "publish",
-        "local state, queues = unended(message.id)",
+        "local state, queues = generations_here().unended(message.id)",
         "local state, queues = nil, nil",
     ),
     mutant(
@@ -26,7 +26,7 @@ USED_AGAIN = [
     mutant(
         "a generation tells how the one before ended",
         GENERATIONS,
-        "  redis.call('HDEL', record, unpack(ENDING))\n",
+        "    redis.call('HDEL', record, unpack(ENDING))\n",
     ),
     mutant(
         "a generation without a record keeps that of before",
@@ -35,10 +35,10 @@ USED_AGAIN = [
         "  if true then",
     ),
     mutant(
-        "a revocation stops what is sent later", GENERATIONS, "type(revoked) == 'string' or ", ""
-    ),
-    mutant(
-        "two of one number wait for their moments", GENERATIONS, " or type(later) == 'string'", ""
+        "a revocation stops what is sent later",
+        GENERATIONS,
+        "name)) == 'string' then",
+        "name)) == 'nothing' then",
     ),
     mutant(
         "what another generation did counts",
@@ -63,7 +63,7 @@ USED_AGAIN = [
         "return type(number) == 'string' and tonumber(number) or 1",
         "return 1",
     ),
-    mutant("what is forgotten has no number", "forget", "if unended(ARGV[1]) then", NEVER),
+    mutant("what is forgotten has no number", "forget", "if used.unended(ARGV[1]) then", NEVER),
     mutant(
         "the revocation of another is not met",
         ENDINGS,
@@ -110,7 +110,7 @@ USED_AGAIN = [
     mutant(
         "a letter is put back as the one of before",
         "revive",
-        "local generation = next_generation({ id }, kept)",
+        "local generation = used.next({ id })",
         "local generation = 1",
     ),
     mutant(

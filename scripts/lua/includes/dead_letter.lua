@@ -75,10 +75,10 @@ end
 local function pass_on(queue, id, fields, reason, exchange, key)
   local deaths = number_in(fields, 'deaths', 0) + 1
   local queues, blocked = next_queues(fields, deaths, exchange, key)
-  local kept = field(fields, 'ignore_result') ~= '1'
+  local kept, used = field(fields, 'ignore_result') ~= '1', generations()
   for _, name in ipairs(queues) do
     local copy, own = without(fields, OF_THIS_LIFE), id .. '@' .. name
-    local generation = next_generation({ own }, kept)
+    local generation = used.next({ own })
     set_field(copy, 'id', own)
     set_field(copy, 'exchange', exchange)
     set_field(copy, 'routing_key', key)
@@ -92,7 +92,7 @@ local function pass_on(queue, id, fields, reason, exchange, key)
     local record = key_of('task', own)
     local writable = not foreign(record, 'hash')
     if writable and generation > 1 then
-      begin_generation(own, generation, kept)
+      used.begin(own, generation, kept)
     end
     if writable and kept then
       redis.call(

@@ -1,79 +1,85 @@
--- The beginning of a generation of a task id: the record of the one before is there, its
--- revocation may be, or its message waits for its moment.
+-- The beginning of a generation of a task id: the record of the one before is there, and its
+-- revocation may be.
 --
 -- @include keys
--- @include records
+-- @include names
+-- @include final
 
-local NUMBER_LIFE_MS = 2592000000 -- 30 days, as long as revocations usually last
+-- What there is to do about generations, by name.  A script makes its functions anew at every
+-- call: these are only made where an id is used that was chosen.
+local function generations()
+  local NUMBER_LIFE_MS = 2592000000 -- 30 days, as long as revocations usually last
 
--- The last number of an id that keeps no record, where that is not the first.  It has a key of
--- its own, which expires: who may send a message need not let records expire.
-local function number_of(id)
-  local number = redis.pcall('GET', key_of('generation', id))
-  return type(number) == 'string' and tonumber(number) or 1
-end
-
-local function note_number(id, number)
-  redis.call('SET', key_of('generation', id), number, 'PX', NUMBER_LIFE_MS)
-end
-
--- What a record says about a run that has ended.
-local ENDING = {
-  'error', 'error_type', 'error_args', 'traceback', 'worker', 'started', 'finished', 'runtime',
-  'result', 'content_type', 'compression', 'reason', 'meta', 'meta_content_type', 'retries',
-  'revoked', 'eta', 'dead_lettered_to', 'copies', 'ended', 'queue',
-}
-
--- A task that has not ended, as its record says: its state, and the queues that have it.  Nil
--- where it has ended, or nobody knows it.
-local function unended(id)
-  local found = redis.pcall(
-    'HMGET', key_of('task', id), 'state', 'finished', 'copies', 'ended', 'queue'
-  )
-  local state, finished, copies = found[1], found[2], found[3]
-  local _, colons = string.gsub(copies or '', ':', ':')
-  local all = copies and tonumber(found[4] or '0') > colons
-  if state and not (FINAL[state] or finished or all) then
-    return state, copies or found[5] or ''
+  -- The last number of an id that keeps no record, where that is not the first.  It has a key of
+  -- its own, which expires: who may send a message need not let records expire.
+  local function number_of(id)
+    local number = redis.pcall('GET', key_of('generation', id))
+    return type(number) == 'string' and tonumber(number) or 1
   end
-end
 
--- Whether a revocation, or a message for later, has this name.  (A function of the key would
--- hide from a producer's rights which keys those are.)
-local function is_taken(name, kept)
-  local revoked = redis.pcall('ZSCORE', key_of('revoked'), name)
-  local later = kept and redis.pcall('ZSCORE', key_of('scheduled'), name)
-  return type(revoked) == 'string' or type(later) == 'string'
-end
-
--- The generation that messages begin which are sent under these ids: the one behind that of
--- their records.  Where there is none, the next that is free.
-local function next_generation(ids, kept)
-  local generation = 1
-  for _, id in ipairs(ids) do
-    local found = redis.pcall('HMGET', key_of('task', id), 'state', 'generation')
-    local own = found[1] and tonumber(found[2] or '1') + 1
-    generation = math.max(generation, own or number_of(id))
+  local function note_number(id, number)
+    redis.call('SET', key_of('generation', id), number, 'PX', NUMBER_LIFE_MS)
   end
-  local at = 1
-  while ids[at] do
-    if is_taken(name_of(ids[at], string.format('%.0f', generation)), kept) then
-      generation, at = generation + 1, 0
+
+  -- What a record says about a run that has ended.
+  local ENDING = {
+    'error', 'error_type', 'error_args', 'traceback', 'worker', 'started', 'finished', 'runtime',
+    'result', 'content_type', 'compression', 'reason', 'meta', 'meta_content_type', 'retries',
+    'revoked', 'eta', 'dead_lettered_to', 'copies', 'ended', 'queue',
+  }
+
+  -- A task that has not ended, as its record says: its state, and the queues that have it.  Nil
+  -- where it has ended, or nobody knows it.
+  local function unended(id)
+    local found = redis.pcall(
+      'HMGET', key_of('task', id), 'state', 'finished', 'copies', 'ended', 'queue'
+    )
+    local state, finished, copies = found[1], found[2], found[3]
+    local _, colons = string.gsub(copies or '', ':', ':')
+    local all = copies and tonumber(found[4] or '0') > colons
+    if state and not (FINAL[state] or finished or all) then
+      return state, copies or found[5] or ''
     end
-    at = at + 1
   end
-  return generation
-end
 
--- Take from a record what it says about the generation before, and write down the number.
--- Where a task is to have no record, none is left: whoever waits finds out.
-local function begin_generation(id, generation, kept)
-  local record = key_of('task', id)
-  redis.call('HDEL', record, unpack(ENDING))
-  if kept then
-    redis.call('HSET', record, 'generation', generation)
-  else
-    redis.call('HDEL', record, 'state', 'generation', 'task', 'enqueued', 'history', 'waiters')
-    note_number(id, generation)
+  -- The generation that messages begin which are sent under these ids: the one behind that of
+  -- their records.  Where there is none, the next that is not revoked.
+  local function next_generation(ids)
+    local generation = 1
+    for _, id in ipairs(ids) do
+      local found = redis.pcall('HMGET', key_of('task', id), 'state', 'generation')
+      local own = found[1] and tonumber(found[2] or '1') + 1
+      generation = math.max(generation, own or number_of(id))
+    end
+    local at = 1
+    while ids[at] do
+      local name = name_of(ids[at], string.format('%.0f', generation))
+      if type(redis.pcall('ZSCORE', key_of('revoked'), name)) == 'string' then
+        generation, at = generation + 1, 0
+      end
+      at = at + 1
+    end
+    return generation
   end
+
+  -- Take from a record what it says about the generation before, and write down the number.
+  -- Where a task is to have no record, none is left: whoever waits finds out.
+  local function begin_generation(id, generation, kept)
+    local record = key_of('task', id)
+    redis.call('HDEL', record, unpack(ENDING))
+    if kept then
+      redis.call('HSET', record, 'generation', generation)
+    else
+      redis.call('HDEL', record, 'state', 'generation', 'task', 'enqueued', 'history', 'waiters')
+      note_number(id, generation)
+    end
+  end
+
+  return {
+    unended = unended,
+    number_of = number_of,
+    note_number = note_number,
+    next = next_generation,
+    begin = begin_generation,
+  }
 end

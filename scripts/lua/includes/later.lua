@@ -7,7 +7,7 @@
 --
 -- @include keys
 -- @include hashes
--- @include records
+-- @include names
 -- @include streams
 
 -- The hash of a message that is for later.
