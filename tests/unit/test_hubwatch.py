@@ -6,6 +6,7 @@ import gevent
 import pytest
 
 from streamq.delivery import Delivery
+from streamq.errors import BrokerUnavailable
 from streamq.pools.crowd import Crowd
 from streamq.pools.hubwatch import AFTER_AN_ODD_ONE, LATE, HubWatch
 from streamq.runner.desk import Desk
@@ -23,13 +24,16 @@ class Consumer:
     def __init__(self, *entries):
         self.places = [(STREAM, entry) for entry in entries]
         self.released = []
+        self.away = False
         self.connection = SimpleNamespace(drop=lambda: None, socket=None)
 
     def held(self, streams, most):
         return self.places
 
-    def release(self, places, expires):
-        self.released += places
+    def release(self, places, expires, ack="late"):
+        if self.away:
+            raise BrokerUnavailable("away")
+        self.released += places if ack == "late" else [(ack, *place) for place in places]
         return len(places)
 
     def has_lease(self):
@@ -229,3 +233,38 @@ def test_what_is_settled_while_redis_is_asked_what_we_hold_is_not_found_again(si
     site.desk.compare()
 
     assert list(site.desk.unstarted) == []
+
+
+def acknowledged(site, *entries):
+    for entry in entries:
+        each = delivery(entry)
+        each.early = True
+        site.desk.acknowledged.append(each)
+
+
+def test_what_was_acknowledged_and_has_not_begun_goes_back_in_its_order(site):
+    site.consumer.places = []
+    acknowledged(site, b"1-1", b"1-2", b"1-3")
+    site.crowd.start(site.crowd.next_in_hand())
+
+    site.watch.hand_back()
+
+    assert site.desk.execution.ran == [b"1-1"]
+    assert site.consumer.released == [("early", STREAM, b"1-2"), ("early", STREAM, b"1-3")]
+    assert site.crowd.next_in_hand() is None
+
+
+def test_who_takes_an_acknowledged_message_off_the_desk_asks_until_it_is_answered(site):
+    """Else nobody would know whether it may still start."""
+    site.consumer.places = []
+    acknowledged(site, b"1-1")
+    site.consumer.away = True
+    with pytest.raises(BrokerUnavailable):
+        site.watch.hand_back()
+    assert site.crowd.next_in_hand() is None
+
+    site.consumer.away = False
+    site.watch.look()
+    site.watch.look()
+
+    assert site.consumer.released == [("early", STREAM, b"1-1")]
