@@ -34,9 +34,6 @@ BLOCK = 5.0
 #: Seconds for which room is gathered before a backlog is read, and outcomes before they are
 #: settled: one command for many messages costs a fraction of many commands.
 GATHER = 0.002
-#: Messages acknowledged at once before they run: where the process dies then, or C code keeps the
-#: interpreter's lock, nobody can tell which of them have started.
-EARLY_AT_ONCE = 16
 #: Seconds between tries to reach Redis for a runner that wants to end.
 STEP = 0.1
 #: Seconds that a task runs before its record says STARTED.
@@ -251,7 +248,7 @@ class Greenlets:
         crowd.spawn()
         while early:
             size, part = 0, list[Delivery]()
-            while early and size < MOST_BYTES and len(part) < EARLY_AT_ONCE:
+            while early and size < MOST_BYTES:
                 size += early[0].size
                 part.append(early.popleft())
             start = self.desk.begin(part)
@@ -260,7 +257,6 @@ class Greenlets:
                 self.desk.give_up(start)
             self.desk.acknowledged += start.mine or ()
             crowd.spawn()
-            gevent.sleep(0)  # these begin before others are acknowledged, if they can
 
     # Settling
 

@@ -62,9 +62,13 @@ def quick_of(site):
     return [(int(number), int(pid)) for _, number, pid in notes]
 
 
-@pytest.mark.parametrize("acks_late", [True, False], ids=["late", "early"])
-@pytest.mark.parametrize("how", BLOCKERS)
+@pytest.mark.parametrize(
+    ("how", "acks_late"),
+    [("call", True), ("loop", True), ("hold", True), ("call", False), ("loop", False)],
+    ids=["call-late", "loop-late", "hold-late", "call-early", "loop-early"],
+)
 def test_what_was_read_with_it_runs_elsewhere(site, how, acks_late):
+    """What was acknowledged before it runs, too; not where the interpreter's lock is held."""
     site.write(TASKS)
     site.app.declare([])
     signature = site.app.signature
