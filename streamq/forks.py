@@ -51,7 +51,8 @@ class Forks:
 
     Python's hooks do not hear of a fork in C, such as that of uWSGI or a library, and a process
     number may be the same in a child that has a PID namespace of its own.  The kernel wipes
-    our page whoever forks; to look there costs half of ``os.getpid``.  The copy of a whole
+    our page whoever forks; to look there costs half of ``os.getpid``, and a fifth where the mark
+    itself is compared: 0 is nobody's number.  The copy of a whole
     machine is not noticed: in it connections die, and what must not be there twice is theirs.
     """
 

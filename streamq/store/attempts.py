@@ -25,6 +25,11 @@ PAUSES = (0.05, 1.0)
 FIRST_CONTACT = 1.5
 
 
+#: A publish that has less time than this gives one answer half of it: a connection that died
+#: in silence is replaced in time.
+TWO_ANSWERS = 2 * ANSWER_TIMEOUT
+
+
 class Contact:
     """Whether this process has ever heard of its Redis; if not, the URL is likely wrong."""
 
@@ -38,11 +43,6 @@ class Contact:
         self.made |= sent or known or isinstance(error, Passing)
 
 
-def first_patience(timeout: float) -> float:
-    """Seconds to wait for one answer: a connection that died in silence is replaced in time."""
-    return timeout / 2 if timeout < 2 * ANSWER_TIMEOUT else ANSWER_TIMEOUT
-
-
 class Attempt:
     """The decisions of one publish: whether to try again, and what to say in the end.
 
@@ -53,7 +53,7 @@ class Attempt:
     def __init__(self, timeout: float, contact: Contact, *, now: float) -> None:
         self.began = now
         self.deadline = now + timeout
-        self.patience = first_patience(timeout)
+        self.patience = timeout / 2 if timeout < TWO_ANSWERS else ANSWER_TIMEOUT
         self.first_deadline = now + min(timeout, FIRST_CONTACT)
         self.contact = contact
         self.tries = 0

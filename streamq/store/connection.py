@@ -94,7 +94,7 @@ class Connection:
         self.patience = patience
         #: Replies that were asked for and not read.
         self.unread = 0
-        self.socket: socket.socket | None = None
+        self.socket: Any = None
         self.reader: Any = None
         #: What no other connection ever had; '' before the first.
         self.session = ""
@@ -150,23 +150,28 @@ class Connection:
         """Write commands in one packet.  Their replies must be read, in order."""
         packed = list(map(hiredis.pack_command, commands))
         self.ready()
-        self.transmit(packed)
+        self.transmit(packed[0] if len(packed) == 1 else b"".join(packed), len(packed))
 
     def ready(self) -> None:
         """Open the connection, unless it is open, ours, and without a reply nobody has read."""
         if self.unread or self.outdated:  # an unread reply would answer us
             self.drop()
-        if self.socket is None or self.forks != FORKS.count or not self.is_ours(self.socket):
+        if self.socket is None or self.forks != FORKS.mark[0] or not self.is_ours(self.socket):
             self.connect()
 
-    def transmit(self, packed: list[bytes]) -> None:
-        """Write packed commands; ``ready`` has just been called."""
-        assert self.socket is not None
+    def transmit(self, data: bytes, replies: int) -> None:
+        """Write commands that are packed; ``ready`` has just been called."""
         try:
-            self.unread = len(packed)
-            self.write(self.socket, packed[0] if len(packed) == 1 else b"".join(packed))
+            self.unread = replies
+            self.write(self.socket, data)
         except BaseException as error:
             self.interrupted(error)
+
+    def refuse_inherited(self) -> None:
+        """Raise Disconnected, as after a break, if what was sent is our parent's."""
+        if self.forks != FORKS.mark[0]:
+            self.drop()
+            raise lost("this process was forked: the answer is for the other one")
 
     def write(self, opened: socket.socket, data: bytes) -> None:
         """Send all of this, waiting only where the kernel has no room for it.
@@ -205,9 +210,6 @@ class Connection:
         """Read from the socket until a whole reply has arrived."""
         if self.socket is None:
             raise Disconnected("the connection to Redis is closed")
-        if self.forks != FORKS.count:
-            self.drop()
-            raise lost("this process was forked: the answer is for the other one")
         try:
             while True:
                 if self.until != inf:

@@ -51,7 +51,7 @@ class Lending(Generic[T]):
 
         Raises TimeoutError if none was free by ``until`` (monotonic seconds).
         """
-        if self.forks != FORKS.count:
+        if self.forks != FORKS.mark[0]:
             self.reset()
         try:
             return self.idle.pop()
@@ -81,7 +81,7 @@ class Lending(Generic[T]):
 
     def give_back(self, thing: T) -> None:
         """Return what was borrowed, for the next caller."""
-        if self.forks != FORKS.count:
+        if self.forks != FORKS.mark[0]:
             self.reset()
         self.idle.append(thing)
         if self.waiting:

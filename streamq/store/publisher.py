@@ -18,13 +18,14 @@ import hiredis
 
 from streamq.clock import monotonic
 from streamq.errors import BrokerUnavailable, ConfigError, NotConfirmed
+from streamq.forks import FORKS
 from streamq.message import Envelope, Publication
 from streamq.store.attempts import (
+    TWO_ANSWERS,
     Attempt,
     Contact,
     Errand,
     Published,
-    first_patience,
     refusal_of,
 )
 from streamq.store.client import Client
@@ -37,6 +38,7 @@ from streamq.store.confirm import (
     needs_probe,
 )
 from streamq.store.connection import (
+    ANSWER_TIMEOUT,
     BLOCK_MARGIN,
     Connection,
     Passing,
@@ -78,6 +80,7 @@ class Lane:
     name: str = ""
     number: int = 0
     #: What is to be published, or is in flight; no ``argv`` before it is sent first.
+    load: Load | None = None
     make: Make | None = None
     script: Script = PUBLISH
     argv: tuple[Any, ...] | None = None
@@ -90,16 +93,14 @@ class Lane:
     probed: Any = None
     by_policy: bool = False
 
-    def take(self, make: Make, confirm: tuple[Confirmation, ...]) -> None:
-        """Take what is to be published next."""
-        self.make, self.confirm, self.argv, self.doubt = make, confirm, None, False
-
     def command(self, root: str) -> tuple[Any, ...]:
         """The call that publishes: numbered when it is sent first, the same from then on."""
         if self.argv is None:
-            assert self.make is not None
             session = self.connection.session
-            self.script, arguments = self.make(session)
+            if self.make is not None:
+                self.load = self.make(session)
+            assert self.load is not None
+            self.script, arguments = self.load
             if session != self.session:
                 self.session = self.name = session
                 self.number = 0
@@ -120,7 +121,7 @@ def plain(envelope: Envelope, messages: Sequence[str | bytes]) -> Load:
 
 def full(publications: Iterable[Publication]) -> Load:
     """Messages for the long way, which is good for all."""
-    return PUBLISH, chain.from_iterable(publications)
+    return PUBLISH, tuple(chain.from_iterable(publications))
 
 
 def answers_of(answer: Any) -> list[str]:
@@ -170,7 +171,9 @@ class Publisher:
                 return self.publish(publications, lent, confirm, began=began)
             finally:
                 self.lanes.give_back(lent)
-        lane.take(lambda _: full(publications), confirm)
+        lane.load, lane.confirm, lane.argv = full(publications), confirm, None
+        if monotonic() - began > PROMPT:
+            lane.connection.until = began + self.timeout()
         return answers_of(self.insist(lane, began))
 
     def push(
@@ -184,7 +187,7 @@ class Publisher:
         """Publish plain messages the short way; None if that is not the way for them."""
         lane = self.borrow(began)
         try:
-            lane.take(lambda _: plain(envelope, messages), confirm)
+            lane.load, lane.confirm, lane.argv = plain(envelope, messages), confirm, None
             answer: bytes = self.insist(lane, began)
         finally:
             self.lanes.give_back(lane)
@@ -192,9 +195,17 @@ class Publisher:
 
     def borrow(self, began: float) -> Lane:
         """A lane, if one is free before the time is over; it is to be given back."""
+        lanes = self.lanes
+        if lanes.idle and lanes.forks == FORKS.mark[0]:
+            try:
+                return lanes.idle.pop()
+            except IndexError:
+                pass  # another thread was faster
         timeout = self.timeout()
         try:
-            return self.lanes.borrow(began + timeout)
+            lane = lanes.borrow(began + timeout)
+            lane.connection.until = began + timeout
+            return lane
         except TimeoutError:
             raise BrokerUnavailable(
                 f"no connection to Redis was free for {timeout:g} s; nothing was sent",
@@ -204,7 +215,7 @@ class Publisher:
 
     def begin(self, lane: Lane, make: Make, confirm: tuple[Confirmation, ...] = ()) -> None:
         """Send a publish without waiting for its answer; ``end`` must follow."""
-        lane.take(make, confirm)
+        lane.make, lane.confirm, lane.argv = make, confirm, None
         began = monotonic()
         try:
             with suppress(BrokerUnavailable):
@@ -220,16 +231,19 @@ class Publisher:
         What the caller did meanwhile takes nothing of the time that there is for that.
         """
         lane.doubt = lane.argv is not None and not lane.connection.unread
-        return self.insist(lane, monotonic() - lane.spent, sent=True)
+        try:
+            return self.insist(lane, monotonic() - lane.spent, sent=True)
+        finally:
+            lane.make, lane.doubt = None, False
 
     def insist(self, lane: Lane, began: float, *, sent: bool = False) -> Any:
         """Run a lane's script until it has answered; raise when there is to be no further try."""
-        attempt = None
+        attempt, tried = None, False
         self.limit(lane, began)
         try:
             while True:
                 try:
-                    answer = self.once(lane, sent=sent)
+                    answer = self.once(lane, sent=sent and not tried)
                     self.contact.made = True
                     return answer
                 except NotConfirmed:
@@ -246,8 +260,7 @@ class Publisher:
                     if attempt.sent and (found := self.found(lane, attempt, refusal)):
                         return found
                     lane.begin_again()
-                finally:
-                    sent = False
+                tried = True
         finally:
             lane.connection.until = inf
 
@@ -275,9 +288,9 @@ class Publisher:
     def limit(self, lane: Lane, began: float) -> None:
         """Let everything on this connection end by ``publish_timeout`` after ``began``."""
         timeout, connection = self.timeout(), lane.connection
-        connection.patience = first_patience(timeout)
+        connection.patience = timeout / 2 if timeout < TWO_ANSWERS else ANSWER_TIMEOUT
         connection.due = began + timeout
-        if lane.confirm or monotonic() - began > PROMPT:
+        if lane.confirm:
             connection.until = connection.due
 
     def send(self, lane: Lane) -> None:
@@ -286,13 +299,15 @@ class Publisher:
         if lane.confirm:
             self.prepare(lane)
         connection.ready()
-        connection.transmit([hiredis.pack_command(lane.command(self.root))])
+        connection.transmit(hiredis.pack_command(lane.command(self.root)), 1)
 
     def once(self, lane: Lane, *, sent: bool) -> Any:
         """Run a lane's script once: read its answer, having sent it unless that was done."""
         connection = lane.connection
         if not sent or not connection.unread:
             self.send(lane)
+        else:
+            connection.refuse_inherited()
         reply = connection.read(raising=False)
         if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
             reply = connection.call(lane.script, self.root, *(lane.argv or ()))
