@@ -122,7 +122,7 @@ GUARDS = [
     guard(
         "a forked child waits on a connection of its own",
         "C4",
-        WAITING + "test_parent_and_child_both_wait_after_a_fork",
+        FORKS + "test_a_wait_goes_on_on_both_sides[in_c]",
         "still not so after 8 s: each has its own",
         ("streamq/store/waiting.py", "if self.forks != FORKS.count:", "if False:"),
         ("streamq/store/connection.py", "self.forks != FORKS.mark[0] or ", ""),

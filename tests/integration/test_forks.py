@@ -177,7 +177,7 @@ def test_a_fork_amid_enqueue_many_goes_on_on_both_sides(note, sent, fork, first,
 
 
 @FORK
-def test_a_wait_goes_on_on_both_sides(note, working, drain, fork, app, redis):
+def test_a_wait_goes_on_on_both_sides(note, working, drain, fork, app, clients):
     first = note.enqueue(3)
     drain(app)
     result, other = note.enqueue(4), note.enqueue(5)
@@ -191,8 +191,7 @@ def test_a_wait_goes_on_on_both_sides(note, working, drain, fork, app, redis):
         assert result.get(timeout=20) == 4
 
     pid = child(fork, go_on)
-    record = app.store.keys.task(other.id)
-    until(lambda: redis.hget(record, "waiters"), "the child waits")
+    until(lambda: len(clients("streamq:waiting")) == 2, "each has its own", seconds=8)
     with working(app):
         go_on()
         assert ended_well(pid)
