@@ -5,7 +5,7 @@
 
 -- Whether the answer to an XADD says so.
 local function is_out_of_ids(answer)
-  return type(answer) == 'table' and string.find(answer.err or '', 'last possible ID', 1, true)
+  return type(answer) == 'table' and string.find(tostring(answer.err), 'last possible ID', 1, true)
 end
 
 -- Whether a stream is out of ids.  It is asked to add what no stream adds: why it refuses
