@@ -284,4 +284,41 @@ GUARDS = [
         "no module named 'tasks'",
         ("streamq/worker/supervisor.py", "os.chdir(launch.home)", "pass"),
     ),
+    guard(
+        "a forked child gives up what is its runner's",
+        "A31",
+        "tests/system/test_inherited.py::test_what_a_task_starts_can_be_ended[prefork]",
+        "no result of .* within",
+        (
+            "streamq/runner/inherited.py",
+            "        if not self.handlers:\n            return\n        handlers, self",
+            "        return\n        handlers, self",
+        ),
+    ),
+    guard(
+        "a runner has nothing to read",
+        "A32",
+        "tests/system/test_terminal.py::test_a_task_that_reads_its_input_finds_nothing[prefork]",
+        r"no result of .* within|== \['EOFError'",
+        ("streamq/worker/children.py", "            read_nothing()\n", ""),
+    ),
+    guard(
+        "what gevent has patched is refused where no greenlets run",
+        "A33",
+        "tests/system/test_patched.py::test_a_pool_without_greenlets_refuses_what_gevent_has_patched"
+        "[patch_all()-prefork]",
+        "timed out after|== 78",
+        (
+            "streamq/worker/start.py",
+            "[name for name in PATCHED if monkey.is_module_patched(name)]",
+            "[]",
+        ),
+    ),
+    guard(
+        "what tasks leave behind is waited for",
+        "A36",
+        "tests/system/test_orphans.py::test_a_subreaper_waits_for_what_tasks_leave_behind[flags0]",
+        "what they have left is waited for",
+        ("streamq/worker/orphans.py", "os.getpid() == 1 or is_subreaper()", "False"),
+    ),
 ]

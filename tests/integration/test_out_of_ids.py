@@ -1,16 +1,18 @@
 """A queue that is out of ids: senders hear it by name, the doctor says it, people repair it."""
 
 import asyncio
+import os
+import subprocess
 import threading
 
 import pytest
-from click.testing import CliRunner
 
 from streamq import Exchange, OutOfIds, PartlyPublished, Queue
-from streamq.cli.main import main
 from streamq.diagnosis import diagnose
 from streamq.store.checkup import Checkup
 from streamq.store.repair import Repair, StillHeld
+from tests.edits import CHECKOUT
+from tests.zygote import start
 
 LAST = f"{2**64 - 1}-{2**64 - 1}"
 
@@ -167,10 +169,15 @@ def test_all_streams_of_a_queue_are_repaired(mail, spend, redis):
     assert (done.streams, done.kept) == (streams, 5)
 
 
-def test_the_doctor_and_the_command_line_know_it(mail, spend, redis, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STREAMQ_URL", mail.url)
-    monkeypatch.setenv("STREAMQ_NAMESPACE", mail.conf.namespace)
+def test_the_doctor_and_the_command_line_know_it(mail, spend, tmp_path):
+    env = {**os.environ, "STREAMQ_URL": mail.url, "STREAMQ_NAMESPACE": mail.conf.namespace}
+    told = {"cwd": tmp_path, "env": {**env, "PYTHONPATH": str(CHECKOUT)}, "text": True}
+
+    def repair(queue):
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with start("streamq", ["queues", "repair", queue], **told, **streams) as process:
+            return process.communicate(timeout=20)[0], process.returncode
+
     assert ids_of(mail) == [("ok", "")]
     spend("ranked:p9")
     spend("mail", maxlen=0, approximate=False)
@@ -178,15 +185,11 @@ def test_the_doctor_and_the_command_line_know_it(mail, spend, redis, monkeypatch
     assert ids_of(mail) == [
         ("problem", "streamq queues repair mail"), ("problem", "streamq queues repair ranked")
     ]  # fmt: skip
-    ran = CliRunner().invoke(main, ["queues", "repair", "mail"])
-    assert (ran.exit_code, ran.stdout) == (0, "fresh: mail with 0 messages\n")
-    ran = CliRunner().invoke(main, ["queues", "repair", "ranked"])
-    assert ran.stdout == "fresh: ranked:p9 with 1 message\n"
+    assert repair("mail") == ("fresh: mail with 0 messages\n", 0)
+    assert repair("ranked") == ("fresh: ranked:p9 with 1 message\n", 0)
     assert ids_of(mail) == [("ok", "")]
-    ran = CliRunner().invoke(main, ["queues", "repair", "ranked"])
-    assert "nothing was to be repaired" in ran.stdout
-    ran = CliRunner().invoke(main, ["queues", "repair", "nowhere"])
-    assert ran.exit_code != 0
+    assert "nothing was to be repaired" in repair("ranked")[0]
+    assert repair("nowhere")[1] != 0
 
 
 def ids_of(app):
