@@ -15,7 +15,7 @@
 
 local function is_revoked(id, base)
   local found = redis.call('ZMSCORE', key_of('revoked'), id, base)
-  return found[1] or found[2]
+  return found[1] or (base ~= '' and found[2])
 end
 
 local now, answer = clock(), {}
