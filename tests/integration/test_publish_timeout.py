@@ -14,6 +14,8 @@ from streamq.errors import BrokerUnavailable, NotConfirmed, PartlyPublished
 from tests.faults import BUSY, LOADING, code_of
 from tests.proxy import calls_of
 
+pytestmark = pytest.mark.timing
+
 TIMEOUT = 1.0
 #: Seconds beside it, on a machine that is busy with other things.
 MARGIN = 0.6

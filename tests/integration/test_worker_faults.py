@@ -367,11 +367,12 @@ def test_a_key_of_all_that_turns_foreign_is_named_and_redis_was_never_away(
 def test_two_queues_that_turn_foreign_are_said_each_time(two, redis, working, eventually, caplog):
     """Each time what has ended there cannot be settled."""
     key = two.store.keys.queue("bad")
+    kept = f"{key}:kept"  # in the same slot
     two.task(name="work")(lambda: None)
 
     @two.task(name="spoil")
     def spoil():
-        redis.rename(key, "kept")
+        redis.rename(key, kept)
         redis.set(key, "x")
 
     def said():
@@ -382,7 +383,7 @@ def test_two_queues_that_turn_foreign_are_said_each_time(two, redis, working, ev
             result = two.enqueue(two.signature("spoil", queue="bad"))
             eventually(lambda: pool.desk.ledger.aside)
             assert said() == times
-            redis.rename("kept", key)
+            redis.rename(kept, key)
             waiting = pool.desk.ledger.aside.waiting
             waiting.append((0.0, waiting.pop()[1]))
             two.enqueue(two.signature("work", queue="good"))  # ends its wait for messages
