@@ -18,7 +18,7 @@ SETUP = setup.cfg pyproject.toml scripts/make_venv
 .DEFAULT_GOAL = help
 # One test after the other, the longest first; real processes wait more than they work.
 WORKING = $(BIN)/python -m tests.second_chance -n 2 --dist loadgroup
-WAITING = $(BIN)/python -m tests.second_chance -n 5 --dist loadgroup
+WAITING = $(BIN)/python -m tests.second_chance -n 6 --dist loadgroup
 # Which part of the controls: `SHARE=5:COMMIT` is a fifth, chosen by the commit.
 SHARE ?=
 
@@ -40,7 +40,7 @@ test-system: $(VENV)/.dev-ready ## run the tests with real workers, which are ki
 	$(WAITING) tests/system tests/chaos
 
 test-controls: $(VENV)/.dev-ready ## break each guard, and see its test fail: SHARE=5:COMMIT for a fifth
-	$(WORKING) tests/controls tests/guards $(if $(SHARE),--share $(SHARE))
+	$(WAITING) tests/controls tests/guards $(if $(SHARE),--share $(SHARE))
 
 nightly: $(VENV)/.dev-ready ## run what takes long: 20 000 kills, every crash point, all controls, chaos
 	STREAMQ_TEST_EXAMPLES=300 $(WORKING) tests/model

@@ -184,6 +184,11 @@ GUARDS = [
             'return f"{self.node}:{pid}:{self.token}"',
             "return self.node",
         ),
+        (  # else they would have names of their own, and so would their consumers
+            "scripts/lua/claim.lua",
+            "local free = owner[1] == '' and owner[2] == ''",
+            "local free = true",
+        ),
     ),
     guard(
         "a worker takes no name that another one has",
