@@ -85,6 +85,7 @@ class Server:
         client.execute_command("CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal")
         client.flushall()
         client.script_flush()
+        client.acl_log_reset()
         client.config_resetstat()
 
     def restart(self, number: signal.Signals = signal.SIGTERM, *, down: float = 0.0) -> None:

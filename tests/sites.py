@@ -8,6 +8,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,13 @@ class Worker:
         return self.wait()
 
 
+def runners_of(words: list[str]) -> int:
+    """How many runners a command line asks for, at least."""
+    option = "--processes" if "gevent" in words else "-c"
+    several = option in words and "solo" not in words
+    return int(words[words.index(option) + 1]) if several else 1
+
+
 class Site:
     """A folder with a user's modules, the workers that run them, and a server."""
 
@@ -166,6 +174,9 @@ class Site:
 
         if ready:
             until(has_leases, "the runners have leases")
+            with suppress(AssertionError):  # where there is too little for all of them
+                all_of = runners_of(words)
+                until(lambda: len(worker.runners()) >= all_of and has_leases(), seconds=3)
         return worker
 
     def changed_package(self, script: str, line: str, instead: str) -> None:
