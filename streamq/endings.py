@@ -57,9 +57,6 @@ from streamq.units import count
 OFFERS = (0.5, 10.0)
 #: Refusals after which the pause is the longest in any case.
 GROWING = 10
-#: The system's random numbers.
-SYSTEM = SystemRandom()
-
 #: Chance that no seed of a task's decides, and no two processes share that were forked.
 CHANCE = SystemRandom()
 
