@@ -24,13 +24,16 @@ def write_json(value: Any) -> bytes:
     if value is None:  # what most tasks return
         return b"null"
     data = dump_json(value)
-    # No number became null where the output has no null, no key became text where it has no
-    # object, and nothing became a list where it has none but those that are: most values need
-    # no second look, or a quick one.
-    nulls = b"null" in data
-    listed = LIST in (data[1:] if type(value) is tuple else data)
-    if nulls or OBJECT in data or (listed and hides_lists(data, value)):
-        verify(value, LEAVES if nulls else LEAVES_AND_FLOATS)
+    kind = type(value)
+    few = kind in LISTS and len(value) <= FEW
+    if not (kind in LEAVES or (few and LEAVES.issuperset(map(type, value)))):
+        # No number became null where the output has no null, no key became text where it has
+        # no object, and nothing became a list where it has none but those that are: most
+        # values need no second look, or a quick one.
+        nulls = b"null" in data
+        listed = LIST in (data[1:] if kind is tuple else data)
+        if nulls or OBJECT in data or (listed and hides_lists(data, value)):
+            verify(value, LEAVES if nulls else LEAVES_AND_FLOATS)
     if len(data) > SMALL and (OBJECT in data or data.find(b"[", 1) > 0 or len(data) > WIDE):
         check_shape(data)  # what nobody would read is not written
     return data
@@ -40,6 +43,8 @@ OBJECT = ord("{")
 LIST = ord("[")
 COLON = ord(":")
 LISTS = frozenset({list, tuple})
+#: Items of a list that are looked at one by one: what JSON says of many is sooner read.
+FEW = 16
 
 #: How deep values nest at most, and how many items one list or mapping has.
 DEEPEST = 64

@@ -67,7 +67,7 @@ while at <= #ARGV do
   failure = failure or trouble
   for _ = 1, count do
     local entry = ARGV[at]
-    local mine = string.sub(progress, #answer + 1, #answer + 1)
+    local mine = progress ~= '' and string.sub(progress, #answer + 1, #answer + 1)
     if mine == '1' or mine == '0' then -- as text: that much was done before
     elseif trouble then
       mine = '-'

@@ -201,6 +201,7 @@ local function queue_named(name)
     local settings = redis.call('HGET', key_of('queues'), name)
     queue = {
       name = name,
+      key = key_of('queue', name),
       declared = settings ~= false,
       readable = true,
       max_priority = nil,
@@ -340,8 +341,11 @@ local function record(message, id, place, where)
 end
 
 -- What a message is given here: its generation; and when it ends if nobody has started it,
--- which it says itself, or its queue does.
+-- which it says itself, or its queue does.  Nil for nothing, as for most messages.
 local function notes_on(message, queue)
+  if not (message.generation or message.expires or queue.message_ttl) then
+    return nil
+  end
   local notes = {}
   if message.generation then
     notes[1], notes[2] = 'generation', message.generation
@@ -359,60 +363,74 @@ local function notes_on(message, queue)
 end
 
 -- Refuse a call of which one of the streams is out of ids.  One write alone is refused by itself.
+-- What is published together mostly goes where the message before went.
 local function find_spent(messages)
-  local asked = {}
+  local asked, destination_before, priority_before = {}, nil, nil
   for i, message in ipairs(writes > 1 and messages or {}) do
-    local now_due = not (message.due and message.due > now_ms)
-    local written = message.destination and not message.in_use and now_due
-    for _, queue in ipairs(written and message.destination.queues or {}) do
-      local place = place_in(message, queue)
-      if not asked[place] and is_spent(key_of('queue', place)) then
-        return refusal('OUTOFIDS', i - 1, queue.name)
+    local destination, priority = message.destination, message.priority
+    local same = destination == destination_before and priority == priority_before
+    local later = message.due and message.due > now_ms
+    if destination and not (same or later or message.in_use) then
+      for _, queue in ipairs(destination.queues) do
+        local place = place_in(message, queue)
+        if not asked[place] and is_spent(key_of('queue', place)) then
+          return refusal('OUTOFIDS', i - 1, queue.name)
+        end
+        asked[place] = true
       end
-      asked[place] = true
+      destination_before, priority_before = destination, priority
     end
   end
 end
 
 local out_of_ids = nil -- the refusal of the only write of a call
 
--- Add an entry to a stream of a queue, and return it; '' if that is refused.  What is left of a
--- call that has used up its ids goes to the stream that is read first: all or none.
-local function add(place, queue, ...)
-  local entry = redis.pcall('XADD', key_of('queue', place), '*', ...)
-  if type(entry) ~= 'table' then
-    return entry
-  elseif is_out_of_ids(entry) and writes == 1 then
+-- Add an entry that was refused in this way by a stream of a queue, and return it; '' if that is
+-- refused.  What is left of a call that has used up its ids goes to the stream that is read
+-- first: all or none.
+local function add_after(refused, key, queue, ...)
+  if is_out_of_ids(refused) and writes == 1 then
     out_of_ids = refusal('OUTOFIDS', writer, queue.name)
     return ''
   end
-  place = is_out_of_ids(entry) and queue.name .. ':returned' or place
-  return redis.call('XADD', key_of('queue', place), '*', ...)
+  key = is_out_of_ids(refused) and key_of('queue', queue.name .. ':returned') or key
+  return redis.call('XADD', key, '*', ...)
 end
 
 local function append(message, queue, id)
   local place, notes = place_in(message, queue), notes_on(message, queue)
   local from, to = message.headers_to + 2, message.to
+  local key = place == queue.name and queue.key or key_of('queue', place)
   if message.later then
     local fields = { unpack(ARGV, from, to) }
     fields[#fields + 1], fields[#fields + 2] = 'eta', message.later
-    for _, text in ipairs(notes) do
+    for _, text in ipairs(notes or {}) do
       fields[#fields + 1] = text
     end
     keep_for_later(place, id, message.generation or '1', fields, message.later)
-  elseif notes[1] then
+  elseif notes then
     if id ~= '' then
       notes[#notes + 1], notes[#notes + 2] = 'id', id
     end
     for i = from, to do
       notes[#notes + 1] = ARGV[i]
     end
-    local entry = add(place, queue, unpack(notes))
+    local entry = redis.pcall('XADD', key, '*', unpack(notes))
+    if type(entry) == 'table' then
+      entry = add_after(entry, key, queue, unpack(notes))
+    end
     id = id ~= '' and id or queue.name .. '-' .. entry
   elseif id == '' then
-    id = queue.name .. '-' .. add(place, queue, unpack(ARGV, from, to))
+    local entry = redis.pcall('XADD', key, '*', unpack(ARGV, from, to))
+    if type(entry) == 'table' then
+      entry = add_after(entry, key, queue, unpack(ARGV, from, to))
+    end
+    id = queue.name .. '-' .. entry
   else
-    add(place, queue, 'id', id, unpack(ARGV, from, to))
+    local entry = redis.pcall('XADD', key, '*', 'id', id, unpack(ARGV, from, to))
+    if type(entry) == 'table' then
+      add_after(entry, key, queue, 'id', id, unpack(ARGV, from, to))
+    end
   end
   if (message.keep or message.generation) and not out_of_ids then
     record(message, id, 'queue', queue.name)

@@ -59,18 +59,16 @@ for at = shared_to + 1, #ARGV, 3 do
     'XADD', stream, '*', 'id', id, 'task', task, 'args', ARGV[at + 1], 'kwargs', ARGV[at + 2],
     unpack(ARGV, 7, shared_to)
   )
-  local spent = type(entry) == 'table' and string.find(entry.err, 'last possible ID', 1, true)
-  if spent and at == shared_to + 1 then
-    put_back()
-    return ''
-  elseif spent then -- all or none: what is left goes to the stream that is read first
-    entry = redis.call(
+  if type(entry) == 'table' then -- the first one was refused, or none is
+    local spent = string.find(entry.err, 'last possible ID', 1, true)
+    if not spent or at == shared_to + 1 then
+      put_back()
+      return spent and '' or entry
+    end
+    entry = redis.call( -- all or none: what is left goes to the stream that is read first
       'XADD', stream .. ':returned', '*', 'id', id, 'task', task, 'args', ARGV[at + 1], 'kwargs',
       ARGV[at + 2], unpack(ARGV, 7, shared_to)
     )
-  elseif type(entry) == 'table' then -- the first one was refused, or none is
-    put_back()
-    return entry
   end
   if keep then
     now = now or string.match(entry, '^%d+')

@@ -142,7 +142,7 @@ class Crowd:
             except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
                 outcome = desk.execution.interrupted(delivery, error)
             self.clocks.ended(slot)
-            if self.forks != FORKS.count:
+            if self.forks != FORKS.mark[0]:
                 os._exit(STRAY)
             if self.property.stolen:  # the loop cannot do without; the task is charged with it
                 logger.error("a task has closed the descriptors of runner %d", os.getpid())

@@ -224,7 +224,9 @@ class Solo:
         if self.isolated:
             self.persist(partial(desk.note_alone, delivery))
         desk.running.add(delivery)
-        if not self.may_start(delivery):
+        started = slots.start(0, self.numbers[delivery.stream], delivery.entry, delivery.hard)
+        doubtful = started - delivery.seen > STALE or slots.taken_away()
+        if doubtful and not self.may_start(delivery, started):
             slots.withdraw(0)
             desk.running.remove(delivery)
             return
@@ -236,7 +238,7 @@ class Solo:
             outcome = desk.execution.run(delivery)
         except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
             outcome = desk.execution.interrupted(delivery, error)
-        if self.forks != FORKS.count:  # a child: what runs in this slot is its parent's
+        if self.forks != FORKS.mark[0]:  # a child: what runs in this slot is its parent's
             os._exit(STRAY)
         if delivery.soft:
             self.told()
@@ -249,14 +251,13 @@ class Solo:
         desk.running.remove(delivery)
         self.log.ended(outcome)
 
-    def may_start(self, delivery: Delivery) -> bool:
-        """Say that a message starts; tell whether it is still ours, and may still run.
+    def may_start(self, delivery: Delivery, started: int) -> bool:
+        """Whether a message that was said to start is still ours, and may still run.
 
         Time has passed since it was read if the one before kept everything else from running.
         """
         slots, number = self.slots, self.numbers[delivery.stream]
         while True:
-            started = slots.start(0, number, delivery.entry, delivery.hard)
             if slots.taken_away() and not delivery.early:
                 slots.notice()
                 self.desk.lose_unstarted()
@@ -267,6 +268,7 @@ class Solo:
             self.persist(partial(self.desk.look_again, delivery))
             if not delivery.seen or (self.stopping and delivery.is_stale):
                 return False
+            started = slots.start(0, number, delivery.entry, delivery.hard)
 
     # Interrupting the task: for signal handlers, which run in the thread that runs it
 

@@ -183,7 +183,8 @@ class Consumer:
             for outcome in outcomes:
                 delivery, fields = outcome.delivery, outcome.fields
                 state, expires = outcome.state, outcome.expires
-                argv += (delivery.entry, delivery.name, state, expires, len(fields) // 2)
+                name = delivery.name if b"generation" in delivery.fields else delivery.id
+                argv += (delivery.entry, name, state, expires, len(fields) // 2)
                 argv += fields
         for delivery in starts:
             argv += ("start", delivery.stream, 1, delivery.entry, mark_of(delivery))
