@@ -129,7 +129,8 @@ class Waits:
 
     def begin(self, ids: Iterable[str]) -> Wait:
         """Open a wait.  Tasks that have ended already are answered at once."""
-        self.stay_apart()
+        if self.forks != FORKS.mark[0]:
+            self.stay_apart()
         wait = Wait()
         try:
             absent = self.extend(wait, ids)
@@ -152,7 +153,8 @@ class Waits:
 
     def extend(self, wait: Wait, ids: Iterable[str]) -> list[str] | None:
         """Wait for these as well; the ids of which there is no record, None if it is not known."""
-        self.stay_apart(wait)
+        if wait.forks != FORKS.mark[0]:
+            self.stay_apart(wait)
         fresh = set(ids)
         wait.open |= fresh
         with self.table:
@@ -168,7 +170,8 @@ class Waits:
 
     def end(self, wait: Wait) -> None:
         """Close a wait, answered or not."""
-        self.stay_apart(wait)
+        if wait.forks != FORKS.mark[0]:
+            self.stay_apart(wait)
         with self.table:
             self.leave(wait)
             for id in wait.open:
@@ -181,7 +184,8 @@ class Waits:
 
     def next(self, wait: Wait, deadline: float) -> tuple[str, Record] | None:
         """The next answer; None when none has come by the deadline (monotonic seconds)."""
-        self.stay_apart(wait)
+        if wait.forks != FORKS.mark[0]:
+            self.stay_apart(wait)
         while not wait.answers:
             now = clock.monotonic()
             if now >= deadline:
