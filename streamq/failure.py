@@ -6,9 +6,10 @@ that was written down, whatever the class makes of attributes that only its ``__
 """
 
 import builtins
+import copyreg
 import os
 import traceback as tracebacks
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamq.codec import decode_json, encode_json
@@ -39,7 +40,9 @@ MRO, BASE, NAMESPACE, NAME, QUALNAME, MODULE = (
     vars(type)[name]
     for name in ("__mro__", "__base__", "__dict__", "__name__", "__qualname__", "__module__")
 )
-ARGS, CAUSE, ATTRIBUTES = (vars(BaseException)[name] for name in ("args", "__cause__", "__dict__"))
+ARGS, CAUSE, TRACE, ATTRIBUTES = (
+    vars(BaseException)[name] for name in ("args", "__cause__", "__traceback__", "__dict__")
+)
 #: The attribute in which an exception keeps the text that was recorded.
 TEXT = "_recorded_text"
 
@@ -62,12 +65,12 @@ def describe(error: BaseException, *, skip: int = 0) -> dict[str, bytes]:
     except Stopped:
         raise
     except BaseException as failed:
-        kind = type(error).__name__
+        kind = NAME.__get__(type(error))
         return simple(kind, f"<{kind}; describing it raised {type(failed).__name__}>")
 
 
 def described(error: BaseException, skip: int) -> dict[str, bytes]:
-    trace = error.__traceback__
+    trace, args = TRACE.__get__(error), ARGS.__get__(error)
     for _ in range(skip):
         trace = trace.tb_next if trace is not None and trace.tb_next else trace
     fields = {
@@ -75,7 +78,7 @@ def described(error: BaseException, skip: int) -> dict[str, bytes]:
         "error": message_of(error).encode(errors="backslashreplace"),
         "traceback": trace_of(error, trace).encode(errors="backslashreplace"),
     }
-    for arguments in (arguments_of(error, error.args), error.args):
+    for arguments in (arguments_of(error, args), args):
         try:
             written = encode_json(list(arguments))
         except EncodeError:
@@ -142,7 +145,9 @@ def rebuild(fields: Mapping[str, bytes]) -> Exception:
     cls = loaded_class(name)
     if cls is TaskError:  # of a task that waited for another one
         name, _, message = message.partition(": ")
-    error = revived(cls, message, fields.get("error_args")) or TaskError(name, message, trace)
+    error = revived(cls, message, fields.get("error_args"))
+    if error is None:  # the truth of an exception may be anything
+        error = TaskError(name, message, trace)
     if trace:
         CAUSE.__set__(error, RemoteTraceback(trace))
     return error
@@ -163,17 +168,28 @@ def revived(cls: type[Exception] | None, message: str, arguments: bytes | None) 
 def shown_as(cls: type[Exception], values: Sequence[Any], text: str) -> Exception:
     """An instance of the class that shows this text, made of these arguments.
 
-    One of the class itself, if that shows the text and has nothing of its own to show or to copy
-    it with, which may want attributes that only its ``__init__`` gives; else of a subclass.
-    Raises what Python raises where a class cannot be made like this, or allows no subclass.
+    One of the class itself, if that shows the text and has nothing of its own to say, which may
+    want attributes that only its ``__init__`` gives; else of a subclass.  Raises what Python
+    raises where a class cannot be made like this, or allows no subclass.
     """
     error = made(cls, values, text)
-    silent = not any(of_its_own(cls, name) for name in SPEAKING)
+    silent = not any(of_its_own(cls, name) for name in (*SPEAKING, "__len__"))
     if silent and owner(cls, "__str__").__str__(error) == text:
-        return error
+        if not is_made_otherwise(cls):
+            return error
+        if all(owner(type(cls), name) in (type, object) for name in ("__hash__", "__eq__")):
+            ATTRIBUTES.__get__(error)[TEXT] = text
+            copyreg.pickle(cls, reduced_if_ours)
+            return error
     error = made(subclass_of(cls), values, text)
     ATTRIBUTES.__get__(error)[TEXT] = text
     return error
+
+
+def is_made_otherwise(cls: type[Exception]) -> bool:
+    """Whether calling a class is anything else than making an exception of these arguments."""
+    called = owner(type(cls), "__call__") is not type
+    return called or of_its_own(cls, "__init__") or of_its_own(cls, "__new__")
 
 
 def made(cls: type[Exception], values: Sequence[Any], text: str) -> Exception:
@@ -205,6 +221,8 @@ def subclass_of(cls: type[Exception]) -> type[Exception]:
             name: method for name, method in SPEAKING.items() if of_its_own(cls, name)
         }
         names |= {"__str__": recorded_text, "__reduce__": reduced, "__slots__": ()}
+        if of_its_own(cls, "__len__"):  # which decides on the truth, too
+            names["__bool__"] = always
         names |= {"__module__": MODULE.__get__(cls), "__qualname__": QUALNAME.__get__(cls)}
         bases = (cls,) if owner(cls, "__init_subclass__") is object else (Unasked, cls)
         found = type.__new__(kind, NAME.__get__(cls), bases, names)
@@ -231,10 +249,26 @@ def recorded_text(error: BaseException) -> str:
 
 def reduced(error: BaseException, protocol: object = None) -> tuple[Any, ...]:
     """``__reduce__`` and ``__reduce_ex__``: made once more as it was made here."""
+    return remade(BASE.__get__(type(error)), error)
+
+
+def reduced_if_ours(error: BaseException) -> Any:
+    """The same for an instance of the class itself; one of somebody else's as ever."""
+    if TEXT in ATTRIBUTES.__get__(error):
+        return remade(type(error), error)
+    return error.__reduce_ex__(4)  # with this ``copy`` asks, and for exceptions all are the same
+
+
+def remade(cls: type, error: BaseException) -> tuple[Any, ...]:
+    """What makes an exception once more that shows a recorded text."""
     kept = dict(ATTRIBUTES.__get__(error))
-    text, cls = kept.pop(TEXT), BASE.__get__(type(error))
-    values = arguments_of(error, ARGS.__get__(error))
+    text, values = kept.pop(TEXT), arguments_of(error, ARGS.__get__(error))
     return (shown_as, (cls, values, text), kept) if kept else (shown_as, (cls, values, text))
+
+
+def always(error: BaseException) -> bool:
+    """``__bool__``: an exception is there."""
+    return True
 
 
 def absent(error: BaseException, name: str) -> Any:
@@ -246,17 +280,28 @@ def absent(error: BaseException, name: str) -> Any:
     )
 
 
-#: The methods that show or copy an exception, and what stands for those that a class has of its
-#: own: they may want what only its ``__init__`` gives.
-SPEAKING: dict[str, Callable[..., Any]] = {
+#: The methods that show, compare or copy an exception, and what stands for those that a class has
+#: of its own: they may want what only its ``__init__`` gives.
+SPEAKING: dict[str, Any] = {
     "__str__": recorded_text,
     "__repr__": BaseException.__repr__,
+    "__format__": object.__format__,
+    "__eq__": object.__eq__,
+    "__ne__": object.__ne__,
+    "__hash__": object.__hash__,
+    "__bool__": always,
     "__reduce__": reduced,
     "__reduce_ex__": reduced,
+    "__copy__": None,  # not there
+    "__deepcopy__": None,
     "__setstate__": BaseException.__setstate__,
     "__getattribute__": BaseException.__getattribute__,
     "__getattr__": absent,
     "__setattr__": BaseException.__setattr__,
+    "args": ARGS,
+    "__cause__": CAUSE,
+    "__traceback__": TRACE,
+    "__context__": vars(BaseException)["__context__"],
 }
 SUBCLASSES: dict[int, type[Exception]] = {}
 

@@ -1,6 +1,7 @@
 """Exceptions as data, and exceptions again: nothing is imported, no ``__init__`` runs."""
 
 import copy
+import http.client
 import json
 import logging
 import pickle
@@ -217,14 +218,46 @@ def test_an_exception_that_ends_whoever_looks_at_it_is_described(ending):
         def __str__(self):
             raise ending
 
-    class Hidden(Exception):
-        def __getattribute__(self, name):
+    class Nameless(type):
+        def __getattribute__(cls, name):
             raise ending
+
+    class Hidden(Exception, metaclass=Nameless):
+        pass
 
     mine, hidden = describe(raised(Mine())), describe(raised(Hidden()))
 
     assert mine["error"] == f"<Mine; its __str__ raised {ending.__name__}>".encode()
     assert hidden["error"] == f"<Hidden; describing it raised {ending.__name__}>".encode()
+
+
+class Unasked(Exception):
+    """Answers nothing that it is asked for by name."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+
+
+class Properties(Exception):
+    @property
+    def args(self):
+        raise RuntimeError
+
+    @property
+    def __traceback__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("cls", [Unasked, Properties])
+def test_an_exception_that_answers_nothing_is_recorded_with_class_and_text(cls):
+    try:
+        raise cls("why")
+    except Exception as caught:
+        back = rebuild(describe(caught))
+
+    assert isinstance(back, cls)
+    assert str(back) == "why"
+    assert copy.copy(back).with_traceback(None) is not back
 
 
 def test_a_task_that_is_stopped_while_its_exception_speaks_is_stopped():
@@ -433,7 +466,81 @@ class Where(OSError):
         super().__init__(13, "not yours", path)
 
 
+class Positional(Exception):
+    """Shows its text without help, and is not made of it."""
+
+    def __init__(self, code, reason):
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+
+
+class Created(Exception):
+    def __new__(cls, code, reason):
+        return super().__new__(cls, code)
+
+    def __init__(self, code, reason):
+        super().__init__(f"{code}: {reason}")
+
+
+class NotCalled(type):
+    def __call__(cls, *args):
+        raise TypeError("call make()")
+
+
+class ByFactory(Exception, metaclass=NotCalled):
+    make = classmethod(lambda cls, text: type.__call__(cls, text))
+
+
+class Copier(Exception):
+    def __init__(self, code):
+        self.code = code
+
+    def __copy__(self):
+        return Copier(self.code)
+
+    def __deepcopy__(self, memo):
+        return Copier(self.code)
+
+
+class Several(Exception):
+    """As long as the errors that it collects."""
+
+    def __init__(self, errors):
+        super().__init__("several")
+        self.errors = errors
+
+    def __len__(self):
+        return len(self.errors)
+
+
+class Falsy(Exception):
+    def __bool__(self):
+        return False
+
+
+class Equal(Exception):
+    def __init__(self, code):
+        self.code = code
+
+    def __eq__(self, other):
+        return self.code == other.code
+
+    def __hash__(self):
+        return hash(self.code)
+
+    def __format__(self, how):
+        return f"code {self.code}"
+
+
 ODD_TO_SHOW = [
+    Positional(3, "why"),
+    Created(3, "why"),
+    http.client.LineTooLong("header"),
+    ByFactory.make("why"),
+    Copier(3),
+    Several([1, 2]),
+    Falsy("why"),
+    Equal(3),
     subprocess.CalledProcessError(1, ["ls", "-l"]),
     subprocess.TimeoutExpired("sleep 9", 5),
     urllib.error.URLError(OSError(1, "why")),
@@ -510,6 +617,34 @@ def test_an_exception_that_was_made_again_is_logged_and_raised_from(error, caplo
     for where in (text, caplog.text):
         assert f"{type(error).__name__}: {shown}" in where
         assert '"""\n\nThe above exception' in where  # the traceback of the worker
+
+
+@pytest.mark.parametrize("error", ODD_TO_SHOW, ids=named)
+def test_an_exception_that_was_made_again_is_compared_and_formatted_as_others_are(error):
+    back, other = there_and_back(error), there_and_back(error)
+
+    assert bool(back)
+    assert {back: 1}[back] == 1
+    assert (back == back, back == other, back != other) == (True, False, True)
+    assert f"{back}" == str(back)
+
+
+def test_a_class_with_an_init_of_its_own_is_not_disguised():
+    back = there_and_back(Positional(3, "why"))
+
+    assert type(back) is Positional is type(copy.copy(back))
+
+
+def test_what_was_raised_here_is_copied_as_ever():
+    there_and_back(Equal(1)), there_and_back(Positional(1, "why"))
+    here = Several([1, 2])
+    there_and_back(here)
+    here.args = ([1, 2],)
+
+    assert copy.copy(here).errors == [1, 2]
+    assert pickle.loads(pickle.dumps(here)).errors == [1, 2]
+    with pytest.raises(TypeError, match="reason"):
+        copy.copy(Positional(1, "why"))
 
 
 def test_the_subclass_that_shows_a_text_is_made_once():
