@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import CO_OPTIMIZED
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
@@ -42,7 +43,7 @@ class Run:
         while frame is not None:
             code = frame.f_code
             calls.append((code.co_filename, frame.f_lineno))
-            if code.co_name == "<module>":
+            if code.co_name == "<module>" or is_of_a_cell(frame):
                 return cls(weakref.ref(code), frame.f_globals, code.co_filename, tuple(calls))
             frame = frame.f_back
         return cls(None, None, "", tuple(calls))
@@ -66,6 +67,11 @@ class Run:
         return any(names_in(module) is self.names for module in list(sys.modules.values()))
 
 
+def is_of_a_cell(frame: FrameType) -> bool:
+    """Whether this is the frame of code of a module, whatever a notebook calls that."""
+    return not frame.f_code.co_flags & CO_OPTIMIZED and frame.f_locals is frame.f_globals
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
     """A task, and the run that defined it."""
@@ -84,6 +90,12 @@ class Definition:
         """Where the function stands."""
         code = self.code
         return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(self.task.function)
+
+    @property
+    def is_of_its_run(self) -> bool:
+        """Whether the module that defines the function is just being run, and runs once."""
+        names = getattr(self.task.function, "__globals__", None)
+        return names is not None and names is self.run.names
 
     def is_compiled_again(self, old: "Definition") -> bool:
         """Whether the same lines were compiled once more, and depend on nothing around them."""
@@ -104,7 +116,7 @@ class Definition:
         if self.is_compiled_again(old):
             return True
         if self.run.is_part_of(old.run):
-            return None if self.is_remade(old) else False
+            return None if self.is_remade(old) and not self.is_of_its_run else False
         if self.run.file == old.run.file and not self.run.file.startswith("<"):
             return True  # the file was run again
         if self.run.names is not old.run.names:

@@ -6,6 +6,7 @@ stem of its file.  What is typed at a prompt has none.
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,8 +17,10 @@ from typing import Any
 #: Names under which nothing can be imported: those of a program, and of a prompt.
 UNREAL = frozenset({"__main__", "__mp_main__", "<run_path>", "__console__"})
 
-#: How the files of code begin that was typed at a prompt.
-TYPED = ("<stdin>", "<console>", "<python-input", "<ipython-input")
+#: What the files of code are called that was typed at a prompt or into a cell.
+TYPED = re.compile(
+    r"<(stdin|console|input|\w*-input-.*)>|.*[/\\](ipykernel|marimo)_\d+[/\\].*", re.DOTALL
+)
 
 # What Python itself knows of a module and a class, which may answer otherwise when asked.
 CONTENTS, NAMESPACE = (vars(kind)["__dict__"] for kind in (ModuleType, type))
@@ -33,7 +36,7 @@ def module_of(function: Any) -> str | None:
     if module not in UNREAL:
         return real_name(namespace_of(function), module)
     code = code_of(function)
-    if code is not None and code.co_filename.startswith(TYPED):
+    if code is not None and TYPED.fullmatch(code.co_filename):
         return None  # a prompt has the names of the program that opened it
     namespace = namespace_of(function)
     name = real_name(namespace, module)
@@ -49,7 +52,12 @@ def real_name(namespace: Mapping[str, Any], module: str) -> str | None:
     spec = namespace.get("__spec__")
     file = namespace.get("__file__") or getattr(spec, "origin", None)
     names = [getattr(spec, "name", None), module, Path(str(file)).stem if file else None]
-    return next((name for name in names if isinstance(name, str) and name not in UNREAL), None)
+    return next((name for name in names if isinstance(name, str) and is_real(name)), None)
+
+
+def is_real(name: str) -> bool:
+    """Whether something may be imported under a name."""
+    return name not in UNREAL and not name.startswith("<")
 
 
 def code_of(function: Any) -> CodeType | None:

@@ -66,6 +66,8 @@ BOTH = {
     "    return add\none, two = make(1), make(2)",
     "closures in a loop": "def make(n):\n    return lambda x: x + n\n"
     "kept = []\nfor n in (1, 2):\n    kept.append(app.task(make(n)))",
+    "closures nobody keeps": "def make(n):\n    return lambda x: x + n\n"
+    "for n in (1, 2):\n    app.task(make(n))",
     "two lambdas on a line": "one, two = app.task(lambda: 1), app.task(lambda: 2)",
     "two lambdas nobody keeps": "app.task(lambda: 1); app.task(lambda: 2)",
     "a name given twice": "@app.task(name='a')\ndef one(): pass\n@app.task(name='a')\n"
@@ -236,13 +238,15 @@ def test_a_factory_of_one_module_may_not_serve_two(module):
 class Notebook:
     """Runs cells as a notebook does: each is compiled from a file of its own."""
 
-    def __init__(self, app):
+    def __init__(self, app, called=None):
+        self.called = called
         self.names = {"__name__": "__main__", "app": app, "plain": plain, "functools": functools}
         self.number = 0
 
     def cell(self, text, file=None):
         self.number += 1
-        exec(compile(text, file or f"<ipython-input-{self.number}>", "exec"), self.names)
+        code = compile(text, file or f"<ipython-input-{self.number}>", "exec")
+        exec(code.replace(co_name=self.called or code.co_name), self.names)
 
 
 CORRECTED = {
@@ -264,10 +268,18 @@ CORRECTED = {
 }
 
 
-@pytest.mark.parametrize("file", [None, "<stdin>"], ids=["cells", "lines"])
+#: What code of a cell comes from, and is called: as one of a module, or by where it stands.
+CELLS = pytest.mark.parametrize(
+    ("file", "called"),
+    [(None, None), ("<stdin>", None), (None, "<cell line: 1>")],
+    ids=["cells", "lines", "named cells"],
+)
+
+
+@CELLS
 @pytest.mark.parametrize(("before", "after"), CORRECTED.values(), ids=CORRECTED)
-def test_a_corrected_cell_replaces_its_task(app, caplog, before, after, file):
-    notebook = Notebook(app)
+def test_a_corrected_cell_replaces_its_task(app, caplog, before, after, file, called):
+    notebook = Notebook(app, called)
     notebook.cell(before, file)
     notebook.cell("_ = list(app.tasks.values())[0]; other = 1", file)  # shown, and remembered
 
@@ -293,10 +305,10 @@ BESIDE = {
 }
 
 
-@pytest.mark.parametrize("file", [None, "<stdin>"], ids=["cells", "lines"])
+@CELLS
 @pytest.mark.parametrize(("before", "after"), BESIDE.values(), ids=BESIDE)
-def test_a_cell_may_not_take_the_name_of_what_another_cell_keeps(app, before, after, file):
-    notebook = Notebook(app)
+def test_a_cell_may_not_take_the_name_of_what_another_cell_keeps(app, before, after, file, called):
+    notebook = Notebook(app, called)
     notebook.cell(before, file)
 
     with pytest.raises(ConfigError, match="two tasks are named"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamq.failure import loaded_class, type_name
-from streamq.modules import programs
+from streamq.modules import module_of, programs
 from streamq.retries import RetryPolicy, class_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,6 +171,32 @@ def main(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", main)
     yield main
     programs.clear()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "<stdin>",
+        "<input>",
+        "<bpython-input-3>",
+        "/tmp/ipykernel_12/34.py",
+        "C:\\t\\ipykernel_1\\2.py",
+    ],
+)
+def test_what_is_typed_at_a_prompt_of_a_program_is_not_in_its_file(main, file):
+    exec(compile("def add(): ...", file, "exec"), vars(main))
+    exec(compile("def own(): ...", "/srv/mm.py", "exec"), vars(main))
+
+    assert module_of(main.add) is None
+    assert module_of(main.own) == "mm"
+
+
+def test_what_comes_from_standard_input_is_in_no_module(main):
+    main.__file__ = "<stdin>"
+    exec("class MyError(Exception): pass\ndef add(): ...", vars(main))
+
+    assert module_of(main.add) is None
+    assert type_name(main.MyError) == "__main__.MyError"
 
 
 def test_a_class_of_a_program_is_known_by_its_real_name(main):
