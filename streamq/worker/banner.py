@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 from collections.abc import Sequence
 
 import streamq
@@ -10,6 +9,7 @@ from streamq import bundled
 from streamq.finding import Found
 from streamq.runner.intake import Source
 from streamq.units import mask_url
+from streamq.worker.logs import error_output
 
 MOST_TASKS = 12
 
@@ -35,7 +35,7 @@ def banner(found: Found, node: str, sources: Sequence[Source]) -> str:
             f"{'late' if conf.acks_late else 'early'} ack · lease {conf.lease:g} s",
             f"  tasks   {tasks}",
             "Ctrl-C once to finish running tasks, twice to put them back"
-            if sys.stderr.isatty()
+            if os.isatty(error_output())
             else "",
         ]
     ).rstrip()

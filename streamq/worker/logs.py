@@ -5,6 +5,7 @@ import datetime
 import io
 import logging
 import math
+import operator
 import os
 import sys
 from typing import Any
@@ -31,10 +32,10 @@ class ForPeople(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line, and the traceback or the stack if there is one."""
         moment = datetime.datetime.fromtimestamp(record.created)
-        text = (
-            f"{moment:%H:%M:%S}.{record.msecs:03.0f} {record.levelname:<5} {said_by_task(record)}"
-        )
-        parts = [message_in(record), trace_in(record), record.stack_info or ""]
+        level = text_of(record.levelname)
+        text = f"{moment:%H:%M:%S}.{record.msecs:03.0f} {level:<5} {said_by_task(record)}"
+        stack = "" if record.stack_info is None else text_of(record.stack_info)
+        parts = [message_in(record), trace_in(record), stack]
         return text + "\n".join(part for part in parts if part)
 
 
@@ -55,8 +56,8 @@ class ForPrograms(logging.Formatter):
         moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         line: dict[str, object] = {
             "time": moment.isoformat(timespec="milliseconds"),
-            "level": in_utf8(record.levelname).lower(),
-            "logger": in_utf8(record.name),
+            "level": text_of(record.levelname).lower(),
+            "logger": text_of(record.name),
             "pid": record.process,
             "message": in_utf8(message_in(record)),
         }
@@ -65,8 +66,8 @@ class ForPrograms(logging.Formatter):
             line |= {"task": in_utf8(task.request.task), "id": in_utf8(task.request.id)}
         if trace := trace_in(record):
             line["traceback"] = in_utf8(trace)
-        if record.stack_info:
-            line["stack_info"] = in_utf8(record.stack_info)
+        if record.stack_info is not None:
+            line["stack_info"] = text_of(record.stack_info)
         for given, value in list(vars(record).items()):
             if given not in USUAL:
                 name = text_of(given)
@@ -132,7 +133,7 @@ def in_utf8(text: str) -> str:
 def said_by_task(record: logging.LogRecord) -> str:
     """Which task speaks, for the loggers of tasks."""
     task = current_task()
-    if task is None or not record.name.startswith("streamq.task"):
+    if task is None or not text_of(record.name).startswith("streamq.task"):
         return ""
     return f"{task.request.task}[{task.request.id}] "
 
@@ -157,11 +158,23 @@ class Lines(logging.Handler):
 def write_line(text: str) -> None:
     """Write to standard error, whatever has become of it."""
     with contextlib.suppress(OSError, ValueError):
-        stream: Any = sys.stderr
-        stream.flush()
+        output = error_output()
         left = (text + "\n").encode(errors="backslashreplace")
         while left:  # a signal may cut a long one short
-            left = left[os.write(stream.fileno(), left) :]
+            left = left[os.write(output, left) :]
+
+
+def error_output() -> int:
+    """The descriptor of standard error, also where ``sys.stderr`` is something else by now.
+
+    Tasks and libraries collect there what is printed, send it to a logger, or close it.
+    """
+    stream: Any
+    for stream in (sys.stderr, sys.__stderr__):
+        with contextlib.suppress(AttributeError, OSError, ValueError, TypeError):
+            stream.flush()
+            return operator.index(stream.fileno())
+    return 2
 
 
 def open_closed_streams() -> None:

@@ -73,3 +73,46 @@ def test_a_task_that_configures_logging_does_not_silence_failures(site, flags):
 
     assert worker.stop() == 0
     assert "configure_and_fail" in (site.folder / "theirs").read_text()
+
+
+@pytest.mark.parametrize("flags", POOLS, ids=["prefork", "gevent"])
+def test_lines_are_written_whatever_stands_in_the_place_of_standard_error(site, flags):
+    """2 s, as above."""
+    site.write(
+        """
+        import contextlib, io, logging
+
+        class Forwarding:
+            def write(self, text):
+                if text.strip():
+                    logging.getLogger("printed").error(text.strip())
+
+            def flush(self): ...
+
+        sys.stderr = Forwarding()
+
+        @app.task
+        def collect():
+            with contextlib.redirect_stderr(io.StringIO()) as collected:
+                print("for the task", file=sys.stderr)
+                logging.getLogger("mine").error("for the log")
+            print("for both", file=sys.stderr)
+            sys.stderr = None
+            return collected.getvalue()
+
+        @app.task
+        def fail():
+            raise ValueError("a failure")
+        """
+    )
+    worker = site.worker("--log-format", "json", *flags)
+
+    assert site.send("collect").get(timeout=20) == "for the task\n"
+    with pytest.raises(ValueError, match="a failure"):
+        site.send("fail").get(timeout=20)
+    assert worker.stop() == 0
+
+    said = [json.loads(line)["message"] for line in worker.said.splitlines()]
+    assert [each for each in said if each.startswith("for ")] == ["for the log", "for both"]
+    assert any("a failure" in each for each in said)
+    assert said[-1] == "stopped"

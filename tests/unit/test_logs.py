@@ -1,5 +1,6 @@
 """Log lines of a worker: one record is one line of JSON, and a user's own logging is respected."""
 
+import io
 import json
 import logging
 import logging.config
@@ -177,6 +178,16 @@ def test_a_line_for_people_is_written_whatever_the_record_holds():
     assert "Stack (most recent call last)" in line
 
 
+@pytest.mark.parametrize("name", ["levelname", "name", "stack_info"])
+@pytest.mark.parametrize("value", [None, 5, Mute()])
+def test_a_filter_may_have_spoilt_the_record(name, value):
+    spoilt = record("said")
+    setattr(spoilt, name, value)
+
+    assert json.loads(ForPrograms().format(spoilt))["message"] == "said"
+    assert "said" in ForPeople().format(spoilt)
+
+
 def test_a_long_line_is_written_whole(capfd, monkeypatch):
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:1000]))
@@ -184,6 +195,30 @@ def test_a_long_line_is_written_whole(capfd, monkeypatch):
     logs.write_line("x" * 5000)
 
     assert capfd.readouterr().err == "x" * 5000 + "\n"
+
+
+class Forwarding:
+    """What people put in the place of ``sys.stderr`` to have it logged."""
+
+    def write(self, text):
+        logging.getLogger("printed").error(text.rstrip())
+
+    def flush(self): ...
+
+
+def closed():
+    with open(os.devnull, "w") as stream:
+        return stream
+
+
+@pytest.mark.parametrize("put", [io.StringIO, Forwarding, closed, lambda: None])
+def test_a_line_is_written_where_a_task_has_put_something_else(put, capfd, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", put())
+    monkeypatch.setattr(sys, "__stderr__", put())
+
+    logs.write_line("a line")
+
+    assert capfd.readouterr().err == "a line\n"
 
 
 # A user's own logging
