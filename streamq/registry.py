@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -15,6 +16,7 @@ from typing import Any, Self
 from streamq.config import environment
 from streamq.definitions import Definition, Run, difference, is_shared
 from streamq.errors import ConfigError, TaskNotFound
+from streamq.failure import message_of
 from streamq.modules import module_of
 from streamq.tasks import Task
 from streamq.units import count, nearest, shown, text, texts
@@ -159,9 +161,14 @@ def import_named(name: str) -> ModuleType:
 
 def broken(name: str, error: BaseException) -> ConfigError:
     """Say that a module of the user's fails while it is imported, and where."""
+    return failed(f"importing {name!r}", error)
+
+
+def failed(what: str, error: BaseException) -> ConfigError:
+    """Say that code of the user's fails, and where."""
     return ConfigError(
-        f"importing {name!r} failed: {type(error).__name__}: {error}",
-        known={"at": place_of(error)},
+        f"{what} failed: {type(error).__name__}: {message_of(error)}",
+        known={"at": place} if (place := place_of(error)) else None,
         advice=["-v shows the whole traceback"],
     )
 
@@ -212,9 +219,21 @@ class Discovery:
         return cls(packages if callable(packages) else names_of(packages), related)
 
     def run(self) -> None:
-        """Import what is there."""
-        packages = self.packages
-        import_related(names_of(packages()) if callable(packages) else packages, self.related)
+        """Import what is there.  ConfigError says what failed."""
+        if self.packages is not django_apps and is_of_django():
+            set_up_django()
+        import_related(self.named(), self.related)
+
+    def named(self) -> tuple[str, ...]:
+        """The packages, asked for now if somebody is to name them."""
+        if not callable(self.packages):
+            return self.packages
+        try:
+            return names_of(self.packages())
+        except ConfigError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise failed("asking for the packages of autodiscover_tasks", error) from error
 
 
 def names_of(packages: Any) -> tuple[str, ...]:
@@ -256,10 +275,29 @@ def django_apps() -> list[str]:
             "is no DJANGO_SETTINGS_MODULE here: nothing is imported. Name the packages"
         )
         return []
+    apps = set_up_django()
     try:
-        apps = importlib.import_module("django.apps").apps
-        if not apps.apps_ready:
-            importlib.import_module("django").setup()
         return [config.name for config in apps.get_app_configs()]
+    except (Exception, SystemExit) as error:
+        raise broken("django", error) from error
+
+
+def is_of_django() -> bool:
+    """Whether this process belongs to a Django project, whose tasks need it to be set up."""
+    settings = environment("DJANGO_SETTINGS_MODULE")
+    if settings is None:
+        return False
+    with suppress(ImportError, ValueError):
+        return all(find_spec(name) for name in ("django", settings.partition(".")[0]))
+    return False
+
+
+def set_up_django() -> Any:
+    """Set up Django, if nobody has or is about to; its registry of apps."""
+    try:
+        apps: Any = importlib.import_module("django.apps").apps
+        if not apps.apps_ready and not getattr(apps, "loading", False):
+            importlib.import_module("django").setup()
+        return apps
     except (Exception, SystemExit) as error:
         raise broken("django", error) from error

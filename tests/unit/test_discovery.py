@@ -165,6 +165,32 @@ def test_a_mistake_is_said_whenever_the_tasks_are_needed(tree, app, packages, sa
             len(app.tasks)
 
 
+def endless():
+    yield "d_one"
+    raise LookupError("no more")
+
+
+@pytest.mark.parametrize(
+    ("packages", "said"),
+    [
+        (lambda: 1 / 0, "ZeroDivisionError: division"),
+        (lambda settings: [], "TypeError: <lambda>"),
+        (lambda: sys.exit("no"), "SystemExit: no"),
+        (endless, "LookupError: no more"),
+        (lambda: None, "packages must be a list of texts"),
+    ],
+    ids=["fails", "wants", "exits", "breaks off", "names none"],
+)
+def test_who_names_the_packages_may_make_a_mistake(tree, app, packages, said):
+    tree(d_one__tasks=task())
+
+    app.autodiscover_tasks(packages)
+
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=said):
+            len(app.tasks)
+
+
 def test_without_django_a_call_without_packages_says_so(app, caplog, monkeypatch):
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
     app.autodiscover_tasks()
@@ -183,15 +209,51 @@ class apps:
 """
 
 
-def test_the_apps_of_django_are_set_up_and_looked_through(tree, app, monkeypatch):
+@pytest.fixture
+def django(tree, monkeypatch):
+    """A Django with the apps ``d_one`` and ``d_two``, and an app whose tasks need its models."""
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "d_one.settings")
-    tree(django__apps=DJANGO, d_one__tasks=task(), d_two__models="")
+    ready = "from django.apps import apps\nassert apps.apps_ready\n"
+    tree(django__apps=DJANGO, d_one__tasks=ready + task(), d_two__models="")
     init = "from django.apps import apps\ndef setup(): apps.apps_ready = True\n"
     Path(importlib.import_module("django.apps").__file__).with_name("__init__.py").write_text(init)
     for name in ("django", "django.apps"):
         del sys.modules[name]
 
-    app.autodiscover_tasks()
+
+@pytest.mark.parametrize(
+    "packages",
+    [None, ["d_one"], lambda: [each.name for each in installed().get_app_configs()]],
+    ids=["all", "a list", "installed apps"],
+)
+@pytest.mark.usefixtures("django")
+def test_the_apps_of_django_are_set_up_and_looked_through(app, packages):
+    app.autodiscover_tasks(packages)
+
+    assert list(app.tasks) == ["d_one.tasks.add"]
+
+
+def installed():
+    return sys.modules["django.apps"].apps
+
+
+@pytest.mark.usefixtures("django")
+def test_django_is_not_set_up_while_it_is_being_set_up(app, monkeypatch, tree):
+    apps = importlib.import_module("django.apps").apps
+    monkeypatch.setattr(apps, "loading", True, raising=False)
+    tree(d_three__tasks=task())
+
+    app.autodiscover_tasks(["d_three"])
+
+    assert list(app.tasks) == ["d_three.tasks.add"]
+    assert not apps.apps_ready
+
+
+def test_settings_of_a_django_project_that_is_not_here_are_left_alone(tree, app, monkeypatch):
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "d_nowhere.settings")
+    tree(d_one__tasks=task())
+
+    app.autodiscover_tasks(["d_one"])
 
     assert list(app.tasks) == ["d_one.tasks.add"]
 
