@@ -179,12 +179,24 @@ def turning(convert: Turn, flat: Collection[type]) -> Turn:
 
 
 def without_none(annotation: Any) -> Any:
-    """X of ``X | None``; anything else as it is."""
-    if typing.get_origin(annotation) in (Union, types.UnionType):
-        members = [each for each in typing.get_args(annotation) if each is not types.NoneType]
-        if len(members) == 1:
-            return members[0]
-    return annotation
+    """X of ``X | None``, and what a NewType or another name of a type stands for."""
+    while True:
+        members = [annotation]
+        if typing.get_origin(annotation) in (Union, types.UnionType):
+            members = [each for each in typing.get_args(annotation) if each is not types.NoneType]
+        found = meant(members[0]) if len(members) == 1 else annotation
+        if found is annotation:
+            return annotation
+        annotation = found
+
+
+def meant(name: Any) -> Any:
+    """The type of a ``NewType`` or of ``type Name = …``; anything else as it is."""
+    if isinstance(name, typing.NewType):
+        return name.__supertype__
+    if type(name).__name__ == "TypeAliasType":  # new in Python 3.12
+        return name.__value__
+    return name
 
 
 # ── what does not fit raises ─────────────────────────────────────────────────────────

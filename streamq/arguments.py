@@ -30,4 +30,4 @@ def mapping(kwargs: Any) -> Mapping[str, Any]:
     for name in kwargs:
         if not isinstance(name, str):
             raise TypeError(f"the names in kwargs must be text, not {type(name).__name__}")
-    return kwargs
+    return kwargs if isinstance(kwargs, dict) else dict(kwargs)  # formats know no other mapping

@@ -50,6 +50,7 @@ from streamq.retries import RetryPolicy, ancestors
 from streamq.routing import LONGEST_NAME, check_name
 from streamq.signing import Seal
 from streamq.strict_json import Wordless
+from streamq.tasks import Signature, written
 from streamq.units import count
 
 #: Seconds before a message of an unknown task is offered again: the first pause, and the
@@ -271,7 +272,7 @@ class Endings:
         found: list[bytes] = []
         for name in ("args", "kwargs"):
             if name in asked.changes:
-                found += [name.encode(), self.encoded(delivery, asked.changes[name])]
+                found += [name.encode(), self.encoded(delivery, name, asked.changes[name])]
         options = checked({k: v for k, v in asked.changes.items() if k not in ("args", "kwargs")})
         if "priority" in options:
             found += [b"priority", b"%d" % options["priority"]]
@@ -300,11 +301,13 @@ class Endings:
         signature = self.seal.signature(delivery.id, queue or delivery.queue.encode(), fields)
         return (*changes, b"signature", signature)
 
-    def encoded(self, delivery: Delivery, value: Any) -> bytes:
-        """Arguments as the message writes them."""
+    def encoded(self, delivery: Delivery, name: str, value: Any) -> bytes:
+        """Arguments, ``args`` or ``kwargs``, as the message writes them."""
         content = as_text(delivery.fields.get(b"content_type"), "content_type")
         compression = as_text(delivery.fields.get(b"compression"), "compression")
-        return self.payloads.write(value, content or "json", compression, "the arguments")
+        format = (content or "json", compression, "the arguments")
+        changed: Any = {name: value, "task": delivery.manner and delivery.manner.task}
+        return written(Signature("", **changed), name, lambda v: self.payloads.write(v, *format))
 
     # The task did not run, or was stopped
 

@@ -211,6 +211,14 @@ def flattened(signature: Signature, refused: EncodeError) -> Signature:
         raise refused from refused.__cause__
 
 
+def written(call: Signature, name: str, write: Callable[[Any], bytes]) -> bytes:
+    """``args`` or ``kwargs`` of a call, as this writes them."""
+    try:
+        return write(getattr(call, name))
+    except EncodeError as refused:
+        return write(getattr(flattened(call, refused), name))
+
+
 def arguments_of(function: Callable[..., Any], *, bind: bool) -> inspect.Signature | None:
     """What callers may give: of a wrapper what that takes, without what ``bind`` puts first."""
     try:

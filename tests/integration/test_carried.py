@@ -1,11 +1,12 @@
 """Values on their way to a task: they arrive as they were, or are refused where they are sent."""
 
 import asyncio
-from collections import namedtuple
+from collections import ChainMap, UserDict, namedtuple
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
+from types import MappingProxyType
 from typing import NamedTuple, Optional
 
 import pytest
@@ -279,6 +280,35 @@ def test_what_is_no_mapping_from_names_is_refused(offline, kwargs):
     ):
         with pytest.raises(TypeError, match="kwargs"):
             call()
+
+
+@pytest.mark.parametrize(
+    "kwargs", [MappingProxyType({"a": 1}), ChainMap({"a": 1}), UserDict(a=1)], ids=repr
+)
+def test_any_mapping_from_names_will_do(offline, kwargs):
+    task = offline.task(lambda a: a)
+
+    assert task.apply((), kwargs).get() == 1
+
+
+@pytest.mark.parametrize("changes", [{"args": [Pair.TWO]}, {"kwargs": {"pair": Pair.TWO}}])
+def test_what_a_retry_changes_is_carried_as_what_is_sent(offline, changes):
+    @offline.task(bind=True)
+    def task(self, pair: Pair = Pair.ONE, plain=None):
+        if not self.request.retries:
+            raise Retry(countdown=0, **changes)
+        return repr(pair)
+
+    assert task.apply().get() == repr(Pair.TWO)
+
+
+def test_what_nothing_turns_back_is_refused_of_a_retry_too(offline):
+    @offline.task(max_retries=1)
+    def task(plain=None):
+        raise Retry(args=[Pair.TWO], countdown=0)
+
+    with pytest.raises(EncodeError, match=r"Pair\.TWO"):
+        task.apply().get()
 
 
 @pytest.mark.parametrize("args", [None, (), [], iter(())])

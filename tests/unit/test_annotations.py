@@ -1,13 +1,14 @@
 """A task's annotations turn JSON's text and lists back, and leave everything else alone."""
 
 import functools
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag, IntEnum
-from typing import Any, Optional
+from typing import Any, NewType, Optional
 from uuid import UUID
 
 import pytest
@@ -55,6 +56,10 @@ class Positive:
             raise RuntimeError("negative")
 
 
+UserId = NewType("UserId", UUID)
+Deadline = NewType("Deadline", Optional[NewType("Day", date)])  # noqa: UP045
+
+
 def taking(annotation: Any) -> Callable[..., Any]:
     def function(value: Any) -> Any:
         return value
@@ -100,6 +105,9 @@ DECIMALS = st.decimals(allow_nan=False)
         (tuple[int, ...], st.lists(st.integers()).map(tuple)),
         (tuple[str, Decimal], st.tuples(st.text("ab"), DECIMALS)),
         (Point, POINTS),
+        (UserId, st.uuids()),
+        (Deadline, st.dates()),
+        (set[UserId], st.sets(st.uuids())),
         (Line, st.builds(Line, st.lists(POINTS, max_size=3).map(tuple), st.none() | DECIMALS)),
     ],
 )
@@ -111,6 +119,15 @@ def test_an_annotated_value_survives_json(annotation, values, data):
         got = through_json(value, form)
         assert got == value
         assert type(got) is type(value)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement is new in Python 3.12")
+def test_another_name_of_a_type_stands_for_it():
+    names: dict[str, Any] = {"UUID": UUID}
+    exec("type Id = UUID\ntype Ids = set[Id] | None", names)
+
+    assert through_json(UUID(int=1), names["Id"]) == UUID(int=1)
+    assert through_json({UUID(int=1)}, names["Ids"]) == {UUID(int=1)}
 
 
 def test_none_stays_none():
