@@ -183,6 +183,8 @@ def load_yaml() -> Any:
 # PyYAML's own parser, not libyaml's: the latter nests in C without a bound and crashes.
 def write_yaml(value: Any) -> bytes:
     text: str = load_yaml().safe_dump(value, sort_keys=False)
+    if "? " in text:  # a key that is no text: a tuple is written as a list, which cannot be one
+        load_yaml().safe_load(text)
     return text.encode()
 
 

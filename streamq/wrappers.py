@@ -9,7 +9,7 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -146,34 +146,66 @@ def read(
     except (OSError, TypeError, SyntaxError, ValueError):
         return None
     nodes = list(ast.walk(tree))
-    calls = [
-        passing_in(node, args, kwargs)
-        for node in nodes
-        if isinstance(node, ast.Call) and name_of(node.func) in names
-    ]
-    if not calls or calls[0] is None or any(each != calls[0] for each in calls):
-        return None
     used = [node for node in nodes if isinstance(node, ast.Name)]
-    if any(node.id == args and not isinstance(node.ctx, ast.Load) for node in used):
+    found = [each for each in nodes if isinstance(each, ast.Call) and name_of(each.func) in names]
+    lists = lists_of(tree.body, used, args, min([each.lineno for each in found], default=0))
+    calls = [passing_in(each, lists, kwargs) for each in found]
+    if not calls or calls[0] is None or any(each != calls[0] for each in calls):
         return None
     sure = sum(node.id == kwargs for node in used) == (len(calls) if kwargs else 0)
     return Passing(*calls[0], sure=sure)
 
 
+def lists_of(
+    body: Sequence[ast.stmt], used: Sequence[ast.Name], args: str | None, line: int
+) -> dict[str, int] | None:
+    """The names of tuples that end with ``*args`` in this line, with how much is before it.
+
+    None if there is no ``*args``.
+    """
+    if args is None:
+        return None
+    lists, stored = {args: 0}, [node.id for node in used if not isinstance(node.ctx, ast.Load)]
+    for each in body[0].body if body and isinstance(body[0], ast.FunctionDef) else ():
+        if isinstance(each, ast.Assign) and each.lineno < line and len(each.targets) == 1:
+            name, count = name_of(each.targets[0]), before(each.value, lists)
+            changes = isinstance(each.value, ast.List)  # or may
+            if name is not None and count is not None and not changes and stored.count(name) == 1:
+                lists[name] = count
+                stored.remove(name)
+    return {name: count for name, count in lists.items() if name not in stored}
+
+
+def before(node: ast.expr, lists: Mapping[str, int]) -> int | None:
+    """How much is before ``*args`` in a list that ends with it; None for any other value."""
+    if isinstance(node, ast.Name):
+        return lists.get(node.id)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # (session,) + args
+        first, rest = node.left, before(node.right, lists)
+    elif isinstance(node, ast.Tuple | ast.List) and node.elts:  # (session, *args)
+        *parts, last = node.elts
+        first = ast.Tuple(parts)
+        rest = before(last.value, lists) if isinstance(last, ast.Starred) else None
+    else:
+        return None
+    if rest is None or not isinstance(first, ast.Tuple | ast.List):
+        return None
+    return None if any(isinstance(e, ast.Starred) for e in first.elts) else rest + len(first.elts)
+
+
 def passing_in(
-    call: ast.Call, args: str | None, kwargs: str | None
+    call: ast.Call, lists: Mapping[str, int] | None, kwargs: str | None
 ) -> tuple[int, frozenset[str]] | None:
     """What a call puts before ``*args``, and adds by name; None if it passes not just these on."""
-    starred = [each for each in call.args if isinstance(each, ast.Starred)]
     spread = [each.value for each in call.keywords if each.arg is None]
-    if [name_of(each.value) for each in starred] != ([args] if args else []):
-        return None
     if [name_of(each) for each in spread] != ([kwargs] if kwargs else []):
         return None
-    if starred and call.args[-1] is not starred[0]:
-        return None
     named = frozenset(each.arg for each in call.keywords if each.arg is not None)
-    return len(call.args) - len(starred), named
+    if lists is None:
+        stars = any(isinstance(each, ast.Starred) for each in call.args)
+        return None if stars else (len(call.args), named)
+    count = before(ast.Tuple(call.args), lists)
+    return None if count is None else (count, named)
 
 
 def name_of(node: ast.expr) -> str | None:

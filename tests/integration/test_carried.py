@@ -219,7 +219,9 @@ def test_a_result_that_nothing_turns_back_fails_its_task(offline):
 
 
 @pytest.mark.parametrize(
-    "value", [timedelta(1), frozenset({1}), bytearray(b"x"), Point(1), Pair.ONE], ids=repr
+    "value",
+    [timedelta(1), frozenset({1}), bytearray(b"x"), Point(1), Pair.ONE, {(1, 2)}, [{(1, 2): 3}]],
+    ids=repr,
 )
 def test_yaml_refuses_what_it_has_no_word_for(offline, value):
     with pytest.raises(EncodeError, match="yaml"):

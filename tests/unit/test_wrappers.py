@@ -51,6 +51,34 @@ def into_kwargs(function):
     return wrapper
 
 
+def put_before(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        args = ("session",) + args  # noqa: RUF005
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def put_into(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        given = ("session", *args)
+        with contextlib.nullcontext():
+            return function(*given, **kwargs)
+
+    return wrapper
+
+
+def put_into_both(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        args = ("2020-01-01", *args)
+        return function(*["2020-01-01", *args], **kwargs)
+
+    return wrapper
+
+
 def instead_of_a_tenant(function):
     @functools.wraps(function)
     def wrapper(tenant, *args, **kwargs):
@@ -112,6 +140,9 @@ CASES = {
     "by name": (by_name, last),
     "into kwargs": (into_kwargs, last),
     "in full": (in_full, first),
+    "put before": (put_before, first),
+    "put into": (put_into, first),
+    "put into both": (put_into_both, second),
     "passing on": (passing, plain),
     "twice": (lambda function: passing(in_front(function)), first),
     "in front of what passes on": (lambda function: in_front(passing(function)), first),
@@ -174,6 +205,31 @@ def test_a_wrapper_that_nobody_understands_takes_what_it_says(app):
 
     task.check((1, DAY, WAIT), {"trace": 5})
     assert str(task.signature).startswith("(*args, **kwargs)")
+
+
+def sometimes(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        if len(args) == 1:
+            args = ("session", *args)
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def growing(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        given = [*args]
+        given.insert(0, "session")
+        return function(*given, **kwargs)
+
+    return wrapper
+
+
+@pytest.mark.parametrize("around", [sometimes, growing])
+def test_a_list_that_is_not_understood_says_nothing_of_places(app, around):
+    assert str(app.task(around(first)).signature) == "(*args, **kwargs)"
 
 
 def test_a_bound_task_may_be_wrapped(app):
