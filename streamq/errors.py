@@ -31,8 +31,15 @@ from typing import Any, cast
 
 from streamq.arguments import mapping, positional
 
-#: Says that nothing was said, where None means something.
-UNCHANGED: Any = object()
+
+class Unchanged:
+    """Says that nothing was said, where None means something."""
+
+    def __reduce__(self) -> str:
+        return "UNCHANGED"  # there is one, also where a Retry comes back from another process
+
+
+UNCHANGED: Any = Unchanged()
 #: What the next try of a task may have different, beside its arguments.
 CHANGEABLE = frozenset({"queue", "priority", "expires", "time_limit", "soft_time_limit"})
 

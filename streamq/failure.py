@@ -54,6 +54,9 @@ class RemoteTraceback(StreamqError):
         super().__init__(f'\n"""\n{text.rstrip()}\n"""')
         self.text = text
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteTraceback, (self.text,)
+
 
 def describe(error: BaseException, *, skip: int = 0) -> dict[str, bytes]:
     """Write an exception as fields of a record; ``skip`` frames of our own are left out.

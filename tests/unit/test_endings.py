@@ -1,6 +1,8 @@
 """How a run ends: what the record says, and what follows the message."""
 
+import copy
 import os
+import pickle
 import random
 import tempfile
 from datetime import UTC, datetime
@@ -91,6 +93,17 @@ def test_for_ever_is_for_ever():
     assert ending(Retry(), options={"max_retries": None}, retries=b"100000").state == b"RETRY"
     assert ending(Retry(), max_retries=b"none", retries=b"100000").state == b"RETRY"
     assert ending(Retry(max_retries=None), retries=b"100000").state == b"RETRY"
+
+
+@pytest.mark.parametrize(
+    "handed_on", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))]
+)
+def test_a_retry_may_come_from_another_process(handed_on):
+    asked = handed_on(Retry(countdown=4, priority=7))
+
+    assert (ending(asked).pause, ending(asked).state) == (4, b"RETRY")
+    assert b"priority" in ending(asked).follow
+    assert ending(handed_on(Retry()), retries=b"3").state == b"FAILURE"
 
 
 def test_what_was_given_is_raised_in_the_end_else_that_it_was_tried_too_often():

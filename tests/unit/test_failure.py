@@ -181,6 +181,13 @@ def test_the_remote_traceback_is_the_cause():
     assert "ValueError: bad" in str(back.__cause__)
 
 
+def test_the_remote_traceback_can_be_copied():
+    cause = there_and_back(ValueError("bad")).__cause__
+
+    for again in (copy.copy(cause), copy.deepcopy(cause), pickle.loads(pickle.dumps(cause))):
+        assert (type(again), str(again)) == (type(cause), str(cause))
+
+
 def test_the_cause_of_an_exception_is_in_its_traceback():
     try:
         try:
