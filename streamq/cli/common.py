@@ -15,6 +15,7 @@ from streamq.config import Config
 from streamq.errors import ConfigError, StreamqError
 from streamq.finding import Found, NoApp, find_app
 from streamq.store.inspector import Inspector
+from streamq.strict_json import once_each
 from streamq.units import nearest, seconds, visible
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -156,11 +157,18 @@ def inline(value: Any) -> str:
 
 
 def value_of(text: str) -> Any:
-    """An argument as it was typed: JSON, else text."""
+    """An argument as it was typed: JSON, else text.
+
+    What only looks like JSON is text as a whole: NaN, or a name that stands twice in one object.
+    """
     try:
-        return json.loads(text, parse_constant=lambda name: name)
-    except ValueError:
+        return json.loads(text, parse_constant=no_value, object_pairs_hook=once_each)
+    except (ValueError, RecursionError):
         return text
+
+
+def no_value(name: str) -> Any:
+    raise ValueError(f"JSON has no {name}")
 
 
 def pairs_of(words: Iterable[str], option: str) -> dict[str, Any]:

@@ -341,6 +341,14 @@ def test_arguments_are_json_else_text_and_names_make_keywords(bare, redis):
     assert json.loads(message["kwargs"]) == {"x": True}
 
 
+def test_what_only_looks_like_json_is_text(bare, redis):
+    words = ["NaN", "[NaN]", '{"a": -Infinity}', '{"a": 1, "a": 2}', "[" * 5000]
+
+    bare("enqueue", "any.task", *words)
+
+    assert json.loads(redis.xrange("{streamq}:queue:default")[0][1]["args"]) == words
+
+
 def test_after_two_dashes_everything_is_an_argument(bare, redis):
     bare("enqueue", "any.task", "--", "--queue", "-x")
 
