@@ -267,6 +267,14 @@ class Nursery:
         for child in self.children.values():
             child.signal(number)
 
+    def signal_groups(self, number: int) -> None:
+        """Send a signal to every runner and what its tasks have started there."""
+        for pid, child in self.children.items():
+            try:
+                os.killpg(pid, number)
+            except (ProcessLookupError, PermissionError):  # it has only just been born
+                child.signal(number)
+
 
 def has_ended(pid: int) -> bool:
     """Whether a child has ended; it stays to be waited for, unless somebody has."""

@@ -1,4 +1,4 @@
-"""What signals ask of a worker: end warmly, end now, leave at once, begin anew."""
+"""What signals ask of a worker: end warmly, end now, leave at once, begin anew, stand still."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from streamq import clock
 from streamq.runner.inherited import OWN
-from streamq.runner.interrupts import CONTROL
+from streamq.runner.interrupts import CONTROL, handler_of
 
 #: Seconds within which two signals are one request: shells and ``timeout`` send one to us
 #: and one to our group.
@@ -39,6 +39,8 @@ class Stops:
     def __init__(self) -> None:
         self.count = 0
         self.reload = False
+        #: Whether it is to stand still: somebody has pressed Ctrl-Z.
+        self.suspended = False
         self.asked = 0.0
         self.bell, self.rope = os.pipe()
 
@@ -64,6 +66,8 @@ class Stops:
         else:
             terminal = OWN.given.terminal
             OWN.handle({signal.SIGHUP: self.hang_up if terminal else self.ask_to_reload})
+        if handler_of(signal.SIGTSTP) == signal.SIG_DFL:
+            OWN.handle({signal.SIGTSTP: self.ask_to_suspend})
         OWN.let(through=(*ENDING, signal.SIGHUP, signal.SIGCHLD), blocked=CONTROL)
 
     def hold_reloads(self) -> None:
@@ -109,6 +113,20 @@ class Stops:
     def ask_to_reload(self, number: int, frame: FrameType | None) -> None:
         """Begin anew, with the code as it is on disk then."""
         self.reload = True
+
+    def ask_to_suspend(self, number: int, frame: FrameType | None) -> None:
+        """Stand still, with what runs, until somebody lets us go on."""
+        self.suspended = True
+
+    def stand_still(self) -> None:
+        """Stop as the system stops a process, and come back when somebody lets it go on.
+
+        Where no shell could do that, the system does not stop it.
+        """
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTSTP)
+        self.suspended = False
+        OWN.handle({signal.SIGTSTP: self.ask_to_suspend})
 
     def sleep(self, seconds: float, *others: Any) -> None:
         """Wait for a signal, for something to read from the others, or until the time is up."""

@@ -111,6 +111,8 @@ class Supervisor:
                 self.nursery.signal_all(signal.SIGKILL)
                 return 1
             self.sleep()
+            if self.stops.suspended:
+                self.suspend()
             for death in self.nursery.reap():
                 self.deaths.mourn(death, stopped=self.killed)
                 self.replace(death.child, self.nursery.patience(death), ended=death.orderly)
@@ -148,6 +150,15 @@ class Supervisor:
             logger.warning("stopping the running tasks: %s", why)
             self.killed = True
             self.nursery.signal_all(signal.SIGKILL)
+
+    def suspend(self) -> None:
+        """Stand still with the runners: who is on no terminal does not hear of a Ctrl-Z.
+
+        Without us they would go on, and lose their leases.
+        """
+        self.nursery.signal_groups(signal.SIGSTOP)
+        self.stops.stand_still()
+        self.nursery.signal_groups(signal.SIGCONT)
 
     @property
     def stopping(self) -> bool:

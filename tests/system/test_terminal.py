@@ -2,10 +2,15 @@
 
 import fcntl
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import termios
 
 import pytest
+
+from tests.processes import children_of, stat
 
 TASKS = """
 import subprocess
@@ -31,6 +36,16 @@ def read():
 def debug():
     breakpoint()
     return "went on"
+
+@app.task
+def tick():
+    child = subprocess.Popen(["sh", "-c", "while :; do date >> ticks; sleep 0.02; done"])
+    note(f"tick {os.getpid()}")
+    while not (HERE / "go").exists():
+        note("tock")
+        time.sleep(0.01)
+    child.kill()
+    return "ended"
 
 @app.task
 def hold(number):
@@ -63,6 +78,35 @@ class Terminal:
 
         site.write(TASKS)
         return site.worker(*flags, stdin=self.slave, start_new_session=True, preexec_fn=take)
+
+    def shell(self, site, *flags):
+        """A shell that has this terminal and starts a worker in its foreground.
+
+        Once that has been stopped, it goes on when there is a file ``resume``.
+        """
+        site.write(TASKS)
+        words = [sys.executable, "-m", "streamq", "worker", "-A", "tasks", *map(str, flags)]
+        script = (
+            f"{shlex.join(words)} > log 2>&1; touch stopped; "
+            "until test -e resume; do sleep 0.01; done; fg; echo $? > code"
+        )
+
+        def take():
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        shell = subprocess.Popen(
+            ["bash", "-mc", script],
+            cwd=site.folder,
+            env=site.env,
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            start_new_session=True,
+            preexec_fn=take,
+        )
+        site.helpers.append(shell)
+        site.until(lambda: site.redis.zcard("{streamq}:leases"), "the worker works")
+        return shell
 
     def close(self):
         """Hang up, as a window that is closed."""
@@ -119,3 +163,24 @@ def test_a_worker_below_nohup_outlives_its_terminal(site, terminal):
     assert site.send("hold", 2).get(timeout=15) == 2
     assert worker.runners() == [runner], "it has not begun anew either"
     assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_ctrl_z_stops_a_worker_with_what_its_tasks_do_until_it_goes_on(site, terminal, pool):
+    shell = terminal.shell(site, *POOLS[pool])
+    result = site.send("tick")
+    site.until(lambda: "tock" in site.notes())
+    runner = int(site.notes()[0].split()[1])
+    family = [*children_of(shell.pid), runner, *children_of(runner)]
+
+    os.write(terminal.master, b"\x1a")
+    site.until((site.folder / "stopped").exists, "the shell has it back")
+    site.until(lambda: {stat(pid)[0] for pid in family} == {"T"}, "all stand still")
+
+    (site.folder / "resume").touch()
+    (site.folder / "go").touch()
+    assert result.get(timeout=10) == "ended"
+    os.write(terminal.master, b"\x03")
+    assert shell.wait(10) == 0
+    assert (site.folder / "code").read_text() == "0\n"
+    site.at_rest()
