@@ -12,7 +12,13 @@ from operator import itemgetter
 from streamq.clock import perf_counter
 from streamq.delivery import STALE, Delivery
 from streamq.endings import past_soft_limit
-from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped, Terminated
+from streamq.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    SoftTimeLimitExceeded,
+    Stopped,
+    Terminated,
+)
 from streamq.forks import FORKS
 from streamq.runner.alarm import Alarm
 from streamq.runner.desk import Desk
@@ -20,6 +26,7 @@ from streamq.runner.inherited import OWN
 from streamq.runner.intake import Pace
 from streamq.runner.interrupts import STRAY, Property, warn_ourselves
 from streamq.runner.limits import Limits
+from streamq.runner.patches import check_patches
 from streamq.runner.pauses import Pauses
 from streamq.runner.raised import Raised
 from streamq.runner.slots import Slots
@@ -189,6 +196,7 @@ class Solo:
                 continue
             self.execute(delivery)
             number += 1
+            self.look_for_patches()
         if number:
             self.ran = self.slots.ran = self.ran + number
             self.pace.ran(number, perf_counter() - began)
@@ -199,6 +207,14 @@ class Solo:
         """End in good order if we have not got any more what we live by."""
         if self.property.stolen:
             logger.warning("a task has closed the descriptors of runner %d; it ends", os.getpid())
+            self.stopping = True
+
+    def look_for_patches(self) -> None:
+        """End in good order if a task, or what it has imported, has patched what we wait with."""
+        try:
+            check_patches("of this worker")
+        except ConfigError as error:
+            logger.error("runner %d ends after what a task has done: %s", os.getpid(), error)
             self.stopping = True
 
     def take_signals_back(self) -> None:

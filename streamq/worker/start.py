@@ -3,12 +3,11 @@
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -25,6 +24,7 @@ from streamq.options import check_limits
 from streamq.routing import Queue
 from streamq.runner.inherited import OWN
 from streamq.runner.intake import Source
+from streamq.runner.patches import check_patches
 from streamq.runner.pauses import Pauses
 from streamq.runner.slots import SPARE
 from streamq.store.bell import Bell
@@ -56,11 +56,6 @@ T = TypeVar("T")
 PATIENCE, LEAST_PATIENCE = 2.0, 0.5
 #: Seconds that the threads of the user's modules have to end when the worker has.
 THREADS_END = 2.0
-#: What gevent may have patched.
-PATCHED = (
-    *("os", "queue", "select", "selectors", "signal", "socket", "ssl", "subprocess"),
-    *("thread", "threading", "time"),
-)
 
 
 def start_worker(
@@ -113,26 +108,6 @@ def start_worker(
         workplace.remove()
     end_without_threads(code)
     return code
-
-
-def check_patches(pool: str) -> None:
-    """Refuse what gevent has patched where no greenlets are run: nothing there would wait for
-    what the system does, and limits would reach no task.
-    """
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if monkey is None or pool == "gevent":
-        return
-    patched = [name for name in PATCHED if monkey.is_module_patched(name)]
-    if patched:
-        raise ConfigError(
-            f"the pool {pool} cannot run what gevent has patched",
-            known={"patched": ", ".join(patched)},
-            advice=[
-                "--pool gevent  runs these tasks in greenlets",
-                "else take gevent.monkey.patch_all() out of what the worker imports; a web server "
-                "that needs it can call it in a module of its own",
-            ],
-        )
 
 
 def end_without_threads(code: int) -> None:

@@ -314,7 +314,7 @@ GUARDS = [
         "[patch_all()-prefork]",
         "timed out after|== 78",
         (
-            "streamq/worker/start.py",
+            "streamq/runner/patches.py",
             "[name for name in PATCHED if monkey.is_module_patched(name)]",
             "[]",
         ),

@@ -11,6 +11,17 @@ def pid():
     return os.getpid()
 
 @app.task
+def patches():
+    from gevent import monkey
+    monkey.patch_all()
+    return os.getpid()
+
+@app.task
+def imports_what_patches():
+    import lazy
+    return os.getpid()
+
+@app.task
 def late():
     try:
         time.sleep(30)
@@ -32,6 +43,39 @@ def test_a_pool_without_greenlets_refuses_what_gevent_has_patched(site, pool, pa
     assert f"the pool {pool} cannot run what gevent has patched" in worker.said
     assert "--pool gevent" in worker.said
     assert "monkey.patch_all() out of what the worker imports" in worker.said
+    assert "Traceback" not in worker.said
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+@pytest.mark.parametrize("name", ["patches", "imports_what_patches"])
+def test_a_runner_that_a_task_has_patched_is_replaced(site, pool, name):
+    """What it has in hand runs in another one, where limits reach it."""
+    site.write("from gevent import monkey; monkey.patch_time()", name="lazy", header="")
+    site.write(TASKS)
+    site.app.declare([])
+    signature = site.app.signature
+    calls = [signature(f"tasks.{name}"), signature("tasks.late", soft_time_limit=0.1)]
+
+    patched, late, pid = site.app.enqueue_many([*calls, signature("tasks.pid")])
+    worker = site.worker("-P", pool, "-c", 1)
+
+    assert late.get(timeout=10) == "late"
+    assert pid.get(timeout=5) != patched.get(timeout=5)
+    assert "cannot run what gevent has patched" in worker.said
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo", "gevent"])
+def test_no_pool_runs_what_eventlet_has_patched(site, pool):
+    """A package of that name stands for it."""
+    (site.folder / "eventlet").mkdir()
+    site.write("already_patched = {'socket': True, 'MySQLdb': True}", name="eventlet/patcher")
+    site.write("import eventlet.patcher\n" + TASKS)
+
+    worker = site.worker("-P", pool, ready=False)
+
+    assert worker.wait(15) == 78
+    assert "no pool can run what eventlet has patched\n  patched  socket\n" in worker.said
     assert "Traceback" not in worker.said
 
 

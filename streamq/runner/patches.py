@@ -1,0 +1,55 @@
+"""What gevent or eventlet has put in the place of the standard library.
+
+Where tasks run one at a time nothing would wait for what the system does, and limits would reach
+no task.
+"""
+
+import sys
+from collections.abc import Collection
+from typing import Any
+
+from streamq.errors import ConfigError
+
+#: What may be patched and matters.
+PATCHED = (
+    *("os", "queue", "select", "selectors", "signal", "socket", "ssl", "subprocess"),
+    *("thread", "threading", "time"),
+)
+
+
+def patched_by_gevent() -> list[str]:
+    """The modules that gevent has patched."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_anything_patched():
+        return []
+    return [name for name in PATCHED if monkey.is_module_patched(name)]
+
+
+def patched_by_eventlet() -> list[str]:
+    """The modules that eventlet has patched."""
+    patcher: Any = sys.modules.get("eventlet.patcher")
+    done: Collection[str] = getattr(patcher, "already_patched", ())
+    return [name for name in PATCHED if name in done]
+
+
+def check_patches(pool: str) -> None:
+    """Raise ConfigError if this pool cannot run what has been patched."""
+    if names := patched_by_eventlet():
+        raise ConfigError(
+            "no pool can run what eventlet has patched",
+            known={"patched": ", ".join(names)},
+            advice=[
+                "take eventlet.monkey_patch() out of what the worker imports",
+                "--pool gevent  runs tasks in greenlets, without a patch of yours",
+            ],
+        )
+    if pool != "gevent" and (names := patched_by_gevent()):
+        raise ConfigError(
+            f"the pool {pool} cannot run what gevent has patched",
+            known={"patched": ", ".join(names)},
+            advice=[
+                "--pool gevent  runs these tasks in greenlets",
+                "else take gevent.monkey.patch_all() out of what the worker imports; a web server "
+                "that needs it can call it in a module of its own",
+            ],
+        )
