@@ -19,14 +19,15 @@ class Launch:
     """What a command of ours began with.
 
     ``folder`` is where it began, and ``home`` where its process did: a program of the user's may go
-    elsewhere before it calls us.  ``python`` is the program that runs us, and ``path`` what
-    ``sys.path`` was.
+    elsewhere before it calls us.  ``python`` is the program that runs us; ``path`` is what
+    ``sys.path`` was, and ``words`` what ``sys.argv`` was.
     """
 
     folder: str
     home: str
     python: str
     path: tuple[str, ...]
+    words: tuple[str, ...] = ()
 
     @classmethod
     def here(cls) -> Self:
@@ -44,6 +45,7 @@ class Launch:
             home=folder_of_script() or folder,
             python=renamed(sys.executable, real, folder),
             path=tuple(renamed(each, real, folder) for each in sys.path),
+            words=tuple(sys.argv),
         )
 
     @property

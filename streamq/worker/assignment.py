@@ -33,6 +33,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether it runs suspects: one at a time, with nothing beside it.
     alone: bool = False
     flags: dict[str, object] = {}
+    #: The command line of the worker, for modules that look at it.
+    words: list[bytes] = []
     #: The signals as the worker was given them.
     signals: Inherited = Inherited()
 

@@ -5,6 +5,7 @@ import logging
 import os
 import posix
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -41,6 +42,18 @@ del sys.argv[2:]
 from streamq.worker.green import main
 sys.exit(main())
 """
+
+
+def python_options() -> list[str]:
+    """The options of Python with which this process runs: -O, -W, -X and the like."""
+    options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    options += [
+        f"-X{name}={value}" if value is not True else f"-X{name}"
+        for name, value in sys._xoptions.items()
+    ]
+    if getattr(sys.__stdout__, "write_through", False):
+        options.append("-u")
+    return options
 
 
 def kills_for_memory() -> int:
@@ -178,7 +191,7 @@ class Nursery:
         """Start a runner as a program of its own, in the world in which we were started."""
         launch = self.launch
         os.stat(launch.folder)  # or raise what is wrong with it
-        words = ["-P", "-c", RUNNER, assignment.leave(), *launch.path]
+        words = [*python_options(), "-P", "-c", RUNNER, assignment.leave(), *launch.path]
         environment = launch.environment(launch.folder)
 
         def become() -> NoReturn:

@@ -19,6 +19,7 @@ from streamq.worker.runner import Runner, work
 def main() -> int:
     """Take the assignment that the command line leads to, and work."""
     assignment = Assignment.take(sys.argv[1])
+    sys.argv[:] = map(os.fsdecode, assignment.words)
     app = find_app(assignment.app).app
     app.conf.with_flags(**assignment.flags)
     set_up_logging(app.conf.log_level, app.conf.log_format)

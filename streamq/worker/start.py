@@ -217,6 +217,7 @@ def assemble(
         slots=conf.concurrency + SPARE if gevent else 1,
         app=found.spec,
         flags=flags,
+        words=list(map(os.fsencode, nursery.launch.words)),
         signals=OWN.given,
     )
     change = msgspec.structs.replace

@@ -163,6 +163,32 @@ def test_what_a_gevent_runner_needs_may_be_found_through_the_path_alone(site):
     keeps_working(site, process, log)
 
 
+#: What a module may look at, or Python's options change.
+LOOKS = """
+import sys
+if "worker" not in sys.argv:
+    sys.exit("for workers only")
+
+@app.task
+def look():
+    looked = [sys.argv[1:], __debug__, sys.flags.utf8_mode, sys._xoptions, sys.warnoptions]
+    return looked, sys.stdout.write_through
+"""
+
+
+def test_a_gevent_runner_has_the_command_line_and_the_options_of_its_worker(site):
+    site.write(LOOKS)
+    command = ("-O", "-Xutf8", "-X", "pycache_prefix=/x", "-W", "error::ImportWarning", "-u")
+
+    worker(site, *GEVENT, cwd=site.folder, command=(*command, "-m", "streamq"))
+
+    looked, unbuffered = site.send("look").get(timeout=15)
+    words = ["worker", "-A", "tasks", *GEVENT]
+    options = {"utf8": True, "pycache_prefix": "/x"}
+    assert looked == [words, False, 1, options, ["error::ImportWarning"]]
+    assert unbuffered
+
+
 def listed(site, cwd):
     """What `streamq workers ls` says, as text and as JSON."""
     command = [sys.executable, "-m", "streamq", "workers", "ls"]
