@@ -68,8 +68,10 @@ def worker(
     from streamq.cli.common import required_app, warn
     from streamq.runner.inherited import OWN, Inherited
     from streamq.worker.start import start_worker
+    from streamq.worker.stops import be_mortal
 
     OWN.given = Inherited.look()
+    be_mortal()
     if (settings["pool"] or "").lower() in LATER_POOLS:
         raise click.UsageError(f"not in this version: --pool {settings['pool']}")
     if autoscale is not None:

@@ -18,6 +18,21 @@ SAME_REQUEST = 0.05
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
+def be_mortal() -> None:
+    """Let signals end a worker that has not begun, though it is the first process of a container.
+
+    From that one the kernel keeps every signal that it has no handler for.
+    """
+    if os.getpid() == 1:
+        numbers = (*ENDING, signal.SIGHUP)
+        OWN.handle({n: end for n in numbers if handler_of(n) == signal.SIG_DFL})
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """End this process, with the code that a shell gives to one that a signal has ended."""
+    os._exit(128 + number)
+
+
 def be_deaf() -> None:
     """Hear no more requests: this worker has ended, and nothing may change how.
 

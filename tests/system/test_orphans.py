@@ -1,6 +1,7 @@
 """What tasks leave behind, below a worker that the system hands it to."""
 
 import ctypes
+import signal
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,20 @@ def test_a_worker_that_is_process_1_waits_for_what_tasks_leave_behind(site, plac
 
     worker.end()
     assert worker.process.returncode == 0
+
+
+@needs_namespaces
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP])
+def test_a_signal_ends_process_1_while_it_still_imports(site, number):
+    """The kernel would keep it from a process that has no handler."""
+    site.write("note('importing')\ntime.sleep(30)")
+    worker = Elsewhere(site, CONTAINER, "-c", "1")
+    site.until(site.notes)
+
+    worker.end(number)
+
+    assert worker.process.returncode == 128 + number
+    assert "Traceback" not in worker.said
 
 
 def test_children_of_a_module_are_left_to_it(site):
