@@ -1,6 +1,7 @@
 """Finding the app that a command is about."""
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,8 +67,25 @@ def candidates() -> Iterator[str]:
 def named_app(spec: str, how: str) -> App:
     """The app of a specification."""
     module, _, attribute = spec.partition(":")
-    path = module.removeprefix("./").removesuffix(".py").strip("/")
+    path = below_here(module, how).removesuffix(".py").strip("/")
     return app_of(load(path.replace("/", "."), how), attribute or None)
+
+
+def below_here(path: str, how: str) -> str:
+    """A path to a module, which may be absolute, as it leads there from the working folder."""
+    if not (os.path.isabs(path) or path.startswith(("./", "../"))):
+        return path
+    here, there = working_folder(), os.path.abspath(path)
+    for name in (there, os.path.realpath(there)):  # by its links, if there are some
+        found = os.path.relpath(name, here)
+        if not found.startswith("../"):
+            return found
+    folder, file = os.path.split(there)
+    raise ConfigError(
+        f"{path!r} is not below the working folder, so that it names no module",
+        known={"said by": how, "in": here},
+        advice=[f"cd {folder}, and say {file.removesuffix('.py')}"],
+    )
 
 
 def load(name: str, how: str) -> ModuleType:

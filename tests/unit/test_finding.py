@@ -51,6 +51,24 @@ def test_a_module_in_a_package_may_be_named_as_a_path(write):
     assert find_app("found_pack/jobs.py").app is find_app("found_pack.jobs").app
 
 
+def test_a_module_may_be_named_by_an_absolute_path(write, tmp_path, tmp_path_factory):
+    write("found_deep/found_abs.py", APP)
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(tmp_path)
+
+    for folder in (tmp_path, link, tmp_path / "found_deep" / ".."):
+        found = find_app(f"{folder}/found_deep/found_abs.py:app")
+        assert found.app is find_app("found_deep.found_abs").app
+
+
+@pytest.mark.parametrize("path", ["/elsewhere/shop.py", "../shop.py", "./../shop"])
+def test_a_path_that_leads_out_of_the_working_folder_is_named(write, path):
+    with pytest.raises(ConfigError, match="not below the working folder") as error:
+        find_app(path)
+    folder = "/elsewhere" if path.startswith("/") else Path.cwd().parent
+    assert f"cd {folder}, and say shop" in str(error.value)
+
+
 def test_without_a_name_the_usual_files_are_tried(write):
     write("tasks.py", "nothing = 'here'\n")
     write("worker.py", APP)
