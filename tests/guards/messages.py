@@ -412,6 +412,25 @@ GUARDS = [
         ),
     ),
     guard(
+        "an exception is copied by what was recorded",
+        "C20",
+        FAILURE + "test_an_exception_that_was_made_again_can_be_copied",
+        "TypeError: ",
+        ("streamq/failure.py", "if not is_made_otherwise(cls):", "if 1:"),
+    ),
+    guard(
+        "the truth of an exception is not asked for",
+        "C20",
+        FAILURE + "test_an_exception_that_was_made_again_is_compared_and_formatted_as_others_are",
+        "AttributeError: 'Several' object has no attribute 'errors'",
+        (
+            "streamq/failure.py",
+            "    if error is None:  # the truth",
+            "    if not error:  # the truth",
+        ),
+        ("streamq/failure.py", 'names["__bool__"] = always', "pass"),
+    ),
+    guard(
         "the class of an exception is looked for among what is loaded",
         "C20",
         FAILURE + "test_a_class_that_is_not_loaded_becomes_a_task_error",
