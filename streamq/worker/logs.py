@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 
+from streamq import clock
 from streamq.context import current_task
-from streamq.errors import Stopped
+from streamq.errors import SoftTimeLimitExceeded, Stopped
 from streamq.failure import trace_of
+from streamq.signing import Seldom
 
 #: What every record has; the rest was given as ``extra``.
 USUAL = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
@@ -209,8 +211,12 @@ def flush_streams() -> None:
             setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w")))
 
 
-class NeverDisabled:
-    """A logger that ``disable_existing_loggers`` does not silence; its level can."""
+class AlwaysHeard(logging.Logger):
+    """A logger whose lines are seen and harm nobody, whatever a user's configuration does.
+
+    ``disable_existing_loggers`` does not silence it; its level can.  A handler, a filter or a
+    factory of records that raises costs no runner its life: the line goes to standard error.
+    """
 
     @property
     def disabled(self) -> bool:
@@ -220,8 +226,29 @@ class NeverDisabled:
     def disabled(self, value: object) -> None:
         """``dictConfig`` and ``fileConfig`` disable what they do not name, unless told not to."""
 
+    def _log(
+        self, level: int, msg: object, args: Any, exc_info: Any = None, extra: Any = None,
+        stack_info: bool = False, stacklevel: int = 1,
+    ) -> None:  # fmt: skip
+        if exc_info is True:
+            exc_info = sys.exc_info()
+        try:
+            super()._log(level, msg, args, exc_info, extra, stack_info, stacklevel + 1)
+        except (Stopped, SoftTimeLimitExceeded):
+            raise
+        except (Exception, SystemExit) as failed:
+            if isinstance(exc_info, BaseException):
+                exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
+            LINES.emit(logging.LogRecord(self.name, level, "", 0, msg, args, exc_info))
+            if UNHEARD.due(clock.monotonic()):
+                trace = (type(failed), failed, failed.__traceback__)
+                said = "logging failed, in a handler, filter or record factory that you have set up"
+                LINES.emit(logging.LogRecord("streamq", logging.ERROR, "", 0, said, (), trace))
+
 
 LINES = Lines()
+#: What a user's logging raises is told once a minute.
+UNHEARD = Seldom(60.0)
 
 
 def set_up_logging(level: str, format: str) -> None:
@@ -232,8 +259,8 @@ def set_up_logging(level: str, format: str) -> None:
     too.  To be called again when more modules of the user's have been loaded.
     """
     root, own = logging.getLogger(), logging.getLogger("streamq")
+    LINES.setFormatter(ForPrograms() if format == "json" else ForPeople())
     if not root.handlers:
-        LINES.setFormatter(ForPrograms() if format == "json" else ForPeople())
         root.addHandler(LINES)
     if root.handlers == [LINES] and root.level == LINES.root_level:
         root.setLevel(level.upper())
@@ -248,5 +275,5 @@ def set_up_logging(level: str, format: str) -> None:
 def keep_enabled(logger: logging.Logger) -> None:
     """Have a logger speak, whatever is configured without naming it."""
     kind = type(logger)
-    if not issubclass(kind, NeverDisabled):
-        logger.__class__ = type(kind.__name__, (NeverDisabled, kind), {})
+    if not issubclass(kind, AlwaysHeard):
+        logger.__class__ = type(kind.__name__, (AlwaysHeard, kind), {})

@@ -116,3 +116,34 @@ def test_lines_are_written_whatever_stands_in_the_place_of_standard_error(site, 
     assert [each for each in said if each.startswith("for ")] == ["for the log", "for both"]
     assert any("a failure" in each for each in said)
     assert said[-1] == "stopped"
+
+
+@pytest.mark.parametrize("flags", POOLS, ids=["prefork", "gevent"])
+def test_a_handler_that_raises_costs_no_runner_its_life(site, flags):
+    """2 s, as above."""
+    site.write(
+        """
+        import logging
+
+        class Breaking(logging.Handler):
+            def emit(self, record):
+                raise ConnectionError("no route to the log server")
+
+        logging.getLogger().addHandler(Breaking())
+
+        @app.task
+        def fail():
+            raise ValueError("a failure")
+        """
+    )
+    worker = site.worker(*flags)
+    runners = worker.runners()
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="a failure"):
+            site.send("fail").get(timeout=20)
+
+    assert worker.runners() == runners
+    assert worker.stop() == 0
+    assert worker.said.count("failed: ValueError: a failure") == 3
+    assert "no route to the log server" in worker.said

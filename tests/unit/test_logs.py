@@ -11,7 +11,8 @@ from datetime import date
 
 import pytest
 
-from streamq.errors import Overdue
+from streamq.errors import Overdue, SoftTimeLimitExceeded
+from streamq.signing import Seldom
 from streamq.worker import logs
 from streamq.worker.logs import ForPeople, ForPrograms, Lines, set_up_logging
 
@@ -325,3 +326,79 @@ def test_a_logger_of_a_users_class_stays_one(loggers):
     assert isinstance(logger, Mine)
     assert (logger.shout(), logger.disabled) == ("!", False)
     assert sys.modules["logging"].getLogger("streamq.worker") is logger
+
+
+class Breaking(logging.Handler):
+    """A handler of the user's that raises, as one does that cannot reach its server."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def emit(self, record):
+        raise self.error
+
+    filter = emit
+
+
+def broken_handler(loggers, error):
+    loggers.addHandler(Breaking(error))
+
+
+def broken_filter(loggers, error):
+    logging.getLogger("streamq.worker").addFilter(Breaking(error))
+
+
+def broken_factory(loggers, error):
+    loggers.addHandler(logging.NullHandler())
+    logging.setLogRecordFactory(lambda *args: Breaking(error).emit(None))
+
+
+@pytest.fixture
+def factory():
+    yield
+    logging.setLogRecordFactory(logging.LogRecord)
+
+
+@pytest.mark.usefixtures("factory")
+@pytest.mark.parametrize("broken", [broken_handler, broken_filter, broken_factory])
+@pytest.mark.parametrize("error", [RuntimeError("no route"), SystemExit("no route")])
+def test_what_a_users_logging_raises_is_told_and_the_line_is_written(
+    loggers, capfd, monkeypatch, broken, error
+):
+    monkeypatch.setattr(logs, "UNHEARD", Seldom(60.0))
+    logger = logging.getLogger("streamq.worker")
+    broken(loggers, error)
+    set_up_logging("info", "json")
+
+    for number in (1, 2):
+        logger.error("line %d", number, exc_info=ValueError("why"))
+
+    first, told, second = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (first["message"], second["message"]) == ("line 1", "line 2")
+    assert "ValueError: why" in first["traceback"]
+    assert "logging failed" in told["message"]
+    assert f"{type(error).__name__}: no route" in told["traceback"]
+
+
+@pytest.mark.parametrize("error", [SoftTimeLimitExceeded("late"), Overdue()])
+def test_a_limit_passes_through_a_handler(loggers, error):
+    logger = logging.getLogger("streamq.task.shop")
+    broken_handler(loggers, error)
+    set_up_logging("info", "json")
+
+    with pytest.raises(type(error)):
+        logger.info("line")
+
+
+def test_a_line_says_who_has_written_it(loggers):
+    seen = []
+    logger = logging.getLogger("streamq.worker")
+    loggers.addHandler(logging.NullHandler())
+    loggers.handlers[0].handle = seen.append
+    set_up_logging("info", "json")
+
+    logger.info("line")
+    logger.log(logging.INFO, "line", stacklevel=1)
+
+    assert {record.funcName for record in seen} == {"test_a_line_says_who_has_written_it"}
