@@ -387,14 +387,23 @@ local out_of_ids = nil -- the refusal of the only write of a call
 
 -- Add an entry that was refused in this way by a stream of a queue, and return it; '' if that is
 -- refused.  What is left of a call that has used up its ids goes to the stream that is read
--- first: all or none.
-local function add_after(refused, key, queue, ...)
-  if is_out_of_ids(refused) and writes == 1 then
+-- first; where that has none left either, it is for later, under its id, until the queue is
+-- repaired: all or none.
+local function add_after(refused, message, place, queue, id, ...)
+  local spent = is_out_of_ids(refused)
+  if spent and writes == 1 then
     out_of_ids = refusal('OUTOFIDS', writer, queue.name)
     return ''
   end
-  key = is_out_of_ids(refused) and key_of('queue', queue.name .. ':returned') or key
-  return redis.call('XADD', key, '*', ...)
+  local front = spent and queue.name .. ':returned' or place
+  local entry = redis.pcall('XADD', key_of('queue', front), '*', ...)
+  if type(entry) ~= 'table' then
+    return entry
+  elseif not spent or id == '' then
+    error(entry)
+  end
+  keep_for_later(place, id, message.generation or '1', { ... }, now)
+  return ''
 end
 
 local function append(message, queue, id)
@@ -417,19 +426,19 @@ local function append(message, queue, id)
     end
     local entry = redis.pcall('XADD', key, '*', unpack(notes))
     if type(entry) == 'table' then
-      entry = add_after(entry, key, queue, unpack(notes))
+      entry = add_after(entry, message, place, queue, id, unpack(notes))
     end
     id = id ~= '' and id or queue.name .. '-' .. entry
   elseif id == '' then
     local entry = redis.pcall('XADD', key, '*', unpack(ARGV, from, to))
     if type(entry) == 'table' then
-      entry = add_after(entry, key, queue, unpack(ARGV, from, to))
+      entry = add_after(entry, message, place, queue, id, unpack(ARGV, from, to))
     end
     id = queue.name .. '-' .. entry
   else
     local entry = redis.pcall('XADD', key, '*', 'id', id, unpack(ARGV, from, to))
     if type(entry) == 'table' then
-      add_after(entry, key, queue, 'id', id, unpack(ARGV, from, to))
+      add_after(entry, message, place, queue, id, 'id', id, unpack(ARGV, from, to))
     end
   end
   if (message.keep or message.generation) and not out_of_ids then

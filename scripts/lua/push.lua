@@ -65,10 +65,17 @@ for at = shared_to + 1, #ARGV, 3 do
       put_back()
       return spent and '' or entry
     end
-    entry = redis.call( -- all or none: what is left goes to the stream that is read first
+    entry = redis.pcall( -- all or none: what is left goes to the stream that is read first
       'XADD', stream .. ':returned', '*', 'id', id, 'task', task, 'args', ARGV[at + 1], 'kwargs',
       ARGV[at + 2], unpack(ARGV, 7, shared_to)
     )
+    if type(entry) == 'table' then -- or waits outside, due at once, until the queue is repaired
+      redis.call(
+        'HSET', root .. ':scheduled:' .. id, 'id', id, 'scheduled_for', queue, 'task', task,
+        'args', ARGV[at + 1], 'kwargs', ARGV[at + 2], unpack(ARGV, 7, shared_to)
+      )
+      redis.call('ZADD', root .. ':scheduled', 0, id)
+    end
   end
   if keep then
     now = now or string.match(entry, '^%d+')

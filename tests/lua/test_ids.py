@@ -115,6 +115,40 @@ def test_what_ends_the_ids_in_the_middle_of_a_call_keeps_none_of_it_away(desk, s
         scripts("publish", "lane", 2, *said(id="e"))
 
 
+@pytest.mark.parametrize("way", ["push", "publish", "chosen", "several"])
+@pytest.mark.parametrize("left", [0, 1])
+def test_what_no_stream_of_the_queue_takes_any_more_waits_outside(
+    desk, scripts, spend, repair, way, left
+):
+    """All or none: what was added before cannot be taken back."""
+    spend(left=2)
+    spend("mail:returned", left=left)
+    ids = ["a", "b", "c", "d", "e"]
+    if way == "push":
+        parts = [part for id in ids for part in (id, "[]", "{}")]
+        assert scripts("push", "lane", 1, "mail", 1, "t", 0, *parts) == "mail"
+    else:
+        scripts("declare_queue", "post", "{}")
+        messages = [said(id=id) for id in ids]
+        if way == "chosen":
+            messages = [[*message[:3], "none", *message[4:]] for message in messages]
+        parts = [part for message in messages for part in message]
+        more = said("post", "f") if way == "several" else []
+        assert scripts("publish", "lane", 1, *parts, *more)[:5] == ["mail"] * 5
+
+    outside = desk.redis.zrange("{streamq}:scheduled", 0, -1)
+    assert outside == ids[2 + left :]
+    assert {desk.record(id)["state"] for id in ids} == {"QUEUED"}
+    assert scripts("promote", 100, HOUR, 3, HOUR)[0] == 0
+    for stream in ("mail", "mail:returned"):
+        repair(stream, "")
+    for id in outside:
+        desk.redis.zadd("{streamq}:scheduled", {id: 1})
+    assert scripts("promote", 100, HOUR, 3, HOUR)[0] == len(outside)
+    waiting = [fields.get("id") for fields in [*desk.waiting("mail"), *desk.waiting()]]
+    assert sorted(id for id in waiting if id in ids) == ids  # beside those that were to harm
+
+
 # What else adds to a stream
 
 
