@@ -100,7 +100,7 @@ local function uncount_copy()
   local base_id, copy = string.match(id, '^(.*)@(.*)$')
   local base, copies = key_of('task', base_id or ''), base_id and recorded(base_id, 'copies')
   if copies and string.find(':' .. copies .. ':', ':' .. copy .. ':', 1, true) then
-    redis.call('HINCRBY', base, 'ended', -1)
+    redis.pcall('HINCRBY', base, 'ended', -1) -- somebody else may have written there
     redis.call('PERSIST', base)
   end
 end

@@ -1,6 +1,9 @@
 """An id that is used again, straight at Redis: what one message does is nothing to another."""
 
+import re
+
 import pytest
+from redis.exceptions import ResponseError
 
 HOUR = 3_600_000
 ROOT = "{streamq}"
@@ -704,3 +707,51 @@ def test_what_ended_without_a_word_is_not_touched_any_more(desk, scripts, outcom
 
     assert desk.record("a") == before
     assert not desk.redis.exists(REVOKED)
+
+
+# What somebody else has written
+
+
+@pytest.mark.parametrize("said", ["inf", "nan", "1e300", "-3", "0", "abc", "", "9" * 15, "9" * 17])
+@pytest.mark.parametrize("there", ["record", "leftover", "key"])
+def test_a_number_that_no_message_can_say_counts_for_nothing(desk, sender, outcome, said, there):
+    if there == "key":
+        desk.redis.set(NUMBER, said)
+    else:
+        state = {"state": "SUCCESS"} if there == "record" else {}
+        desk.redis.hset(RECORD, mapping={**state, "generation": said})
+
+    sender.send()
+
+    (fields,) = desk.waiting("mail")
+    number = fields.get("generation", "1")
+    assert re.fullmatch(r"\d{1,15}", number)
+    assert desk.record("a").get("generation", "1") == number
+    run(desk, outcome, f"a::{number}" if number != "1" else "a", result="5")
+    assert desk.record("a")["result"] == "5"
+
+
+@pytest.mark.parametrize("said", ["x", "", "9223372036854775807"])
+def test_a_count_of_copies_that_is_none_keeps_no_message_from_being_settled(
+    desk, sender, fan, outcome, said
+):
+    sender.send(exchange="fan")
+    sender.send("b")
+    desk.redis.hset(RECORD, "ended", said)
+    one, two = desk.read()
+
+    assert desk.complete(outcome(one, "a@mail"), outcome(two, "b")) == "11"
+
+    assert desk.waiting("mail") == []
+    assert desk.record("a@mail")["state"] == desk.record("b")["state"] == "SUCCESS"
+    assert sender.send(exchange="fan") == ["mail:post"]  # one of its copies has not ended
+
+
+def test_an_id_whose_record_is_none_is_refused_before_anything_is_written(desk, sender):
+    desk.redis.set(RECORD, "something else")
+
+    with pytest.raises(ResponseError, match=f"^WRONGTYPE {RECORD} is a "):
+        sender.send()
+
+    assert desk.waiting("mail") == []
+    assert desk.redis.get(RECORD) == "something else"

@@ -100,7 +100,7 @@ CONSUMERS = [
         ENDINGS,
         "      tell_waiters(waiters, id, 'state', known.state, 'finished', moment)\n",
     ),
-    mutant("a base expires early", ENDINGS, "'ended', 1) > colons", "'ended', 1) > 0"),
+    mutant("a base expires early", ENDINGS, "elseif ended > colons", "elseif ended > 0"),
     mutant(
         "screen sees no expiry",
         "screen",

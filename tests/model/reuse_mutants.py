@@ -19,8 +19,8 @@ USED_AGAIN = [
     mutant(
         "a fan-out has ended with its first copy",
         GENERATIONS,
-        "tonumber(found[4] or '0') > colons",
-        "tonumber(found[4] or '0') > 0",
+        "(tonumber(found[4]) or 0) > colons",
+        "(tonumber(found[4]) or 0) > 0",
     ),
     mutant("a fan-out never ends", GENERATIONS, "finished or all)", "finished)"),
     mutant(
@@ -60,7 +60,7 @@ USED_AGAIN = [
     mutant(
         "a number without a record is forgotten",
         GENERATIONS,
-        "return type(number) == 'string' and tonumber(number) or 1",
+        "return tonumber(generation_in(type(number) == 'string' and number))",
         "return 1",
     ),
     mutant("what is forgotten has no number", "forget", "if used.unended(ARGV[1]) then", NEVER),

@@ -37,7 +37,10 @@ local function count_copy(id, expires)
     return
   end
   local _, colons = string.gsub(copies, ':', ':')
-  if redis.call('HINCRBY', base, 'ended', 1) > colons and tonumber(expires) > 0 then
+  local ended = redis.pcall('HINCRBY', base, 'ended', 1)
+  if type(ended) == 'table' then -- somebody else has written there: it counts anew
+    redis.call('HSET', base, 'ended', 1)
+  elseif ended > colons and tonumber(expires) > 0 then
     redis.call('PEXPIRE', base, expires)
   end
 end

@@ -9,12 +9,13 @@
 -- call: these are only made where an id is used that was chosen.
 local function generations()
   local NUMBER_LIFE_MS = 2592000000 -- 30 days, as long as revocations usually last
+  local MOST = 99999999999999 -- more than anybody counts; a field may say one digit more
 
   -- The last number of an id that keeps no record, where that is not the first.  It has a key of
   -- its own, which expires: who may send a message need not let records expire.
   local function number_of(id)
     local number = redis.pcall('GET', key_of('generation', id))
-    return type(number) == 'string' and tonumber(number) or 1
+    return tonumber(generation_in(type(number) == 'string' and number))
   end
 
   local function note_number(id, number)
@@ -29,28 +30,32 @@ local function generations()
   }
 
   -- A task that has not ended, as its record says: its state, and the queues that have it.  Nil
-  -- where it has ended, or nobody knows it.
+  -- where it has ended, or nobody knows it.  Fails where something else stands in its place.
   local function unended(id)
-    local found = redis.pcall(
-      'HMGET', key_of('task', id), 'state', 'finished', 'copies', 'ended', 'queue'
-    )
+    local record = key_of('task', id)
+    local found = redis.pcall('HMGET', record, 'state', 'finished', 'copies', 'ended', 'queue')
+    if found.err then
+      error({ err = 'WRONGTYPE ' .. record .. ' is a key of another type than a hash' })
+    end
     local state, finished, copies = found[1], found[2], found[3]
     local _, colons = string.gsub(copies or '', ':', ':')
-    local all = copies and tonumber(found[4] or '0') > colons
+    local all = copies and (tonumber(found[4]) or 0) > colons
     if state and not (FINAL[state] or finished or all) then
       return state, copies or found[5] or ''
     end
   end
 
   -- The generation that messages begin which are sent under these ids: the one behind that of
-  -- their records.  Where there is none, the next that is not revoked.
+  -- their records.  Where there is none, the next that is not revoked.  A number that somebody
+  -- else has written, and no message can say, counts for nothing.
   local function next_generation(ids)
     local generation = 1
     for _, id in ipairs(ids) do
       local found = redis.pcall('HMGET', key_of('task', id), 'state', 'generation')
-      local own = found[1] and tonumber(found[2] or '1') + 1
+      local own = (found[1] or found[2]) and tonumber(generation_in(found[2])) + 1
       generation = math.max(generation, own or number_of(id))
     end
+    generation = generation > MOST and 2 or generation
     local at = 1
     while ids[at] do
       local name = name_of(ids[at], string.format('%.0f', generation))
