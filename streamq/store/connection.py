@@ -101,7 +101,8 @@ class Connection:
         #: The process that has opened it.
         self.forks = 0
         #: When to stop waiting for the server, whatever else is said (monotonic seconds); and
-        #: what that becomes as soon as the connection has to be opened.
+        #: what that becomes as soon as the connection has to be opened, or only a part of a
+        #: reply has come.
         self.until = self.due = inf
         self.timeout: float | None = None
         self.link: Any = None
@@ -224,6 +225,7 @@ class Connection:
                 reply = self.reader.gets()
                 if reply is not False:
                     return reply
+                self.until = min(self.until, self.due)  # a part of a reply starts no clock anew
         except BaseException as error:
             self.interrupted(error)
 

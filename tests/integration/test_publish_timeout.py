@@ -4,13 +4,18 @@ Each test waits out a timeout of a second or so: that is what it is about.
 """
 
 import asyncio
+import os
+import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
 from streamq import Exchange, Queue
-from streamq.errors import BrokerUnavailable, NotConfirmed, PartlyPublished
+from streamq.errors import BrokerUnavailable, NotConfirmed, PartlyPublished, PublishUnknown
+from streamq.store.connection import identity
 from tests.faults import BUSY, LOADING, code_of
 from tests.proxy import calls_of
 
@@ -118,6 +123,33 @@ def test_an_answer_that_takes_its_time_is_asked_for_again(app, proxy, streams):
 
     assert lost.hits == 1
     assert streams(app) == {"default": 3}
+
+
+def in_pieces(peer):
+    """Answer byte by byte, each well in time for somebody who waits for some byte."""
+    with suppress(OSError):
+        peer.recv(65536)
+        for byte in b"$7\r\ndefault\r\n":
+            time.sleep(TIMEOUT / 4)
+            peer.send(bytes([byte]))
+
+
+def test_an_answer_that_comes_in_pieces_is_waited_for_no_longer(app):
+    (lane,) = app.store.publisher.lanes.idle
+    ours, peer = socket.socketpair()
+    os.dup2(ours.fileno(), lane.connection.fileno())
+    lane.connection.identity = identity(lane.connection.socket)
+    answering = threading.Thread(target=in_pieces, args=(peer,))
+    answering.start()
+    began = time.monotonic()
+
+    with pytest.raises(PublishUnknown):
+        app.enqueue("any.task")
+
+    assert time.monotonic() - began < TIMEOUT + MARGIN
+    ours.close()
+    answering.join()
+    peer.close()
 
 
 def test_a_disk_that_is_slow_is_waited_for_no_longer(app, proxy):
