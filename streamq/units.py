@@ -56,6 +56,11 @@ SECRET_PARAMETER = re.compile(
     r"((?:^|[?&;#,\s])[^=&;#,\s]*(?:pass|pw|secret|token|auth|credential)[^=&;#,\s]*=)[^&]*",
     re.IGNORECASE,
 )
+#: The others that are no option of a URL: a slip of one of these names may stand before a password.
+UNKNOWN_PARAMETER = re.compile(
+    r"([?&](?!(?:db|(?:sentinel_)?username|protocol|client_name|retry_\w+|max_connections"
+    r"|health_check_interval|ssl_\w+|socket_\w+|timeout)=)[^=&;#,\s]+=)[^&]*"
+)
 #: How a URL begins, well or badly formed: ``redis://``, ``redis//``, ``redis:/``, ``://``.
 URL_START = re.compile(r"(?:[A-Za-z][\w+.-]*)?(?::[/\\]*|[/\\]{2,})")
 WELL_FORMED = re.compile(r"[A-Za-z][\w+.-]*://")
@@ -254,7 +259,7 @@ def masked_tail(text: str) -> str:
     if colon and not set("/?#,[]") & set(host) and not PORT.match(rest):
         _, mark, query = rest.partition("?")
         text = f"{host}:***{mark}{query}"
-    masked = SECRET_PARAMETER.sub(r"\1***", text)
+    masked = UNKNOWN_PARAMETER.sub(r"\1***", SECRET_PARAMETER.sub(r"\1***", text))
     return re.sub(r"(?<=\s)\S.*", "***", masked, flags=re.DOTALL)
 
 

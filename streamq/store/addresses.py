@@ -129,6 +129,7 @@ def address_of(url: str) -> Address:
             raise ValueError("a database is a number")
         options.pop("max_connections", None)
         address = Address(options.pop("connection_class", redis.Connection), options)
+        check_host(options.get("host", ""))
         check_options(address)
     except ValueError as error:
         # What redis-py quotes of it may be a password.
@@ -152,6 +153,14 @@ def check_options(address: Address) -> None:
         raise ValueError(f"unknown option {name or error}{wanted}") from None
     except redis.RedisError as error:
         raise ValueError(str(error)) from None
+
+
+def check_host(host: str) -> None:
+    """Raise ValueError if nobody can be asked for the address of such a host."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError("no host can have that name: is there a dot too many?") from None
 
 
 def behind_sentinels(url: str) -> Address:
@@ -185,6 +194,7 @@ def host_and_port(text: str) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     if not parts.hostname:
         raise ValueError(f"{text!r} is no host")
+    check_host(parts.hostname)
     return parts.hostname, parts.port or SENTINEL_PORT
 
 

@@ -44,6 +44,11 @@ def test_other_urls_name_no_sentinels():
         ("redis://h/0?ssl_cert_reqs=none", "unknown option ssl_cert_reqs; .* rediss://"),
         ("rediss://h/0?ssl_cert_reqs=perhaps", "perhaps"),
         ("http://h", "scheme"),
+        ("redis://a..b:6379/0", "no host can have that name"),
+        ("rediss://:hidden@.shop.example", "no host can have that name"),
+        (f"redis://{'a' * 64}:6379/0", "no host can have that name"),
+        ("redis://\u202eshop:6379/0", "no host can have that name"),
+        ("sentinel://a,b..c/shop", "no host can have that name"),
     ],
 )
 def test_what_is_no_url_says_why_and_shows_the_forms(url, problem):

@@ -173,6 +173,9 @@ def test_an_error_shows_a_value_in_one_line_whatever_it_is():
         ("me:secret@host:6379", "me:***@host:6379"),
         ("unix://me:secret@/run/redis.sock", "unix://me:***@/run/redis.sock"),
         ("unix:///run/redis.sock?password=secret&db=1", "unix:///run/redis.sock?password=***&db=1"),
+        ("redis://host/0?pasword=secret&db=1", "redis://host/0?pasword=***&db=1"),
+        ("redis://host?db=1&kennwort=secret", "redis://host?db=1&kennwort=***"),
+        ("sentinel://a/shop?sentinel_paswd=secret", "sentinel://a/shop?sentinel_paswd=***"),
     ],
 )
 def test_a_password_in_a_url_is_masked(url, masked):
@@ -202,6 +205,8 @@ def test_what_may_be_a_password_is_not_shown_of_what_is_no_url(url):
         "redis://me@host",
         "redis://me:@host",
         "unix:///run/r.sock?db=1",
+        "unix:///run/a=b/r.sock?username=me",
+        "rediss://h/0?ssl_ca_certs=/ca.pem&socket_timeout=3&protocol=2",
         "",
     ],
 )
