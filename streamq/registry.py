@@ -7,6 +7,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,14 +63,22 @@ class Registry(Mapping[str, Task[..., Any]]):
         return known is None
 
     def discover(self) -> None:
-        """Import what is still to be discovered.  ConfigError says what failed; it stays."""
+        """Import what is still to be discovered.  ConfigError says what failed; it stays.
+
+        Who comes while another thread does so imports as well, and so waits for it; what is
+        imported may itself look into the registry.
+        """
         while self.discoveries:
-            discovery = self.discoveries.pop(0)  # what it imports may look into the registry
+            left = [each for each in list(self.discoveries) if each not in importing.get()]
+            if not left:
+                return
+            token = importing.set((*importing.get(), left[0]))
             try:
-                discovery.run()
-            except BaseException:
-                self.discoveries.insert(0, discovery)
-                raise
+                left[0].run()
+            finally:
+                importing.reset(token)
+            with suppress(ValueError):  # another thread was faster
+                self.discoveries.remove(left[0])
 
     def __getitem__(self, name: str) -> Task[..., Any]:
         """The task of this name; TaskNotFound, naming the nearest, if there is none."""
@@ -197,6 +206,9 @@ def place_of(error: BaseException) -> str:
 
 
 # ── discovery ────────────────────────────────────────────────────────────────────────
+
+#: What this thread is just importing.
+importing: "ContextVar[tuple[Discovery, ...]]" = ContextVar("importing", default=())
 
 #: Packages with tasks, what names them when they are needed, or None for the apps of Django.
 Packages = Iterable[str] | Callable[[], Iterable[str]] | None

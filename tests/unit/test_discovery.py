@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,26 @@ def test_tasks_may_look_into_the_registry_while_they_are_imported(tree, app):
     app.autodiscover_tasks(["d_two"])
 
     assert len(app.tasks) == 2
+
+
+def test_a_thread_waits_for_what_another_one_imports(tree, app, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr("streamq.begun_of_this_test", begun, raising=False)
+    monkeypatch.setattr("streamq.go_on_of_this_test", go_on, raising=False)
+    tree(
+        d_one__tasks="from streamq import begun_of_this_test, go_on_of_this_test\n"
+        "begun_of_this_test.set()\ngo_on_of_this_test.wait(10)\n" + task()
+    )
+    app.autodiscover_tasks(["d_one"])
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(lambda: list(app.tasks))
+        begun.wait(10)
+        second = pool.submit(lambda: list(app.tasks))
+        assert not wait([second], timeout=0.05).done
+        go_on.set()
+
+    assert first.result() == second.result() == ["d_one.tasks.add"]
 
 
 MISTAKES = {
