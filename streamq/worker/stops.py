@@ -116,8 +116,10 @@ class Stops:
     def hang_up(self, number: int, frame: FrameType | None) -> None:
         """Stop: the terminal is gone, and nobody could do it by hand.
 
-        The kernel may say so, and a shell again: it is never more than one request.
+        The kernel may say so, and a shell again, which ends those that stand still with SIGTERM
+        besides: it is never more than one request.
         """
+        self.is_new()
         self.count = max(self.count, 1)
 
     def is_new(self) -> bool:

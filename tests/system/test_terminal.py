@@ -184,3 +184,20 @@ def test_ctrl_z_stops_a_worker_with_what_its_tasks_do_until_it_goes_on(site, ter
     assert shell.wait(10) == 0
     assert (site.folder / "code").read_text() == "0\n"
     site.at_rest()
+
+
+def test_a_terminal_that_is_closed_stops_a_worker_warmly_that_stands_still(site, terminal):
+    """Who hangs up lets it go on to hear that, and its runners with it."""
+    terminal.shell(site, "-c", 1)
+    result = site.send("hold", 1)
+    site.until(lambda: site.notes() == ["hold 1"])
+    os.write(terminal.master, b"\x1a")
+    site.until((site.folder / "stopped").exists)
+
+    terminal.close()
+
+    site.until(lambda: "finishing the running tasks" in (site.folder / "log").read_text())
+    (site.folder / "go").touch()
+    assert result.get(timeout=10) == 1
+    site.until(lambda: "INFO  stopped" in (site.folder / "log").read_text())
+    site.at_rest()

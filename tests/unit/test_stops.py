@@ -17,7 +17,13 @@ def stops():
 
 @pytest.mark.parametrize(
     ("signals", "count"),
-    [(("ask", "ask"), 1), (("ask_now", "ask_now"), 2), (("ask", "ask_now"), 2)],
+    [
+        (("ask", "ask"), 1),
+        (("ask_now", "ask_now"), 2),
+        (("ask", "ask_now"), 2),
+        (("hang_up", "ask"), 1),
+        (("hang_up", "ask", "hang_up"), 1),
+    ],
 )
 def test_what_comes_to_us_and_to_our_group_is_one_request(stops, signals, count):
     for name in signals:
