@@ -22,6 +22,7 @@ from streamq.errors import (
     SignatureInvalid,
     Stopped,
 )
+from streamq.forks import FORKS
 from streamq.payload import Payloads, as_text, check_headers
 from streamq.registry import Registry
 from streamq.retries import RetryPolicy
@@ -67,6 +68,7 @@ class Execution:
         self.outrun: set[str] = set()
         #: Whose function is running just now; of greenlets, whose began or ended last.
         self.inside: Delivery | None = None
+        self.forks = FORKS.count
 
     def admit(self, delivery: Delivery) -> None:
         """Find the task of a message, and whether it is acknowledged early.
@@ -134,7 +136,10 @@ class Execution:
         )
 
     def run(self, delivery: Delivery) -> Outcome:
-        """Run a message.  Never raises for what the task does."""
+        """Run a message.  Never raises for what the task does.
+
+        In a child that the task has forked it raises SystemExit, if that ends itself.
+        """
         manner, endings = delivery.manner, self.endings
         if self.seal is not None and (forged := self.forged(delivery, self.seal)) is not None:
             return forged
@@ -161,6 +166,8 @@ class Execution:
             self.inside = None
         except BaseException as error:  # also sys.exit(): it is the task that fails, not we
             self.inside = None
+            if isinstance(error, SystemExit) and self.forks != FORKS.count:
+                raise
             if error is running.final:
                 return endings.failed(delivery, error, perf_counter() - began)
             return self.judged(delivery, error, perf_counter() - began)

@@ -16,7 +16,7 @@ from streamq.forks import FORKS
 from streamq.pools.clocks import Clocks
 from streamq.pools.hubwatch import HubWatch
 from streamq.runner.desk import Desk
-from streamq.runner.interrupts import ROBBED, STRAY, Property
+from streamq.runner.interrupts import ROBBED, STRAY, Property, end_child
 from streamq.runner.slots import Slots
 from streamq.runner.tasklog import TaskLog
 
@@ -141,6 +141,8 @@ class Crowd:
                 outcome = desk.execution.run(delivery)
             except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
                 outcome = desk.execution.interrupted(delivery, error)
+            except SystemExit as error:  # of a child that the task has forked
+                end_child(error)
             self.clocks.ended(slot)
             if self.forks != FORKS.mark[0]:
                 os._exit(STRAY)

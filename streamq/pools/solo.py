@@ -24,7 +24,7 @@ from streamq.runner.alarm import Alarm
 from streamq.runner.desk import Desk
 from streamq.runner.inherited import OWN
 from streamq.runner.intake import Pace
-from streamq.runner.interrupts import STRAY, Property, warn_ourselves
+from streamq.runner.interrupts import STRAY, Property, end_child, warn_ourselves
 from streamq.runner.limits import Limits
 from streamq.runner.patches import check_patches
 from streamq.runner.pauses import Pauses
@@ -254,6 +254,8 @@ class Solo:
             outcome = desk.execution.run(delivery)
         except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
             outcome = desk.execution.interrupted(delivery, error)
+        except SystemExit as error:  # of a child that the task has forked
+            end_child(error)
         if self.forks != FORKS.mark[0]:  # a child: what runs in this slot is its parent's
             os._exit(STRAY)
         if delivery.soft:

@@ -2,12 +2,13 @@
 descriptors, and stray children.
 """
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 HAS_REAL_TIME = hasattr(signal, "SIGRTMIN")
 
@@ -20,8 +21,8 @@ TURN = signal.SIGRTMIN + 3 if HAS_REAL_TIME else signal.SIGURG
 #: The runner is to take no more messages.
 FINISH = signal.SIGRTMIN + 4 if HAS_REAL_TIME else signal.SIGTERM
 
-#: How a child that a task has forked ends if it comes back from the task: it is no runner,
-#: and the connections are not its own.
+#: How a child that a task has forked ends if it comes back from the task, other than by
+#: ``sys.exit``: it is no runner, and the connections are not its own.
 STRAY = 99
 #: How a process of greenlets ends that has been robbed of its descriptors.
 ROBBED = 98
@@ -76,6 +77,18 @@ class Property:
         except OSError:
             return True
         return False
+
+
+def end_child(error: SystemExit) -> NoReturn:
+    """End a child of a task that wants to, as the end of a program would."""
+    code = error.code
+    if not (code is None or isinstance(code, int)):
+        print(code, file=sys.stderr)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # nobody reads it any more, or it is closed
+            stream.flush()
+    os._exit((code or 0) & 0xFF)
 
 
 def warn_ourselves() -> None:

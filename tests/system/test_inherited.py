@@ -100,6 +100,23 @@ def square(number):
     return number * number
 
 @app.task
+def leave_in_a_child(how):
+    pipe, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        sys.stdout = os.fdopen(end, "w")
+        print("said")
+        if how == "raise":
+            raise ValueError("in a child")
+        if how != "return":
+            sys.exit(how)
+        return "from a child"
+    os.close(end)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with os.fdopen(pipe) as file:
+        return [code, file.read()]
+
+@app.task
 def in_a_pool(method):
     with multiprocessing.get_context(method).Pool(2) as pool:
         return pool.map(square, range(4))
@@ -209,6 +226,15 @@ def test_a_handler_that_the_task_has_set_is_its_childs_too(site):
     site.worker("-c", 1)
 
     assert site.send("handler_of_its_own").get(timeout=10) == 7
+
+
+def test_a_child_that_leaves_the_task_ends_and_returns_nothing(site, flags):
+    """By sys.exit it ends as a program would; otherwise in a way that shows that it is astray."""
+    site.worker(*flags)
+
+    ways = {0: [0, "said\n"], 5: [5, "said\n"], "why": [1, "said\n"], None: [0, "said\n"]}
+    for how, found in [*ways.items(), ("return", [99, ""]), ("raise", [99, ""])]:
+        assert site.send("leave_in_a_child", how).get(timeout=10) == found
 
 
 def odd_start():
