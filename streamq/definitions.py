@@ -93,9 +93,12 @@ class Definition:
 
     @property
     def is_of_its_run(self) -> bool:
-        """Whether the module that defines the function is just being run, and runs once."""
-        names = getattr(self.task.function, "__globals__", None)
-        return names is not None and names is self.run.names
+        """Whether the module that defines the function is just being imported.
+
+        A program may go on for long, and make again what it has dropped.
+        """
+        names: Mapping[str, Any] = getattr(self.task.function, "__globals__", {})
+        return names is self.run.names and str(names.get("__name__")) != "__main__"
 
     def is_compiled_again(self, old: "Definition") -> bool:
         """Whether the same lines were compiled once more, and depend on nothing around them."""

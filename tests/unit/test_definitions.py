@@ -124,6 +124,22 @@ def test_functions_that_somebody_keeps_are_there_though_their_tasks_are_not(app)
     assert [task() for task in app.tasks.values()] == [1]
 
 
+def test_a_program_may_make_again_what_it_has_dropped(app, caplog):
+    text = """
+def set_up(number):
+    @app.task
+    def add(x): return x + number
+    return add(1)
+
+for number in (1, 2):
+    set_up(number)
+"""
+    exec(compile(text, "/srv/mm.py", "exec"), {"__name__": "__main__", "app": app})
+
+    assert [task(1) for task in app.tasks.values()] == [3]
+    assert "is defined again" in caplog.text
+
+
 def test_a_function_that_calls_itself_may_be_made_again(app, caplog):
     def make(number):
         def count(n):
