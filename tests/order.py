@@ -6,6 +6,7 @@ in it takes a moment.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 DURATIONS = Path(__file__).with_name("durations.json")
 #: Seconds from which on a duration is worth writing down.
 LONG = 0.5
+SHARE = re.compile(r"([1-9][0-9]*):([0-9a-fA-F]+)")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,7 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Listen to all durations where they come together."""
+    """Check the share; listen to all durations where they come together."""
+    if share := config.getoption("--share"):
+        part_of(share)  # else each process of a distributed run complains in its own way
     if config.getoption("--write-durations") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Durations())
 
@@ -43,8 +47,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def part_of(share: str) -> tuple[int, int]:
     """Which part of how many: ``5:COMMIT`` is one of five."""
-    count, _, commit = share.partition(":")
-    return int(commit, 16) % int(count), int(count)
+    if not (words := SHARE.fullmatch(share)):
+        raise pytest.UsageError(f"--share is COUNT:COMMIT, such as 5:a1b2c3d, not {share!r}")
+    count = int(words[1])
+    return int(words[2], 16) % count, count
 
 
 def split(items: list[Any], part: int, count: int) -> tuple[list[Any], list[Any]]:

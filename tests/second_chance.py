@@ -7,7 +7,8 @@ machine that was busy for a moment.  They are run again by themselves when the o
 what passes then is told under ``flaky:`` with the words of its failure, and does not count.  What
 fails twice has failed.  A broken invariant has no second chance: a test marked ``invariant``, one
 outside the folders of real processes, and any that says that something was lost, ran twice or
-leaked.
+leaked.  Neither has a file that cannot be collected, nor a test that ends its process; and a run
+that ended before all its tests did has failed, whatever exit code it has.
 """
 
 import json
@@ -23,37 +24,65 @@ import pytest
 
 #: Where tests start real processes.
 FOLDERS = ("tests/promises/", "tests/system/")
-#: How an assertion begins that shows a broken promise and not a slow machine.
-TRUTH = re.compile(r"^E\s+AssertionError: (lost|twice|leaked)\b", re.M)
+#: What a message begins with that shows a broken promise and not a slow machine.
+BROKEN = re.compile(r"^[E|\s]*[\w.]+: (?:lost|twice|doubled|leaked)\b", re.M | re.I)
+#: An assertion that says so in its message or its line, or counts what has begun.
+WORDS = r"(?:lost|twice|doubled|duplicates?|leak(?:s|ed)?)"
+SAYS = re.compile(rf"^[E|\s]*(?:AssertionError|Failed): (?!still not so).*\b{WORDS}\b", re.M | re.I)
+ASKS = re.compile(rf"^>\s+assert\b.*\b(?:{WORDS}|begun|runs)\b", re.M | re.I)
+COMPARED = re.compile(r"^E\s+(?:AssertionError: (?!still not so)|assert )", re.M)
+#: What is done with a test; anything else is told of one whose process has ended.
+PHASES = ("setup", "call", "teardown")
 #: More failures than this have one cause, and it is not chance.
 MOST = 12
 #: Where the plugin writes down what failed.
 PLACE = "STREAMQ_TEST_FAILURES"
 #: pytest's exit code if tests have failed, and nothing else has gone wrong.
 FAILED = 1
+#: Ours, if it says that all is well and has not run all.
+CUT_SHORT = 3
 
 
-class Failures:
-    """A plugin of pytest that writes down each failure, in the process that hears of all."""
+class Records:
+    """A plugin of pytest that writes down what failed and how all ended, where all is heard of."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.told: set[str] = set()
+        self.passed: set[str] = set()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add a line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Write down a failure: which test, whether it may be run again, and what it said."""
+        self.told.add(report.nodeid)
+        if report.when == "call" and report.passed:
+            self.passed.add(report.nodeid)
         if report.failed:
-            failure = {
-                "test": report.nodeid,
-                "chance": has_chance(report.nodeid, set(report.keywords), report.longreprtext),
-                "said": report.longreprtext,
-            }
-            with self.path.open("a") as file:
-                file.write(json.dumps(failure) + "\n")
+            said = report.longreprtext
+            marks = set(report.keywords)
+            chance = report.when in PHASES and has_chance(report.nodeid, marks, said)
+            self.write({"test": report.nodeid, "chance": chance, "said": said})
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """Write down what could not be collected."""
+        if report.failed:
+            self.write({"test": report.nodeid, "chance": False, "said": report.longreprtext})
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write down how many tests there were, how many have ended, and how many passed."""
+        done = {"told": len(self.told), "passed": len(self.passed)}
+        self.write({"tests": session.testscollected, **done})
 
 
 def has_chance(test: str, marks: set[str], said: str) -> bool:
     """Whether a failure may be for want of time: by its place, its marks, and what it says."""
-    if "invariant" in marks or TRUTH.search(said):
+    if "invariant" in marks or BROKEN.search(said) or SAYS.search(said):
+        return False
+    if ASKS.search(said) and COMPARED.search(said):
         return False
     return test.startswith(FOLDERS) or "timing" in marks
 
@@ -61,23 +90,31 @@ def has_chance(test: str, marks: set[str], said: str) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     """Listen where no other process tells us: not in the workers of a distributed run."""
     if (path := os.environ.get(PLACE)) and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Failures(Path(path)))
+        config.pluginmanager.register(Records(Path(path)))
 
 
-def run(words: list[str], place: Path) -> tuple[int, list[dict[str, Any]]]:
-    """Run pytest; its exit code, and the failures."""
+def run(words: list[str], place: Path) -> tuple[int, list[dict[str, Any]], int]:
+    """Run pytest; its exit code, the failures, and how many tests passed."""
     place.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-p", "tests.second_chance", *words]
     code = subprocess.run(command, env={**os.environ, PLACE: str(place)}).returncode
     lines = place.read_text().splitlines() if place.exists() else []
-    return code, [json.loads(line) for line in lines]
+    records = [json.loads(line) for line in lines]
+    failures = [record for record in records if "test" in record]
+    ends = [record for record in records if "tests" in record]
+    if code not in (0, FAILED):
+        return code, failures, 0
+    if not ends or ends[-1]["told"] < ends[-1]["tests"]:
+        print("no second chance: the run ended before all its tests did", flush=True)
+        return code or CUT_SHORT, [], 0
+    return code, failures, ends[-1]["passed"]
 
 
 def main(words: list[str]) -> int:
     """Run tests as this command line says; the exit code."""
     with tempfile.TemporaryDirectory(prefix="streamq-chance-") as folder:
         place = Path(folder) / "failures"
-        code, failures = run(words, place)
+        code, failures, _ = run(words, place)
         if code != FAILED or not failures:
             return code
         firm = [failure["test"] for failure in failures if not failure["chance"]]
@@ -86,11 +123,10 @@ def main(words: list[str]) -> int:
             return code
         flaky = []
         for failure in failures:
-            again, still = run(["-p", "no:xdist", failure["test"]], place)
-            if again:
+            again, _, passed = run(["-p", "no:xdist", failure["test"]], place)
+            if again or not passed:  # what is skipped now has not passed
                 print(f"failed twice: {failure['test']}")
-                return again
-            assert not still
+                return again or FAILED
             flaky.append(failure)
     print(f"\nflaky: {len(flaky)} failed once and passed alone")
     for failure in flaky:

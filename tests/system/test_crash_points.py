@@ -81,15 +81,15 @@ class Scenario:
         runs = Counter(line for line in self.site.notes() if line.endswith(f" {number}"))
         states = dict(zip(self.sent, self.site.states(list(self.sent.values())), strict=True))
         for name, more in (("late", 1), ("retried", 3), ("delayed", 4)):
-            assert states[name] == ("SUCCESS", None), (number, name, states[name])
+            assert states[name] == ("SUCCESS", None), f"lost: {name} {number} is {states[name]}"
             assert self.sent[name].get(timeout=1) == number + more
             assert runs[f"{name} {number}"] >= (2 if name == "retried" else 1)
-        assert states["failing"] == ("FAILURE", "LookupError")
+        assert states["failing"] == ("FAILURE", "LookupError"), f"lost: failing {number}"
         assert runs[f"early {number}"] <= 1
         assert states["early"] in [
             ("SUCCESS", None),
             ("FAILURE", "streamq.errors.WorkerLost"),
-        ]
+        ], f"lost: early {number} is {states['early']}"
         if states["early"][0] == "SUCCESS":
             assert runs[f"early {number}"] == 1
         site = self.site
@@ -108,5 +108,5 @@ class Scenario:
 def all_is_in_order(site, scenario):
     site.drained()
     site.at_rest()
-    assert site.redis.keys("{streamq}:dead:*") == []
+    assert site.redis.keys("{streamq}:dead:*") == [], "lost: put aside as dead"
     assert scenario.worker.stop() == 0

@@ -14,6 +14,12 @@ def test_a_commit_chooses_one_part_and_always_the_same(commit):
     assert (part, count) == (int(commit, 16) % 5, 5)
 
 
+@pytest.mark.parametrize("share", ["5:", "5", ":", "0:a1", "5:HEAD", "-5:1", "5: a1"])
+def test_a_share_that_names_no_part_is_refused(share):
+    with pytest.raises(pytest.UsageError, match="COUNT:COMMIT"):
+        part_of(share)
+
+
 def test_all_parts_together_are_everything_once():
     items = [object() for _ in range(23)]
 
