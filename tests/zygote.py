@@ -3,7 +3,8 @@
 To start Python and import streamq takes 0.4 s of processor time, and the tests start thousands of
 workers.  A zygote imports once; each program is a fork of it that clears the traces: environment,
 working folder, standard streams, ``sys.argv``, ``sys.path`` and ``__main__`` are as after
-``python -m MODULE``.  It is started by exec before it has threads, and knows one client.
+``python -m MODULE``.  It is started by exec before it has threads, and knows one client, with which
+it ends: a fork of the client may hold the other end of the link for longer.
 
     zygote = Zygote("streamq.worker.start", "streamq.cli.worker")
     process = Forked(zygote, "streamq", ["worker", "-A", "tasks"], cwd=folder, env=env)
@@ -42,22 +43,24 @@ class Zygote:
         """The link to the zygote, which is started if it is not there."""
         if self.link is None:
             self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            number = str(theirs.fileno())
+            numbers = [str(theirs.fileno()), str(os.getpid())]
             process = subprocess.Popen(
-                [sys.executable, __file__, number, *self.modules],
+                [sys.executable, __file__, *numbers, *self.modules],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a worker in a terminal takes SIGHUP for its end
             )
             theirs.close()
-            atexit.register(self.close, process)
+            atexit.register(self.close, process, os.getpid())
         return self.link
 
-    def close(self, process: subprocess.Popen[bytes]) -> None:
-        """End it: it ends when its link does."""
+    def close(self, process: subprocess.Popen[bytes], owner: int) -> None:
+        """End it, unless this is a fork of the process that began it: it ends with its link."""
         assert self.link is not None
+        if owner == os.getpid():
+            self.link.shutdown(socket.SHUT_RDWR)  # whoever else has it open
+            process.wait(timeout=10)
         self.link.close()
-        process.wait(timeout=10)
 
     def ask(self, order: dict[str, Any], descriptors: tuple[int, ...] = ()) -> int:
         """Have an order carried out; return the number that it answers."""
@@ -120,7 +123,18 @@ PYTEST = Zygote("pytest", "redis")
 #: Options of Popen that a fork carries out as an exec would.
 CARRIED = frozenset({"cwd", "env", "stdin", "stdout", "stderr", "text"})
 #: What Python and the C library look at once, when a process starts.
-AT_START = re.compile(r"PYTHON(?!PATH$|DONTWRITEBYTECODE$)|LANG$|LC_|MALLOC_|LD_")
+AT_START = re.compile(r"PYTHON(?!PATH$|DONTWRITEBYTECODE$)|LANG$|LC_|MALLOC_|LD_|TZ$")
+
+
+def world() -> str:
+    """What a program takes from the process that execs it: umask, signals, limits."""
+    status = Path("/proc/thread-self/status").read_text()
+    taken = re.findall(r"^(?:Umask|SigBlk|SigIgn):.*\n", status, re.M)
+    return "".join(taken) + Path("/proc/self/limits").read_text()
+
+
+#: That of the zygotes.
+OURS = world()
 
 
 def start(module: str, args: list[str], **options: Any) -> subprocess.Popen[Any]:
@@ -131,7 +145,8 @@ def start(module: str, args: list[str], **options: Any) -> subprocess.Popen[Any]
         for each in (env, os.environ)
     )
     tree = env.get("PYTHONPATH", "")
-    if not CARRIED.issuperset(options) or told != ours or os.pathsep in tree:
+    alike = told == ours and world() == OURS and os.pathsep not in tree
+    if not alike or not CARRIED.issuperset(options):
         return subprocess.Popen([sys.executable, "-m", module, *args], **options)
     return Forked(STREAMQ if tree == CHECKOUT else PYTEST, module, args, **options)
 
@@ -139,9 +154,11 @@ def start(module: str, args: list[str], **options: Any) -> subprocess.Popen[Any]
 # The zygote's side
 
 
-def serve(link: socket.socket) -> dict[str, Any]:
+def serve(link: socket.socket, client: int) -> dict[str, Any]:
     """Carry out orders until the client is gone; in a child, return what it is to become."""
     while True:
+        if client in select.select([link, client], [], [])[0]:
+            os._exit(0)
         text, descriptors, *_ = socket.recv_fds(link, LONGEST, 3)
         if not text:
             os._exit(0)
@@ -152,6 +169,7 @@ def serve(link: socket.socket) -> dict[str, Any]:
             answer = os.fork()
             if answer == 0:
                 link.close()
+                os.close(client)
                 for ours, standard in zip(descriptors, (0, 1, 2), strict=True):
                     os.dup2(ours, standard)
                     os.close(ours)
@@ -166,10 +184,11 @@ def become(order: dict[str, Any]) -> NoReturn:
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
-    for number, mode in enumerate("rww"):
-        stream = open(number, mode, errors="backslashreplace" if number == 2 else None)  # noqa: SIM115
-        setattr(sys, ("stdin", "stdout", "stderr")[number], stream)
-        setattr(sys, ("__stdin__", "__stdout__", "__stderr__")[number], stream)
+    for number, (name, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
+        errors = getattr(sys, name).errors  # as Python chose them for the locale
+        stream = open(number, mode, errors=errors)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:] = [os.getcwd(), *paths, *sys.path]
     sys.argv[:] = ["", *order["args"]]
@@ -181,14 +200,18 @@ def become(order: dict[str, Any]) -> NoReturn:
 
 def main() -> NoReturn:
     """Import what is named on the command line, then serve the client."""
-    number, *modules = sys.argv[1:]
+    number, client, *modules = sys.argv[1:]
+    try:
+        ended = os.pidfd_open(int(client))
+    except ProcessLookupError:
+        sys.exit()
     here = str(Path(__file__).parent)
     sys.path[:] = [path for path in sys.path if path != here]
     sys.path.insert(0, CHECKOUT)
     for module in modules:
         __import__(module)
     sys.path.remove(CHECKOUT)
-    become(serve(socket.socket(fileno=int(number))))
+    become(serve(socket.socket(fileno=int(number)), ended))
 
 
 if __name__ == "__main__":
