@@ -1,5 +1,6 @@
 """What the demo prints."""
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -73,7 +74,7 @@ def next_steps(begun_in: Path, reports: Reports, failures: Failures) -> None:
     """Commands that show what this has left in Redis."""
     program = Path(sys.executable).with_name("streamq")
     near = program.is_relative_to(begun_in)
-    streamq = program.relative_to(begun_in) if near else program
+    streamq = shlex.quote(str(program.relative_to(begun_in) if near else program))
     keys = app.store.keys
     done = next(iter(reports.values()), ("ID",))[0]
     failed = failures.get("broken.py", ("ID",))[0]
@@ -90,7 +91,7 @@ def next_steps(begun_in: Path, reports: Reports, failures: Failures) -> None:
     if app.conf.url is None:
         say("\nWorker and server end now.  The data stays; `streamq redis` wakes the server.")
         if shutil.which("redis-cli"):
-            socket = bundled.place().socket
+            socket = shlex.quote(str(bundled.place().socket))
             say(
                 f"  {streamq} server start\n  redis-cli -s {socket} DBSIZE\n  {streamq} server stop"
             )

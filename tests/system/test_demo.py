@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -112,8 +113,8 @@ def test_the_demo_reports_every_file_and_ends_what_it_started(demo, tmp_path):
     ]
     assert len(proposed) >= 3, said
     for command in proposed:
-        words = re.sub(r"^\S+", f"{sys.executable} -m streamq", command)
-        shown = subprocess.check_output(words, shell=True, cwd=demo, env=environment(), text=True)
+        words = [sys.executable, "-m", "streamq", *shlex.split(command)[1:]]
+        shown = subprocess.check_output(words, cwd=demo, env=environment(), text=True)
         assert shown.strip() not in ("", "(nil)", "(empty)"), command
     subprocess.run(
         [sys.executable, "-m", "streamq", "server", "stop", "--yes"], cwd=demo, check=True

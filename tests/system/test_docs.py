@@ -9,6 +9,7 @@ block that is ``^C`` stops it.
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -78,7 +79,7 @@ class Shell:
         programs.mkdir()
         for name, arguments in {"streamq": " -m streamq", "python": ""}.items():
             program = programs / name
-            program.write_text(f'#!/bin/sh\nexec {sys.executable}{arguments} "$@"\n')
+            program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)}{arguments} "$@"\n')
             program.chmod(0o755)
         path = f"{programs}:{os.environ['PATH']}"
         self.environment = {
