@@ -170,14 +170,14 @@ def import_named(name: str) -> ModuleType:
 
 def broken(name: str, error: BaseException) -> ConfigError:
     """Say that a module of the user's fails while it is imported, and where."""
-    return failed(f"importing {name!r}", error)
+    return failed(f"importing {name!r}", error, f"{name.replace('.', '/')}.py")
 
 
-def failed(what: str, error: BaseException) -> ConfigError:
-    """Say that code of the user's fails, and where."""
+def failed(what: str, error: BaseException, file: str = "") -> ConfigError:
+    """Say that code of the user's fails, and where: in ``file`` if the error does not know."""
     return ConfigError(
         f"{what} failed: {type(error).__name__}: {message_of(error)}",
-        known={"at": place} if (place := place_of(error)) else None,
+        known={"at": place} if (place := place_of(error) or file) else None,
         advice=["-v shows the whole traceback"],
     )
 

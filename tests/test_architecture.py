@@ -58,7 +58,7 @@ BY_NAME = "streamq codec compression registry finding cli.*"
 WALLS = {
     "redis hiredis": ("store.*", "everything that is said to Redis stands in store/"),
     "subprocess multiprocessing signal os.fork os.kill os.waitpid os.execv os._exit": (
-        "bundled bundled.* runner.* pools.* worker.* cli.* signals",
+        "bundled bundled.* runner.* pools.* worker.* cli.* __main__ signals",
         "only workers, pools and the bundled server know processes",
     ),
     "threading select": (

@@ -17,6 +17,8 @@ from streamq.units import nearest, visible
 #: Exit codes, as sysexits.h has them where it has any.
 FAILED, USAGE, UNREACHABLE, TIMED_OUT, MISCONFIGURED = 1, 2, 69, 75, 78
 INTERRUPTED, BROKEN_PIPE = 128 + 2, 128 + 13
+#: What other queues call the address of their broker.
+OF_REDIS = ("-u", "--url", "--redis", "--redis-url", "-b", "--broker", "--broker-url")
 
 
 @dataclass
@@ -54,6 +56,9 @@ class Shared(click.Command):
         """Say that there is no such option, or not yet."""
         if name in self.later:
             return click.UsageError(f"not in this version: {name}", ctx)
+        if name in OF_REDIS:
+            told = "Redis is named by STREAMQ_URL=…, streamq.toml or App(url=…)"
+            return click.UsageError(f"no such option: {name}\n  → {told}", ctx)
         known = [word for param in self.get_params(ctx) for word in param.opts if word[:1] == "-"]
         return unknown("option", name, [*known, *self.later], ctx)
 

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from streamq.app import App
+from streamq.bundled import place
 from streamq.cli.base import FAILED, Command, Given
 from streamq.cli.common import inline, print_json, say, spec_of, typed, value_of, warn, without_code
 from streamq.cli.common import timeout as timeout_option
@@ -104,7 +105,13 @@ def sending_app(given: Given, task: str) -> App:
     try:
         app = find_app(spec, how).app
     except NoApp:
-        return App()
+        app = App()
+        if app.conf.url is None:
+            warn(
+                f"no app here, and no URL: sent to the bundled server of {place().folder}\n"
+                "  → a worker of another folder reads another server: go there, or set STREAMQ_URL"
+            )
+        return app
     except ConfigError as error:
         if spec:
             raise

@@ -13,7 +13,7 @@ import click
 
 from streamq.cli.base import Command, Given
 from streamq.launch import Launch
-from streamq.settings import LATER_POOLS, SETTINGS
+from streamq.settings import LATER_POOLS, POOLS, SETTINGS
 
 
 @click.command(cls=Command, later=("--reload",))
@@ -73,7 +73,8 @@ def worker(
     OWN.given = Inherited.look()
     be_mortal()
     if (settings["pool"] or "").lower() in LATER_POOLS:
-        raise click.UsageError(f"not in this version: --pool {settings['pool']}")
+        advice = f"\n  → pools: {', '.join(POOLS)}"
+        raise click.UsageError(f"not in this version: --pool {settings['pool']}{advice}")
     if autoscale is not None:
         most = maximum_of(autoscale)
         settings["concurrency"] = settings["concurrency"] or most

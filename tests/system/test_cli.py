@@ -87,6 +87,9 @@ def test_without_a_command_the_commands_are_listed(said):
         ("worker --conurrency 3", "did you mean --concurrency?"),
         ("enqueue tasks.add --quue mail 1", "did you mean --queue?"),
         ("dead delete mail --al", "did you mean --all?"),
+        ("worker --url redis://h", "STREAMQ_URL=…"),
+        ("-b redis://h worker", "STREAMQ_URL=…"),
+        ("enqueue --broker=redis://h tasks.add 1", "STREAMQ_URL=…"),
     ],
 )
 def test_a_misspelt_word_gets_a_suggestion(words, hint, said):
@@ -100,8 +103,8 @@ def test_a_misspelt_word_gets_a_suggestion(words, hint, said):
     ("words", "name"),
     [
         ("worker --reload", "--reload"),
-        ("worker -P threads", "--pool threads"),
-        ("worker --pool=asyncio", "--pool asyncio"),
+        ("worker -P threads", "--pool threads\n  → pools: prefork, gevent, solo"),
+        ("worker --pool=asyncio", "--pool asyncio\n  → pools: prefork, gevent, solo"),
         ("workers stop w1", "streamq workers stop"),
         ("queues pause mail", "streamq queues pause"),
         ("queues resume mail", "streamq queues resume"),
@@ -328,6 +331,17 @@ def test_ctrl_c_ends_a_wait_without_a_traceback(shell, redis, keys):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("words", [["worker"], ["enqueue", "tasks.add"], ["--help"]])
+def test_a_ctrl_c_during_the_imports_shows_no_traceback(bare, words):
+    (bare.folder / "click.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
+    )
+    command = [sys.executable, "-m", "streamq", *words]
+    done = subprocess.run(command, cwd=bare.folder, env=bare.env, capture_output=True, timeout=9)
+
+    assert (done.returncode, done.stdout + done.stderr) == (-signal.SIGINT, b"")
+
+
 # Sending
 
 
@@ -347,6 +361,17 @@ def test_what_only_looks_like_json_is_text(bare, redis):
     bare("enqueue", "any.task", *words)
 
     assert json.loads(redis.xrange("{streamq}:queue:default")[0][1]["args"]) == words
+
+
+def test_without_app_and_url_it_is_said_which_server_takes_it(bare):
+    sent = bare("enqueue", "any.task", STREAMQ_URL="")
+
+    assert "✓ any.task" in sent
+    assert f"sent to the bundled server of {bare.folder / '.streamq'}" in bare.err
+    assert "set STREAMQ_URL" in bare.err
+    bare("server", "stop", "--yes", STREAMQ_URL="")
+    bare("enqueue", "any.task")
+    assert bare.err == ""
 
 
 def test_after_two_dashes_everything_is_an_argument(bare, redis):

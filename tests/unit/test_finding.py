@@ -207,6 +207,13 @@ def test_a_module_that_ends_the_process_is_a_broken_module(write):
         find_app("found_script")
 
 
+def test_a_module_that_is_no_text_is_named(write):
+    write("found_binary.py", "app = '\0'\n")
+
+    with pytest.raises(ConfigError, match=r"(?s)'found_binary' failed: .* at +\S*found_binary\.py"):
+        find_app("found_binary")
+
+
 def test_a_wrong_setting_in_a_module_is_said_as_it_is(write):
     write("found_setting.py", "from streamq import App\napp = App('x', concurency=3)\n")
 
