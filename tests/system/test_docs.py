@@ -74,6 +74,8 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.workers: list[subprocess.Popen[bytes]] = []
+        #: How the last command ended.
+        self.code = 0
         kept = {k: v for k, v in os.environ.items() if not k.startswith("STREAMQ_")}
         programs = folder / "bin"
         programs.mkdir()
@@ -102,10 +104,12 @@ class Shell:
         else:
             said = self.said_by(command)
             assert matches(expected, said), f"$ {command}\n{said}\n--- expected\n{expected}"
+            hidden = self.code and not expected.strip("…\n")
+            assert not hidden, f"$ {command}\n{said}\n--- is an error that the page does not show"
 
     def said_by(self, command: str) -> str:
         """Run one command and return what it says."""
-        return subprocess.run(
+        done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,
             env=self.environment,
@@ -114,7 +118,9 @@ class Shell:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=60,
-        ).stdout
+        )
+        self.code = done.returncode
+        return done.stdout
 
     def work(self, command: str, expected: str) -> None:
         """Start a worker, wait until it has said this; one in a burst ends by itself."""
