@@ -26,7 +26,7 @@ from streamq.runner.inherited import OWN
 from streamq.runner.intake import Pace
 from streamq.runner.interrupts import STRAY, Property, end_child, warn_ourselves
 from streamq.runner.limits import Limits
-from streamq.runner.patches import check_patches
+from streamq.runner.patches import check_patches, may_be_patched
 from streamq.runner.pauses import Pauses
 from streamq.runner.raised import Raised
 from streamq.runner.slots import Slots
@@ -196,7 +196,8 @@ class Solo:
                 continue
             self.execute(delivery)
             number += 1
-            self.look_for_patches()
+            if may_be_patched():
+                self.look_for_patches()
         if number:
             self.ran = self.slots.ran = self.ran + number
             self.pace.ran(number, perf_counter() - began)

@@ -17,6 +17,11 @@ PATCHED = (
 )
 
 
+def may_be_patched() -> bool:
+    """Whether there is anybody who could have patched something: to be asked after each task."""
+    return "gevent.monkey" in sys.modules or "eventlet.patcher" in sys.modules
+
+
 def patched_by_gevent() -> list[str]:
     """The modules that gevent has patched."""
     monkey: Any = sys.modules.get("gevent.monkey")
