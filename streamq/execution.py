@@ -166,7 +166,7 @@ class Execution:
             self.inside = None
         except BaseException as error:  # also sys.exit(): it is the task that fails, not we
             self.inside = None
-            if isinstance(error, SystemExit) and self.forks != FORKS.count:
+            if self.forks != FORKS.count and issubclass(type(error), SystemExit):
                 raise
             if error is running.final:
                 return endings.failed(delivery, error, perf_counter() - began)

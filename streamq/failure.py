@@ -10,6 +10,7 @@ import copyreg
 import os
 import traceback as tracebacks
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from streamq.codec import decode_json, encode_json
@@ -68,12 +69,14 @@ def describe(error: BaseException, *, skip: int = 0) -> dict[str, bytes]:
     except Stopped:
         raise
     except BaseException as failed:
-        kind = NAME.__get__(type(error))
-        return simple(kind, f"<{kind}; describing it raised {type(failed).__name__}>")
+        kind = name = NAME.__get__(type(error))
+        with suppress(BaseException):
+            name = type_name(type(error))
+        return simple(name, f"<{kind}; describing it raised {type(failed).__name__}>")
 
 
 def described(error: BaseException, skip: int) -> dict[str, bytes]:
-    trace, args = TRACE.__get__(error), ARGS.__get__(error)
+    trace, args = error.__traceback__, ARGS.__get__(error)
     for _ in range(skip):
         trace = trace.tb_next if trace is not None and trace.tb_next else trace
     fields = {

@@ -225,33 +225,38 @@ def test_an_exception_that_ends_whoever_looks_at_it_is_described(ending):
         def __str__(self):
             raise ending
 
+    class Hidden(Exception):
+        def __getattribute__(self, name):
+            raise ending
+
     class Nameless(type):
         def __getattribute__(cls, name):
             raise ending
 
-    class Hidden(Exception, metaclass=Nameless):
+    class Stranger(Exception, metaclass=Nameless):
         pass
 
     mine, hidden = describe(raised(Mine())), describe(raised(Hidden()))
+    stranger = describe(raised(Stranger()))
 
     assert mine["error"] == f"<Mine; its __str__ raised {ending.__name__}>".encode()
     assert hidden["error"] == f"<Hidden; describing it raised {ending.__name__}>".encode()
+    assert hidden["error_type"] == type_name(Hidden).encode()
+    assert stranger["error_type"] == b"Stranger"
 
 
 class Unasked(Exception):
-    """Answers nothing that it is asked for by name."""
+    """Answers nothing that it is asked for by name, but what every object has."""
 
     def __getattribute__(self, name):
+        if name.startswith("__"):
+            return object.__getattribute__(self, name)
         raise RuntimeError(name)
 
 
 class Properties(Exception):
     @property
     def args(self):
-        raise RuntimeError
-
-    @property
-    def __traceback__(self):
         raise RuntimeError
 
 
