@@ -12,6 +12,7 @@ import posix
 import re
 import secrets
 import socket
+import sys
 from collections.abc import Iterable
 from math import inf
 from typing import Any, NoReturn
@@ -100,6 +101,8 @@ class Connection:
         self.session = ""
         #: The process that has opened it.
         self.forks = 0
+        #: The loop that its waits go through, where gevent has patched sockets.
+        self.hub: Any = None
         #: When to stop waiting for the server, whatever else is said (monotonic seconds); and
         #: what that becomes as soon as the connection has to be opened, or only a part of a
         #: reply has come.
@@ -156,6 +159,8 @@ class Connection:
     def ready(self) -> None:
         """Open the connection, unless it is open, ours, and without a reply nobody has read."""
         if self.unread or self.outdated:  # an unread reply would answer us
+            self.drop()
+        if self.hub is not None and self.hub is not hub_here():
             self.drop()
         if self.socket is None or self.forks != FORKS.mark[0] or not self.is_ours(self.socket):
             self.connect()
@@ -250,6 +255,7 @@ class Connection:
             said = translated(error, self.url)
             raise said or self.disconnected(error, sent=False) from error
         self.link, self.socket, self.forks = link, link._sock, FORKS.count
+        self.hub = getattr(self.socket, "hub", None)
         self.session = secrets.token_hex(8)
         link.pid = -1  # redis-py shuts down what it thinks is its own: we do that
         self.reader, self.timeout = hiredis.Reader(), None
@@ -348,6 +354,15 @@ class Connection:
     def fileno(self) -> int:
         """The socket's descriptor, for a poll that also watches something else."""
         return self.socket.fileno() if self.socket is not None else -1
+
+
+def hub_here() -> Any:
+    """The loop of this system thread, in a process that gevent has patched.
+
+    Each has its own, also those of gevent's own pool of threads; a socket waits in the loop of
+    the thread that has made it, and in no other.
+    """
+    return sys.modules["gevent"].get_hub()
 
 
 def lost(text: str) -> Disconnected:

@@ -1,9 +1,12 @@
 """Accepted once: what happens when an answer, or Redis itself, is lost on the way."""
 
 import asyncio
+import socket
+import sys
 import threading
 import time
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -165,6 +168,22 @@ def test_who_has_reached_redis_once_is_patient_in_every_way(app, proxy, sent, mo
 
     back.join()
     assert sent() == 1
+
+
+@pytest.mark.skipif(
+    not hasattr(socket.socket, "hub"), reason="gevent has patched nothing: see `make test-green`"
+)
+def test_gevents_own_threads_send_and_wait_beside_its_greenlets(app, sent):
+    """What one of them has opened waits in a loop that the others do not have."""
+    gevent: Any = sys.modules["gevent"]
+    app.enqueue("any.task")
+    threads = [gevent.get_hub().threadpool.spawn(app.enqueue, "any.task") for _ in range(10)]
+    greenlets = [gevent.spawn(app.enqueue, "any.task") for _ in range(10)]
+
+    for each in threads + greenlets:
+        assert each.get(timeout=5).state == "QUEUED"
+
+    assert sent() == 21
 
 
 def test_connections_that_were_killed_are_replaced(app, redis, sent):
