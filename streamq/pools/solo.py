@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import select
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +27,7 @@ from streamq.runner.inherited import OWN
 from streamq.runner.intake import Pace
 from streamq.runner.interrupts import STRAY, Property, end_child, warn_ourselves
 from streamq.runner.limits import Limits
-from streamq.runner.patches import check_patches, may_be_patched
+from streamq.runner.patches import EVENTLET, GEVENT, check_patches, patched
 from streamq.runner.pauses import Pauses
 from streamq.runner.raised import Raised
 from streamq.runner.slots import Slots
@@ -76,6 +77,8 @@ class Solo:
         self.raised: Raised | None = None
         self.forks = FORKS.count
         self.stopping = False
+        #: What others had patched before the first task.
+        self.patched = patched()
         #: Whether no task has run since its signals were taken back, and when that was.
         self.tidy, self.tidied = True, 0.0
         #: Whether what runs here is noted in Redis first, because it may end us.
@@ -186,6 +189,7 @@ class Solo:
         if not self.alone:
             self.take_signals_back()
         unstarted, began, number = self.desk.unstarted, perf_counter(), 0
+        modules = sys.modules
         most = self.limits.left(self.ran)
         while not self.stopping and number < most:
             try:
@@ -196,7 +200,7 @@ class Solo:
                 continue
             self.execute(delivery)
             number += 1
-            if may_be_patched():
+            if GEVENT in modules or EVENTLET in modules:
                 self.look_for_patches()
         if number:
             self.ran = self.slots.ran = self.ran + number
@@ -212,6 +216,8 @@ class Solo:
 
     def look_for_patches(self) -> None:
         """End in good order if a task, or what it has imported, has patched what we wait with."""
+        if patched() == self.patched:
+            return
         try:
             check_patches("of this worker")
         except ConfigError as error:

@@ -17,14 +17,18 @@ PATCHED = (
 )
 
 
-def may_be_patched() -> bool:
-    """Whether there is anybody who could have patched something: to be asked after each task."""
-    return "gevent.monkey" in sys.modules or "eventlet.patcher" in sys.modules
+#: Who may have patched something, if they are imported.
+GEVENT, EVENTLET = "gevent.monkey", "eventlet.patcher"
+
+
+def patched() -> list[str]:
+    """The modules that anybody has patched."""
+    return [*patched_by_gevent(), *patched_by_eventlet()]
 
 
 def patched_by_gevent() -> list[str]:
     """The modules that gevent has patched."""
-    monkey: Any = sys.modules.get("gevent.monkey")
+    monkey: Any = sys.modules.get(GEVENT)
     if monkey is None or not monkey.is_anything_patched():
         return []
     return [name for name in PATCHED if monkey.is_module_patched(name)]
@@ -32,7 +36,7 @@ def patched_by_gevent() -> list[str]:
 
 def patched_by_eventlet() -> list[str]:
     """The modules that eventlet has patched."""
-    patcher: Any = sys.modules.get("eventlet.patcher")
+    patcher: Any = sys.modules.get(EVENTLET)
     done: Collection[str] = getattr(patcher, "already_patched", ())
     return [name for name in PATCHED if name in done]
 
