@@ -35,17 +35,14 @@ local function put_back()
   end
 end
 
-if before then
+local newest = before and string.match(before, '^%d+')
+if newest and tonumber(newest) >= tonumber(number) then
   local last = string.match(before, '^[^\n]*')
+  put_back()
   if last == mark then
-    put_back()
     return string.sub(before, #last + 2)
   end
-  local newest = string.match(last, '^%d+')
-  if tonumber(newest) >= tonumber(number) then
-    put_back()
-    return redis.error_reply('STALE ' .. number .. ' ' .. newest)
-  end
+  return redis.error_reply('STALE ' .. number .. ' ' .. newest)
 end
 if redis.pcall('HGET', root .. ':queues', queue) ~= '{}' then -- an error is for the long way to say
   put_back()

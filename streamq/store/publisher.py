@@ -80,9 +80,9 @@ class Lane:
     name: str = ""
     number: int = 0
     #: What is to be published, or is in flight; no ``argv`` before it is sent first.
-    load: Load | None = None
-    make: Make | None = None
     script: Script = PUBLISH
+    load: Iterable[Any] = ()
+    make: Make | None = None
     argv: tuple[Any, ...] | None = None
     #: What the publish in flight needs beyond the server's word; mostly nothing.
     confirm: tuple[Confirmation, ...] = ()
@@ -98,14 +98,12 @@ class Lane:
         if self.argv is None:
             session = self.connection.session
             if self.make is not None:
-                self.load = self.make(session)
-            assert self.load is not None
-            self.script, arguments = self.load
+                self.script, self.load = self.make(session)
             if session != self.session:
                 self.session = self.name = session
                 self.number = 0
             self.number += 1
-            self.argv = (self.name, self.number, *arguments)
+            self.argv = (self.name, self.number, *self.load)
         return self.script.command(root, *self.argv)
 
     def begin_again(self) -> None:
@@ -171,7 +169,8 @@ class Publisher:
                 return self.publish(publications, lent, confirm, began=began)
             finally:
                 self.lanes.give_back(lent)
-        lane.load, lane.confirm, lane.argv = full(publications), confirm, None
+        lane.script, lane.load = full(publications)
+        lane.confirm, lane.argv = confirm, None
         if monotonic() - began > PROMPT:
             lane.connection.until = began + self.timeout()
         return answers_of(self.insist(lane, began))
@@ -187,7 +186,8 @@ class Publisher:
         """Publish plain messages the short way; None if that is not the way for them."""
         lane = self.borrow(began)
         try:
-            lane.load, lane.confirm, lane.argv = plain(envelope, messages), confirm, None
+            lane.script, lane.load = PUSH, (*envelope.shared, *messages)
+            lane.confirm, lane.argv = confirm, None
             answer: bytes = self.insist(lane, began)
         finally:
             self.lanes.give_back(lane)

@@ -73,7 +73,7 @@ CONTROLS: Mapping[str, Control] = {
         edits=(
             (LUA + "push.lua", "  if last == mark then\n", "  if false then\n"),
             (LUA + "publish.lua", "  if last == mark_of(number) then\n", "  if false then\n"),
-            (LUA + "push.lua", "  if tonumber(newest) >= tonumber(number) then\n", NEVER),
+            (LUA + "push.lua", "if newest and tonumber(newest) >= tonumber(number) then\n", NEVER),
             (LUA + "publish.lua", "  if tonumber(newest) >= tonumber(number) then\n", NEVER),
         ),
         weights={"drop_answers": 1},
