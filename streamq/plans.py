@@ -150,6 +150,7 @@ def written_headers(headers: Mapping[str, Any]) -> bytes:
     for name, value in headers.items():
         try:
             encode_json({name: value})
+            check_header(value)
         except EncodeError as error:
             raise EncodeError(
                 f"the header {name!r} cannot be sent: {str(error).splitlines()[0]}",
@@ -163,6 +164,17 @@ def written_headers(headers: Mapping[str, Any]) -> bytes:
             advice=["headers say where a message goes; send data as arguments"],
         )
     return data
+
+
+def check_header(value: Any) -> None:
+    """Raise EncodeError for what would arrive as text or a list: no annotation turns it back."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if type(value) in (list, tuple):
+        for item in value:
+            check_header(item)
+    elif not (value is None or isinstance(value, (bool, int, float, str))):
+        raise EncodeError(f"JSON has no word for a {type(value).__qualname__}")
 
 
 def truth(value: bool) -> str:

@@ -241,7 +241,10 @@ def test_a_key_that_would_become_another_is_refused(offline, key):
 
 @pytest.mark.parametrize(
     "value",
-    [float("nan"), [float("inf")], {1: 2}, {"a": {Decimal(1): 2}}, object, Pair.ONE, "\ud800"],
+    [
+        *(float("nan"), [float("inf")], {1: 2}, {"a": {Decimal(1): 2}}, object, Pair.ONE, "\ud800"),
+        *(b"red", {"red"}, date(2026, 1, 1), [timedelta(1)], {"a": [Decimal(1)]}, Point(1)),
+    ],
     ids=repr,
 )
 def test_a_header_that_cannot_be_sent_is_named(offline, value):
