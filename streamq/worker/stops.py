@@ -83,7 +83,10 @@ class Stops:
             OWN.handle({signal.SIGHUP: self.hang_up if terminal else self.ask_to_reload})
         if handler_of(signal.SIGTSTP) == signal.SIG_DFL:
             OWN.handle({signal.SIGTSTP: self.ask_to_suspend})
-        OWN.let(through=(*ENDING, signal.SIGHUP, signal.SIGCHLD), blocked=CONTROL)
+        # Where `stty tostop` holds, a line of our log would stop us, in the background, and not
+        # our runners: they would go on and lose their leases.
+        blocked = (*CONTROL, signal.SIGTTOU)
+        OWN.let(through=(*ENDING, signal.SIGHUP, signal.SIGCHLD), blocked=blocked)
 
     def hold_reloads(self) -> None:
         """Keep requests to begin anew for the program that takes our place, until it listens.

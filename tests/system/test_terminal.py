@@ -79,16 +79,18 @@ class Terminal:
         site.write(TASKS)
         return site.worker(*flags, stdin=self.slave, start_new_session=True, preexec_fn=take)
 
-    def shell(self, site, *flags):
+    def shell(self, site, *flags, background=False):
         """A shell that has this terminal and starts a worker in its foreground.
 
-        Once that has been stopped, it goes on when there is a file ``resume``.
+        Once that has been stopped, it goes on when there is a file ``resume``; in the background
+        it is to write nothing to the terminal.
         """
         site.write(TASKS)
         words = [sys.executable, "-m", "streamq", "worker", "-A", "tasks", *map(str, flags)]
+        before, after = ("stty tostop;", "bg; wait %1") if background else ("exec 2> log;", "fg")
         script = (
-            f"{shlex.join(words)} > log 2>&1; touch stopped; "
-            "until test -e resume; do sleep 0.01; done; fg; echo $? > code"
+            f"{before} {shlex.join(words)}; touch stopped; "
+            f"until test -e resume; do sleep 0.01; done; {after}; echo $? > code"
         )
 
         def take():
@@ -182,6 +184,26 @@ def test_ctrl_z_stops_a_worker_with_what_its_tasks_do_until_it_goes_on(site, ter
     (site.folder / "go").touch()
     assert result.get(timeout=10) == "ended"
     os.write(terminal.master, b"\x03")
+    assert shell.wait(10) == 0
+    assert (site.folder / "code").read_text() == "0\n"
+    site.at_rest()
+
+
+def test_a_worker_that_goes_on_in_the_background_may_speak(site, terminal):
+    """Where jobs in the background are stopped that write to the terminal, it is not."""
+    shell = terminal.shell(site, "-c", 1, background=True)
+    result = site.send("hold", 1)
+    site.until(lambda: site.notes() == ["hold 1"])
+    (worker,) = children_of(shell.pid)
+    os.write(terminal.master, b"\x1a")
+    site.until((site.folder / "stopped").exists, "the shell has it back")
+    (site.folder / "resume").touch()
+    site.until(lambda: stat(worker)[0] != "T", "it goes on")
+
+    os.kill(worker, signal.SIGTERM)
+    (site.folder / "go").touch()
+
+    assert result.get(timeout=10) == 1
     assert shell.wait(10) == 0
     assert (site.folder / "code").read_text() == "0\n"
     site.at_rest()
