@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -24,6 +25,11 @@ pytest_plugins = ["tests.order"]
 # A machine that is busy with other things makes no property false.
 settings.register_profile("streamq", deadline=None)
 settings.load_profile("streamq")
+
+# Below ``nohup`` every worker would ignore SIGHUP, as it must.  We go on when the terminal is
+# closed; what we start has the default again.
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def server_binary() -> str:
