@@ -186,7 +186,7 @@ class Publisher:
         """Publish plain messages the short way; None if that is not the way for them."""
         lane = self.borrow(began)
         try:
-            lane.script, lane.load = PUSH, (*envelope.shared, *messages)
+            lane.script, lane.load = plain(envelope, messages)
             lane.confirm, lane.argv = confirm, None
             answer: bytes = self.insist(lane, began)
         finally:
