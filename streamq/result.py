@@ -12,7 +12,7 @@ from streamq.payload import Payloads, as_text
 from streamq.signals import signal_name
 from streamq.states import FINAL, State, combined
 from streamq.store.results import Results
-from streamq.store.waiting import Record, is_final
+from streamq.store.waiting import Record, is_answer, is_final
 from streamq.units import ahead
 
 R = TypeVar("R")
@@ -172,7 +172,9 @@ class Result(Generic[R]):
         if self.final is None:
             record = await asyncio.final(self.id, max(0.0, deadline - clock.monotonic()))
             if not record:
-                raise self.too_late(timeout, await asyncio.record(self.id))
+                record = await asyncio.record(self.id)
+                if not is_answer(record):  # else it has ended, and that was not heard
+                    raise self.too_late(timeout, record)
             if "worker" not in record and "copies" not in record:
                 record = await asyncio.record(self.id) or record
             self.final = record
@@ -203,9 +205,11 @@ class Result(Generic[R]):
             answer = self.results.waits.next(wait, deadline)
         finally:
             self.results.waits.end(wait)
-        if answer is None or not answer[1]:
-            raise self.too_late(timeout, self.results.record(self.id))
-        record = answer[1]
+        record = answer[1] if answer is not None else {}
+        if not record:
+            record = self.results.record(self.id)
+            if not is_answer(record):  # else it has ended, and that was not heard
+                raise self.too_late(timeout, record)
         if "copies" in record:
             return record
         if "worker" not in record:

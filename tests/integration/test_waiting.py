@@ -213,6 +213,38 @@ def test_who_waits_in_vain_for_a_task_that_is_for_later_is_told_where_to_see_it(
         result.get("10ms")
 
 
+def test_an_end_that_is_not_heard_is_found_when_the_time_is_over(
+    app, double, pool, drain, eventually, monkeypatch
+):
+    waits = app.store.results.waits
+    monkeypatch.setattr(waits, "listen", time.sleep)  # as with a server that takes no more clients
+    waited = pool.submit(double.enqueue(4).get, timeout=0.8)
+    eventually(lambda: waits.waiting)
+
+    drain(app)
+
+    assert waited.result(5) == 8
+
+
+def test_an_end_that_is_not_heard_is_found_under_asyncio_too(app, double, drain, monkeypatch):
+    async def listen():
+        await asyncio.sleep(0.1)
+
+    async def main():
+        monkeypatch.setattr(app.store.results.asyncio, "listen", listen)
+        result = await double.aenqueue(4)
+        waited = asyncio.create_task(result.aget(timeout=0.8))
+        while not app.store.results.asyncio.waiting:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(drain, app)
+        try:
+            return await waited
+        finally:
+            await app.aclose()
+
+    assert asyncio.run(main()) == 8
+
+
 def test_a_timeout_leaves_nothing_behind(app, double):
     result = double.enqueue(4)
 
