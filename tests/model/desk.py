@@ -317,7 +317,10 @@ class Desk(Ledger):
                 told = {"worker": consumer, "reason": reason}
                 self.finish(token.id, generation, "REVOKED", HOUR, **told)
             else:
-                self.add(f"{queue}:returned", dict(fields))
+                suspected = token.stream.endswith(":suspects")
+                self.add(f"{queue}:{'suspects' if suspected else 'returned'}", dict(fields))
+                if suspected:
+                    self.suspects.add(queue)
                 self.show_waiting(token.id, generation)
                 released += 1
         return released

@@ -219,9 +219,14 @@ def one_of_two_was_running(bench: Bench) -> None:
 
 
 def a_suspect_runs_alone(bench: Bench) -> None:
-    """It is stopped, and stays a suspect; then its runner dies, and is recovered in steps."""
+    """It is handed back, then stopped, and stays a suspect; then its runner dies, and is
+    recovered in steps."""
     token = take(bench, "a", fields={"max_deliveries": "1"})
     bench.recover(Death(consumer="c", charge="suspects", running=(token.place,)))
+    bench.register("b")
+    (token,) = bench.read("b", "mail:suspects")
+    bench.complete("b", starts=[token])
+    bench.release("b", token, early=True)
     for name, charge in (("d", "none"), ("e", "suspects")):
         bench.register(name)
         (token,) = bench.read(name, "mail:suspects")
