@@ -227,7 +227,7 @@ GUARDS = [
         "a bell that cannot be heard keeps no other duty waiting",
         "B23",
         CROWDS + "test_a_bell_that_cannot_connect_keeps_no_other_duty_from_being_done",
-        "ResultTimeout",
+        "it was promoted, and ran",
         (
             "streamq/worker/supervisor.py",
             """        except BrokerUnavailable as error:

@@ -78,7 +78,8 @@ def test_ctrl_c_reaches_the_whole_group_and_lets_tasks_finish(site, held):
     worker, results = held
 
     os.killpg(worker.pid, signal.SIGINT)
-    time.sleep(0.3)
+    site.until(lambda: "finishing the running tasks" in worker.said, "it has heard it")
+    time.sleep(0.5)  # a runner that heard it as well would have left by now
     assert worker.process.poll() is None
     (site.folder / "go").touch()
 
