@@ -91,7 +91,7 @@ class Producer:
         while (chosen := self.waiting.get()) is not None:
             call, result = chosen
             try:
-                told: Any = ["SUCCESS", result.get(timeout=30)]
+                told: Any = ["SUCCESS", result.get(timeout=0.5 if self.enough.exists() else 30)]
             except streamq.ResultTimeout:
                 continue  # others are to be heard too; whether it ends is seen later
             except streamq.BrokerUnavailable as error:
