@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the table in streamq/settings.py.
+"""Write docs/settings.md from the table in streamq/config/settings.py.
 
 python scripts/settings_table.py            write the page
 python scripts/settings_table.py --check    fail if the page is not up to date
@@ -10,14 +10,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from streamq import settings  # noqa: E402 - found beside this script
+from streamq.config import settings  # noqa: E402 - found beside this script
 
 PAGE = ROOT / "docs" / "settings.md"
 
 HEADER = """\
 # Settings
 
-<!-- Written by scripts/settings_table.py from streamq/settings.py: change it there. -->
+<!-- Written by scripts/settings_table.py from streamq/config/settings.py: change it there. -->
 
 One name in five places. The first that has a value counts:
 

@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 HOMES = {
     "streamq.api": "aenqueue default_app enqueue get_task_logger set_default task",
     "streamq.app": "App",
-    "streamq.codec": "register_serializer",
+    "streamq.serialization.codec": "register_serializer",
     "streamq.context": "Request Running current_task",
     "streamq.errors": (
         "BrokerFull BrokerUnavailable ConfigError ContentDisallowed DecodeError EncodeError "
@@ -31,7 +31,7 @@ HOMES = {
         "Reject ResultTimeout Retry Revoked SignatureInvalid SoftTimeLimitExceeded StreamqError "
         "TaskError TaskNotFound TimeLimitExceeded Unroutable WorkerLost"
     ),
-    "streamq.race": "as_completed",
+    "streamq.producer.completion": "as_completed",
     "streamq.result": "Result",
     "streamq.routing": "Binding Exchange Queue",
     "streamq.states": "State",
@@ -101,7 +101,6 @@ if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
         task,
     )
     from streamq.app import App
-    from streamq.codec import register_serializer
     from streamq.context import Request, Running, current_task
     from streamq.errors import (
         BrokerFull,
@@ -130,9 +129,10 @@ if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
         Unroutable,
         WorkerLost,
     )
-    from streamq.race import as_completed
+    from streamq.producer.completion import as_completed
     from streamq.result import Result
     from streamq.routing import Binding, Exchange, Queue
+    from streamq.serialization.codec import register_serializer
     from streamq.states import State
     from streamq.tasks import Call, Signature, Task
 

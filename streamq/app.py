@@ -6,27 +6,27 @@ from functools import cached_property, partial
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from streamq.arguments import mapping, positional
-from streamq.bulk import Bulk
-from streamq.bundled import ensure
-from streamq.clock import monotonic
-from streamq.codec import encode_json
-from streamq.config import Config
+from streamq.broker.broker import Store
+from streamq.broker.confirmation import Confirmation
+from streamq.broker.publish_retry import Refusal
+from streamq.broker.publisher import Lane, answers_of
+from streamq.broker.results import Results
+from streamq.config.config import Config
 from streamq.context import Running
+from streamq.core.message import Envelope, Publication, new_id
+from streamq.core.options import checked
+from streamq.devserver.server import ensure
 from streamq.errors import EncodeError, NotConfirmed
-from streamq.local import run_here
-from streamq.message import Envelope, Publication, new_id
-from streamq.options import checked
-from streamq.payload import Payloads
-from streamq.plans import Plans
-from streamq.registry import Discovery, Packages, Registry, import_modules, task_name
+from streamq.execution.eager import run_here
+from streamq.host.clock import monotonic
+from streamq.producer.bulk import Bulk
+from streamq.producer.registry import Discovery, Packages, Registry, import_modules, task_name
+from streamq.producer.templates import Plans
 from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
-from streamq.signing import Seal
-from streamq.store.attempts import Refusal
-from streamq.store.confirm import Confirmation
-from streamq.store.publisher import Lane, answers_of
-from streamq.store.results import Results
-from streamq.store.store import Store
+from streamq.serialization.codec import encode_json
+from streamq.serialization.payload import Payloads
+from streamq.serialization.signing import Seal
 from streamq.tasks import Call, Signature, Task, flattened
 
 P = ParamSpec("P")

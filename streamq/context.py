@@ -5,9 +5,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, overload
 
+from streamq.core.units import shown
 from streamq.errors import CHANGEABLE, UNCHANGED, ConfigError, Retry, instance_of
 from streamq.states import State
-from streamq.units import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

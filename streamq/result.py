@@ -4,16 +4,16 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from streamq import clock
+from streamq.broker.results import Results
+from streamq.broker.waiter import Record, is_answer, is_final
 from streamq.context import current_task
+from streamq.core.termination import signal_name
+from streamq.core.units import ahead
 from streamq.errors import ResultTimeout, Revoked
-from streamq.failure import rebuild
-from streamq.payload import Payloads, as_text
-from streamq.signals import signal_name
+from streamq.host import clock
+from streamq.serialization.exceptions import rebuild
+from streamq.serialization.payload import Payloads, as_text
 from streamq.states import FINAL, State, combined
-from streamq.store.results import Results
-from streamq.store.waiting import Record, is_answer, is_final
-from streamq.units import ahead
 
 R = TypeVar("R")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from streamq.core.units import nearest, seconds
 from streamq.errors import ConfigError
-from streamq.units import nearest, seconds
 
 EXCHANGE_TYPES = ("direct", "topic", "fanout", "headers")
 HEADER_MATCHES = ("all", "any", "all-with-x", "any-with-x")

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field, replace
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
-from streamq.annotations import Converter, turned_back
 from streamq.arguments import mapping, positional
 from streamq.context import Request, Running, current
+from streamq.core.message import new_id
+from streamq.core.options import checked, merged
+from streamq.core.wrappers import accepted
 from streamq.errors import ConfigError, EncodeError
-from streamq.message import new_id
-from streamq.modules import module_of
-from streamq.options import checked, merged
+from streamq.host.modules import module_of
 from streamq.result import Result
-from streamq.strict_json import Wordless
-from streamq.wrappers import accepted
+from streamq.serialization.annotations import Converter, turned_back
+from streamq.serialization.strict_json import Wordless
 
 P = ParamSpec("P")
 R = TypeVar("R")

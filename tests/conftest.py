@@ -14,8 +14,8 @@ import pytest
 import redis as redis_py
 from hypothesis import settings
 
-from streamq.store.keys import Keys
-from streamq.store.scripts import Argument, load
+from streamq.transport.keys import Keys
+from streamq.transport.scripts import Argument, load
 from tests.processes import until
 from tests.proxy import Proxy
 from tests.servers import Server, running

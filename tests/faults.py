@@ -1,6 +1,6 @@
 """What Redis answers when it cannot, as it says it, and what a producer makes of it."""
 
-from streamq.store.attempts import Contact
+from streamq.broker.publish_retry import Contact
 
 LOADING = "LOADING Redis is loading the dataset in memory"
 BUSY = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."

@@ -31,7 +31,7 @@ from urllib.parse import unquote, urlsplit
 
 import hiredis
 
-from streamq.store.scripts import load
+from streamq.transport.scripts import load
 
 #: Closing with this sends RST instead of FIN.
 ABRUPT = struct.pack("ii", 1, 0)

@@ -20,28 +20,23 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: From the bottom to the top.  A name alone is that module; ``runner.*`` is a whole package.
 LAYERS: Mapping[str, str] = {
-    "facts": "arguments errors states celery_names cpus forks modules clock launch",
-    "words": (
-        "units wrappers strict_json strict_msgpack culprit codec compression annotations extras "
-        "routing message failure retries options context payload letter signing settings config "
-        "diagnosis diagnosis.*"
-    ),
-    "redis": (
-        "store store.keys store.reading store.scripts store.lending store.replies store.addresses "
-        "store.confirm store.connection store.client "
-        "store.attempts store.publisher store.topology store.waiting store.loops "
-        "store.aio_connection store.aio store.results "
-        "store.store store.*"
-    ),
-    "server": "bundled bundled.*",
-    "tasks": (
-        "signals result race tasks definitions registry plans delivery endings execution bulk local"
-    ),
-    "app": "app api finding",
+    "facts": "arguments errors states",
+    "host": "host host.*",
+    "core": "routing context core core.*",
+    "serialization": "core.retry serialization serialization.*",
+    "config": "core.options config config.*",
+    "transport": "transport transport.*",
+    "acl": "acl acl.*",
+    "broker": "broker broker.*",
+    "admin": "admin admin.*",
+    "devserver": "devserver devserver.*",
+    "calls": "result tasks core.delivery",
+    "producer": "producer producer.*",
+    "execution": "execution execution.*",
+    "app": "app api discovery",
     "package": "streamq",
-    "consumer": "store.consumer store.recovery",
+    "consumer": "broker.consumer broker.recovery",
     "runner": "runner runner.*",
-    "pools": "pools pools.*",
     "worker": "worker worker.*",
     "cli": "cli cli.* __main__",
 }
@@ -52,43 +47,47 @@ LATE = {
     "cli.*": {"streamq.*", "rich.*"},  # one command loads its own part only
 }
 #: Who may load a module by its name as text.
-BY_NAME = "streamq codec compression registry finding cli.*"
+BY_NAME = "streamq serialization.codec serialization.compression producer.registry discovery cli.*"
 
 #: Which libraries, modules and functions only some places may know, and why.
 WALLS = {
-    "redis hiredis": ("store.*", "everything that is said to Redis stands in store/"),
+    "redis hiredis": (
+        "transport.* broker.publisher",
+        "everything that is said to Redis goes through transport/",
+    ),
     "subprocess multiprocessing signal os.fork os.kill os.waitpid os.execv os._exit": (
-        "bundled bundled.* runner.* pools.* worker.* cli.* __main__ signals",
-        "only workers, pools and the bundled server know processes",
+        "devserver.* runner.* worker.* cli.* __main__ core.termination",
+        "only workers, runners and the server for development know processes",
     ),
     "threading select": (
-        "store.* bundled bundled.* runner.* pools.* worker.* cli.*",
+        "transport.* broker.* devserver.* runner.* worker.* cli.*",
         "only those who wait or work know threads",
     ),
     "asyncio": (
-        "store.aio store.aio_connection store.loops pools.* worker.*",
-        "producers for asyncio speak through store/aio",
+        "broker.aio transport.aio_connection transport.loops",
+        "producers for asyncio speak through broker/aio",
     ),
     "gevent": (
-        "pools.gevent pools.clocks pools.crowd pools.forks pools.hubwatch worker.green",
+        "runner.pools.gevent runner.pools.greenlets runner.pools.greenlet_forks "
+        "runner.pools.greenlet_limits runner.pools.hub_watchdog runner.gevent_main",
         "only a process started for gevent may load it",
     ),
     "click": ("cli.*", "only the command line talks to a terminal"),
     "rich": ("cli.* worker.*", "only what is shown to people is drawn"),
     "os.environ os.getenv os.putenv": (
-        "config launch bundled bundled.* runner.inherited",
+        "config.config host.launch devserver.* runner.inherited",
         "settings are read once, by config; launch knows by which name a folder was entered; "
         "a worker hands its signals to its successor",
     ),
 }
 
-#: What tests freeze: only ``streamq.clock`` has functions that tell the time in any case.
+#: What tests freeze: only ``streamq.host.clock`` has functions that tell the time in any case.
 CLOCKS = frozenset(
     {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"}
     | {"localtime", "gmtime", "strftime", "ctime", "asctime"}
 )
 TODAY = frozenset({"now", "utcnow", "today"})
-FROZEN = "that a test may freeze: ask streamq.clock"
+FROZEN = "that a test may freeze: ask host.clock"
 
 #: Where chance comes from: Python's other generators follow a seed of the user's, and forks.
 CHANCE = "random.SystemRandom"
@@ -180,7 +179,7 @@ def complaints(modules: Mapping[str, str], libraries: str = "") -> list[str]:
         if layer_of(module) is None:
             found.append(f"{module} stands in no layer: add it to LAYERS where it belongs")
             continue
-        if short(module) != "clock":
+        if short(module) != "host.clock":
             found += [f"{module}:{line} asks a clock {FROZEN}" for line in clocks_in(source)]
         for use in imports_of(source, modules):
             where = f"{module}:{use.line}"
@@ -342,7 +341,7 @@ def test_every_exception_that_is_granted_is_needed():
 # The checker itself: it must see each kind of wrong
 
 
-def judge(source: str, module: str = "streamq.codec", **others: str) -> str:
+def judge(source: str, module: str = "streamq.serialization.codec", **others: str) -> str:
     """What is said of one made-up module among others."""
     modules = {f"streamq.{name.replace('__', '.')}": text for name, text in others.items()}
     return "\n".join(
@@ -359,7 +358,10 @@ def test_a_clean_module_is_not_complained_of():
 def test_an_upward_import_is_seen():
     said = judge("from streamq.app import App", app="")
 
-    assert "streamq.codec:1 imports streamq.app, which points up: words → app" in said
+    assert (
+        "streamq.serialization.codec:1 imports streamq.app, which points up: serialization → app"
+        in said
+    )
 
 
 def test_an_import_of_a_module_from_its_package_is_seen():
@@ -379,10 +381,10 @@ def test_a_late_import_is_seen(source):
 
 
 def test_a_late_import_is_allowed_where_it_is_granted():
-    source = "def f():\n    from streamq.store.inspector import Inspector"
+    source = "def f():\n    from streamq.admin.inspector import Inspector"
 
-    assert judge(source, "streamq.cli.queues", store__inspector="") == ""
-    assert "inside a function" in judge(source, "streamq.worker.start", store__inspector="")
+    assert judge(source, "streamq.cli.queues", admin__inspector="") == ""
+    assert "inside a function" in judge(source, "streamq.worker.boot", admin__inspector="")
 
 
 def test_an_import_for_types_alone_is_seen():
@@ -402,16 +404,16 @@ def test_an_undeclared_library_is_seen():
 @pytest.mark.parametrize(
     ("module", "source", "reason"),
     [
-        ("streamq.app", "import redis", "stands in store/"),
-        ("streamq.app", "from redis.asyncio import Redis", "stands in store/"),
-        ("streamq.store.client", "import subprocess", "know processes"),
-        ("streamq.execution", "import os\nos.fork()", "know processes"),
-        ("streamq.store.client", "import signal", "know processes"),
+        ("streamq.app", "import redis", "goes through transport/"),
+        ("streamq.app", "from redis.asyncio import Redis", "goes through transport/"),
+        ("streamq.transport.client", "import subprocess", "know processes"),
+        ("streamq.execution.executor", "import os\nos.fork()", "know processes"),
+        ("streamq.transport.client", "import signal", "know processes"),
         ("streamq.result", "from threading import Lock", "know threads"),
-        ("streamq.app", "import asyncio", "store/aio"),
+        ("streamq.app", "import asyncio", "broker/aio"),
         ("streamq.app", "import os\nurl = os.environ['X']", "by config"),
-        ("streamq.worker.start", "from os import environ", "by config"),
-        ("streamq.worker.start", "import gevent.event", "started for gevent"),
+        ("streamq.worker.boot", "from os import environ", "by config"),
+        ("streamq.worker.boot", "import gevent.event", "started for gevent"),
         ("streamq.app", "import click", "terminal"),
     ],
 )
@@ -444,19 +446,21 @@ def test_sleeping_and_moments_are_no_clocks():
 
 
 def test_what_a_wall_encloses_may_use_what_it_keeps():
-    assert judge("import redis", "streamq.store.client") == ""
-    assert judge("import os\nos.environ", "streamq.config") == ""
+    assert judge("import redis", "streamq.transport.client") == ""
+    assert judge("import os\nos.environ", "streamq.config.config") == ""
 
 
 def test_loading_a_module_by_name_is_seen():
-    assert "by name" in judge("import importlib\nimportlib.import_module('x')", "streamq.plans")
-    assert "by name" in judge("__import__('x')", "streamq.plans")
+    assert "by name" in judge(
+        "import importlib\nimportlib.import_module('x')", "streamq.producer.templates"
+    )
+    assert "by name" in judge("__import__('x')", "streamq.producer.templates")
 
 
 def test_a_circle_is_seen_also_a_late_one():
     said = judge(
         "from streamq.routing import Queue",
-        routing="def f():\n    from streamq.codec import encode",
+        routing="def f():\n    from streamq.serialization.codec import encode",
     )
 
     assert "in a circle" in said
@@ -469,12 +473,14 @@ def test_a_module_without_a_layer_is_seen():
 def test_what_is_too_long_is_seen():
     function = "def f():\n" + "    pass\n" * LONGEST_FUNCTION
 
-    assert "f has 61 lines" in too_long({"streamq.codec": function})[0]
-    assert "two things live in it" in too_long({"streamq.codec": "\n" * LONGEST_FILE})[0]
+    assert "f has 61 lines" in too_long({"streamq.serialization.codec": function})[0]
+    assert (
+        "two things live in it" in too_long({"streamq.serialization.codec": "\n" * LONGEST_FILE})[0]
+    )
 
 
 def test_commands_print_by_one_function_that_lets_nothing_reach_the_terminal_raw():
-    apart = {"streamq.cli.common", "streamq.cli.base", "streamq.cli.tables"}
+    apart = {"streamq.cli.shared", "streamq.cli.command", "streamq.cli.tables"}
     found = [
         module
         for module, source in our_modules().items()

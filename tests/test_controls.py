@@ -77,7 +77,7 @@ def test_what_a_control_changes_is_there_once(edit):
 
 def test_controls_are_found():
     assert {edit.file for edit in ALL} >= {
-        "streamq/worker/verdicts.py",
-        "streamq/worker/view.py",
+        "streamq/worker/services/hard_limits.py",
+        "streamq/worker/lease_view.py",
         "scripts/lua/recover.lua",
     }

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Loads every script, and says where streamq and its scripts lie.
 LOAD_ALL = """
 import json, streamq, sys
-from streamq.store import scripts
+from streamq.transport import scripts
 print(json.dumps({
     "package": streamq.__file__,
     "folder": str(scripts.folder()),

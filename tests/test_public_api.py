@@ -202,4 +202,4 @@ def test_help_of_a_worker_waits_for_neither_redis_nor_the_app():
     ).stdout
 
     assert "--concurrency" in told
-    assert not {"redis", "asyncio", "streamq.app", "streamq.worker.start"} & set(told.split())
+    assert not {"redis", "asyncio", "streamq.app", "streamq.worker.boot"} & set(told.split())

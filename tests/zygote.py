@@ -6,7 +6,7 @@ working folder, standard streams, ``sys.argv``, ``sys.path`` and ``__main__`` ar
 ``python -m MODULE``.  It is started by exec before it has threads, and knows one client, with which
 it ends: a fork of the client may hold the other end of the link for longer.
 
-    zygote = Zygote("streamq.worker.start", "streamq.cli.worker")
+    zygote = Zygote("streamq.worker.boot", "streamq.cli.worker")
     process = Forked(zygote, "streamq", ["worker", "-A", "tasks"], cwd=folder, env=env)
 
 ``Forked`` is a ``subprocess.Popen`` whose program is a child of the zygote, which tells its end.
@@ -116,7 +116,7 @@ class Forked(subprocess.Popen[Any]):
 
 
 #: What becomes workers and commands: it has imported all that a worker of a process needs.
-STREAMQ = Zygote("redis", "streamq.cli.common", "streamq.cli.worker", "streamq.worker.start")
+STREAMQ = Zygote("redis", "streamq.cli.shared", "streamq.cli.worker", "streamq.worker.boot")
 #: What runs a test on a changed checkout: it has imported nothing of any.
 PYTEST = Zygote("pytest", "redis")
 

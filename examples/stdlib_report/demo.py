@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from streamq import Result, ResultTimeout, StreamqError, as_completed, bundled
+from streamq import Result, ResultTimeout, StreamqError, as_completed
+from streamq.devserver import server as bundled
 
 from report import Failures, Reports, console, next_steps, say, summary
 from tasks import Report, analyse, app

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from streamq import bundled
+from streamq.devserver import server as bundled
 
 from tasks import Report, app
 

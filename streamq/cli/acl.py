@@ -5,16 +5,16 @@ from typing import IO
 
 import click
 
+from streamq.acl.roles import NEWER, PLACEHOLDER, RIGHTS, ROLES, newer_commands, rule
 from streamq.app import App
-from streamq.cli.base import Command, Given
-from streamq.cli.common import app_if_any, say, typed, warn
+from streamq.cli.command import Command, Given
+from streamq.cli.shared import app_if_any, say, typed, warn
+from streamq.core.units import nearest
 from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.routing import check_name
-from streamq.store.addresses import address_of
-from streamq.store.client import Client
-from streamq.store.keys import Keys
-from streamq.store.roles import NEWER, PLACEHOLDER, RIGHTS, ROLES, newer_commands, rule
-from streamq.units import nearest
+from streamq.transport.address import address_of
+from streamq.transport.client import Client
+from streamq.transport.keys import Keys
 
 #: Seconds to wait for a server that is only asked which commands it knows.
 PATIENCE = 1.0

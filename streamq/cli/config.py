@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from streamq.cli.base import Command, Given, Group
-from streamq.cli.common import app_if_any, as_json, print_json
+from streamq.cli.command import Command, Given, Group
+from streamq.cli.shared import app_if_any, as_json, print_json
 from streamq.cli.tables import show_table
-from streamq.units import DURATIONS
+from streamq.core.units import DURATIONS
 
 
 @click.group(cls=Group)

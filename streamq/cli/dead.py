@@ -7,9 +7,20 @@ from typing import Any
 
 import click
 
+from streamq.admin.dead_letter import Letter, Which, readable, seconds_in
 from streamq.app import App
-from streamq.cli.base import FAILED, Command, Given, Group
-from streamq.cli.common import (
+from streamq.cli.command import FAILED, Command, Given, Group
+from streamq.cli.dead_export import export, import_letters
+from streamq.cli.dead_select import (
+    choice,
+    chosen,
+    everything,
+    filters,
+    letters_of,
+    no_letter,
+    queues_of,
+)
+from streamq.cli.shared import (
     NotThere,
     app_if_any,
     as_json,
@@ -23,22 +34,11 @@ from streamq.cli.common import (
     warn,
     yes,
 )
-from streamq.cli.common import most as at_most
-from streamq.cli.letters import (
-    choice,
-    chosen,
-    everything,
-    filters,
-    letters_of,
-    no_letter,
-    queues_of,
-)
-from streamq.cli.parcels import export, import_letters
+from streamq.cli.shared import most as at_most
 from streamq.cli.tables import show_facts, show_list
+from streamq.core.units import count, grouped, visible
 from streamq.errors import StreamqError
-from streamq.letter import Letter, Which, readable, seconds_in
 from streamq.routing import Queue
-from streamq.units import count, grouped, visible
 
 #: In which order a message is shown; what is not here comes last.
 ORDER = {name: at for at, name in enumerate((b"id", b"task", b"args", b"kwargs"))}

@@ -2,13 +2,13 @@
 
 import click
 
+from streamq.admin.doctor.checks import diagnose, worst
+from streamq.admin.doctor.facts import Finding
+from streamq.admin.doctor.gather import Checkup
+from streamq.admin.doctor.leaks import Leftovers
 from streamq.app import App
-from streamq.cli.base import FAILED, Command, Given
-from streamq.cli.common import app_if_any, as_json, print_json, say
-from streamq.diagnosis import diagnose, worst
-from streamq.diagnosis.facts import Finding
-from streamq.store.checkup import Checkup
-from streamq.store.leftovers import Leftovers
+from streamq.cli.command import FAILED, Command, Given
+from streamq.cli.shared import app_if_any, as_json, print_json, say
 
 
 @click.command(cls=Command)

@@ -6,15 +6,15 @@ from typing import Any
 import click
 
 from streamq.app import App
-from streamq.bundled import place
-from streamq.cli.base import FAILED, Command, Given
-from streamq.cli.common import inline, print_json, say, spec_of, typed, value_of, warn, without_code
-from streamq.cli.common import timeout as timeout_option
+from streamq.cli.command import FAILED, Command, Given
+from streamq.cli.shared import inline, print_json, say, spec_of, typed, value_of, warn, without_code
+from streamq.cli.shared import timeout as timeout_option
+from streamq.devserver.server import place
+from streamq.discovery import NoApp, find_app
 from streamq.errors import ConfigError, TaskError
-from streamq.failure import message_of
-from streamq.finding import NoApp, find_app
 from streamq.result import Result
 from streamq.routing import check_name
+from streamq.serialization.exceptions import message_of
 from streamq.states import State
 
 NUMBER = re.compile(r"-\.?\d.*")

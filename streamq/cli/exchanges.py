@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from streamq.admin.inspector import Bound, ExchangeState, Inspector
 from streamq.app import App
-from streamq.cli.base import Command, Given, Group
-from streamq.cli.common import (
+from streamq.cli.command import Command, Given, Group
+from streamq.cli.shared import (
     NotThere,
     app_if_any,
     as_json,
@@ -22,10 +23,9 @@ from streamq.cli.common import (
     yes,
 )
 from streamq.cli.tables import show_facts, show_list, show_table
+from streamq.core.units import count
 from streamq.routing import EXCHANGE_TYPES, HEADER_MATCHES, Binding, Exchange
-from streamq.store.inspector import Bound, ExchangeState, Inspector
-from streamq.store.reading import arguments_in, text
-from streamq.units import count
+from streamq.transport.decode import arguments_in, text
 
 #: What ``explain_route.lua`` says of each step.
 STEP = ("exchange", "type", "why", "to", "key", "headers")

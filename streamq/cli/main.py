@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from streamq.cli.base import Root
+from streamq.cli.command import Root
 
 #: Every command: its name, which is that of its module too, and what ``--help`` says of it.
 COMMANDS: Mapping[str, str] = {

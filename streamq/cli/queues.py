@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from streamq import clock
-from streamq.cli.base import Command, Given, Group
-from streamq.cli.common import (
+from streamq.admin.inspector import Inspector, QueueState, Waiting
+from streamq.admin.repair import Repair
+from streamq.cli.command import Command, Given, Group
+from streamq.cli.shared import (
     NotThere,
     app_if_any,
     as_json,
@@ -20,12 +21,11 @@ from streamq.cli.common import (
     timeout,
     yes,
 )
-from streamq.cli.common import most as at_most
+from streamq.cli.shared import most as at_most
 from streamq.cli.tables import show_facts, show_list, show_table
+from streamq.core.units import count, grouped, shortened
 from streamq.errors import StreamqError
-from streamq.store.inspector import Inspector, QueueState, Waiting
-from streamq.store.repair import Repair
-from streamq.units import count, grouped, shortened
+from streamq.host import clock
 
 #: Seconds to wait for a message that must not be in a worker's hands.
 PATIENCE = 30.0

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import click
 
-from streamq.cli.base import Command, Given
-from streamq.cli.common import app_if_any, document, say
-from streamq.store.connection import Connection, Refused
-from streamq.units import visible
+from streamq.cli.command import Command, Given
+from streamq.cli.shared import app_if_any, document, say
+from streamq.core.units import visible
+from streamq.transport.connection import Connection, Refused
 
 #: These wait for others, as long as the caller likes.
 BLOCKING = frozenset(

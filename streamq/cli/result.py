@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from streamq.cli.base import FAILED, Command
-from streamq.cli.common import (
+from streamq.admin.dead_letter import deaths_in
+from streamq.cli.command import FAILED, Command
+from streamq.cli.shared import (
     app_if_any,
     as_json,
     inline,
@@ -18,10 +19,9 @@ from streamq.cli.common import (
     story,
     task_id,
 )
-from streamq.cli.common import timeout as timeout_option
+from streamq.cli.shared import timeout as timeout_option
 from streamq.cli.tables import show_facts
 from streamq.errors import StreamqError
-from streamq.letter import deaths_in
 from streamq.result import Result
 from streamq.states import FINAL, State
 

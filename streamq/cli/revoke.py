@@ -2,9 +2,9 @@
 
 import click
 
-from streamq.cli.base import Command, Given
-from streamq.cli.common import app_if_any, as_json, print_json, say, task_id, typed
-from streamq.signals import signal_name
+from streamq.cli.command import Command, Given
+from streamq.cli.shared import app_if_any, as_json, print_json, say, task_id, typed
+from streamq.core.termination import signal_name
 
 
 @click.command(cls=Command)

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from streamq import bundled
-from streamq.bundled import Server
-from streamq.cli.base import Command, Group
-from streamq.cli.common import most, print_json, say
+from streamq.cli.command import Command, Group
+from streamq.cli.shared import most, print_json, say
+from streamq.devserver import server as bundled
+from streamq.devserver.server import Server
 
 
 @click.group(cls=Group)

@@ -11,8 +11,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from streamq.cli.common import print_json
-from streamq.units import shortened, visible
+from streamq.cli.shared import print_json
+from streamq.core.units import shortened, visible
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from streamq.cli.base import Command, Given
-from streamq.launch import Launch
-from streamq.settings import LATER_POOLS, POOLS, SETTINGS
+from streamq.cli.command import Command, Given
+from streamq.config.settings import LATER_POOLS, POOLS, SETTINGS
+from streamq.host.launch import Launch
 
 
 @click.command(cls=Command, later=("--reload",))
@@ -65,10 +65,10 @@ def worker(
 
     Ctrl-C or SIGTERM once finishes what runs and hands back the rest; twice stops now.
     """
-    from streamq.cli.common import required_app, warn
+    from streamq.cli.shared import required_app, warn
     from streamq.runner.inherited import OWN, Inherited
-    from streamq.worker.start import start_worker
-    from streamq.worker.stops import be_mortal
+    from streamq.worker.boot import start_worker
+    from streamq.worker.signals import be_mortal
 
     OWN.given = Inherited.look()
     be_mortal()
@@ -91,7 +91,7 @@ def worker(
 
 def check_flags(flags: Mapping[str, str]) -> None:
     """Raise UsageError for a value that does not fit."""
-    from streamq.cli.common import typed
+    from streamq.cli.shared import typed
 
     with typed():
         for name, value in flags.items():

@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from streamq import clock
-from streamq.cli.base import Command, Given, Group
-from streamq.cli.common import (
+from streamq.admin.inspector import Run, WorkerState, pid_of
+from streamq.cli.command import Command, Given, Group
+from streamq.cli.shared import (
     app_if_any,
     as_json,
     inspector_of,
@@ -18,7 +18,7 @@ from streamq.cli.common import (
     span,
 )
 from streamq.cli.tables import show_facts, show_list, show_table
-from streamq.store.inspector import Run, WorkerState, pid_of
+from streamq.host import clock
 
 LATER = ("stop", "drain", "grow", "shrink", "autoscale", "consume", "unconsume", "trace")
 

@@ -1,1 +1,1 @@
-"""What every runner has, whichever pool it executes with: a desk, an intake, its slots."""
+"""One process that runs tasks."""

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import msgspec
 
-from streamq.runner.interrupts import COMMON, CONTROL, handler_of, mask, set_handler
+from streamq.runner.signals import COMMON, CONTROL, handler_of, mask, set_handler
 
 #: Carries what a worker was given over to the one that takes its place by exec.
 VARIABLE = "_STREAMQ_SIGNALS"

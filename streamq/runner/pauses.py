@@ -4,9 +4,9 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 
-from streamq import clock
-from streamq.delivery import Outcome
+from streamq.core.delivery import Outcome
 from streamq.errors import BrokerUnavailable
+from streamq.host import clock
 
 logger = logging.getLogger("streamq.worker")
 

@@ -1,1 +1,1 @@
-"""The processes of a worker: a supervisor, and the runners below it."""
+"""One supervisor process, and the runners below it."""

@@ -5,11 +5,11 @@ import platform
 from collections.abc import Sequence
 
 import streamq
-from streamq import bundled
-from streamq.finding import Found
-from streamq.runner.intake import Source
-from streamq.units import mask_url
-from streamq.worker.logs import error_output
+from streamq.core.units import mask_url
+from streamq.devserver import server as bundled
+from streamq.discovery import Found
+from streamq.runner.logging import error_output
+from streamq.runner.sources import Source
 
 MOST_TASKS = 12
 

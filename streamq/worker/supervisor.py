@@ -12,28 +12,28 @@ from dataclasses import dataclass
 
 import msgspec
 
-from streamq import clock
+from streamq.broker.notifier import Bell
+from streamq.broker.recovery import Recovery
 from streamq.errors import BrokerUnavailable, ConfigError
+from streamq.host import clock
+from streamq.runner.config import Assignment
 from streamq.runner.inherited import OWN
-from streamq.runner.interrupts import FINISH
-from streamq.runner.slots import Board
-from streamq.store.bell import Bell
-from streamq.store.connection import Refused
-from streamq.store.recovery import Recovery
-from streamq.worker.assignment import Assignment
-from streamq.worker.children import Child, Nursery
-from streamq.worker.deaths import Deaths
+from streamq.runner.logging import flush_streams
+from streamq.runner.shared_memory import Board
+from streamq.runner.signals import FINISH
+from streamq.transport.connection import Refused
 from streamq.worker.identity import new_token
-from streamq.worker.logs import flush_streams
-from streamq.worker.presence import Presence
-from streamq.worker.relief import Relief
-from streamq.worker.stops import Stops
-from streamq.worker.terminations import Terminations
-from streamq.worker.timetable import Timetable
-from streamq.worker.verdicts import Verdicts
-from streamq.worker.view import ENOUGH
-from streamq.worker.vigil import Vigil
-from streamq.worker.workplace import Workplace
+from streamq.worker.lease_view import ENOUGH
+from streamq.worker.processes import Child, Nursery
+from streamq.worker.services.crash_recovery import Deaths
+from streamq.worker.services.due_messages import Timetable
+from streamq.worker.services.hard_limits import Verdicts
+from streamq.worker.services.heartbeat import Presence
+from streamq.worker.services.revocations import Terminations
+from streamq.worker.services.stuck_runners import Relief
+from streamq.worker.services.takeover import Vigil
+from streamq.worker.signals import Stops
+from streamq.worker.workdir import Workplace
 
 logger = logging.getLogger("streamq.worker")
 

@@ -84,7 +84,7 @@ CONTROLS: Mapping[str, Control] = {
     "no-view-rule": Control(
         edits=(
             (
-                "streamq/worker/view.py",
+                "streamq/worker/lease_view.py",
                 "return self.since is not None and now - self.since >= ENOUGH * self.lease",
                 "return True",
             ),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streamq.store.scripts import load
+from streamq.transport.scripts import load
 from tests.chaos.history import PLACE, Pen
 from tests.conftest import server_binary
 from tests.edits import CHECKOUT, Edit, copy_checkout

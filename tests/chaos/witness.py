@@ -7,10 +7,10 @@ is taken, and where a supervisor has recovered a consumer.
 import time
 from typing import Any
 
-from streamq.delivery import Outcome
-from streamq.runner.ledger import Ledger
-from streamq.store.consumer import Consumer, Settlement
-from streamq.store.recovery import Case, Recovered, Recovery
+from streamq.broker.consumer import Consumer, Settlement
+from streamq.broker.recovery import Case, Recovered, Recovery
+from streamq.core.delivery import Outcome
+from streamq.runner.settlements import Ledger
 from tests.chaos.history import Pen
 
 

@@ -19,7 +19,9 @@ from tests.system.traffic import (
 
 def test_without_looking_at_the_clock_it_would(shifted, server):
     shifted.changed_module(
-        "streamq/worker/view.py", "abs(server - self.server - silence) > self.lease / 3", "False"
+        "streamq/worker/lease_view.py",
+        "abs(server - self.server - silence) > self.lease / 3",
+        "False",
     )
     shifted.changed_package(
         "recover.lua", "if expected and math.abs(now - expected) > tolerance then", "if false then"
@@ -40,7 +42,7 @@ def test_without_looking_at_the_clock_it_would(shifted, server):
 
 def test_without_looking_whether_the_deadline_moves_they_would_live_for_long(shifted, server):
     shifted.changed_module(
-        "streamq/worker/view.py",
+        "streamq/worker/lease_view.py",
         "lease.end < server or now - first > ENOUGH * lease.length",
         "lease.end < server",
     )

@@ -15,7 +15,12 @@ from tests.system.test_crash_points import Scenario
             "    give_back(stream, entry, fields)\n    moved = moved + 1\n  elseif certain",
             "    take(stream, entry)\n    moved = moved + 1\n  elseif certain",
         ),
-        ("drop", "streamq/runner/desk.py", "if self.broken or monotonic", "if False and monotonic"),
+        (
+            "drop",
+            "streamq/runner/prefetch.py",
+            "if self.broken or monotonic",
+            "if False and monotonic",
+        ),
     ],
     ids=["messages of the dead are dropped", "answers that were lost are not looked for"],
 )

@@ -26,7 +26,7 @@ def test_the_check_finds_suspects_that_are_condemned_without_a_hearing(site):
 def test_the_check_finds_starts_that_are_not_noted_before_poison_kills_its_worker(site):
     """Without the note, nobody knows that it ran alone: it is suspected again and again."""
     site.changed_module(
-        "streamq/pools/crowd.py",
+        "streamq/runner/pools/greenlets.py",
         "                self.hand_back(partial(self.desk.note_alone, delivery))\n",
         "                pass\n",
     )
@@ -35,7 +35,7 @@ def test_the_check_finds_starts_that_are_not_noted_before_poison_kills_its_worke
 
 
 def test_the_check_finds_a_worker_that_takes_over_beside_a_living_supervisor(site):
-    site.changed_module("streamq/worker/vigil.py", "if node_of(consumer) in alone", "")
+    site.changed_module("streamq/worker/services/takeover.py", "if node_of(consumer) in alone", "")
 
     _, starting = runner_dies_while_its_supervisor_is_slow(site)
 

@@ -16,7 +16,7 @@ from tests.system.test_hosts import (
 
 def test_the_check_finds_that_nobody_watches_over_the_others(short):
     short.changed_module(
-        "streamq/worker/vigil.py",
+        "streamq/worker/services/takeover.py",
         "if self.views.of[others[consumer].length].clear(now)",
         "if False",
     )
@@ -34,7 +34,7 @@ def test_the_check_finds_leases_that_are_not_renewed(short):
 
 
 def test_the_check_finds_a_worker_that_waits_for_the_lease_of_its_predecessor(site):
-    site.changed_module("streamq/worker/vigil.py", "if died_here(consumer)", "if False")
+    site.changed_module("streamq/worker/services/takeover.py", "if died_here(consumer)", "if False")
 
     with pytest.raises(AssertionError, match="it runs again"):
         restart_on_the_same_host(site, seconds=10)

@@ -8,7 +8,9 @@ from tests.system.test_limits import TASKS, busy_beside_others
 
 def test_the_check_finds_neighbours_that_are_charged(site):
     site.changed_module(
-        "streamq/worker/deaths.py", "ended = stopped or child.ended or verdicts", "ended = stopped"
+        "streamq/worker/services/crash_recovery.py",
+        "ended = stopped or child.ended or verdicts",
+        "ended = stopped",
     )
 
     assert busy_beside_others(site) == [2] * 5
@@ -16,7 +18,7 @@ def test_the_check_finds_neighbours_that_are_charged(site):
 
 def test_the_check_finds_limits_that_nobody_looks_at(site):
     site.changed_module(
-        "streamq/worker/verdicts.py",
+        "streamq/worker/services/hard_limits.py",
         "running(past=patience_with(child))",
         "running(past=float('inf'))",
     )

@@ -25,7 +25,7 @@ def test_without_the_memory_of_the_last_settlement_it_would_never_run(behind, pr
 
 def test_without_looking_for_it_what_was_read_in_vain_would_never_run(behind, proxy):
     behind.changed_module(
-        "streamq/runner/desk.py",
+        "streamq/runner/prefetch.py",
         "if self.broken or monotonic() - self.compared > self.lease:",
         "if False:",
     )

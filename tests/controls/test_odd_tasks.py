@@ -12,7 +12,7 @@ from tests.system.test_odd_tasks import TASKS
 def test_the_check_finds_a_child_that_goes_on_as_if_it_were_the_runner(site):
     guards = ("self.forks != FORKS.mark[0]:", "self.property.stolen:")
     for guard in guards:
-        site.changed_module("streamq/pools/solo.py", f"if {guard}", "if False:")
+        site.changed_module("streamq/runner/pools/solo.py", f"if {guard}", "if False:")
 
     site.write(TASKS)
     (runner,) = site.worker("-c", 1).runners()
@@ -30,7 +30,7 @@ def test_the_check_finds_a_child_that_goes_on_as_if_it_were_the_runner(site):
 
 
 def test_the_check_finds_descriptors_that_nobody_misses(site):
-    site.changed_module("streamq/pools/solo.py", "if self.property.stolen:", "if False:")
+    site.changed_module("streamq/runner/pools/solo.py", "if self.property.stolen:", "if False:")
     site.write(TASKS)
     site.worker("-c", 1)
     site.send("close_all", 1).get(timeout=10)
@@ -44,7 +44,7 @@ def test_the_check_finds_descriptors_that_nobody_misses(site):
 
 def test_the_check_finds_signals_that_stay_with_the_task(site):
     heard = "signal.signal(number, handler)"
-    site.changed_module("streamq/runner/interrupts.py", heard, "pass")
+    site.changed_module("streamq/runner/signals.py", heard, "pass")
     site.env["STREAMQ_SHUTDOWN_TIMEOUT"] = "2s"
     site.write(TASKS)
     worker = site.worker("-c", 1)
@@ -55,7 +55,7 @@ def test_the_check_finds_signals_that_stay_with_the_task(site):
 
 def test_the_check_finds_what_outlives_its_runner(site):
     site.changed_module(
-        "streamq/worker/children.py", "os.killpg(child.pid, signal.SIGKILL)", "pass"
+        "streamq/worker/processes.py", "os.killpg(child.pid, signal.SIGKILL)", "pass"
     )
     site.write(TASKS)
     site.worker("-c", 1)

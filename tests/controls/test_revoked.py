@@ -24,7 +24,7 @@ def test_the_check_finds_expiry_that_nobody_asks_for(site):
 
 def test_the_check_finds_a_termination_that_nobody_carries_out(site):
     stop = "self.stop(*runs[run], name, self.ids[run][1])"
-    site.changed_module("streamq/worker/terminations.py", stop, "pass")
+    site.changed_module("streamq/worker/services/revocations.py", stop, "pass")
     site.write(TASKS)
     site.worker("-c", 1)
     result = site.send("hold", 1)

@@ -29,7 +29,9 @@ def test_the_check_finds_a_runner_that_is_left_without_a_connection(site):
 
 
 def test_the_check_finds_a_worker_that_must_be_heard(site):
-    site.changed_module("streamq/worker/logs.py", "suppress(OSError, ValueError)", "nullcontext()")
+    site.changed_module(
+        "streamq/runner/logging.py", "suppress(OSError, ValueError)", "nullcontext()"
+    )
     site.write(TASKS)
     reader, end = os.pipe()
     os.close(reader)

@@ -16,7 +16,7 @@ from tests.system.test_signals import (
 
 def test_the_check_finds_a_supervisor_that_waits_long_for_an_answer(site, server):
     site.changed_module(
-        "streamq/store/connection.py",
+        "streamq/transport/connection.py",
         '"socket_timeout": min(ANSWER_TIMEOUT, patience),',
         '"socket_timeout": ANSWER_TIMEOUT,',
     )

@@ -30,7 +30,7 @@ GUARDS = [
         + "test_after_a_lost_answer_no_refusal_says_that_nothing_was_written[short_way-MISCONF]",
         "nothing was written",
         (
-            "streamq/store/attempts.py",
+            "streamq/broker/publish_retry.py",
             "if not self.sent or (isinstance(error, Refusal) and error.leads_nowhere):",
             "if True:",
         ),
@@ -41,7 +41,7 @@ GUARDS = [
         PUBLISH_FAULTS
         + "test_after_a_lost_answer_a_redis_that_takes_no_writes_is_asked_again[short_way-MISCONF]",
         "PublishUnknown",
-        ("streamq/store/attempts.py", "return passes or self.sent", "return passes"),
+        ("streamq/broker/publish_retry.py", "return passes or self.sent", "return passes"),
     ),
     guard(
         "an id that was accepted is forgotten after a while",
@@ -88,7 +88,7 @@ GUARDS = [
             "  return id\n",
         ),
         (
-            "streamq/delivery.py",
+            "streamq/core/delivery.py",
             'return id if generation == b"1" else b"%s::%s" % (id, generation)',
             "return id",
         ),
@@ -110,36 +110,36 @@ GUARDS = [
         "C4",
         FORKS + "test_parent_and_children_send_at_the_same_time",
         r"that of the parent has lived on|assert all|assert \d+ == 401|== \(300, 100\)",
-        ("streamq/forks.py", "page.madvise(WIPE_ON_FORK)", "pass"),
+        ("streamq/host/forks.py", "page.madvise(WIPE_ON_FORK)", "pass"),
     ),
     guard(
         "a child leaves its parent's connection open",
         "C4",
         FORKS + "test_a_fork_amid_enqueue_many_goes_on_on_both_sides[child-in_c]",
         r"assert \['\d+'\] == \['\d+'\]",
-        ("streamq/store/connection.py", "elif self.forks == FORKS.count:", "else:"),
+        ("streamq/transport/connection.py", "elif self.forks == FORKS.count:", "else:"),
     ),
     guard(
         "a forked child waits on a connection of its own",
         "C4",
         FORKS + "test_a_wait_goes_on_on_both_sides[in_c]",
         "still not so after 8 s: each has its own",
-        ("streamq/store/waiting.py", "if self.forks != FORKS.count:", "if False:"),
-        ("streamq/store/connection.py", "self.forks != FORKS.mark[0] or ", ""),
+        ("streamq/broker/waiter.py", "if self.forks != FORKS.count:", "if False:"),
+        ("streamq/transport/connection.py", "self.forks != FORKS.mark[0] or ", ""),
     ),
     guard(
         "a child takes over the waits that it inherited",
         "C4",
         FORKS + "test_a_wait_goes_on_on_both_sides[in_c]",
         "ended_well",
-        ("streamq/store/waiting.py", "wait is not None and wait.forks != self.forks", "False"),
+        ("streamq/broker/waiter.py", "wait is not None and wait.forks != self.forks", "False"),
     ),
     guard(
         "ids that were drawn in advance are of one connection",
         "C4",
         FORKS + "test_a_fork_amid_enqueue_many_goes_on_on_both_sides[child-in_c]",
         "assert 1[0-9]+ == 1[0-9]+",
-        ("streamq/bulk.py", "if session != chunk.session:", "if False:"),
+        ("streamq/producer/bulk.py", "if session != chunk.session:", "if False:"),
     ),
     guard(
         "each connection has a session of its own",
@@ -147,7 +147,7 @@ GUARDS = [
         FORKS + "test_each_connection_has_a_session_of_its_own",
         "assert 1 == 3",
         (
-            "streamq/store/connection.py",
+            "streamq/transport/connection.py",
             "self.session = secrets.token_hex(8)",
             "self.session = 'a'",
         ),
@@ -178,14 +178,22 @@ GUARDS = [
         "C8",
         BOUNDS + "test_any_bytes_end_as_a_value_or_an_error_of_ours",
         "msgspec.DecodeError: ",
-        ("streamq/codec.py", 'raise unreadable(data, "json", error) from error', "raise"),
+        (
+            "streamq/serialization/codec.py",
+            'raise unreadable(data, "json", error) from error',
+            "raise",
+        ),
     ),
     guard(
         "a message that cannot be decoded is put aside by its runner",
         "C8",
         DATA + "test_messages_that_cannot_be_run_become_dead_letters",
         "ResultTimeout: no result of default-",
-        ("streamq/execution.py", "except (DecodeError, ConfigError) as", "except ConfigError as"),
+        (
+            "streamq/execution/executor.py",
+            "except (DecodeError, ConfigError) as",
+            "except ConfigError as",
+        ),
     ),
     guard(
         "a dead letter keeps the fields of its message as they came",
@@ -203,9 +211,9 @@ GUARDS = [
         "C9",
         EXECUTION + "test_a_message_that_names_no_task_is_buried",
         "b'no task'",
-        ("streamq/endings.py", "if not name:", "if False:"),
+        ("streamq/execution/outcomes.py", "if not name:", "if False:"),
         (
-            "streamq/endings.py",
+            "streamq/execution/outcomes.py",
             "if (error := misnamed(delivery, name)) is not None:",
             "if (error := None) is not None:",
         ),
@@ -215,7 +223,7 @@ GUARDS = [
         "C9",
         LETTERS + "test_odd_fields_do_no_harm",
         "still not so after 20 s: .*soon",
-        ("streamq/delivery.py", "found.isdigit() and ", ""),
+        ("streamq/core/delivery.py", "found.isdigit() and ", ""),
     ),
     guard(
         "a letter is written in pieces however many fields it has",
@@ -230,7 +238,7 @@ GUARDS = [
         "C10",
         DATA + "test_a_pickle_is_not_loaded_where_it_was_not_asked_for",
         "EncodeError: cannot write an object of type TextIOWrapper",
-        ("streamq/payload.py", "allowed(content_type, self.accept)", "pass"),
+        ("streamq/serialization/payload.py", "allowed(content_type, self.accept)", "pass"),
     ),
     guard(
         "a compression that nobody knows is not taken for none",
@@ -238,7 +246,7 @@ GUARDS = [
         DATA + "test_messages_that_cannot_be_run_become_dead_letters",
         "DID NOT RAISE DecodeError",
         (
-            "streamq/compression.py",
+            "streamq/serialization/compression.py",
             "    if name not in METHODS:\n        raise DecodeError(",
             "    if name not in METHODS:\n        return data\n        raise DecodeError(",
         ),
@@ -248,7 +256,7 @@ GUARDS = [
         "C11",
         EXECUTION + "test_an_unknown_task_is_offered_again_and_again_before_it_is_buried",
         "Left contains 6 more items",
-        ("streamq/endings.py", "        if left > 0:", "        if True:"),
+        ("streamq/execution/outcomes.py", "        if left > 0:", "        if True:"),
     ),
     guard(
         "JSON knows no number that is none",
@@ -256,7 +264,7 @@ GUARDS = [
         BOUNDS + "test_json_holds_no_nan_no_infinity_and_nothing_but_utf_8",
         "DID NOT RAISE",
         (
-            "streamq/strict_json.py",
+            "streamq/serialization/strict_json.py",
             "read_json: Callable[[bytes], Any] = msgspec.json.Decoder().decode",
             "read_json: Callable[[bytes], Any] = json.loads",
         ),
@@ -267,7 +275,7 @@ GUARDS = [
         BOUNDS + "test_json_holds_no_nan_no_infinity_and_nothing_but_utf_8",
         "DID NOT RAISE",
         (
-            "streamq/strict_json.py",
+            "streamq/serialization/strict_json.py",
             "Callable[[bytes], Any] = msgspec.json.Decoder().decode",
             "Any = lambda data: msgspec.json.decode(data.decode(errors='replace'))",
         ),
@@ -278,14 +286,18 @@ GUARDS = [
         ENQUEUE + "test_a_message_over_the_limit_is_refused",
         "DID NOT RAISE",
         ("streamq/app.py", "if len(encoded) + len(named) > self.payloads.limit:", "if False:"),
-        ("streamq/payload.py", "if len(data) > self.limit:", "if False:"),
+        ("streamq/serialization/payload.py", "if len(data) > self.limit:", "if False:"),
     ),
     guard(
         "unpacking stops at the first byte too many",
         "C15",
         COMPRESSION + "test_a_bomb_is_stopped_at_the_limit_without_being_unpacked[zstd]",
         r"assert \d+ < \(8 \* 1048576\)",
-        ("streamq/compression.py", "decompress(data, most + 1)", "decompress(data, 10**9)"),
+        (
+            "streamq/serialization/compression.py",
+            "decompress(data, most + 1)",
+            "decompress(data, 10**9)",
+        ),
     ),
     guard(
         "a signature is good for one queue",
@@ -293,7 +305,7 @@ GUARDS = [
         SIGNING + "test_a_message_that_was_moved_to_another_queue_never_runs",
         "DID NOT RAISE",
         (
-            "streamq/signing.py",
+            "streamq/serialization/signing.py",
             'place = b"" if fields.get(b"exchange") else queue',
             'place = b""',
         ),
@@ -303,14 +315,18 @@ GUARDS = [
         "C16",
         SIGNING + "test_a_flood_of_forged_messages_does_not_fill_the_log",
         r"assert \d+ <= 20",
-        ("streamq/runner/tasklog.py", "self.refused = Seldom(1.0)", "self.refused = Seldom(0.0)"),
+        (
+            "streamq/execution/task_log.py",
+            "self.refused = Seldom(1.0)",
+            "self.refused = Seldom(0.0)",
+        ),
     ),
     guard(
         "a copy of a fan-out is signed for no other queue",
         "C16",
         SIGNING + "test_a_copy_of_a_fan_out_is_not_tried_again_in_another_queue",
         "SignatureInvalid: the signature does not fit the message",
-        ("streamq/signing.py", "        if not home:", "        if False:"),
+        ("streamq/serialization/signing.py", "        if not home:", "        if False:"),
     ),
     guard(
         "what waits too long for its queue expires",
@@ -326,7 +342,7 @@ GUARDS = [
         "ResultTimeout: no result of",
         ("streamq/errors.py", "class Stopped(BaseException):", "class Stopped(Exception):"),
         (
-            "streamq/worker/verdicts.py",
+            "streamq/worker/services/hard_limits.py",
             "if request.until <= clock.monotonic() and not request.child.ended:",
             "if False:",
         ),
@@ -337,7 +353,7 @@ GUARDS = [
         REVOKED + "test_a_signal_that_a_task_survives_excuses_no_later_crash",
         "assert 2 == 1",
         (
-            "streamq/worker/deaths.py",
+            "streamq/worker/services/crash_recovery.py",
             "child.verdicts if (each.stream, each.entry) in running]",
             "child.verdicts]",
         ),
@@ -348,7 +364,7 @@ GUARDS = [
         RESULTS + "test_whatever_cannot_be_written_fails_its_task_and_no_other",
         "assert 1 == 0",
         (
-            "streamq/endings.py",
+            "streamq/execution/outcomes.py",
             "except BaseException as error:  # a class of the task's may raise whatever it likes",
             "except Stopped as error:",
         ),
@@ -358,7 +374,7 @@ GUARDS = [
         "C20",
         FAILURE + "test_messages_and_tracebacks_are_bounded",
         "assert 1000000 == 4096",
-        ("streamq/failure.py", "return text[:LONGEST_MESSAGE]", "return text"),
+        ("streamq/serialization/exceptions.py", "return text[:LONGEST_MESSAGE]", "return text"),
     ),
     guard(
         "of a long traceback the end is kept",
@@ -366,7 +382,7 @@ GUARDS = [
         FAILURE + "test_messages_and_tracebacks_are_bounded",
         r"assert \d+ <= \(65536 \+ 1\)",
         (
-            "streamq/failure.py",
+            "streamq/serialization/exceptions.py",
             "return text if len(text) <= LONGEST_TRACEBACK else",
             "return text or",
         ),
@@ -377,7 +393,7 @@ GUARDS = [
         FAILURE + "test_a_text_that_cannot_be_had_is_said",
         "RuntimeError: no text",
         (
-            "streamq/failure.py",
+            "streamq/serialization/exceptions.py",
             "    except BaseException as failed:\n        text = ",
             "    except TimeoutError as failed:\n        text = ",
         ),
@@ -388,7 +404,7 @@ GUARDS = [
         FAILURE + "test_no_method_of_a_class_runs_when_its_exception_is_made_again",
         "E   SystemExit",
         (
-            "streamq/failure.py",
+            "streamq/serialization/exceptions.py",
             "error: Exception = maker.__new__(cls, *values)",
             "error: Exception = cls(*values)",
         ),
@@ -398,7 +414,7 @@ GUARDS = [
         "C20",
         FAILURE + "test_no_metaclass_is_asked_when_an_exception_is_made_again",
         "E   SystemExit",
-        ("streamq/failure.py", "type.__new__(kind, ", "kind("),
+        ("streamq/serialization/exceptions.py", "type.__new__(kind, ", "kind("),
     ),
     guard(
         "an exception shows what its worker recorded",
@@ -406,7 +422,7 @@ GUARDS = [
         FAILURE + "test_an_exception_shows_what_the_worker_recorded_and_is_caught_by_its_class",
         "AssertionError: assert '",
         (
-            "streamq/failure.py",
+            "streamq/serialization/exceptions.py",
             'if silent and owner(cls, "__str__").__str__(error) == text:',
             "if 1:",
         ),
@@ -416,7 +432,7 @@ GUARDS = [
         "C20",
         FAILURE + "test_an_exception_that_was_made_again_can_be_copied",
         "TypeError: ",
-        ("streamq/failure.py", "if not is_made_otherwise(cls):", "if 1:"),
+        ("streamq/serialization/exceptions.py", "if not is_made_otherwise(cls):", "if 1:"),
     ),
     guard(
         "the truth of an exception is not asked for",
@@ -424,11 +440,11 @@ GUARDS = [
         FAILURE + "test_an_exception_that_was_made_again_is_compared_and_formatted_as_others_are",
         "AttributeError: 'Several' object has no attribute 'errors'",
         (
-            "streamq/failure.py",
+            "streamq/serialization/exceptions.py",
             "    if error is None:  # the truth",
             "    if not error:  # the truth",
         ),
-        ("streamq/failure.py", 'names["__bool__"] = always', "pass"),
+        ("streamq/serialization/exceptions.py", 'names["__bool__"] = always', "pass"),
     ),
     guard(
         "the class of an exception is looked for among what is loaded",
@@ -436,7 +452,7 @@ GUARDS = [
         FAILURE + "test_a_class_that_is_not_loaded_becomes_a_task_error",
         "assert .*unloaded.Odd.* is TaskError",
         (
-            "streamq/modules.py",
+            "streamq/host/modules.py",
             "yield names_in(sys.modules.get(module))",
             "yield names_in(__import__('pydoc').locate(module))",
         ),
@@ -446,21 +462,21 @@ GUARDS = [
         "C21",
         RESULTS + "test_a_result_over_the_limit_fails_its_task",
         "DID NOT RAISE",
-        ("streamq/endings.py", "if len(data) > self.results.limit:", "if False:"),
+        ("streamq/execution/outcomes.py", "if len(data) > self.results.limit:", "if False:"),
     ),
     guard(
         "who waits for what nobody knows looks again after a while",
         "C22",
         RESULTS + "test_a_result_that_expired_before_it_was_read_ends_the_wait",
         r"assert \(\d.* - .*\) < 5",
-        ("streamq/store/waiting.py", "wait.known or wait.began < before:", "wait.known:"),
+        ("streamq/broker/waiter.py", "wait.known or wait.began < before:", "wait.known:"),
     ),
     guard(
         "who waits for a record that vanishes is told",
         "C22",
         WAITING + "test_a_record_that_vanishes_ends_the_wait",
         "E   TimeoutError",
-        ("streamq/store/waiting.py", "if id in wait.known or wait.began", "if wait.began"),
+        ("streamq/broker/waiter.py", "if id in wait.known or wait.began", "if wait.began"),
     ),
     guard(
         "what is said to those who wait expires",
@@ -474,9 +490,9 @@ GUARDS = [
         "C23",
         CROWDS + "test_those_who_wait_in_one_process_need_one_connection",
         r"assert \d+ == 1",
-        ("streamq/store/waiting.py", "return self.leader is wait", "return True"),
+        ("streamq/broker/waiter.py", "return self.leader is wait", "return True"),
         (
-            "streamq/store/waiting.py",
+            "streamq/broker/waiter.py",
             "return self.connection.ask(",
             'return Connection(self.client.url, name="streamq:waiting").ask(',
         ),
@@ -487,7 +503,7 @@ GUARDS = [
         ENDINGS + "test_who_rejects_again_and_again_is_paused_for_longer_each_time",
         r"assert \[0.0, 0.0, 0.0",
         (
-            "streamq/delivery.py",
+            "streamq/core/delivery.py",
             "return 0.0 if grown < 0 else float(min(first * 2**grown, longest))",
             "return 0.0",
         ),
@@ -528,7 +544,7 @@ GUARDS = [
         + "test_a_producer_that_lacks_a_right_is_told_which_and_nothing_is_done[declaring-declare]",
         r"assert not (True|isinstance)",
         (
-            "streamq/store/topology.py",
+            "streamq/broker/topology.py",
             "        self.require_right([queue.name for queue in queues], reason=reason)\n",
             "",
         ),

@@ -16,7 +16,7 @@ GUARDS = [
         "B2",
         DATA_LOSS + "test_a_killed_server_has_lost_at_most_what_it_held_back",
         "calls are accepted",
-        ("streamq/store/attempts.py", "return passes or self.sent", "return False"),
+        ("streamq/broker/publish_retry.py", "return passes or self.sent", "return False"),
     ),
     guard(
         "what was settled in vain is found again",
@@ -24,7 +24,7 @@ GUARDS = [
         DATA_LOSS + "test_a_power_failure_costs_what_was_not_yet_on_disk",
         "what was settled in vain runs again",
         (
-            "streamq/runner/desk.py",
+            "streamq/runner/prefetch.py",
             "if self.broken or monotonic() - self.compared > self.lease:",
             "if False:",
         ),
@@ -35,12 +35,12 @@ GUARDS = [
         OUTAGES + "test_an_idle_worker_serves_a_server_that_lost_everything[prefork]",
         "there is no queue 'default'",
         (
-            "streamq/plans.py",
+            "streamq/producer/templates.py",
             "missing = list(map(Queue, keys)) if self.conf.task_create_missing_queues else []",
             "missing: list[Queue] = []",
         ),
         (
-            "streamq/worker/runner.py",
+            "streamq/runner/runner.py",
             "self.app.store.topology.restore(name, ours.get(name) or Queue(name))",
             "pass",
         ),
@@ -62,11 +62,11 @@ GUARDS = [
         DATA_LOSS + "test_a_reader_that_waits_finds_what_was_taken_from_it[stream_deleted]",
         r"assert \[\d+, \d+\] == \[\d+, \d+\]",
         (
-            "streamq/runner/desk.py",
+            "streamq/runner/prefetch.py",
             'self.open()\n            raise Passing(f"a queue could not be read',
             'raise Passing(f"a queue could not be read',
         ),
-        ("streamq/runner/desk.py", "self.open()\n                continue", "continue"),
+        ("streamq/runner/prefetch.py", "self.open()\n                continue", "continue"),
     ),
     guard(
         "a group that is made again begins at the beginning",
@@ -86,7 +86,7 @@ GUARDS = [
         "test_a_wait_survives_the_loss_of_every_connection_again_and_again",
         "still not so after 20 s|raised Disconnected",
         (
-            "streamq/store/waiting.py",
+            "streamq/broker/waiter.py",
             "except BrokerUnavailable as error:",
             "except Passing as error:",
         ),
@@ -96,14 +96,14 @@ GUARDS = [
         "B8",
         OUTAGES + "test_scripts_forgotten_between_quick_tasks_cost_no_runner",
         "ResultTimeout",
-        ("streamq/store/consumer.py", 'if reply.code == "NOSCRIPT":', "if False:"),
+        ("streamq/broker/consumer.py", 'if reply.code == "NOSCRIPT":', "if False:"),
     ),
     guard(
         "what too few replicas have is not confirmed",
         "B10",
         CONFIRM + "test_a_master_that_dies_takes_with_it_what_no_replica_confirmed",
         "DID NOT RAISE .*NotConfirmed",
-        ("streamq/store/confirm.py", "if int(reply) < self.replicas:", "if False:"),
+        ("streamq/broker/confirmation.py", "if int(reply) < self.replicas:", "if False:"),
     ),
     guard(
         "the Sentinels are asked for the master at each connection",
@@ -112,7 +112,7 @@ GUARDS = [
         "test_a_killed_master_is_replaced_under_producers_and_a_worker",
         "tasks run again",
         (
-            "streamq/store/addresses.py",
+            "streamq/transport/address.py",
             "    def master(self) -> tuple[str, int]:",
             "    @cache\n    def master(self) -> tuple[str, int]:",
         ),
@@ -122,7 +122,7 @@ GUARDS = [
         "B11",
         "tests/system/test_split_brain.py::test_what_was_confirmed_is_known_to_the_new_master",
         r"== set\(\)",
-        ("streamq/store/confirm.py", "if int(reply) < self.replicas:", "if False:"),
+        ("streamq/broker/confirmation.py", "if int(reply) < self.replicas:", "if False:"),
     ),
     guard(
         "a server that Sentinels name has to say that it is the master",
@@ -130,7 +130,7 @@ GUARDS = [
         "tests/system/test_sentinel.py::"
         "test_a_server_that_sentinels_name_and_that_is_no_master_is_not_used",
         "DID NOT RAISE .*Disconnected",
-        ("streamq/store/addresses.py", 'if role != "master":', "if False:"),
+        ("streamq/transport/address.py", 'if role != "master":', "if False:"),
     ),
     guard(
         "who is told that another server is the master connects anew",
@@ -138,7 +138,7 @@ GUARDS = [
         PUBLISHING + "test_the_next_try_after_a_failover_is_made_on_a_new_connection",
         r"assert not \(\{",
         (
-            "streamq/store/connection.py",
+            "streamq/transport/connection.py",
             "self.outdated |= isinstance(error, Failover)",
             "pass",
         ),
@@ -155,14 +155,14 @@ GUARDS = [
         "B13",
         ERRORS + "test_a_full_redis_is_drained",
         "OOM",
-        ("streamq/store/replies.py", 'if code == "OOM":', "if False:"),
+        ("streamq/transport/replies.py", 'if code == "OOM":', "if False:"),
     ),
     guard(
         "the doctor warns of an eviction policy",
         "B14",
         "tests/integration/test_checkup.py::test_eviction_and_memory_are_those_of_the_server",
         "assert 'ok' == 'problem'",
-        ("streamq/diagnosis/server.py", 'if policy == "noeviction":', "if True:"),
+        ("streamq/admin/doctor/server.py", 'if policy == "noeviction":', "if True:"),
     ),
     guard(
         "a busy server is waited for, and nobody is judged meanwhile",
@@ -170,7 +170,7 @@ GUARDS = [
         ALL_AWAY + "test_a_server_that_is_busy_with_a_long_script[prefork]",
         "twice: a",
         (
-            "streamq/worker/view.py",
+            "streamq/worker/lease_view.py",
             "return self.since is not None and now - self.since >= ENOUGH * self.lease",
             "return True",
         ),
@@ -181,7 +181,7 @@ GUARDS = [
         ALL_AWAY + "test_a_server_that_loads_a_large_file[prefork]",
         "twice: a",
         (
-            "streamq/worker/view.py",
+            "streamq/worker/lease_view.py",
             "return self.since is not None and now - self.since >= ENOUGH * self.lease",
             "return True",
         ),
@@ -192,7 +192,7 @@ GUARDS = [
         ERRORS + "test_a_worker_that_starts_while_redis_loads_waits_for_it[stays]",
         "ResultTimeout",
         (
-            "streamq/store/replies.py",
+            "streamq/transport/replies.py",
             'PASSING = frozenset({"LOADING", "TRYAGAIN", "BUSY"})',
             'PASSING = frozenset({"TRYAGAIN", "BUSY"})',
         ),
@@ -202,7 +202,7 @@ GUARDS = [
         "B20",
         "tests/system/test_lost_replies.py::test_half_a_second_each_way[prefork]",
         "ResultTimeout",
-        ("streamq/store/consumer.py", "MOST_SETTLED = 100", "MOST_SETTLED = 1"),
+        ("streamq/broker/consumer.py", "MOST_SETTLED = 100", "MOST_SETTLED = 1"),
     ),
     guard(
         "what was read in vain is found again",
@@ -211,7 +211,7 @@ GUARDS = [
         "test_one_reply_of_a_hundred_lost_with_its_connection[prefork]",
         "ResultTimeout|nothing waits, now or for later",
         (
-            "streamq/runner/desk.py",
+            "streamq/runner/prefetch.py",
             "if self.broken or monotonic() - self.compared > self.lease:",
             "if False:",
         ),
@@ -221,7 +221,7 @@ GUARDS = [
         "B23",
         PUBLISHING + "test_a_server_that_takes_no_more_clients_is_waited_for",
         "max number of clients",
-        ("streamq/store/replies.py", "if TOO_MANY_CLIENTS in text:", "if False:"),
+        ("streamq/transport/replies.py", "if TOO_MANY_CLIENTS in text:", "if False:"),
     ),
     guard(
         "a bell that cannot be heard keeps no other duty waiting",
@@ -242,7 +242,7 @@ GUARDS = [
         CROWDS + "test_a_process_has_three_connections_at_most_whatever_it_does[prefork]",
         r"assert \d+ <= \(3 \* \(1 \+ 2\)\)",
         (
-            "streamq/store/lending.py",
+            "streamq/transport/pool.py",
             """        try:
             return self.idle.pop()
         except IndexError:
@@ -254,7 +254,7 @@ GUARDS = [
             pass  # what""",
         ),
         (
-            "streamq/store/lending.py",
+            "streamq/transport/pool.py",
             """                    try:
                         return self.idle.pop()
                     except IndexError:
@@ -268,14 +268,14 @@ GUARDS = [
         "B25",
         "tests/system/test_disk_full.py::test_a_server_that_cannot_write_is_waited_for[prefork]",
         "MISCONF",
-        ("streamq/store/replies.py", "if code in WRITES_REFUSED:", "if False:"),
+        ("streamq/transport/replies.py", "if code in WRITES_REFUSED:", "if False:"),
     ),
     guard(
         "a reader takes no more than a little at once",
         "B26",
         "tests/nightly/test_crowds.py::test_a_million_messages_are_worked_off_as_fast_as_a_few",
         r"assert 0\.0 > |pending|Timeout reading",
-        ("streamq/store/consumer.py", '"COUNT", count, *waiting', "*waiting"),
+        ("streamq/broker/consumer.py", '"COUNT", count, *waiting', "*waiting"),
     ),
     guard(
         "a moment ahead is reckoned by the clock of the server",
@@ -284,7 +284,7 @@ GUARDS = [
         "test_wrong_clocks_of_producers_and_workers_change_nothing[behind]",
         "streamq.errors.Revoked",
         (
-            "streamq/message.py",
+            "streamq/core/message.py",
             'return f"+{round(seconds * 1000)}"',
             'return str(round((__import__("time").time() + seconds) * 1000))',
         ),
@@ -295,7 +295,7 @@ GUARDS = [
         "tests/integration/test_again.py::test_an_eta_without_a_zone_is_in_the_zone_of_the_app",
         "assert 2000",
         (
-            "streamq/message.py",
+            "streamq/core/message.py",
             "moment.replace(tzinfo=ZoneInfo(zone))",
             "moment.astimezone()",
         ),
@@ -306,7 +306,7 @@ GUARDS = [
         CONFIRM + "test_the_server_is_asked_what_it_can_once_for_each_connection",
         r"assert 7 in \(8, 9\)",
         (
-            "streamq/store/publisher.py",
+            "streamq/broker/publisher.py",
             "if lane.probed is not None and lane.probed is connection.socket:",
             "if lane.probed is not None:",
         ),
@@ -317,6 +317,6 @@ GUARDS = [
         "tests/system/test_cluster.py::"
         "test_whatever_the_namespace_is_called_its_keys_have_its_tag[streamq]",
         r"== \{'\{streamq'\}",
-        ("streamq/store/keys.py", 'return f"{{{self.namespace}}}"', "return self.namespace"),
+        ("streamq/transport/keys.py", 'return f"{{{self.namespace}}}"', "return self.namespace"),
     ),
 ]

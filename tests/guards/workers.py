@@ -33,11 +33,11 @@ GUARDS = [
         CRASHES + "test_a_killed_leader_does_not_keep_the_others_from_work",
         "no result of .* within",
         (
-            "streamq/runner/turns.py",
+            "streamq/runner/reader_lock.py",
             "fcntl.lockf(self.descriptor, how, 1, self.number)",
             "fcntl.flock(self.descriptor, how)",
         ),
-        ("streamq/worker/children.py", "os.killpg(child.pid, signal.SIGKILL)", "pass"),
+        ("streamq/worker/processes.py", "os.killpg(child.pid, signal.SIGKILL)", "pass"),
     ),
     guard(
         "the first signal asks the runners to stop",
@@ -56,7 +56,7 @@ GUARDS = [
         SIGNALS + "test_quit_stops_at_once_and_hands_everything_back_uncharged",
         r"\[0, 2\] == \[0, 1\]",
         (
-            "streamq/worker/deaths.py",
+            "streamq/worker/services/crash_recovery.py",
             "ended = stopped or child.ended or verdicts",
             "ended = child.ended or verdicts",
         ),
@@ -67,7 +67,7 @@ GUARDS = [
         SIGNALS + "test_a_frozen_child_is_kept_until_its_hard_limit",
         "still not so after 20 s",
         (
-            "streamq/worker/verdicts.py",
+            "streamq/worker/services/hard_limits.py",
             "running(past=patience_with(child))",
             "running(past=float('inf'))",
         ),
@@ -77,9 +77,9 @@ GUARDS = [
         "A10",
         SIGNALS + "test_ctrl_c_reaches_the_whole_group_and_lets_tasks_finish",
         "assert 0 is None|'QUEUED' != 'SUCCESS'",
-        ("streamq/worker/children.py", "os.setsid()  # what", "pass  # what"),
+        ("streamq/worker/processes.py", "os.setsid()  # what", "pass  # what"),
         (
-            "streamq/worker/runner.py",
+            "streamq/runner/runner.py",
             "        if sequential and slots.asked_to_stop(0):\n",
             "        if True:\n",
         ),
@@ -90,7 +90,7 @@ GUARDS = [
         VERDICTS + "test_a_runner_that_we_ended_ran_out_of_nothing",
         r"killed by SIGKILL \(9\) while it ran the task \(out of memory\?\)",
         (
-            "streamq/worker/children.py",
+            "streamq/worker/processes.py",
             "if self.scarce and code == -signal.SIGKILL",
             "if code == -signal.SIGKILL",
         ),
@@ -100,7 +100,7 @@ GUARDS = [
         "A15",
         DEATHS + "test_the_reason_tells_how_a_runner_died_and_its_largest_memory[segfault]",
         r"killed by a signal \(11\)",
-        ("streamq/worker/children.py", "name = signal.Signals(-code).name", 'name = "a signal"'),
+        ("streamq/worker/processes.py", "name = signal.Signals(-code).name", 'name = "a signal"'),
     ),
     guard(
         "whatever a task raises is caught",
@@ -108,7 +108,7 @@ GUARDS = [
         ODD_TASKS + "test_whatever_a_task_raises_is_a_failure_of_the_task[prefork-exit]",
         "WorkerLost.* == .*SystemExit",
         (
-            "streamq/execution.py",
+            "streamq/execution/executor.py",
             "except BaseException as error:  # also",
             "except Exception as error:  # also",
         ),
@@ -119,7 +119,7 @@ GUARDS = [
         CRASHES + "test_whatever_code_a_task_exits_with_it_is_a_crash_of_its_runner[0]",
         "no result of .* within",
         (
-            "streamq/worker/children.py",
+            "streamq/worker/processes.py",
             "return self.child.slots.left",
             "return self.child.slots.left or self.status == 0",
         ),
@@ -129,28 +129,36 @@ GUARDS = [
         "A19",
         SHUTDOWN + "test_threads_of_a_module_keep_no_worker_from_ending",
         "TimeoutExpired",
-        ("streamq/worker/start.py", "    if left:\n", "    if not left:\n"),
+        ("streamq/worker/boot.py", "    if left:\n", "    if not left:\n"),
     ),
     guard(
         "a runner looks at its memory",
         "A20",
         SCARCITY + "test_a_runner_that_has_grown_is_replaced_between_two_tasks[prefork]",
         "assert 1 >= 2",
-        ("streamq/runner/limits.py", "and resident() > self.memory", "and 0 > self.memory"),
+        ("streamq/runner/lifetime.py", "and resident() > self.memory", "and 0 > self.memory"),
     ),
     guard(
         "a wait in the kernel stands still as well",
         "A23",
         VERDICTS + "test_who_waits_in_the_kernel_is_ended_at_its_limit",
         "assert not True",
-        ("streamq/worker/verdicts.py", 'stands_still(child.pid, "TD")', "stands_still(child.pid)"),
+        (
+            "streamq/worker/services/hard_limits.py",
+            'stands_still(child.pid, "TD")',
+            "stands_still(child.pid)",
+        ),
     ),
     guard(
         "one look at runners has its budget",
         "A23",
         VERDICTS + "test_a_crowd_that_cannot_be_stopped_leaves_time_for_leases_and_is_ended",
         r"< 1\.0",
-        ("streamq/worker/verdicts.py", "if clock.monotonic() - began > BUDGET:", "if False:"),
+        (
+            "streamq/worker/services/hard_limits.py",
+            "if clock.monotonic() - began > BUDGET:",
+            "if False:",
+        ),
     ),
     guard(
         "leases are renewed while all greenlets are blocked",
@@ -169,7 +177,7 @@ GUARDS = [
         LIMITS + "test_a_task_that_never_waits_is_ended_too[gevent-busy]",
         "no result of .* within",
         (
-            "streamq/worker/verdicts.py",
+            "streamq/worker/services/hard_limits.py",
             "running(past=patience_with(child))",
             "running(past=float('inf'))",
         ),
@@ -180,7 +188,7 @@ GUARDS = [
         HOSTS + "test_what_one_of_two_workers_of_one_name_held_runs_again_when_that_is_killed",
         r"\[1, 1\] == \[1, 2\]",
         (
-            "streamq/worker/assignment.py",
+            "streamq/runner/config.py",
             'return f"{self.node}:{pid}:{self.token}"',
             "return self.node",
         ),
@@ -219,7 +227,7 @@ GUARDS = [
         "::test_a_worker_that_starts_leaves_the_folders_of_others_alone",
         "is_dir",
         (
-            "streamq/worker/workplace.py",
+            "streamq/worker/workdir.py",
             "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n                if",
             "if",
         ),
@@ -230,7 +238,7 @@ GUARDS = [
         HUBWATCH + "test_what_starts_behind_the_mark_does_not_run",
         r"\[b'1-1'\] == \[\]",
         (
-            "streamq/pools/crowd.py",
+            "streamq/runner/pools/greenlets.py",
             "            if slots.taken_away() and not delivery.early:\n",
             "            if False:\n",
         ),
@@ -240,7 +248,11 @@ GUARDS = [
         "A24",
         HUBWATCH + "test_what_starts_while_redis_is_asked_does_not_go_back",
         "b'1-2'",
-        ("streamq/pools/hubwatch.py", "release(self.unstarted(held), e", "release(held, e"),
+        (
+            "streamq/runner/pools/hub_watchdog.py",
+            "release(self.unstarted(held), e",
+            "release(held, e",
+        ),
     ),
     guard(
         "the mark stays while somebody looks",
@@ -248,7 +260,7 @@ GUARDS = [
         HUBWATCH + "test_the_mark_stays_until_the_look_is_over_and_nothing_in_hand_outlives_it",
         "assert False",
         (
-            "streamq/pools/hubwatch.py",
+            "streamq/runner/pools/hub_watchdog.py",
             "                if not self.looking:\n",
             "                if True:\n",
         ),
@@ -259,7 +271,7 @@ GUARDS = [
         HUBWATCH + "test_what_is_settled_while_redis_is_asked_what_we_hold_is_not_found_again",
         "screen_command|== \\[\\]",
         (
-            "streamq/runner/desk.py",
+            "streamq/runner/prefetch.py",
             "self.reclaim(self.consumer.deliveries(reply), held)",
             "self.reclaim(self.consumer.deliveries(reply), set())",
         ),
@@ -269,7 +281,7 @@ GUARDS = [
         "A24",
         "tests/system/test_blocked.py::test_what_is_revoked_meanwhile_does_not_run[prefork-hold]",
         r"== \[\]",
-        ("streamq/delivery.py", "STALE = 50_000_000", "STALE = 50_000_000_000"),
+        ("streamq/core/delivery.py", "STALE = 50_000_000", "STALE = 50_000_000_000"),
     ),
     guard(
         "a worker that can write nowhere else keeps its files in memory",
@@ -277,7 +289,7 @@ GUARDS = [
         "tests/unit/test_workplace.py::test_where_nothing_else_can_be_written_it_is_in_memory",
         "no folder for temporary files",
         (
-            "streamq/worker/workplace.py",
+            "streamq/worker/workdir.py",
             "[Path(tempfile.gettempdir()), MEMORY]",
             "[Path(tempfile.gettempdir())]",
         ),
@@ -305,7 +317,7 @@ GUARDS = [
         "A32",
         "tests/system/test_terminal.py::test_a_task_that_reads_its_input_finds_nothing[prefork]",
         r"no result of .* within|== \['EOFError'",
-        ("streamq/worker/children.py", "            read_nothing()\n", ""),
+        ("streamq/worker/processes.py", "            read_nothing()\n", ""),
     ),
     guard(
         "what gevent has patched is refused where no greenlets run",

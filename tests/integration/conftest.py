@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from streamq import App, Queue
-from streamq.worker.assignment import Assignment
-from streamq.worker.runner import Runner, one_by_one
+from streamq.runner.config import Assignment
+from streamq.runner.runner import Runner, one_by_one
 from tests.processes import until
 
 

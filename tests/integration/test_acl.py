@@ -11,15 +11,15 @@ import redis as redis_py
 from click.testing import CliRunner
 
 from streamq import Binding, Exchange, Queue, QueueFull, Reject, TaskError, Unroutable
+from streamq.acl.footprint import Access
+from streamq.acl.rights import missing_rights, permitted
+from streamq.acl.roles import NEWER, RIGHTS, ROLES, newer_commands, rule
+from streamq.admin.inspector import Inspector
 from streamq.cli.main import main
 from streamq.errors import BrokerUnavailable, ConfigError, PartlyPublished
-from streamq.store.client import Client
-from streamq.store.footprint import Access
-from streamq.store.inspector import Inspector
-from streamq.store.keys import Keys
-from streamq.store.replies import Denied, NotLetIn
-from streamq.store.rights import missing_rights, permitted
-from streamq.store.roles import NEWER, RIGHTS, ROLES, newer_commands, rule
+from streamq.transport.client import Client
+from streamq.transport.keys import Keys
+from streamq.transport.replies import Denied, NotLetIn
 
 #: What a server that does not know a command notes when a client tries it.
 UNKNOWN_ON_7_0 = {name.lower() for name in NEWER}

@@ -9,10 +9,10 @@ import pytest
 
 import streamq
 from streamq import Exchange, Queue
+from streamq.broker.consumer import MOST_REVOKED
+from streamq.core.termination import signal_name
 from streamq.errors import ConfigError, MaxRetriesExceeded, Retry, Revoked
-from streamq.signals import signal_name
-from streamq.store.consumer import MOST_REVOKED
-from streamq.store.scripts import load
+from streamq.transport.scripts import load
 
 HOUR = 3600.0
 

@@ -6,9 +6,9 @@ from datetime import date
 import pytest
 
 import streamq
-from streamq.delivery import Delivery
-from streamq.endings import past_soft_limit
+from streamq.core.delivery import Delivery
 from streamq.errors import DecodeError, EncodeError, Overdue, TaskError, Terminated
+from streamq.execution.outcomes import past_soft_limit
 
 
 @pytest.fixture

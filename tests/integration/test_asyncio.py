@@ -7,8 +7,8 @@ import pytest
 
 import streamq
 from streamq import Exchange, Queue
+from streamq.broker import aio
 from streamq.errors import BrokerUnavailable, QueueFull, ResultTimeout, Unroutable
-from streamq.store import aio
 
 
 @pytest.fixture

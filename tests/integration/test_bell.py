@@ -2,8 +2,8 @@
 
 import pytest
 
-from streamq.store.bell import Bell
-from streamq.store.replies import Denied
+from streamq.broker.notifier import Bell
+from streamq.transport.replies import Denied
 
 
 @pytest.fixture

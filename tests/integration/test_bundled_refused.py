@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from streamq import bundled
-from streamq.bundled.place import Place, Unusable
+from streamq.devserver import server as bundled
+from streamq.devserver.project import Place, Unusable
 from tests.edits import CHECKOUT
 
 OTHER = 65534

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 import streamq
-from streamq import bundled
-from streamq.bundled import binary, resp
-from streamq.bundled.binary import Binary
-from streamq.bundled.place import LONGEST_SOCKET, Place
+from streamq.devserver import binary
+from streamq.devserver import ping as resp
+from streamq.devserver import server as bundled
+from streamq.devserver.binary import Binary
+from streamq.devserver.project import LONGEST_SOCKET, Place
 from streamq.errors import BrokerUnavailable
 from tests.processes import until
 
@@ -35,7 +36,7 @@ GRACE = 0.5
 ENSURE = """
 import sys
 from pathlib import Path
-from streamq import bundled
+from streamq.devserver import server as bundled
 server = bundled.ensure(Path(sys.argv[1]), program=Path(sys.argv[2]), grace=float(sys.argv[3]))
 print(server.pid, flush=True)
 """
@@ -59,23 +60,23 @@ time.sleep(60)
 
 #: The same by a process that does not see that another is starting a server.
 USE_BLINDLY = (
-    "import contextlib; from streamq.bundled import locks\n"
+    "import contextlib; from streamq.devserver import locks\n"
     "locks.attempt = lambda path: contextlib.nullcontext(True)\n" + USE
 )
 
 #: A keeper that takes every lock for free.
 KEEP_BLINDLY = """
 import sys
-from streamq.bundled import locks
+from streamq.devserver import locks
 locks.lock_alone = lambda descriptor: True
-from streamq.bundled.keeper import main
+from streamq.devserver.keeper import main
 main(*sys.argv[1:])
 """
 
 #: A keeper on a system where a child does not die with its parent.
 KEEP_LOOSELY = """
 import sys
-from streamq.bundled import keeper
+from streamq.devserver import keeper
 keeper.DieWithParent.__call__ = lambda self: None
 keeper.main(*sys.argv[1:])
 """
@@ -437,7 +438,7 @@ def test_a_path_too_long_for_a_socket_is_served_from_the_temporary_folder(projec
 
 @with_one_server
 def test_the_url_is_understood_by_clients_whatever_the_path(project):
-    from streamq.store.connection import Connection
+    from streamq.transport.connection import Connection
 
     odd = Project(project.folder / "50% off? ünd #1", project.program)
     try:

@@ -10,10 +10,10 @@ import pytest
 import redis as redis_py
 
 from streamq import App, Queue
-from streamq.store.client import Client
-from streamq.store.keys import Keys
-from streamq.store.recovery import Recovery
-from streamq.store.roles import RIGHTS, ROLES, newer_commands, rule
+from streamq.acl.roles import RIGHTS, ROLES, newer_commands, rule
+from streamq.broker.recovery import Recovery
+from streamq.transport.client import Client
+from streamq.transport.keys import Keys
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "deploying.md"
 USERS = ("producer", *RIGHTS, "worker", "monitor")

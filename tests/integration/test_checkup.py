@@ -3,11 +3,11 @@
 import pytest
 
 from streamq import Queue
-from streamq.diagnosis import diagnose
-from streamq.store.checkup import Checkup
-from streamq.store.client import Client
-from streamq.store.keys import Keys
-from streamq.store.leftovers import Leftovers
+from streamq.admin.doctor.checks import diagnose
+from streamq.admin.doctor.gather import Checkup
+from streamq.admin.doctor.leaks import Leftovers
+from streamq.transport.client import Client
+from streamq.transport.keys import Keys
 
 FAR = 9e15
 

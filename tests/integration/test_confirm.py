@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from streamq import NotConfirmed, PartlyPublished
+from streamq.broker.confirmation import Confirmation
 from streamq.errors import ConfigError, PublishUnknown
-from streamq.store import scripts
-from streamq.store.confirm import Confirmation
+from streamq.transport import scripts
 from tests.conftest import free_ports
 from tests.processes import until
 from tests.proxy import Proxy, calls_of
@@ -229,7 +229,7 @@ def test_without_that_write_it_would_be_confirmed_falsely(behind_proxy, pair, mo
     text = scripts.load("publish").text
     line = next(line for line in text.splitlines() if "redis.call('PEXPIRE', key_of('lane'" in line)
     silent = scripts.Script("publish", text.replace(line + "\n", ""))
-    monkeypatch.setattr("streamq.store.publisher.PUBLISH", silent)
+    monkeypatch.setattr("streamq.broker.publisher.PUBLISH", silent)
     one(app, priority=1)
     lost = proxy.drop_reply(lambda command: command.words[1:2] == (silent.sha.encode(),))
 

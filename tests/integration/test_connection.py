@@ -10,10 +10,10 @@ from redis._parsers.base import BaseParser
 
 import streamq
 from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError
-from streamq.store import scripts
-from streamq.store.client import Client
-from streamq.store.connection import Connection, Disconnected, Passing, Refused, meaning
-from streamq.store.replies import (
+from streamq.transport import scripts
+from streamq.transport.client import Client
+from streamq.transport.connection import Connection, Disconnected, Passing, Refused, meaning
+from streamq.transport.replies import (
     CODES,
     Denied,
     Failover,

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from streamq import Exchange, Queue, Reject, current_task
+from streamq.admin.dead_letter import Which, from_line
+from streamq.admin.dead_letters import DeadLetters, Undeclared
 from streamq.errors import BrokerFull
-from streamq.letter import Which, from_line
-from streamq.store.letters import DeadLetters, Undeclared
 
 BOUNDS = {"most": 100_000, "life": 3600.0}
 

@@ -20,7 +20,7 @@ from streamq.errors import (
     QueueFull,
     Unroutable,
 )
-from streamq.store import scripts as lua
+from streamq.transport import scripts as lua
 
 
 @pytest.fixture

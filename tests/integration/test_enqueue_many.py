@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from streamq import Exchange, PartlyPublished, Queue, Result
-from streamq.bulk import CHUNK
+from streamq.broker.publisher import LANES
 from streamq.errors import ConfigError, EncodeError, QueueFull, Unroutable
-from streamq.store.publisher import LANES
+from streamq.producer.bulk import CHUNK
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import socket
 import pytest
 
 import streamq
-from streamq.forks import FORKS, MarkByPid
-from streamq.store.connection import Connection
+from streamq.host.forks import FORKS, MarkByPid
+from streamq.transport.connection import Connection
 from tests.processes import until
 
 

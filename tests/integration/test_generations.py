@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from streamq import Binding, Exchange, Ignore, Queue, as_completed
+from streamq.admin.dead_letters import DeadLetters
 from streamq.errors import Revoked
-from streamq.store.letters import DeadLetters
 
 
 @pytest.fixture

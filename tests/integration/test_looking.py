@@ -3,10 +3,10 @@
 import pytest
 
 from streamq import Queue
-from streamq.cli import common
-from streamq.cli.base import Given
-from streamq.cli.common import moment
+from streamq.cli import shared as common
+from streamq.cli.command import Given
 from streamq.cli.main import main
+from streamq.cli.shared import moment
 
 
 @pytest.fixture

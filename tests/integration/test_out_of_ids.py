@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from streamq import Exchange, OutOfIds, PartlyPublished, Queue
-from streamq.diagnosis import diagnose
-from streamq.store.checkup import Checkup
-from streamq.store.repair import Repair, StillHeld
+from streamq.admin.doctor.checks import diagnose
+from streamq.admin.doctor.gather import Checkup
+from streamq.admin.repair import Repair, StillHeld
 from tests.edits import CHECKOUT
 from tests.zygote import start
 
@@ -95,7 +95,7 @@ def test_after_the_repair_everything_runs_once_in_its_order(mail, spend, drain, 
     for number in range(4):
         mail.enqueue(call(mail, number, queue="mail"))
     spend()
-    monkeypatch.setattr("streamq.store.repair.AT_ONCE", 2)
+    monkeypatch.setattr("streamq.admin.repair.AT_ONCE", 2)
 
     done = Repair(mail.store.client, mail.store.keys, "mail").run(0)
 

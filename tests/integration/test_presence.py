@@ -5,10 +5,10 @@ import socket
 
 import pytest
 
-from streamq.store.client import Client
-from streamq.store.nodes import Nodes
+from streamq.broker.worker_names import Nodes
+from streamq.transport.client import Client
 from streamq.worker.identity import place
-from streamq.worker.presence import is_up, node_name, ourselves, own_name
+from streamq.worker.services.heartbeat import is_up, node_name, ourselves, own_name
 
 HOST = socket.gethostname()
 #: Some other boot or process namespace.

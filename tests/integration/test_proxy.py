@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from streamq.store.connection import Connection, Disconnected, Refused
+from streamq.transport.connection import Connection, Disconnected, Refused
 from tests.proxy import Proxy, calls_of, end_of_frame, open_descriptors, sent_by
 
 

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from streamq import Exchange, Queue
+from streamq.broker.publish_retry import Attempt
 from streamq.errors import (
     BrokerFull,
     BrokerUnavailable,
@@ -14,9 +15,8 @@ from streamq.errors import (
     PartlyPublished,
     PublishUnknown,
 )
-from streamq.store.attempts import Attempt
-from streamq.store.connection import Failover, Passing
-from streamq.store.replies import Denied, WritesRefused, meaning
+from streamq.transport.connection import Failover, Passing
+from streamq.transport.replies import Denied, WritesRefused, meaning
 from tests.faults import (
     BUSY,
     CLIENTS,

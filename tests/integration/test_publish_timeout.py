@@ -15,7 +15,7 @@ import pytest
 
 from streamq import Exchange, Queue
 from streamq.errors import BrokerUnavailable, NotConfirmed, PartlyPublished, PublishUnknown
-from streamq.store.connection import identity
+from streamq.transport.connection import identity
 from tests.faults import BUSY, LOADING, code_of
 from tests.proxy import calls_of
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from streamq import Queue
+from streamq.broker import publish_retry as attempts
+from streamq.broker.publish_retry import Attempt, Contact, Disconnected, Passing
 from streamq.errors import BrokerFull, BrokerUnavailable, PublishUnknown, Unroutable
-from streamq.store import attempts
-from streamq.store.addresses import NoMaster
-from streamq.store.attempts import Attempt, Contact, Disconnected, Passing
-from streamq.store.connection import Connection
+from streamq.transport.address import NoMaster
+from streamq.transport.connection import Connection
 from tests.faults import known
 
 

@@ -9,9 +9,9 @@ import pytest
 
 import streamq
 from streamq import Exchange, Queue, Result, TaskError
+from streamq.broker import waiter as waiting
 from streamq.cli.enqueue import ending
 from streamq.errors import ConfigError, ContentDisallowed, ResultTimeout, TaskNotFound
-from streamq.store import waiting
 
 
 class Refused(Exception):

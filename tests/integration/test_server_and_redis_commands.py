@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from click.testing import CliRunner
 
-from streamq import bundled
 from streamq.cli.redis import redis as redis_command
 from streamq.cli.server import server as server_command
+from streamq.devserver import server as bundled
 from streamq.errors import BrokerUnavailable
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from streamq import Binding, Exchange, Queue
 from streamq.errors import ConfigError, SignatureInvalid
-from streamq.signing import Seal
-from streamq.store.scripts import load
+from streamq.serialization.signing import Seal
+from streamq.transport.scripts import load
 
 KEYS = {"k1": "1" * 32, "k2": "2" * 32}
 PICKLE = "application/x-python-serialize"

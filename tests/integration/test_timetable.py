@@ -6,11 +6,11 @@ import time
 import pytest
 
 from streamq import Queue
-from streamq.store.connection import Refused
-from streamq.store.nodes import Nodes
-from streamq.worker.presence import ourselves
-from streamq.worker.start import duties
-from streamq.worker.timetable import PAUSE
+from streamq.broker.worker_names import Nodes
+from streamq.transport.connection import Refused
+from streamq.worker.boot import duties
+from streamq.worker.services.due_messages import PAUSE
+from streamq.worker.services.heartbeat import ourselves
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from streamq import Binding, Exchange, Queue
+from streamq.broker.topology import BIND, DECLARE_QUEUE
 from streamq.errors import ConfigError, Unroutable
-from streamq.store.topology import BIND, DECLARE_QUEUE
-from streamq.worker.start import Source, declare
+from streamq.worker.boot import Source, declare
 
 
 @pytest.fixture

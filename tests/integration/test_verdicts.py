@@ -3,9 +3,9 @@
 import pytest
 
 from streamq import Queue
-from streamq.delivery import Delivery, Outcome
-from streamq.store.connection import Refused
-from streamq.worker.start import duties
+from streamq.core.delivery import Delivery, Outcome
+from streamq.transport.connection import Refused
+from streamq.worker.boot import duties
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 import streamq
 from streamq import Exchange, Queue, ResultTimeout
+from streamq.broker import waiter as waiting
 from streamq.errors import ConfigError
-from streamq.store import waiting
 from tests.interruptions import interrupted_at
 
 

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from streamq.broker.consumer import Fenced
 from streamq.errors import Reject
-from streamq.store.consumer import Fenced
 from tests.faults import EVERY, LOADING, NOGROUP, NOSCRIPT, WRONGTYPE, code_of
 from tests.integration.conftest import pool_of
 from tests.proxy import calls_of, sent_by

@@ -6,7 +6,7 @@ import json
 import pytest
 from redis.exceptions import ResponseError
 
-from streamq.store.scripts import load
+from streamq.transport.scripts import load
 from tests.conftest import Scripts
 
 DEAD = "{streamq}:dead"

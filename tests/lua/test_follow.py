@@ -3,7 +3,7 @@
 import pytest
 from redis.exceptions import ResponseError
 
-from streamq.store.scripts import Script, load
+from streamq.transport.scripts import Script, load
 
 RETRY = ("later", "+5000", "", "retries", "1")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamq.store.scripts import Script, load
+from streamq.transport.scripts import Script, load
 from tests.conftest import Scripts
 
 HOUR = 3_600_000

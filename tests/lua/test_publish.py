@@ -10,7 +10,7 @@ import fakeredis
 import pytest
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from streamq.store.scripts import load, names, refusal
+from streamq.transport.scripts import load, names, refusal
 
 #: Enough of redis-cli for the documentation's lines, where it is not installed.
 REDIS_CLI = """#!{python}

@@ -3,7 +3,7 @@
 import pytest
 from redis.exceptions import ResponseError
 
-from streamq.store.scripts import Script, load
+from streamq.transport.scripts import Script, load
 
 LOST = "streamq.errors.WorkerLost"
 HOUR = 3_600_000

@@ -16,7 +16,7 @@ import redis as redis_py
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamq.store.scripts import load, refusal
+from streamq.transport.scripts import load, refusal
 
 ROOT = "{model}"
 

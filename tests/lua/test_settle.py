@@ -4,9 +4,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from streamq.delivery import Delivery
-from streamq.store.consumer import mark_of
-from streamq.store.scripts import Script, load
+from streamq.broker.consumer import mark_of
+from streamq.core.delivery import Delivery
+from streamq.transport.scripts import Script, load
 
 
 def test_a_late_message_is_acknowledged_deleted_and_recorded_at_once(desk, outcome):

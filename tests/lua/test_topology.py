@@ -3,7 +3,7 @@
 import pytest
 from redis.exceptions import ResponseError
 
-from streamq.store.scripts import refusal
+from streamq.transport.scripts import refusal
 
 
 def refused(run, *argv):

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from streamq.store.keys import Keys
+from streamq.transport.keys import Keys
 from tests.model.broker import Broker
 from tests.model.ledger import FINAL, HOUR, queue_of
 from tests.model.server import Held, Seen
@@ -26,7 +26,7 @@ AT_REST |= {"workers", "worker", "task", "dead", "suspects"}
 
 
 def kinds_of_keys() -> set[str]:
-    """The kinds of keys that `streamq.store.keys` knows."""
+    """The kinds of keys that `streamq.transport.keys` knows."""
     keys, kinds = Keys(), set()
     for name, member in inspect.getmembers(Keys):
         if isinstance(member, property):
@@ -83,7 +83,7 @@ def compare(model: Broker, seen: Mapping[str, Seen]) -> None:
     expected = dict(contents(model))
     for key in seen.keys() | expected.keys():
         kind = key.partition(":")[0]
-        assert kind in KINDS, f"{key} is of no kind that streamq/store/keys.py knows"
+        assert kind in KINDS, f"{key} is of no kind that streamq/transport/keys.py knows"
         if kind in ELSEWHERE:
             continue
         holds = seen[key].holds if key in seen else None

@@ -6,8 +6,8 @@ from typing import Any
 
 import redis as redis_py
 
-from streamq.store.keys import GROUP, Keys
-from streamq.store.scripts import Argument, Script, expand, read
+from streamq.transport.keys import GROUP, Keys
+from streamq.transport.scripts import Argument, Script, expand, read
 
 #: Time stands where the test has put it.
 CLOCK = "local function clock() return tonumber(redis.call('GET', 'time')) end"

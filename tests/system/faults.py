@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from streamq.worker.stops import SAME_REQUEST
+from streamq.worker.signals import SAME_REQUEST
 from tests.processes import hit, until
 
 #: A lease that tests can wait for, in seconds, and what P6 allows beyond it.
@@ -78,7 +78,9 @@ def without_fences(site: Any) -> None:
         "      mine = redis.call('XACK', key, 'workers', entry)\n",
         "      redis.call('XACK', key, 'workers', entry) mine = 1\n",
     )
-    site.changed_module("streamq/runner/desk.py", "if not self.consumer.has_lease():", "if False:")
+    site.changed_module(
+        "streamq/runner/prefetch.py", "if not self.consumer.has_lease():", "if False:"
+    )
 
 
 def begun(site: Any, number: object = None) -> list[tuple[int, int, float]]:

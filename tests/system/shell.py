@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from streamq.cli.base import Given
+from streamq.cli.command import Given
 from streamq.cli.main import main
 from tests.edits import CHECKOUT
 from tests.zygote import start

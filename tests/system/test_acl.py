@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from streamq import App
+from streamq.acl.roles import NEWER
 from streamq.errors import Revoked
-from streamq.store.roles import NEWER
 
 #: What a server that does not know a command notes when a client tries it.
 UNKNOWN_ON_7_0 = {name.lower() for name in NEWER}

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from streamq.cli.base import Given
+from streamq.cli.command import Given
 from streamq.cli.main import COMMANDS, main
-from streamq.store.keys import Keys
+from streamq.transport.keys import Keys
 from tests.processes import until
 from tests.system.shell import Shell
 
@@ -45,7 +45,7 @@ def test_help_loads_neither_redis_nor_the_app(shell):
             main(["--help"])
         except SystemExit as end:
             print(end.code)
-        for name in ("redis", "hiredis", "rich", "msgspec", "streamq.app", "streamq.config"):
+        for name in ("redis", "hiredis", "rich", "msgspec", "streamq.app", "streamq.config.config"):
             assert name not in sys.modules, name
     """
     done = subprocess.run(

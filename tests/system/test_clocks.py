@@ -97,7 +97,7 @@ import os, time
 right = time.time
 time.time = lambda: right() + float(os.environ.get("SHIFT", 0))
 time.time_ns = lambda: int(time.time() * 1e9)
-from streamq import clock  # which has functions of its own
+from streamq.host import clock  # which has functions of its own
 
 clock.time, clock.time_ns = time.time, time.time_ns
 """

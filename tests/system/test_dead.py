@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streamq.store.keys import Keys
+from streamq.transport.keys import Keys
 from tests.system.shell import Shell
 
 KEYS = Keys()

@@ -189,7 +189,9 @@ def test_a_worker_that_starts_takes_over_what_a_lost_host_held(short):
     doomed = short.worker("-c", 1)
     result = short.send("hold", 1)
     short.until(lambda: begun(short, 1))
-    short.changed_module("streamq/worker/vigil.py", "if died_here(consumer)", "if False")
+    short.changed_module(
+        "streamq/worker/services/takeover.py", "if died_here(consumer)", "if False"
+    )
     kill_host(doomed)
 
     short.worker("-c", 1, ready=False)

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
+from streamq.admin.dead_letter import deaths_in
 from streamq.errors import ContentDisallowed, DecodeError, TaskNotFound, WorkerLost
-from streamq.letter import deaths_in
 
 TASKS = """
 @app.task

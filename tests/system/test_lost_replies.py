@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from streamq.store.scripts import load, names
+from streamq.transport.scripts import load, names
 from tests.proxy import calls_of
 from tests.system.traffic import TASKS, begun
 

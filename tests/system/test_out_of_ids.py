@@ -3,7 +3,7 @@
 import pytest
 
 from streamq import OutOfIds
-from streamq.store.repair import Repair
+from streamq.admin.repair import Repair
 
 LAST = f"{2**64 - 1}-{2**64 - 1}"
 

@@ -62,7 +62,7 @@ def serves(site, count=20):
 
 def without_processes(site):
     """Runners die while no process can be started; then it can again."""
-    site.changed_module("streamq/worker/children.py", "        with OWN.withholding():\n", NO_FORK)
+    site.changed_module("streamq/worker/processes.py", "        with OWN.withholding():\n", NO_FORK)
     site.write(TASKS)
     worker = site.worker("-c", 2)
     (site.folder / "no-fork").touch()

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from streamq.worker.assignment import Assignment
+from streamq.runner.config import Assignment
 
 CANARY = "c4n4ry0fAllSecrets" + "x" * 20
 TASKS = """

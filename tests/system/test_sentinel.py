@@ -10,7 +10,7 @@ import pytest
 
 import streamq
 from streamq.errors import BrokerUnavailable, NotConfirmed, PublishUnknown
-from streamq.store.connection import Connection, Disconnected
+from streamq.transport.connection import Connection, Disconnected
 from tests.sentinels import Trio
 
 TASKS = """

@@ -3,10 +3,10 @@
 import pytest
 import redis
 
-from streamq.config import Config
+from streamq.config.config import Config
+from streamq.core.units import mask_url
 from streamq.errors import ConfigError
-from streamq.store.addresses import NoMaster, Sentinels, address_of, check_role
-from streamq.units import mask_url
+from streamq.transport.address import NoMaster, Sentinels, address_of, check_role
 
 
 def test_a_url_of_sentinels_names_hosts_service_and_database():

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from streamq.delivery import Delivery
-from streamq.runner.alarm import Alarm
+from streamq.core.delivery import Delivery
+from streamq.runner.soft_limit import Alarm
 
 
 class Clock:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamq.annotations import Converter
-from streamq.codec import decode, encode
+from streamq.serialization.annotations import Converter
+from streamq.serialization.codec import decode, encode
 
 
 class Colour(Enum):

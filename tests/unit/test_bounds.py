@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamq import strict_json, strict_msgpack
-from streamq.codec import decode, decode_json, encode, encode_json
-from streamq.compression import compress, decompress
-from streamq.config import Config
+from streamq.config.config import Config
+from streamq.core.options import checked
 from streamq.errors import ContentDisallowed, DecodeError, EncodeError
-from streamq.options import checked
-from streamq.payload import LONGEST_HEADERS, MOST_HEADERS, Payloads, check_headers
-from streamq.plans import envelope
-from streamq.strict_json import DEEPEST, LARGEST, depth
-from streamq.strict_msgpack import walk
+from streamq.producer.templates import envelope
+from streamq.serialization import strict_json, strict_msgpack
+from streamq.serialization.codec import decode, decode_json, encode, encode_json
+from streamq.serialization.compression import compress, decompress
+from streamq.serialization.payload import LONGEST_HEADERS, MOST_HEADERS, Payloads, check_headers
+from streamq.serialization.strict_json import DEEPEST, LARGEST, depth
+from streamq.serialization.strict_msgpack import walk
 
 MIB = 1 << 20
 FORMATS = ["json", "msgpack"]

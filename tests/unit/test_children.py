@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from streamq.runner.slots import Board
-from streamq.worker.children import Child, Death, has_ended
+from streamq.runner.shared_memory import Board
+from streamq.worker.processes import Child, Death, has_ended
 
 
 @pytest.fixture

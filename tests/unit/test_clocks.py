@@ -6,10 +6,10 @@ import pytest
 
 gevent = pytest.importorskip("gevent")
 
-from streamq.delivery import Delivery  # noqa: E402
+from streamq.core.delivery import Delivery  # noqa: E402
 from streamq.errors import Overdue, SoftTimeLimitExceeded, Terminated  # noqa: E402
-from streamq.pools import clocks as module  # noqa: E402
-from streamq.pools.clocks import Clocks  # noqa: E402
+from streamq.runner.pools import greenlet_limits as module  # noqa: E402
+from streamq.runner.pools.greenlet_limits import Clocks  # noqa: E402
 
 
 def limited(soft=0.0, hard=0.0):

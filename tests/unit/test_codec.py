@@ -18,8 +18,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamq import codec
-from streamq.codec import (
+from streamq.errors import (
+    ConfigError,
+    ContentDisallowed,
+    DecodeError,
+    EncodeError,
+    SoftTimeLimitExceeded,
+)
+from streamq.serialization import codec
+from streamq.serialization.codec import (
     allowed,
     decode,
     decode_json,
@@ -27,13 +34,6 @@ from streamq.codec import (
     encode_json,
     find_serializer,
     register_serializer,
-)
-from streamq.errors import (
-    ConfigError,
-    ContentDisallowed,
-    DecodeError,
-    EncodeError,
-    SoftTimeLimitExceeded,
 )
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)))
@@ -493,7 +493,8 @@ def test_an_unknown_serializer_is_answered_with_a_suggestion():
 def test_yaml_is_imported_by_its_first_use_and_its_absence_says_what_to_install():
     code = """
 import sys
-from streamq import codec, errors
+from streamq import errors
+from streamq.serialization import codec
 assert "yaml" not in sys.modules
 codec.encode([1], "json")
 assert "yaml" not in sys.modules

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamq.compression import ALWAYS, compress, decompress
 from streamq.errors import ConfigError, DecodeError
+from streamq.serialization.compression import ALWAYS, compress, decompress
 
 MIB = 1024 * 1024
 METHODS = ["zlib", "zstd"]
@@ -128,7 +128,8 @@ def test_an_unknown_method_is_a_mistake_of_the_sender_and_a_fault_of_a_message(n
 def test_a_missing_zstd_says_what_to_install():
     code = """
 import sys
-from streamq import compression, errors
+from streamq import errors
+from streamq.serialization import compression
 sys.modules["backports.zstd"] = sys.modules["compression.zstd"] = None
 for act in (
     lambda: compression.compress(b"", "zstd"),

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from streamq.celery_names import INSTEAD
-from streamq.config import Config
-from streamq.cpus import cpu_quota, usable_cpus
+from streamq.config.celery_names import INSTEAD
+from streamq.config.config import Config
+from streamq.config.cpus import cpu_quota, usable_cpus
+from streamq.config.settings import ALIASES, LATER, SETTINGS, find
 from streamq.errors import ConfigError
-from streamq.settings import ALIASES, LATER, SETTINGS, find
 
 ROOT = Path(__file__).resolve().parents[2]
 

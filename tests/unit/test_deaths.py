@@ -4,12 +4,12 @@ import logging
 
 import pytest
 
-from streamq.delivery import Delivery
+from streamq.broker.recovery import Case, Recovered
+from streamq.core.delivery import Delivery
 from streamq.errors import BrokerUnavailable
-from streamq.store.recovery import Case, Recovered
-from streamq.store.replies import Refused
-from streamq.worker.deaths import Deaths, Open
-from streamq.worker.verdicts import OVERDUE, Verdict
+from streamq.transport.replies import Refused
+from streamq.worker.services.crash_recovery import Deaths, Open
+from streamq.worker.services.hard_limits import OVERDUE, Verdict
 
 
 class Refusing:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from streamq.diagnosis import diagnose, worst
-from streamq.diagnosis.facts import Facts, KeyFacts, QueueFacts
+from streamq.admin.doctor.checks import diagnose, worst
+from streamq.admin.doctor.facts import Facts, KeyFacts, QueueFacts
 
 MIB = 1 << 20
 

@@ -298,7 +298,7 @@ def test_the_layout_of_celerys_first_steps(tmp_path, how):
     done = subprocess.run(
         [
             *(sys.executable, "-c"),
-            "import sys; from streamq.finding import find_app; app = find_app(sys.argv[1]).app\n"
+            "import sys; from streamq.discovery import find_app; app = find_app(sys.argv[1]).app\n"
             "app.import_tasks(); print(*app.tasks)",
             how,
         ],

@@ -8,7 +8,7 @@ FILE, LINE = "streamq/states.py", '"""The life of a task'
 TEST = """
 from pathlib import Path
 import streamq.states
-from streamq.store.scripts import folder
+from streamq.transport.scripts import folder
 
 
 def test_what_runs_is_the_copy():

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from streamq.config import Config
-from streamq.delivery import BURY, EXPIRE, LATER, REVOKED, Delivery
-from streamq.endings import Endings
+from streamq.config.config import Config
+from streamq.core.delivery import BURY, EXPIRE, LATER, REVOKED, Delivery
+from streamq.core.options import checked
 from streamq.errors import (
     ConfigError,
     MaxRetriesExceeded,
@@ -23,11 +23,11 @@ from streamq.errors import (
     Terminated,
     TimeLimitExceeded,
 )
-from streamq.execution import Execution
-from streamq.options import checked
-from streamq.payload import Payloads
-from streamq.registry import Registry
-from streamq.signing import read_keys, seal_of
+from streamq.execution.executor import Execution
+from streamq.execution.outcomes import Endings
+from streamq.producer.registry import Registry
+from streamq.serialization.payload import Payloads
+from streamq.serialization.signing import read_keys, seal_of
 from streamq.tasks import Task
 
 ANYTHING = {"autoretry_for": (Exception,)}

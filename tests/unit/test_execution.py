@@ -9,16 +9,16 @@ import msgspec
 import pytest
 
 import streamq
-from streamq import endings
-from streamq.config import Config
+from streamq.config.config import Config
 from streamq.context import Running
-from streamq.delivery import LATER, Delivery
-from streamq.endings import offer_pause
+from streamq.core.delivery import LATER, Delivery
+from streamq.core.options import checked
 from streamq.errors import Ignore, Reject, Retry
-from streamq.execution import Execution
-from streamq.options import checked
-from streamq.payload import Payloads
-from streamq.registry import Registry
+from streamq.execution import outcomes as endings
+from streamq.execution.executor import Execution
+from streamq.execution.outcomes import offer_pause
+from streamq.producer.registry import Registry
+from streamq.serialization.payload import Payloads
 from streamq.tasks import Task
 
 
@@ -86,7 +86,7 @@ def test_an_exception_becomes_a_failure_with_the_traceback_of_the_task_alone():
     assert fields[b"error_type"] == b"ValueError"
     assert fields[b"error"] == b"bad"
     assert b"in fail" in fields[b"traceback"]
-    assert b"streamq/execution.py" not in fields[b"traceback"]
+    assert b"streamq/execution/executor.py" not in fields[b"traceback"]
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamq.errors import ConfigError, Overdue, TaskError
-from streamq.failure import (
+from streamq.serialization.exceptions import (
     LONGEST_MESSAGE,
     LONGEST_TRACEBACK,
     describe,
@@ -753,7 +753,8 @@ FORGED = [
     "asyncio.CancelledError", "builtins.eval", "subprocess.Popen", "os.path.join", "sys.exit",
     "os.__class__", "os.__dict__", "ValueError.__class__", "ValueError.__init__.__globals__",
     "ValueError.__subclasses__", "builtins.__import__", "builtins.Exception.__base__",
-    "streamq.failure.sys.modules", "streamq.failure.sys", "..", ".", "a..b", "builtins.", "x" * 999,
+    "streamq.serialization.exceptions.sys.modules", "streamq.serialization.exceptions.sys",
+    "..", ".", "a..b", "builtins.", "x" * 999,
     ".".join(["os"] * 5000), "ValueError\x00", "ValueErr\u202e", "\x1b[31mValueError",
     f"{__name__}.Leaving", f"{__name__}.Both", "type", "object", "builtins.BaseException",
 ]  # fmt: skip

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from streamq.discovery import NoApp, find_app
 from streamq.errors import ConfigError
-from streamq.finding import NoApp, find_app
 
 APP = "from streamq import App\napp = App('here')\n"
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from streamq.acl.footprint import TYPES, Access, Reading, footprint
+from streamq.acl.roles import FOR_PEOPLE, ROLES
 from streamq.errors import StreamqError
-from streamq.store import scripts
-from streamq.store.footprint import TYPES, Access, Reading, footprint
-from streamq.store.roles import FOR_PEOPLE, ROLES
+from streamq.transport import scripts
 
 KEYS = """
 local root = KEYS[1]

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import gevent
 import pytest
 
-from streamq.delivery import Delivery
+from streamq.core.delivery import Delivery
 from streamq.errors import BrokerUnavailable
-from streamq.pools.crowd import Crowd
-from streamq.pools.hubwatch import AFTER_AN_ODD_ONE, LATE, HubWatch
-from streamq.runner.desk import Desk
-from streamq.runner.intake import Intake, Source
-from streamq.runner.slots import Board
+from streamq.runner.pools.greenlets import Crowd
+from streamq.runner.pools.hub_watchdog import AFTER_AN_ODD_ONE, LATE, HubWatch
+from streamq.runner.prefetch import Desk
+from streamq.runner.shared_memory import Board
+from streamq.runner.sources import Intake, Source
 
 STREAM = "mail"
 
@@ -188,7 +188,7 @@ def test_the_mark_goes_only_when_nothing_is_in_hand(site, monkeypatch):
 
 def test_a_hub_that_lives_is_left_alone_and_one_that_is_silent_is_not(site, monkeypatch):
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr("streamq.pools.hubwatch.monotonic", lambda: clock.now)
+    monkeypatch.setattr("streamq.runner.pools.hub_watchdog.monotonic", lambda: clock.now)
     site.watch.beat = clock.now
 
     clock.now += LATE / 2
@@ -208,7 +208,7 @@ def test_nothing_goes_back_while_it_is_not_known_what_has_run(site, monkeypatch)
     beating = gevent.spawn(site.watch.beat_on)
     gevent.sleep(0.01)
 
-    monkeypatch.setattr("streamq.pools.hubwatch.monotonic", lambda: 1e9)
+    monkeypatch.setattr("streamq.runner.pools.hub_watchdog.monotonic", lambda: 1e9)
     site.watch.look()
 
     assert site.slots.silent == 0

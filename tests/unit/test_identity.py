@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 
-from streamq.store.keys import node_of
+from streamq.transport.keys import node_of
 from streamq.worker.identity import Life, died_here, life_of, new_token, place, state_of
 from tests.edits import CHECKOUT
 from tests.processes import HIDING, OTHER_USER, needs_namespaces

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from streamq.runner.intake import MOST, SHARE, Intake, Pace, Source
+from streamq.runner.sources import MOST, SHARE, Intake, Pace, Source
 
 
 def test_a_runner_begins_with_one_message():

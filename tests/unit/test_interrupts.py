@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from streamq.runner.interrupts import LATE, OURS, STOP, Property
+from streamq.runner.signals import LATE, OURS, STOP, Property
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from streamq.errors import ConfigError
-from streamq.launch import Launch, folder_before, renamed, working_folder
+from streamq.host.launch import Launch, folder_before, renamed, working_folder
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from streamq.store import lending
-from streamq.store.lending import Lending
+from streamq.transport import pool as lending
+from streamq.transport.pool import Lending
 from tests.interruptions import interrupted_at
 
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamq.errors import DecodeError
-from streamq.letter import (
+from streamq.admin.dead_letter import (
     Which,
     deaths_in,
     enqueued_at,
@@ -16,7 +15,8 @@ from streamq.letter import (
     letter_of,
     to_line,
 )
-from streamq.message import new_id
+from streamq.core.message import new_id
+from streamq.errors import DecodeError
 
 DIED = {b"id": b"a", b"task": b"shop.mail", b"dead_reason": b"odd", b"dead_at": b"1700000000123"}
 

@@ -12,9 +12,9 @@ from datetime import date
 import pytest
 
 from streamq.errors import Overdue, SoftTimeLimitExceeded
-from streamq.signing import Seldom
-from streamq.worker import logs
-from streamq.worker.logs import ForPeople, ForPrograms, Lines, set_up_logging
+from streamq.runner import logging as logs
+from streamq.runner.logging import ForPeople, ForPrograms, Lines, set_up_logging
+from streamq.serialization.signing import Seldom
 
 
 class Mute:

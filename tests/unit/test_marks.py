@@ -2,8 +2,8 @@
 
 import pytest
 
-from streamq.delivery import Delivery
-from streamq.store.consumer import fields_of_mark, mark_of
+from streamq.broker.consumer import fields_of_mark, mark_of
+from streamq.core.delivery import Delivery
 
 BYTES = {b"id": b"a", b"task": b"tasks.add", b"args": bytes(range(256))}
 

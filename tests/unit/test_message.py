@@ -4,14 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from streamq.message import Envelope, header_arguments, new_id, new_ids, own_id
+from streamq.core.message import Envelope, header_arguments, new_id, new_ids, own_id
 from streamq.routing import check_name
 
 
 def test_ids_are_short_fit_into_keys_and_sort_by_time(monkeypatch):
-    monkeypatch.setattr("streamq.clock.time_ns", lambda: 1_700_000_000_000_000_000)
+    monkeypatch.setattr("streamq.host.clock.time_ns", lambda: 1_700_000_000_000_000_000)
     early = new_id()
-    monkeypatch.setattr("streamq.clock.time_ns", lambda: 1_700_000_000_001_000_000)
+    monkeypatch.setattr("streamq.host.clock.time_ns", lambda: 1_700_000_000_001_000_000)
     late = new_id()
 
     assert len(early) == len(late) == 26

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from streamq.failure import loaded_class, type_name
-from streamq.modules import module_of, programs
-from streamq.retries import RetryPolicy, class_names
+from streamq.core.retry import RetryPolicy, class_names
+from streamq.host.modules import module_of, programs
+from streamq.serialization.exceptions import loaded_class, type_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +35,7 @@ def add(x): raise Outer.Inner(x)
 def wrapped(x): ...
 
 def show():
-    from streamq.failure import loaded_class, type_name
+    from streamq.serialization.exceptions import loaded_class, type_name
     names = [add.name, wrapped.name, type_name(MyError), type_name(Outer.Inner)]
     assert loaded_class(type_name(Outer.Inner)) is Outer.Inner
     assert [*add.own_options['autoretry_for']] == [type_name(MyError)]

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import pytest
 
+from streamq.core.options import CHECKS, LATER, backoff, checked, expiry, merged
+from streamq.core.units import ahead, limit, seconds
 from streamq.errors import ConfigError
-from streamq.options import CHECKS, LATER, backoff, checked, expiry, merged
 from streamq.routing import Exchange, Queue
-from streamq.units import ahead, limit, seconds
 
 #: Every option that users were told of.
 PROMISED = set(

@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from streamq.errors import ContentDisallowed, DecodeError, EncodeError
-from streamq.payload import Payloads, as_text
+from streamq.serialization.payload import Payloads, as_text
 
 PICKLE = "application/x-python-serialize"
 

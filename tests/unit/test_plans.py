@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from streamq.config import Config
+from streamq.config.config import Config
+from streamq.core.options import checked
 from streamq.errors import ConfigError
-from streamq.options import checked
-from streamq.plans import Plans
+from streamq.producer.templates import Plans
 from streamq.routing import Queue
 from streamq.tasks import Signature, Task
 

@@ -4,7 +4,7 @@ from functools import partial, wraps
 
 import pytest
 
-from streamq.runner.raised import Raised, codes_of
+from streamq.runner.async_exception import Raised, codes_of
 
 
 def helper(error):

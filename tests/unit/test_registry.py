@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamq.errors import ConfigError, TaskNotFound
-from streamq.registry import Registry, import_modules, import_related, task_name
+from streamq.producer.registry import Registry, import_modules, import_related, task_name
 from streamq.tasks import Task
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamq.runner.slots import Board
-from streamq.worker.children import STOPPED_WITHIN, Child
-from streamq.worker.relief import AGAIN, Relief
+from streamq.runner.shared_memory import Board
+from streamq.worker.processes import STOPPED_WITHIN, Child
+from streamq.worker.services.stuck_runners import AGAIN, Relief
 
 
 class Unstoppable(Child):
@@ -31,9 +31,9 @@ def test_a_crowd_that_cannot_be_stopped_leaves_time_for_leases(tmp_path, monkeyp
         clock.now += STOPPED_WITHIN
         return False
 
-    monkeypatch.setattr("streamq.worker.relief.clock", clock)
-    monkeypatch.setattr("streamq.worker.relief.stands_still", waits_in_vain)
-    monkeypatch.setattr("streamq.worker.relief.LONG", 0.0)
+    monkeypatch.setattr("streamq.worker.services.stuck_runners.clock", clock)
+    monkeypatch.setattr("streamq.worker.services.stuck_runners.stands_still", waits_in_vain)
+    monkeypatch.setattr("streamq.worker.services.stuck_runners.LONG", 0.0)
     board, relief = Board(tmp_path / "slots", 30, 1), Relief(Full(), tmp_path / "turn")
     crowd = [Unstoppable(n, n, "me", board.of(n), ["mail"]) for n in range(30)]
     for child in crowd:
@@ -64,8 +64,8 @@ class Holding:
 @pytest.fixture
 def silent(tmp_path, monkeypatch):
     """A process of greenlets in which one task runs and one has just ended."""
-    monkeypatch.setattr("streamq.worker.relief.LONG", 0.0)
-    monkeypatch.setattr("streamq.worker.relief.stands_still", lambda pid: True)
+    monkeypatch.setattr("streamq.worker.services.stuck_runners.LONG", 0.0)
+    monkeypatch.setattr("streamq.worker.services.stuck_runners.stands_still", lambda pid: True)
     slots = Board(tmp_path / "slots", 1, 4).of(0)
     child = Unstoppable(0, 0, "me", slots, ["mail"], sequential=False)
     child.slots.start(0, 0, b"1-1")

@@ -2,9 +2,9 @@
 
 import pytest
 
+from streamq.core.options import checked
+from streamq.core.retry import RetryPolicy, class_names
 from streamq.errors import Ignore, Reject, Retry
-from streamq.options import checked
-from streamq.retries import RetryPolicy, class_names
 
 
 class Late(TimeoutError):

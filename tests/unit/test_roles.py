@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from streamq.acl.footprint import Access
+from streamq.acl.roles import ROLES, ROOT, rule
 from streamq.errors import ConfigError
-from streamq.store.footprint import Access
-from streamq.store.keys import Keys
-from streamq.store.roles import ROLES, ROOT, rule
+from streamq.transport.keys import Keys
 
 
 def line_of(*needs: tuple[str, str], **options: Any) -> str:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import streamq.signing as signing
-from streamq.config import Config
+import streamq.serialization.signing as signing
+from streamq.config.config import Config
 from streamq.errors import ConfigError, DecodeError, SignatureInvalid
-from streamq.signing import CHANGES, KeyRing, Seal, Seldom, read_keys, seal_of
+from streamq.serialization.signing import CHANGES, KeyRing, Seal, Seldom, read_keys, seal_of
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 RING = KeyRing({"k1": SECRET, "k2": OTHER})

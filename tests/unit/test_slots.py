@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from streamq.runner.slots import Board
+from streamq.runner.shared_memory import Board
 
 
 @pytest.fixture

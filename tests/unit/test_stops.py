@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from streamq.worker.stops import Stops
+from streamq.worker.signals import Stops
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import functools
 import pytest
 
 import streamq
+from streamq.core.options import checked
 from streamq.errors import ConfigError
-from streamq.options import checked
 from streamq.tasks import Signature, Task
 
 

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from streamq.delivery import Delivery, Outcome
-from streamq.runner.tasklog import MOST_LINES, TaskLog
+from streamq.core.delivery import Delivery, Outcome
+from streamq.execution.task_log import MOST_LINES, TaskLog
 
 FAILURE = (b"error_type", b"ValueError", b"error", b"why", b"traceback", b"ValueError: why\n")
 
@@ -47,7 +47,7 @@ def test_a_title_is_cut_and_moves_no_cursor():
 
 def test_of_many_rejections_in_a_second_some_are_said_and_the_rest_counted(caplog, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("streamq.clock.monotonic", lambda: now[0])
+    monkeypatch.setattr("streamq.host.clock.monotonic", lambda: now[0])
     log = TaskLog()
     delivery = Delivery("mail", b"1-1", {b"id": b"ID", b"task": b"t", b"rejections": b"4"})
     for _ in range(700):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from streamq.runner.turns import Interrupted, Turns, make_anew
+from streamq.runner.reader_lock import Interrupted, Turns, make_anew
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamq import units
+from streamq.core import units
 from streamq.errors import ConfigError
 from tests.faults import MALFORMED
 

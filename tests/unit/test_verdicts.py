@@ -10,10 +10,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamq.runner.slots import Board
-from streamq.worker.children import STOPPED_WITHIN, Child, Death
-from streamq.worker.deaths import Deaths
-from streamq.worker.verdicts import OVERDUE, TERMINATED, TRIES, Request, Verdict, Verdicts
+from streamq.runner.shared_memory import Board
+from streamq.worker.processes import STOPPED_WITHIN, Child, Death
+from streamq.worker.services.crash_recovery import Deaths
+from streamq.worker.services.hard_limits import (
+    OVERDUE,
+    TERMINATED,
+    TRIES,
+    Request,
+    Verdict,
+    Verdicts,
+)
 
 ENTRY = b"1-1"
 
@@ -92,7 +99,7 @@ def test_who_could_not_be_stopped_is_not_forgotten(child, monkeypatch):
     verdicts.requests.append(request)
 
     with monkeypatch.context() as hanging:
-        hanging.setattr("streamq.worker.verdicts.stands_still", lambda *_: False)
+        hanging.setattr("streamq.worker.services.hard_limits.stands_still", lambda *_: False)
         verdicts.look([child])
     assert lives(child)
     assert request.until > time.monotonic()
@@ -144,13 +151,13 @@ def overdue(child):
 def test_a_crowd_that_cannot_be_stopped_leaves_time_for_leases_and_is_ended(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=1000.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr("streamq.worker.verdicts.clock", clock)
+    monkeypatch.setattr("streamq.worker.services.hard_limits.clock", clock)
 
     def waits_in_vain(pid, states):
         clock.now += STOPPED_WITHIN
         return False
 
-    monkeypatch.setattr("streamq.worker.verdicts.stands_still", waits_in_vain)
+    monkeypatch.setattr("streamq.worker.services.hard_limits.stands_still", waits_in_vain)
     board, verdicts = Board(tmp_path / "slots", 30, 1), Verdicts(None, None)
     crowd = [overdue(Unstoppable(n, n, "me", board.of(n), ["mail"])) for n in range(30)]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from streamq.store.keys import Keys
-from streamq.store.recovery import Lease, Recovery
-from streamq.worker.view import Others, View, Views
+from streamq.broker.recovery import Lease, Recovery
+from streamq.transport.keys import Keys
+from streamq.worker.lease_view import Others, View, Views
 
 LEASE = 15.0
 

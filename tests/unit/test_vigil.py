@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamq.store.keys import Keys
-from streamq.store.recovery import Lease, Leases, Recovered
-from streamq.worker.vigil import Vigil
+from streamq.broker.recovery import Lease, Leases, Recovered
+from streamq.transport.keys import Keys
+from streamq.worker.services.takeover import Vigil
 
 LEASE = 15.0
 
@@ -35,7 +35,7 @@ class Fleet:
 def fleet(monkeypatch):
     fleet = Fleet(10)
     clock = SimpleNamespace(monotonic=lambda: fleet.now)
-    monkeypatch.setattr("streamq.worker.vigil.clock", clock)
+    monkeypatch.setattr("streamq.worker.services.takeover.clock", clock)
     return fleet
 
 
@@ -62,7 +62,7 @@ def test_a_large_dead_fleet_costs_us_no_lease(fleet):
 
 
 def test_a_large_dead_predecessor_does_not_keep_a_worker_from_starting(fleet, monkeypatch):
-    monkeypatch.setattr("streamq.worker.vigil.died_here", lambda consumer: True)
+    monkeypatch.setattr("streamq.worker.services.takeover.died_here", lambda consumer: True)
     vigil = Vigil(fleet, lease=LEASE)
 
     vigil.begin()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from streamq.errors import ConfigError
-from streamq.runner.slots import Board
-from streamq.worker.workplace import Workplace, remove_abandoned
+from streamq.runner.shared_memory import Board
+from streamq.worker.workdir import Workplace, remove_abandoned
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def test_a_folder_that_is_being_made_is_not_taken_for_an_abandoned_one(workplace
 
 def test_where_nothing_else_can_be_written_it_is_in_memory(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    monkeypatch.setattr("streamq.worker.workplace.MEMORY", tmp_path)
+    monkeypatch.setattr("streamq.worker.workdir.MEMORY", tmp_path)
 
     with started() as workplace:
         assert workplace.folder.parent == tmp_path
@@ -126,7 +126,7 @@ def test_where_nothing_else_can_be_written_it_is_in_memory(monkeypatch, tmp_path
 def test_without_any_place_it_says_what_to_set(monkeypatch):
     nowhere = Path("/nonexistent")
     monkeypatch.setattr(tempfile, "tempdir", str(nowhere))
-    monkeypatch.setattr("streamq.worker.workplace.MEMORY", nowhere)
+    monkeypatch.setattr("streamq.worker.workdir.MEMORY", nowhere)
 
     with pytest.raises(ConfigError, match="set TMPDIR"):
         Workplace()

@@ -8,7 +8,7 @@ the first runner that sees it takes it, and counts from there.
 import os
 import signal
 
-from streamq.store import connection
+from streamq.transport import connection
 
 NAME = "streamq:runner"
 

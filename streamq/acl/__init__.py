@@ -1,0 +1,1 @@
+"""Rights: what each role needs in Redis, and what is missing."""

@@ -1,0 +1,238 @@
+"""Who may do what: the rights of producers, workers and monitors, as a line for Redis.
+
+What a role's scripts ask for is read from the scripts; what Python asks for beside them
+stands here, in one table.  A right is a command on a kind of key: nobody who may write a
+record may therefore write a queue.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from streamq.acl.footprint import Access, footprint
+from streamq.errors import ConfigError
+from streamq.transport.client import Client
+from streamq.transport.keys import Keys
+from streamq.transport.replies import Denied
+
+#: What stands in a rule where its password is to be.
+PLACEHOLDER = "PASSWORD"
+
+#: Commands that came after Redis 7.0, which refuses a rule that names what it does not know.
+NEWER = frozenset({"CLIENT|SETINFO", "WAITAOF"})
+
+#: Commands that change nothing: their keys may be given for reading only.
+READS = frozenset(
+    {"EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "PTTL", "TTL", "TYPE"}
+    | {"SMEMBERS"}
+    | {"XINFO|CONSUMERS", "XINFO|GROUPS", "XLEN", "XPENDING", "XRANGE", "XREAD"}
+    | {"ZCARD", "ZCOUNT", "ZRANGE", "ZRANK", "ZSCORE"}
+)
+
+
+def accesses(*lines: str) -> frozenset[Access]:
+    """Read ``"KIND KIND: COMMAND COMMAND"``; a line without a colon names no key."""
+    found = set()
+    for line in lines:
+        commands, kinds = line, ""
+        if ": " in line:
+            kinds, _, commands = line.partition(": ")
+        for command in commands.split():
+            found |= {Access(command, frozenset({kind})) for kind in kinds.split()} or {
+                Access(command)
+            }
+    return frozenset(found)
+
+
+#: The bare root of the namespace, which every script is given, as a kind of key.
+ROOT = "."
+
+#: What every connection sends first, and how scripts are called and loaded.
+CONNECTING = accesses("PING SELECT CLIENT|SETNAME CLIENT|SETINFO")
+CALLING = accesses(f"{ROOT}: EVALSHA", "SCRIPT|LOAD")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What one kind of user runs: scripts by name, and commands beside them."""
+
+    about: str
+    scripts: tuple[str, ...]
+    native: frozenset[Access]
+    channels: bool = True
+
+    @property
+    def needs(self) -> frozenset[Access]:
+        """Every right of the role."""
+        return self.native.union(*map(footprint, self.scripts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Right:
+    """What a producer may only do if it is said to: scripts, and commands beside them."""
+
+    may: str
+    scripts: tuple[str, ...]
+    native: frozenset[Access] = frozenset()
+
+    @property
+    def writes(self) -> frozenset[Access]:
+        """What its scripts ask for, which must not be refused half-way."""
+        return frozenset[Access]().union(*map(footprint, self.scripts))
+
+    @property
+    def needs(self) -> frozenset[Access]:
+        """Everything that is done with the right."""
+        return self.writes | self.native
+
+
+SENDING = ("publish", "push", "await", "check_rights")
+
+#: The rights that a producer has only if it is given them, by their names.
+RIGHTS: Mapping[str, Right] = {
+    "revoke": Right(may="revoke tasks", scripts=("revoke",)),
+    "declare": Right(
+        may="declare queues, exchanges and bindings",
+        scripts=("declare_exchange", "declare_queue", "bind"),
+        native=accesses("exchanges queues: HGETALL"),
+    ),
+    "forget": Right(may="forget tasks", scripts=("forget",)),
+}
+#: What somebody with all of these rights runs.
+FREE = tuple(script for right in RIGHTS.values() for script in right.scripts)
+FREE_NATIVE = frozenset[Access]().union(*(right.native for right in RIGHTS.values()))
+WORKING = (
+    *("claim", "register", "renew", "survey", "recover", "release", "promote"),
+    *("screen", "complete", "settle", "reject", "show_started", "progress"),
+)
+
+#: Scripts that only people run, through commands that mend and destroy.
+FOR_PEOPLE = (
+    "delete_exchange", "delete_queue", "discard", "explain_route", "import_letter", "purge",
+    "repair", "revive", "unbind",
+)  # fmt: skip
+
+SENT_BY_PRODUCERS = accesses("task:*: HGETALL", "reply:*: XREAD", "TIME ROLE WAIT WAITAOF")
+SENT_BY_WORKERS = accesses(
+    "queue:*: XREADGROUP XPENDING XRANGE TYPE",
+    "queues: HGET HGETALL",
+    "script:*: HMGET HSET",
+    "leases: ZSCORE",
+    "revoked: ZRANGE",
+    "terminating: ZMSCORE",
+    "started:*: HGET HSET",
+    "workers: ZREM",
+    "worker:*: HMGET HGET DEL",
+    "SUBSCRIBE UNSUBSCRIBE",
+)
+SENT_BY_MONITORS = accesses(
+    "TIME INFO CLIENT|LIST ACL|WHOAMI",
+    "queue:*: XLEN XPENDING XINFO|GROUPS XINFO|CONSUMERS",
+    "queues: HGETALL HKEYS",
+    "exchanges alternates bindings:*: HGETALL",
+    "dead:* scheduled: ZCARD",
+    "dead: SMEMBERS",
+    "exchanges alternates queues queue:* dead dead:* scheduled: TYPE",
+    "bindings:* routes:* revoked terminating suspects leases lease_ms orphans workers: TYPE",
+    "leases workers: ZRANGE",
+    "worker:*: HGETALL",
+    "started:*: HLEN",
+)
+
+ROLES: Mapping[str, Role] = {
+    "producer": Role(
+        about="sends tasks to queues that are there, and reads results",
+        scripts=SENDING,
+        native=CONNECTING | CALLING | SENT_BY_PRODUCERS,
+    ),
+    "worker": Role(
+        about="runs tasks, which may send others",
+        scripts=SENDING + FREE + WORKING,
+        native=CONNECTING | CALLING | SENT_BY_PRODUCERS | FREE_NATIVE | SENT_BY_WORKERS,
+    ),
+    "monitor": Role(
+        about="counts what waits and runs; sees no arguments and no results",
+        scripts=(),
+        native=CONNECTING | SENT_BY_MONITORS,
+        channels=False,
+    ),
+}
+
+
+def rule(
+    needs: Iterable[Access],
+    keys: Keys,
+    *,
+    user: str,
+    password: str | None = None,
+    channels: bool = True,
+    newer: Iterable[str] = (),
+    db: int = 0,
+) -> str:
+    """The ``ACL SETUSER`` line that gives a user these rights and no others.
+
+    ``newer`` are those commands of NEWER that the server knows, ``db`` is the database that
+    it may select.  Only the hash of the password is in the line; without one, a placeholder.
+    """
+    unknown = NEWER.difference(newer)
+    keyless, by_kinds = set(), dict[frozenset[str], set[str]]()
+    for need in needs:
+        if need.command in unknown:
+            continue
+        if need.kinds <= {ROOT}:
+            keyless.add(f"SELECT|{db}" if need.command == "SELECT" else need.command)
+        else:
+            by_kinds.setdefault(need.kinds, set()).add(need.command)
+    kinds_of: dict[frozenset[str], set[str]] = {}
+    for kinds, commands in by_kinds.items():
+        if len(kinds) == 1:  # several kinds together are for one command that names them all
+            kinds_of.setdefault(frozenset(commands), set()).update(kinds)
+    selectors = [(kinds, commands) for commands, kinds in kinds_of.items()]
+    selectors += [(set(kinds), frozenset(by_kinds[kinds])) for kinds in by_kinds if len(kinds) > 1]
+    secret = f"#{hashlib.sha256(password.encode()).hexdigest()}" if password else f">{PLACEHOLDER}"
+    root = pattern(keys, ROOT)
+    words = ["ACL SETUSER", plain(user, "user"), "reset on", secret, "resetchannels"]
+    words += [f"&{root}:*"] if channels else []
+    words += [f"~{root}"] if "EVALSHA" in keyless else []
+    words += [f"+{command.lower()}" for command in sorted(keyless)]
+    words += [selector(keys, *each) for each in sorted(selectors, key=hot)]
+    return " ".join(words)
+
+
+def hot(each: tuple[set[str], frozenset[str]]) -> tuple[int, list[str]]:
+    """Redis tries one selector after the other: those with many commands come first."""
+    kinds, commands = each
+    return -len(commands), sorted(kinds)
+
+
+def selector(keys: Keys, kinds: set[str], commands: frozenset[str]) -> str:
+    sign = "%R~" if commands <= READS else "~"
+    words = [f"{sign}{pattern(keys, kind)}" for kind in sorted(kinds)]
+    return f"({' '.join([*words, *(f'+{command.lower()}' for command in sorted(commands))])})"
+
+
+def pattern(keys: Keys, kind: str) -> str:
+    """The keys of a kind.  Raises ConfigError for a namespace that no rule can name."""
+    plain(keys.root, "namespace")
+    return keys.glob if kind == ROOT else f"{keys.glob}:{kind}"
+
+
+def plain(word: str, what: str) -> str:
+    """A word that may stand in a line for redis-cli.  Raises ConfigError."""
+    if not word or re.search(r"[\s\"'()\0]", word):
+        raise ConfigError(
+            f"no rule can be written for the {what} {word!r}",
+            known={"not allowed": "white space, quotes and parentheses"},
+        )
+    return word
+
+
+def newer_commands(client: Client) -> frozenset[str]:
+    """Those commands that Redis 7.0 lacks and this server has, as far as it tells."""
+    names = sorted(NEWER)
+    try:
+        answers = client.ask("COMMAND", "INFO", *(name.lower() for name in names))
+    except Denied:
+        return frozenset()
+    return frozenset(name for name, answer in zip(names, answers, strict=True) if answer)

@@ -1,0 +1,1 @@
+"""What people ask of Redis, and repair there."""

@@ -1,0 +1,1 @@
+"""Facts about a Redis, and what they mean for a queue."""

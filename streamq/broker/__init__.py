@@ -1,0 +1,1 @@
+"""What streamq says to Redis: one class per role, one method per script."""

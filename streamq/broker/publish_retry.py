@@ -1,0 +1,214 @@
+"""When a publish is tried again, and what is said when it is not: for threads and for asyncio."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from streamq.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    OutOfIds,
+    PublishUnknown,
+    QueueFull,
+    Unroutable,
+)
+from streamq.transport.address import SCHEME, NoMaster
+from streamq.transport.connection import ANSWER_TIMEOUT, Disconnected, Passing, Refused
+from streamq.transport.decode import texts
+from streamq.transport.keys import Keys
+from streamq.transport.replies import Denied, Foreign, WritesRefused
+from streamq.transport.scripts import refusal
+
+#: Seconds between two attempts: the first, and the longest.
+PAUSES = (0.05, 1.0)
+#: Seconds after which a process that has not heard of its Redis gives up.
+FIRST_CONTACT = 1.5
+
+
+#: A publish that has less time than this gives one answer half of it: a connection that died
+#: in silence is replaced in time.
+TWO_ANSWERS = 2 * ANSWER_TIMEOUT
+
+
+class Contact:
+    """Whether this process has ever heard of its Redis; if not, the URL is likely wrong."""
+
+    def __init__(self, url: str) -> None:
+        self.behind_sentinels = url.startswith(SCHEME)
+        self.made = False
+
+    def learn(self, error: BrokerUnavailable, *, sent: bool) -> None:
+        """A server that answers is there, and so is one that Sentinels know."""
+        known = self.behind_sentinels and not isinstance(error.__cause__, NoMaster)
+        self.made |= sent or known or isinstance(error, Passing)
+
+
+class Attempt:
+    """The decisions of one publish: whether to try again, and what to say in the end.
+
+    Knows no connection and does not wait, so that the blocking and the asyncio publisher
+    share it.
+    """
+
+    def __init__(self, timeout: float, contact: Contact, *, now: float) -> None:
+        self.began = now
+        self.deadline = now + timeout
+        self.patience = timeout / 2 if timeout < TWO_ANSWERS else ANSWER_TIMEOUT
+        self.first_deadline = now + min(timeout, FIRST_CONTACT)
+        self.contact = contact
+        self.tries = 0
+        self.sent = False
+        self.renamed = False
+
+    def pause(self, error: BrokerUnavailable, now: float) -> float:
+        """Seconds to wait before the next try; raises when there is to be none."""
+        self.sent |= isinstance(error, Disconnected) and error.sent
+        self.contact.learn(error, sent=self.sent)
+        pause: float = min(PAUSES[0] * 2**self.tries, PAUSES[1])
+        self.tries += 1
+        deadline = self.deadline if self.contact.made else self.first_deadline
+        if self.asks_again(error) and now + pause < deadline:
+            return pause
+        if self.tries > 1:
+            error.add_note(f"  tried {self.tries} times in {now - self.began:.1f} s")
+        self.give_up(error)
+
+    def asks_again(self, error: BrokerUnavailable) -> bool:
+        """Whether a further try may help; after a lost answer only an answer ends the doubt."""
+        if isinstance(error, Denied):
+            return False
+        passes = isinstance(error, Disconnected | Passing) and not isinstance(error, WritesRefused)
+        return passes or self.sent
+
+    def renames(self, refusal: Exception) -> bool:
+        """Whether to publish the same under another name: this one somebody else uses too.
+
+        Once: a name that was just drawn nobody else has.
+        """
+        if self.renamed or not (isinstance(refusal, Refusal) and refusal.code == "STALE"):
+            return False
+        self.renamed = True
+        return True
+
+    def give_up(self, error: Exception) -> NoReturn:
+        """Raise this; after a lost answer PublishUnknown, as no refusal is about the try before."""
+        if not self.sent or (isinstance(error, Refusal) and error.leads_nowhere):
+            raise error
+        raise PublishUnknown(
+            "Redis was lost before it answered; whether it took the message is unknown",
+            known={"last error": str(error).partition("\n")[0], "tries": self.tries},
+            advice=[
+                "with a task_id of yours: send it again with the same task_id, it is accepted once"
+            ],
+        ) from error
+
+
+class Errand(Attempt):
+    """The same for what may be repeated at will, such as a declaration: nothing is in doubt."""
+
+    def give_up(self, error: Exception) -> NoReturn:
+        """Raise this."""
+        raise error
+
+
+class Refusal(Exception):
+    """What publish.lua refused: ``index`` is the message's place in the call."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code, index, *self.words = refusal(text)
+        self.index = int(index) if index.isdigit() else 0
+
+    @property
+    def leads_nowhere(self) -> bool:
+        """Whether declaring the topology again may help."""
+        return self.code in ("UNROUTABLE", "NOEXCHANGE")
+
+    @property
+    def reason(self) -> str:
+        """What was refused, in one line."""
+        return str(self.error()).partition("\n")[0]
+
+    def error(self) -> Exception:
+        """The public error that says the same."""
+        match self.code, self.words:
+            case "UNROUTABLE", ["", key]:
+                return Unroutable(
+                    f"there is no queue {key!r}", advice=["declare it, or start a worker with -Q"]
+                )
+            case "UNROUTABLE", [exchange, key]:
+                return Unroutable(
+                    f"exchange {exchange!r} leads to no queue for the key {key!r}",
+                    advice=[f"streamq exchanges route {exchange} {key!r}  shows its bindings"],
+                )
+            case "NOEXCHANGE", [exchange]:
+                return Unroutable(
+                    f"there is no exchange {exchange!r}",
+                    advice=["declare it: app.queues = [Queue(…, Exchange(…))]"],
+                )
+            case "QUEUEFULL", [queue, limit]:
+                return QueueFull(
+                    f"queue {queue!r} is full",
+                    known={"max_length": limit},
+                    advice=["start more workers, or raise its max_length"],
+                )
+            case "OUTOFIDS", [queue]:
+                return OutOfIds.of(queue)
+            case "BADSETTINGS", [queue]:
+                return ConfigError(
+                    f"nobody can read what queue {queue!r} was declared with",
+                    advice=[
+                        "start a worker for it: that declares it again, as its app says",
+                        f"see what is there: HGET {{NAMESPACE}}:queues {queue}",
+                    ],
+                )
+            case "WRONGTYPE", _:
+                return Foreign(str(self))
+            case _:
+                return ConfigError(f"the publish script refused the call: {self}")
+
+
+def refusal_of(error: Refused | ConfigError) -> Exception:
+    """What the script refused as a Refusal; that this Redis cannot confirm, as it is."""
+    return Refusal(str(error)) if isinstance(error, Refused) else error
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What one call of a script would have published: id, and whether there is a record of it.
+
+    A machine may have been copied, or a process forked, while a publish was on its way.  Then
+    the other one has had the answer and published more, and its lane remembers that.
+    """
+
+    short: bool
+    messages: tuple[tuple[str, bool], ...]
+    queue: str = ""
+
+    @classmethod
+    def of(cls, script: str, argv: Sequence[Any]) -> "Published":
+        """Read it out of the arguments of ``push`` or ``publish``."""
+        if script == "push":
+            first = 6 + 2 * int(argv[5])
+            ids = argv[first::3]
+            return cls(True, tuple((str(id), str(argv[3]) == "1") for id in ids), str(argv[2]))
+        messages, at = [], 2
+        while at < len(argv):
+            messages.append((str(argv[at + 2]), str(argv[at + 4]) == "1"))
+            fields = at + 9 + 2 * int(argv[at + 8])
+            at = fields + 1 + 2 * int(argv[fields])
+        return cls(False, tuple(messages))
+
+    def questions(self, keys: Keys) -> list[tuple[str, ...]]:
+        """What to ask: where the messages went that have a record."""
+        return [("HGETALL", keys.task(id)) for id, kept in self.messages if kept]
+
+    def answer(self, replies: list[Any]) -> Any:
+        """The script's answer; None if nothing was published."""
+        records = map(texts, replies)
+        each = [next(records) if kept else None for _, kept in self.messages]
+        if not any(each):
+            return None
+        if self.short:
+            return self.queue.encode()
+        return [(record or {}).get("copies") or (record or {}).get("queue", "") for record in each]

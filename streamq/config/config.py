@@ -1,0 +1,352 @@
+"""Settings as values: where each comes from, and which one counts.
+
+    flag  >  environment  >  code  >  file  >  default
+
+Only an explicit ``App(url=…)`` is never overridden.  Files and the environment are read
+once, in ``Config.load``; afterwards a setting is an attribute like any other.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from streamq.config.cpus import usable_cpus
+from streamq.config.settings import ALIASES, SETTINGS, USABLE_CPUS, Setting, find
+from streamq.core.units import mask_url
+from streamq.errors import ConfigError
+from streamq.host.launch import working_folder
+from streamq.serialization.signing import KeyRing
+
+LAYERS = ("flag", "environment", "code", "file")
+
+PREFIX = "STREAMQ_"
+#: Variables with our prefix that are no settings: those that streamq's own processes and
+#: tests hand to each other, and those that Kubernetes sets for a service named "streamq…".
+NOT_SETTINGS = re.compile(
+    r"STREAMQ_(?:CHILD_|TEST_|SERVER_).*"
+    r"|STREAMQ_(?:\w+_)?(?:SERVICE_(?:HOST|PORT\w*)|PORT(?:_\d+_(?:TCP|UDP)\w*)?)"
+)
+
+
+class UnknownSetting(ConfigError, AttributeError):
+    """No setting has the name of this attribute."""
+
+
+class Shown(NamedTuple):
+    """One line of ``streamq config show``; passwords are masked."""
+
+    name: str
+    value: object
+    origin: str
+
+
+class Given(NamedTuple):
+    """A value as somebody gave it: under which name, and where."""
+
+    name: str
+    value: object
+    origin: str
+
+
+class Config:
+    """The settings of one app.
+
+    Reading an attribute costs what reading any attribute costs.  Assigning one, or an
+    item, or calling ``update`` is code's word: it counts unless the environment or a
+    flag says otherwise.  ``Config()`` holds the defaults.
+    """
+
+    url: str | None
+    namespace: str
+    app: str | None
+    include: tuple[str, ...]
+    timezone: str
+    queues: tuple[str, ...]
+    task_default_queue: str
+    task_create_missing_queues: bool
+    task_routes: Any
+    task_default_priority: int
+    task_serializer: str
+    result_serializer: str
+    accept_content: tuple[str, ...]
+    task_compression: str | None
+    result_compression: str | None
+    message_limit: int
+    result_limit: int
+    decompressed_limit: int
+    decompressed_ratio: int
+    signing: str
+    signing_keys: KeyRing | None
+    signing_key: str | None
+    publish_timeout: float
+    confirm: str
+    confirm_replicas: int
+    confirm_timeout: float
+    dedup_window: float
+    task_always_eager: bool
+    task_eager_propagates: bool
+    acks_late: bool
+    max_deliveries: int
+    task_time_limit: float
+    task_soft_time_limit: float
+    max_retries: int | None
+    default_retry_delay: float
+    retry_backoff_max: float
+    retry_jitter: bool
+    unknown_task_patience: float
+    revoke_expires: float
+    ignore_result: bool
+    track_started: bool
+    result_expires: float
+    dead_max_length: int
+    dead_expires: float
+    pool: str
+    concurrency: int
+    processes: int
+    worker_name: str
+    lease: float
+    shutdown_timeout: float
+    max_tasks_per_child: int | None
+    max_memory_per_child: int | None
+    log_level: str
+    log_format: str
+
+    _layers: dict[str, dict[str, Given]]
+    _origins: dict[str, str]
+    _url_is_fixed: bool
+    _changes: int
+
+    def __init__(self) -> None:
+        state: dict[str, Any] = vars(self)
+        state.update(_layers={layer: {} for layer in LAYERS}, _origins={}, _url_is_fixed=False)
+        state["_changes"] = 0
+        self._resolve(SETTINGS)
+
+    @classmethod
+    def load(
+        cls,
+        code: Mapping[str, object] | None = None,
+        flags: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> Self:
+        """Read everything that may set something, once.
+
+        ``code`` are the arguments of ``App``.  ``environ`` is the process's own unless
+        given; the file is the nearest to ``folder``, or to the current one.
+        """
+        config = cls()
+        try:
+            config._give("file", of_nearest_file(folder))
+            config._give("environment", of_environment(os.environ if environ is None else environ))
+        except ConfigError as error:
+            error.in_code = False
+            raise
+        config._take_arguments(code or {})
+        config.with_flags(**(flags or {}))
+        return config
+
+    def with_flags(self, **flags: object) -> None:
+        """Take over what the command line says; a flag that is None or () was not given."""
+        given = [(name, value) for name, value in flags.items() if value not in (None, ())]
+        self._give("flag", (Given(name, value, flag_of(name)) for name, value in given))
+
+    def update(self, settings: Mapping[str, object] | None = None, /, **more: object) -> None:
+        """Set several at once, in code: all of them or, if one is wrong, none."""
+        given = {**(settings or {}), **more}
+        self._give("code", (Given(name, value, "code") for name, value in given.items()))
+
+    @property
+    def changes(self) -> int:
+        """How often a setting was given: whoever remembers what settings led to asks this."""
+        return self._changes
+
+    def origin(self, name: str) -> str:
+        """Say where the value of ``name`` comes from.
+
+        For example "STREAMQ_LEASE", "streamq.toml (/srv/shop)", "code", "--concurrency"
+        or "default".
+        """
+        return self._origins[find(name).name]
+
+    def items(self) -> list[Shown]:
+        """All settings with their origins, for people to see."""
+        return [Shown(name, self._to_show(name), self._origins[name]) for name in SETTINGS]
+
+    def __getitem__(self, name: str) -> Any:
+        return vars(self)[find(name).name]
+
+    def __setitem__(self, name: str, value: object) -> None:
+        self.update({name: value})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self.update({name: value})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SETTINGS)
+
+    def __repr__(self) -> str:
+        chosen = [shown for shown in self.items() if shown.origin != "default"]
+        return f"Config({', '.join(f'{shown.name}={shown.value!r}' for shown in chosen)})"
+
+    def _give(self, layer: str, settings: Iterable[Given]) -> None:
+        """Put checked values into a layer, over what it held."""
+        taken: dict[str, Given] = {}
+        for given in settings:
+            setting = recognise(layer, given)
+            if setting.name in taken:
+                raise ConfigError(
+                    f"{setting.name} is set twice",
+                    known={"as": f"{taken[setting.name].name} and {given.name}"},
+                    advice=["two names of one setting: keep one"],
+                )
+            value = setting.kind.read(given.value, label(layer, setting, given))
+            taken[setting.name] = given._replace(value=value)
+        self._layers[layer].update(taken)
+        self._resolve(taken)
+
+    def _take_arguments(self, code: Mapping[str, object]) -> None:
+        """Take over the arguments of ``App``; nothing outside the code may change its url."""
+        urls = {name for name in code if find(name).name == "url"}
+        given = {name for name in urls if code[name] is not None}
+        vars(self)["_url_is_fixed"] = bool(given)
+        self.update({name: code[name] for name in code if name not in urls - given})
+
+    def _resolve(self, names: Iterable[str]) -> None:
+        vars(self)["_changes"] += 1
+        for name in names:
+            value, origin = self._winner(name)
+            vars(self)[name] = value
+            self._origins[name] = origin
+
+    def _winner(self, name: str) -> tuple[Any, str]:
+        first = ("code",) if name == "url" and self._url_is_fixed else ()
+        for layer in (*first, *LAYERS):
+            if given := self._layers[layer].get(name):
+                return given.value, given.origin
+        setting = SETTINGS[name]
+        default = usable_cpus() if setting.default is USABLE_CPUS else setting.default
+        return setting.kind.read(default, name), "default"
+
+    def _to_show(self, name: str) -> object:
+        value = vars(self)[name]
+        if name == "url" and value:
+            return mask_url(value)
+        if name == "signing_keys" and value:
+            return repr(value)
+        if name == "signing_key" and value not in (self.signing_keys or ()):
+            return value and "***"  # no key has this id: it may be a secret in the wrong place
+        return value
+
+    def _missing(self, name: str) -> Any:
+        """Answer for an attribute that is not there: one of Celery's names, or none at all."""
+        if name in ALIASES:
+            return self[name]
+        if not name.startswith("_"):  # not what copy, pickle and consoles ask any object for
+            try:
+                find(name)
+            except ConfigError as error:
+                raise UnknownSetting(str(error)) from None
+        raise AttributeError(name)
+
+
+# Put in place out of sight of type checkers, so that they still find a misspelt attribute.
+type.__setattr__(Config, "__getattr__", Config._missing)
+
+
+def recognise(layer: str, given: Given) -> Setting:
+    known = {} if layer == "code" else {"set by": given.origin}
+    setting = find(given.name, SPELLINGS[layer], known)
+    if setting.kind.in_python_only and layer != "code":
+        raise ConfigError(f"{setting.name} can only be set in Python", known=known)
+    return setting
+
+
+def label(layer: str, setting: Setting, given: Given) -> str:
+    """What an error calls the setting: its name and, unless it is near the error, its place."""
+    return given.name if layer == "code" else f"{setting.name} ({given.origin})"
+
+
+def variable_of(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def flag_of(name: str) -> str:
+    """The flag that sets ``name``, in its long form if it has one."""
+    setting = SETTINGS.get(name)
+    long = f"--{name.replace('_', '-')}"
+    return setting.flag.split(", ")[-1] if setting and setting.flag else long
+
+
+#: How a setting's name is written in each layer.
+SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    "flag": flag_of,
+    "environment": variable_of,
+    "code": str,
+    "file": str,
+}
+
+
+def environment(variable: str) -> str | None:
+    """A variable of the process's environment that is no setting of ours; None if not set."""
+    return os.environ.get(variable) or None
+
+
+def of_environment(environ: Mapping[str, str]) -> Iterator[Given]:
+    """What variables set; one that is empty counts as not there, as in a compose file."""
+    for variable, value in environ.items():
+        ours = variable.startswith(PREFIX) and not NOT_SETTINGS.fullmatch(variable)
+        if ours and value.strip():
+            yield Given(variable.removeprefix(PREFIX).lower(), value, variable)
+
+
+def of_nearest_file(folder: Path | None) -> Iterator[Given]:
+    """What the nearest file sets: in this folder, else in the nearest one above that has any."""
+    start = folder.absolute() if folder else Path(working_folder())
+    for place in (start, *start.parents):
+        for read in (read_streamq_toml, read_pyproject):
+            path, settings = read(place)
+            if settings is None:
+                continue
+            origin = f"{path.name} ({path.parent})"
+            yield from (Given(n.replace("-", "_"), value, origin) for n, value in settings.items())
+            return
+
+
+def read_streamq_toml(folder: Path) -> tuple[Path, dict[str, object] | None]:
+    path = folder / "streamq.toml"
+    content = read_if_there(path)
+    return path, None if content is None else parse(content, path)
+
+
+def read_pyproject(folder: Path) -> tuple[Path, dict[str, object] | None]:
+    path = folder / "pyproject.toml"
+    content = read_if_there(path)
+    if content is None or b"streamq" not in content:  # spares parsing, and errors of others
+        return path, None
+    tools = parse(content, path).get("tool")
+    settings = tools.get("streamq") if isinstance(tools, dict) else None
+    if settings is not None and not isinstance(settings, dict):
+        raise ConfigError(f"tool.streamq in {path} is not a table", advice=["[tool.streamq]"])
+    return path, settings
+
+
+def read_if_there(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        if not os.path.exists(path):  # a folder above that may not be searched
+            return None
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+
+
+def parse(content: bytes, path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(content.decode())
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error

@@ -1,0 +1,1 @@
+"""Words that producers and workers share."""

@@ -1,0 +1,242 @@
+"""The options of a task: which there are, what they mean, and which layer wins.
+
+The call wins over the decorator, the decorator over ``task_routes``, and those over the
+configuration.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from streamq.config.settings import CONFIRM
+from streamq.core.retry import class_names
+from streamq.core.units import SHORTEST, ahead, choice, limit, nearest, seconds
+from streamq.errors import ConfigError
+from streamq.routing import check_name
+
+
+def flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"option {name} must be True or False, not {value!r}")
+    return value
+
+
+def text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"option {name} must be text, not {value!r}")
+    return value
+
+
+def named(value: Any, name: str) -> str:
+    return check_name(getattr(value, "name", value), name)
+
+
+def exchange(value: Any, name: str) -> str:
+    return "" if value == "" else named(value, name)
+
+
+def headers(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"option {name} must map names to values, not {value!r}")
+    return dict(value)
+
+
+def priority(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 <= value <= 9:
+        raise ConfigError(f"option {name} must be 0 to 9 (9 goes first), not {value!r}")
+    return value
+
+
+def count(value: Any, name: str) -> int:
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"option {name} must be a whole number from 1, not {value!r}")
+    return value
+
+
+def times(value: Any, name: str) -> int | None:
+    if value is not None and (type(value) is not int or value < 0):
+        raise ConfigError(
+            f"option {name} must be a whole number from 0, or None for ever, not {value!r}"
+        )
+    return value
+
+
+def lifetime(value: Any, name: str) -> float:
+    found = seconds(value, f"option {name}")
+    if found < SHORTEST:
+        raise ConfigError(
+            f"option {name} must be at least a millisecond, not {value!r}",
+            advice=["ignore_result=True keeps no result"],
+        )
+    return found
+
+
+def backoff(value: Any, name: str) -> float:
+    return float(value) if isinstance(value, bool) else seconds(value, name)
+
+
+def exceptions(value: Any, name: str) -> frozenset[str]:
+    classes = value if isinstance(value, tuple | list | set | frozenset) else (value,)
+    if not all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in classes):
+        raise ConfigError(f"option {name} must be exception classes, not {value!r}")
+    return class_names(classes)
+
+
+def moment(value: Any, name: str) -> datetime:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = repr(value)
+    if not isinstance(value, datetime):
+        raise ConfigError(
+            f"option {name} must be a moment: a datetime, not {value}",
+            advice=[
+                'as text: "2026-12-24T18:00", or with a zone "2026-12-24T18:00+01:00"',
+                "for a time from now there is countdown",
+            ],
+        )
+    return value
+
+
+def expiry(value: Any, name: str) -> float | datetime:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and value[:4].isdigit() and value[4:5] == "-":
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ConfigError(
+                f"option {name} is not a moment: {value!r}", advice=[str(error), 'or "10m"']
+            ) from None
+    return ahead(value, name)
+
+
+def confirm(value: Any, name: str) -> str:
+    return choice(value, f"option {name}", CONFIRM)
+
+
+#: Every option of this version, and what checks its value.
+CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "name": named,
+    "bind": flag,
+    "queue": named,
+    "exchange": exchange,
+    "routing_key": text,
+    "headers": headers,
+    "priority": priority,
+    "serializer": text,
+    "compression": text,
+    "acks_late": flag,
+    "ignore_result": flag,
+    "result_expires": lifetime,
+    "track_started": flag,
+    "max_deliveries": count,
+    "max_retries": times,
+    "default_retry_delay": seconds,
+    "autoretry_for": exceptions,
+    "dont_autoretry_for": exceptions,
+    "retry_backoff": backoff,
+    "retry_backoff_max": seconds,
+    "retry_jitter": flag,
+    "throws": exceptions,
+    "time_limit": limit,
+    "soft_time_limit": limit,
+    "countdown": ahead,
+    "eta": moment,
+    "expires": expiry,
+    "task_id": named,
+    "confirm": confirm,
+    "shadow": text,
+    "typing": flag,
+}
+#: Options for which None is a value of its own, not the same as not given.
+NONE_MEANS_SOMETHING = frozenset({"max_retries"})
+
+#: Options that the contract names and a later version brings.
+LATER = frozenset(
+    [
+        "rate_limit",
+        "link",
+        "link_error",
+    ]
+)
+
+#: What only makes sense where the task is defined, and only where it is called.
+OF_THE_TASK = frozenset({"name", "bind", "typing", "throws"})
+OF_THE_CALL = frozenset({"task_id", "countdown", "eta"})
+
+ROUTE = ("queue", "exchange", "routing_key")
+
+
+def checked(options: Mapping[str, Any], *, decorator: bool = False) -> dict[str, Any]:
+    """Return the options with their values checked and in our units; None means not given.
+
+    Raises ConfigError for an unknown name (with the nearest known one), for a name of a
+    later version, and for a value that does not fit.
+    """
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        check = CHECKS.get(name)
+        if check is None or name in (OF_THE_CALL if decorator else OF_THE_TASK):
+            raise unknown(name, decorator)
+        if value is not None or name in NONE_MEANS_SOMETHING:
+            found[name] = check(value, name)
+    if "queue" in found and "exchange" in found:
+        raise ConfigError(
+            f"queue={found['queue']!r} and exchange={found['exchange']!r} exclude each other",
+            advice=["name the queue, or the exchange and a routing_key"],
+        )
+    if "countdown" in found and "eta" in found:
+        raise ConfigError("countdown and eta exclude each other: both say when the task is due")
+    check_limits(found)
+    return found
+
+
+def check_limits(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a task would be killed before it is warned."""
+    hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+    if hard and soft and soft >= hard:
+        raise ConfigError(
+            f"soft_time_limit={soft:g} must be less than time_limit={hard:g}",
+            advice=["the soft limit raises inside the task, the hard one ends its process"],
+        )
+
+
+def unknown(name: str, decorator: bool) -> ConfigError:
+    """Say why a name is no option here."""
+    if name in LATER:
+        return ConfigError(f"not in this version: {name}")
+    if name in OF_THE_TASK | OF_THE_CALL:
+        return ConfigError(f"option {name} belongs to the {'call' if decorator else 'decorator'}")
+    hint = nearest(name, [*CHECKS, *LATER])
+    return ConfigError(
+        f"unknown option {name!r}", advice=[f"did you mean {hint!r}?"] if hint else ()
+    )
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge layers, the winner first.
+
+    Where a message goes is one decision: a layer that names a queue hides the exchange
+    and key of the layers below it, and the other way round.  So is when it is due.
+    """
+    result: dict[str, Any] = {}
+    for layer in layers:
+        hidden = settled(result)
+        for name, value in layer.items():
+            if name not in hidden:
+                result.setdefault(name, value)
+    return result
+
+
+def settled(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options that say again, in other words, what these have decided."""
+    hidden: tuple[str, ...] = ()
+    if "queue" in found:
+        hidden = ("exchange", "routing_key")
+    elif "exchange" in found or "routing_key" in found:
+        hidden = ("queue",)
+    if "countdown" in found or "eta" in found:
+        hidden += ("countdown", "eta")
+    return hidden

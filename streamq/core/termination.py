@@ -1,0 +1,24 @@
+"""The signals with which a running task may be ended, and what people write for one."""
+
+from signal import Signals
+
+from streamq.core.units import nearest
+from streamq.errors import ConfigError
+
+#: Their names; SIGTERM raises inside the task, any other goes to its process.
+ENDING = ("SIGTERM", "SIGKILL", "SIGINT", "SIGQUIT", "SIGABRT", "SIGUSR1", "SIGUSR2", "SIGHUP")
+
+
+def signal_name(given: str | int) -> str:
+    """The name of a signal that may end a task: SIGTERM for "term", for 15, for itself."""
+    known = {str(int(each)): each.name for each in Signals}
+    word = str(int(given) if isinstance(given, int) else given).upper()
+    name = known.get(word, word if word.startswith("SIG") else f"SIG{word}")
+    if name not in ENDING:
+        near = None if name in Signals.__members__ else nearest(name, ENDING)
+        raise ConfigError(
+            f"no task is ended by the signal {given!r}",
+            known={"signals": ", ".join(ENDING)},
+            advice=[f"did you mean {near!r}?"] if near else (),
+        )
+    return name

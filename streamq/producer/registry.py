@@ -1,0 +1,316 @@
+"""Which task has which name, and where tasks are found."""
+
+import gc
+import importlib
+import logging
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+from streamq.config.config import environment
+from streamq.core.units import count, nearest, shown, text, texts
+from streamq.errors import ConfigError, TaskNotFound
+from streamq.host.modules import module_of
+from streamq.producer.definitions import Definition, Run, difference, is_shared
+from streamq.serialization.exceptions import message_of
+from streamq.tasks import Task
+
+logger = logging.getLogger("streamq")
+
+
+class Registry(Mapping[str, Task[..., Any]]):
+    """The tasks of an app by name."""
+
+    def __init__(self) -> None:
+        #: Those that are registered by now: whoever needs all asks the registry itself.
+        self.tasks: dict[str, Task[..., Any]] = {}
+        self.runs: dict[str, Run] = {}
+        self.discoveries: list[Discovery] = []
+
+    def add(self, task: Task[..., Any]) -> None:
+        """Register a task, in place of the one of its name if that is defined again.
+
+        Raises ConfigError if another task has that name.
+        """
+        new, known = Definition(task, Run.here()), self.tasks.get(task.name)
+        if known is not None and known.function is not task.function:
+            old = Definition(known, self.runs[task.name])
+            places, again = difference(old, new), new.repeats(old)
+            if again is None and not is_shared(known):
+                held = weakref.ref(known)
+                del known, old
+                again = self.is_dropped(held, task)
+            if not again:
+                raise taken(task, places)
+            logger.warning("task %s is defined again: %s replaces %s", task.name, *places[::-1])
+        self.tasks[task.name] = task
+        self.runs[task.name] = new.run
+
+    def is_dropped(self, held: "weakref.ref[Task[..., Any]]", task: Task[..., Any]) -> bool:
+        """Whether nobody but this registry holds a task whose name another one wants."""
+        self.tasks[task.name] = task
+        gc.collect()  # a task and its calls refer to each other
+        known = held()
+        if known is not None:
+            self.tasks[task.name] = known
+        return known is None
+
+    def discover(self) -> None:
+        """Import what is still to be discovered.  ConfigError says what failed; it stays.
+
+        Who comes while another thread does so imports as well, and so waits for it; what is
+        imported may itself look into the registry.
+        """
+        while self.discoveries:
+            left = [each for each in list(self.discoveries) if each not in importing.get()]
+            if not left:
+                return
+            token = importing.set((*importing.get(), left[0]))
+            try:
+                left[0].run()
+            finally:
+                importing.reset(token)
+            with suppress(ValueError):  # another thread was faster
+                self.discoveries.remove(left[0])
+
+    def __getitem__(self, name: str) -> Task[..., Any]:
+        """The task of this name; TaskNotFound, naming the nearest, if there is none."""
+        self.discover()
+        try:
+            return self.tasks[name]
+        except KeyError:
+            raise self.missing(name) from None
+
+    def missing(self, name: str) -> TaskNotFound:
+        """Say that a task is not here, and which may have been meant."""
+        hint = nearest(name, list(self.tasks))
+        modules = sorted({module_of(task.function) or "a prompt" for task in self.tasks.values()})
+        registered = f"{count(len(self.tasks), 'task')} from {', '.join(modules) or 'nowhere'}"
+        return TaskNotFound(
+            f"no task named {name!r}",
+            known={"registered": registered},
+            advice=[f"did you mean {hint!r}?"]
+            if hint
+            else ["import the module that defines it: -I MODULE, or include=[…]"],
+        )
+
+    def __contains__(self, name: object) -> bool:
+        self.discover()
+        return name in self.tasks
+
+    def __iter__(self) -> Iterator[str]:
+        self.discover()
+        return iter(self.tasks)
+
+    def __len__(self) -> int:
+        self.discover()
+        return len(self.tasks)
+
+
+#: How the names of files begin whose lines say nothing about a mistake in a user's module.
+PACKAGE = Path(__file__).parents[1]
+MACHINERY = ("<frozen", f"{PACKAGE}/", f"{Path(importlib.__file__).parent}/")
+
+
+def taken(task: Task[..., Any], places: tuple[str, str]) -> ConfigError:
+    """Say that a name has a task already."""
+    advice = ["give one of them a name: @app.task(name=…)"]
+    if "<locals>" in getattr(task.function, "__qualname__", ""):
+        advice.append("or let the decorator that is around them use functools.wraps")
+    one, other = places
+    return ConfigError(
+        f"two tasks are named {task.name!r}", known={"one": one, "other": other}, advice=advice
+    )
+
+
+def task_name(function: Any) -> str:
+    """``module.qualname``, with the name under which a worker imports the module."""
+    if not hasattr(function, "__qualname__"):
+        raise ConfigError(
+            f"a task needs a name, and {shown(function)} has none", advice=["@app.task(name=…)"]
+        )
+    return f"{module_of(function) or function.__module__}.{function.__qualname__}"
+
+
+class NotThere(ConfigError):
+    """There is no module of a name."""
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import the modules that define tasks; ConfigError says which one failed, and why."""
+    for name in names:
+        import_named(name)
+
+
+def import_named(name: str) -> ModuleType:
+    """Import a module.  Raises NotThere if it does not exist, ConfigError if it fails."""
+    if name.startswith("."):
+        raise ConfigError(f"cannot import {name!r}: name the module in full, as in shop.tasks")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise broken(name, error) from error
+        raise NotThere(
+            f"cannot import {name!r}: no module named {error.name!r}",
+            advice=["check include=[…] or -I, and the folder the worker is started in"],
+        ) from error
+    except ConfigError as error:
+        say_where(error)
+        raise
+    except (Exception, SystemExit) as error:  # a module that is a script may end itself
+        raise broken(name, error) from error
+
+
+def broken(name: str, error: BaseException) -> ConfigError:
+    """Say that a module of the user's fails while it is imported, and where."""
+    return failed(f"importing {name!r}", error, f"{name.replace('.', '/')}.py")
+
+
+def failed(what: str, error: BaseException, file: str = "") -> ConfigError:
+    """Say that code of the user's fails, and where: in ``file`` if the error does not know."""
+    return ConfigError(
+        f"{what} failed: {type(error).__name__}: {message_of(error)}",
+        known={"at": place} if (place := place_of(error) or file) else None,
+        advice=["-v shows the whole traceback"],
+    )
+
+
+def say_where(error: ConfigError) -> None:
+    """Let an error about a declaration in a module say where that stands."""
+    if not error.in_code:
+        return
+    what, *rest = str(error).split("\n")
+    fact = f"  at  {place_of(error)}"
+    if fact.strip() != "at" and not any(line.startswith("  at ") for line in rest):
+        error.args = ("\n".join([what, fact, *rest]),)
+
+
+def place_of(error: BaseException) -> str:
+    """The innermost line of an import that is neither ours nor the machinery's; '' if none."""
+    if isinstance(error, SyntaxError) and error.filename:  # that line was never run
+        return f"{error.filename}:{error.lineno}"
+    place, frame = "", error.__traceback__
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        if not file.startswith(MACHINERY):
+            place = f"{file}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return place
+
+
+# ── discovery ────────────────────────────────────────────────────────────────────────
+
+#: What this thread is just importing.
+importing: "ContextVar[tuple[Discovery, ...]]" = ContextVar("importing", default=())
+
+#: Packages with tasks, what names them when they are needed, or None for the apps of Django.
+Packages = Iterable[str] | Callable[[], Iterable[str]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """Where to look for modules with tasks, once they are needed."""
+
+    packages: tuple[str, ...] | Callable[[], Iterable[str]]
+    related: str | None
+
+    @classmethod
+    def of(cls, packages: Packages, related: str | None) -> Self:
+        """What ``autodiscover_tasks`` was asked for.  ConfigError for what names no packages."""
+        if related is not None:
+            text(related, "related_name")
+        if packages is None:
+            return cls(django_apps, related)
+        return cls(packages if callable(packages) else names_of(packages), related)
+
+    def run(self) -> None:
+        """Import what is there.  ConfigError says what failed."""
+        if self.packages is not django_apps and is_of_django():
+            set_up_django()
+        import_related(self.named(), self.related)
+
+    def named(self) -> tuple[str, ...]:
+        """The packages, asked for now if somebody is to name them."""
+        if not callable(self.packages):
+            return self.packages
+        try:
+            return names_of(self.packages())
+        except ConfigError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise failed("asking for the packages of autodiscover_tasks", error) from error
+
+
+def names_of(packages: Any) -> tuple[str, ...]:
+    """The names of packages, which may also come from a generator."""
+    known = isinstance(packages, str | list | tuple | set | frozenset)
+    return texts(
+        packages if known or not isinstance(packages, Iterable) else [*packages], "packages"
+    )
+
+
+def import_related(packages: Iterable[str], related: str | None) -> None:
+    """Import ``PACKAGE.related`` wherever there is one; without that name the packages alone."""
+    for name in packages:
+        package = import_package(name)
+        if related and hasattr(package, "__path__"):  # nothing is below a plain module
+            with suppress(NotThere):
+                import_named(f"{package.__name__}.{related}")
+
+
+def import_package(name: str) -> ModuleType:
+    """Import a package; for ``shop.apps.ShopConfig``, a Django app's class, the app's own."""
+    try:
+        return import_named(name)
+    except NotThere:
+        parent, _, attribute = name.rpartition(".")
+        module = sys.modules.get(parent)
+        config = getattr(module, attribute, None)
+        if module is None or not isinstance(config, type):
+            raise
+        return import_named(getattr(config, "name", None) or module.__package__ or parent)
+
+
+def django_apps() -> list[str]:
+    """The apps of the Django project of this process, which is set up if it is not."""
+    conf = sys.modules.get("django.conf")
+    if environment("DJANGO_SETTINGS_MODULE") is None and not (conf and conf.settings.configured):
+        logger.warning(
+            "autodiscover_tasks() without packages looks through the apps of Django, and there "
+            "is no DJANGO_SETTINGS_MODULE here: nothing is imported. Name the packages"
+        )
+        return []
+    apps = set_up_django()
+    try:
+        return [config.name for config in apps.get_app_configs()]
+    except (Exception, SystemExit) as error:
+        raise broken("django", error) from error
+
+
+def is_of_django() -> bool:
+    """Whether this process belongs to a Django project, whose tasks need it to be set up."""
+    settings = environment("DJANGO_SETTINGS_MODULE")
+    if settings is None:
+        return False
+    with suppress(ImportError, ValueError):
+        return all(find_spec(name) for name in ("django", settings.partition(".")[0]))
+    return False
+
+
+def set_up_django() -> Any:
+    """Set up Django, if nobody has or is about to; its registry of apps."""
+    try:
+        apps: Any = importlib.import_module("django.apps").apps
+        if not apps.apps_ready and not getattr(apps, "loading", False):
+            importlib.import_module("django").setup()
+        return apps
+    except (Exception, SystemExit) as error:
+        raise broken("django", error) from error

@@ -1,0 +1,94 @@
+"""Values on their way: serialized, compressed, bounded; and back again."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from streamq.errors import DecodeError, EncodeError
+from streamq.serialization.codec import allowed, decode, decode_json, encode
+from streamq.serialization.compression import compress, decompress, largest
+
+#: Headers say where a message goes; data travels as arguments.
+MOST_HEADERS = 64
+LONGEST_HEADERS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """Writes and reads values within limits.
+
+    ``accept`` names the content types that may be read, ``limit`` bounds the bytes that
+    are written, ``decompressed_limit`` and ``ratio`` what compressed bytes may become.
+    """
+
+    accept: Collection[str]
+    limit: int
+    decompressed_limit: int
+    ratio: float
+
+    def write(self, value: Any, serializer: str, compression: str | None, what: str) -> bytes:
+        """Encode a value; raise EncodeError if it does not fit."""
+        data = encode(value, serializer)
+        if compression is not None:
+            size, data = len(data), compress(data, compression)
+            if size > largest(len(data), self.decompressed_limit, self.ratio):
+                raise EncodeError(
+                    f"{what} of {size:,} bytes would not be decompressed again",
+                    known={
+                        "limits": f"{self.decompressed_limit:,} bytes, {self.ratio:g} times "
+                        f"the compressed {len(data):,}"
+                    },
+                    advice=["send less at once, or a reference instead of the data"],
+                )
+        if len(data) > self.limit:
+            raise self.too_large(len(data), what)
+        return data
+
+    def too_large(self, size: int, what: str) -> EncodeError:
+        """Say that something is over the limit."""
+        return EncodeError(
+            f"{what} of {size:,} bytes is over the limit of {self.limit:,}",
+            advice=["send a reference (a key, a path) instead of the data"],
+        )
+
+    def not_read(self, size: int) -> DecodeError:
+        """Say that a message that somebody sent is over the limit here."""
+        return DecodeError(
+            f"arguments of {size:,} bytes are over the message_limit of {self.limit:,}",
+            advice=["give producers and workers the same message_limit"],
+        )
+
+    def read(self, data: bytes, content_type: str | None, compression: str | None) -> Any:
+        """Decode bytes; ContentDisallowed if their type is not accepted, before a look at them.
+
+        Raises DecodeError for bytes that are not what they claim.
+        """
+        if content_type is not None:
+            allowed(content_type, self.accept)
+        elif "json" not in self.accept:
+            allowed("json", self.accept)
+        if compression is not None:
+            data = decompress(data, compression, self.decompressed_limit, self.ratio)
+        if content_type is None:
+            return decode_json(data)
+        return decode(data, content_type)
+
+
+def check_headers(data: bytes) -> None:
+    """Raise DecodeError for headers that no producer of ours would send."""
+    if len(data) > LONGEST_HEADERS:
+        raise DecodeError(f"headers of {len(data):,} bytes; {LONGEST_HEADERS:,} may be")
+    if data.count(b":") > MOST_HEADERS:
+        found = decode_json(data)
+        if isinstance(found, dict) and len(found) > MOST_HEADERS:
+            raise DecodeError(f"{len(found)} headers; {MOST_HEADERS} may be")
+
+
+def as_text(data: bytes | None, what: str) -> str | None:
+    """A field that must be text; DecodeError if it is not UTF-8."""
+    if data is None:
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise DecodeError(f"{what} is not UTF-8: {data[:40]!r}") from None

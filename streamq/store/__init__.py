@@ -1,1 +1,0 @@
-"""What streamq keeps in Redis, and the only place that imports redis."""

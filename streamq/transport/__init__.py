@@ -1,0 +1,1 @@
+"""Connections to Redis, and what its answers mean: the only place that imports redis."""

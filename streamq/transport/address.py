@@ -1,0 +1,205 @@
+"""Where Redis is: what a URL says, and which server behind Sentinels is the master just now."""
+
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from streamq.core.units import mask_url
+from streamq.errors import ConfigError
+
+#: Seconds in which a Sentinel has to answer: the next one is asked if it does not.
+SENTINEL_TIMEOUT = 0.5
+SENTINEL_PORT = 26379
+
+SCHEME = "sentinel://"
+FORMS = (
+    "redis://[user:password@]host:6379/0, rediss://… or unix:///path/redis.sock",
+    "sentinel://[user:password@]host:26379,host:26379/service/0[?sentinel_password=…]",
+)
+QUOTING = "in a user or password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A, % as %25"
+
+
+class NoMaster(redis.ConnectionError):
+    """There is no master to connect to, for now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentinels:
+    """Some Sentinels, and the service whose master they know."""
+
+    service: str
+    hosts: tuple[tuple[str, int], ...]
+    username: str | None = None
+    password: str | None = None
+
+    def master(self) -> tuple[str, int]:
+        """The address of the master, by the first Sentinel that knows one.
+
+        Raises NoMaster if none does, or redis-py's error if one refuses the password.
+        """
+        answers: list[str] = []
+        denied: redis.AuthenticationError | None = None
+        for host, port in self.hosts:
+            try:
+                found = self.ask(host, port)
+            except redis.AuthenticationError as error:
+                denied, found = error, str(error)
+            except (redis.RedisError, OSError) as error:
+                found = str(error)
+            if isinstance(found, tuple):
+                return found
+            answers.append(f"{host}:{port}: {found}")
+        if denied is not None:
+            raise denied
+        raise NoMaster(f"no Sentinel knows a master of {self.service!r} ({'; '.join(answers)})")
+
+    def ask(self, host: str, port: int) -> tuple[str, int] | str:
+        """What one Sentinel says: an address, or why not."""
+        link: Any = redis.Connection(  # type: ignore[no-untyped-call]
+            host=host,
+            port=port,
+            username=self.username,
+            password=self.password,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_connect_timeout=SENTINEL_TIMEOUT,
+            socket_timeout=SENTINEL_TIMEOUT,
+        )
+        try:
+            link.connect()
+            link.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)
+            reply = link.read_response()
+        finally:
+            link.disconnect()
+        if not reply:
+            return "it does not know the service"
+        address, number = reply
+        return address.decode(), int(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a URL says: options for redis-py, and the Sentinels to ask first, if any."""
+
+    kind: type[redis.connection.AbstractConnection]
+    options: dict[str, Any]
+    sentinels: Sentinels | None = None
+
+    def now(self) -> dict[str, Any]:
+        """The options with host and port as they are at this moment: ask at each connect."""
+        if self.sentinels is None:
+            return dict(self.options)
+        host, port = self.sentinels.master()
+        return {**self.options, "host": host, "port": port}
+
+    @property
+    def trial(self) -> str:
+        """A command with which a person sees whether it answers; '' for a plain URL."""
+        if "path" in self.options:  # redis-cli takes no URL of a socket
+            return f"redis-cli -s {shlex.quote(self.options['path'])} ping"
+        if self.sentinels is None:
+            return ""
+        host, port = self.sentinels.hosts[0]
+        return f"redis-cli -h {host} -p {port} SENTINEL MASTER {self.sentinels.service}"
+
+
+#: The path of a URL that names a server; redis-py takes any other for database 0.
+DATABASE = re.compile(r"/?\d*/?", re.ASCII)
+
+
+@cache
+def address_of(url: str) -> Address:
+    """Read a URL, once.  Raises ConfigError if it is none.
+
+    Who looks for a lost server needs no descriptor for this: there may be none left.
+    """
+    try:
+        if url.startswith(SCHEME):
+            return behind_sentinels(url)
+        options = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+        if not DATABASE.fullmatch(urlsplit(url).path) and "path" not in options:
+            raise ValueError("a database is a number")
+        options.pop("max_connections", None)
+        address = Address(options.pop("connection_class", redis.Connection), options)
+        check_host(options.get("host", ""))
+        check_options(address)
+    except ValueError as error:
+        # What redis-py quotes of it may be a password.
+        problem = re.sub(r"(['\"]).*\1", "…", str(error), flags=re.DOTALL)
+        advice = (*FORMS, QUOTING) if "@" in url else FORMS
+        raise ConfigError(
+            f"not a Redis URL: {mask_url(url)!r}", known={"problem": problem}, advice=advice
+        ) from None
+    return address
+
+
+def check_options(address: Address) -> None:
+    """Let redis-py look at the options, without connecting.  Raises ValueError if it will not."""
+    try:
+        address.kind(**address.options)
+    except TypeError as error:
+        _, _, name = str(error).partition("unexpected keyword argument ")
+        name = name.strip("'")
+        tls = name.startswith("ssl_") and address.kind is redis.Connection
+        wanted = "; options of TLS need rediss://" if tls else ""
+        raise ValueError(f"unknown option {name or error}{wanted}") from None
+    except redis.RedisError as error:
+        raise ValueError(str(error)) from None
+
+
+def check_host(host: str) -> None:
+    """Raise ValueError if nobody can be asked for the address of such a host."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError("no host can have that name: is there a dot too many?") from None
+
+
+def behind_sentinels(url: str) -> Address:
+    """Read sentinel://[user:password@]host:port,host:port/service/db?sentinel_password=…"""
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service or not hosts:
+        raise ValueError("it names no service" if hosts else "it names no Sentinel")
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    sentinels = Sentinels(
+        unquote(service),
+        tuple(host_and_port(each) for each in hosts.split(",") if each),
+        query.pop("sentinel_username", None),
+        query.pop("sentinel_password", None),
+    )
+    if query:
+        raise ValueError(f"unknown option {', '.join(query)}")
+    username, _, password = credentials.partition(":")
+    options: dict[str, Any] = {"db": int(db or 0)}
+    options |= given({"username": unquote(username), "password": unquote(password)}.items())
+    return Address(redis.Connection, options, sentinels)
+
+
+def given(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {name: value for name, value in pairs if value}
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """``host``, ``host:port`` or ``[::1]:port``."""
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError(f"{text!r} is no host")
+    check_host(parts.hostname)
+    return parts.hostname, parts.port or SENTINEL_PORT
+
+
+def check_role(reply: Any) -> None:
+    """Raise NoMaster unless ROLE has answered that this is a master."""
+    role = reply[0].decode(errors="replace") if reply else "nothing"
+    if role != "master":
+        raise NoMaster(f"Sentinel named a server that is a {role}, not the master")

@@ -1,0 +1,399 @@
+"""One connection to Redis, without a pool and without silent retries.
+
+The defaults of redis-py suit a cache, not a queue: a command whose reply was lost is
+sent again, so that an XADD happens twice.  Here a command is sent once, a broken
+connection is dropped, and whoever asked decides, knowing that the outcome is unknown.
+"""
+
+import contextlib
+import errno
+import os
+import posix
+import re
+import secrets
+import socket
+import sys
+from collections.abc import Iterable
+from math import inf
+from typing import Any, NoReturn
+from weakref import WeakSet
+
+import hiredis
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from streamq.core.units import mask_url
+from streamq.host import clock
+from streamq.host.forks import FORKS
+from streamq.transport.address import Address, address_of, check_role
+from streamq.transport.replies import (
+    Disconnected,
+    Failover,
+    Passing,
+    Refused,
+    after_loading,
+    meaning,
+    translated,
+)
+from streamq.transport.scripts import Script
+
+#: What a connection raises is imported from here.
+__all__ = [
+    "ANSWER_TIMEOUT",
+    "BLOCK_MARGIN",
+    "Connection",
+    "Disconnected",
+    "Failover",
+    "Passing",
+    "Refused",
+    "meaning",
+    "reason",
+]
+
+#: Seconds for a TCP or TLS handshake.
+CONNECT_TIMEOUT = 5.0
+#: Seconds to wait for the answer to a command that does not block.
+ANSWER_TIMEOUT = 10.0
+#: What Redis may take longer than the BLOCK it was asked for (its timers run at 10 Hz).
+BLOCK_MARGIN = 5.0
+
+#: The option that answers the kernel's own number of a socket (Linux, since 4.6); Python has
+#: no name for it.
+SO_COOKIE = 57
+
+#: What Redis refuses in the name of a client.
+UNPRINTABLE = re.compile(r"[^!-~]")
+
+
+#: All that this process has.
+CONNECTIONS: "WeakSet[Connection]" = WeakSet()
+
+
+def leave_all() -> None:
+    """Close our copies of the connections, in a forked child."""
+    for connection in list(CONNECTIONS):
+        connection.leave()
+
+
+os.register_at_fork(after_in_child=leave_all)
+
+
+class Connection:
+    """A dedicated connection.  It has one user at a time, and is not shared with a child.
+
+    What must be one process's own is named after its ``session``: a new one at each connect, so
+    that a forked child has another, and so has the copy of a whole machine, in which
+    connections die.
+    """
+
+    def __init__(
+        self, url: str, *, name: str = "streamq", patience: float = ANSWER_TIMEOUT
+    ) -> None:
+        self.url = url
+        self.name = UNPRINTABLE.sub("?", name)
+        self.patience = patience
+        #: Replies that were asked for and not read.
+        self.unread = 0
+        self.socket: Any = None
+        self.reader: Any = None
+        #: What no other connection ever had; '' before the first.
+        self.session = ""
+        #: The process that has opened it.
+        self.forks = 0
+        #: The loop that its waits go through, where gevent has patched sockets.
+        self.hub: Any = None
+        #: When to stop waiting for the server, whatever else is said (monotonic seconds); and
+        #: what that becomes as soon as the connection has to be opened, or only a part of a
+        #: reply has come.
+        self.until = self.due = inf
+        self.timeout: float | None = None
+        self.link: Any = None
+        #: Whether what is sent is written by TLS, and not by us.
+        self.encrypted = False
+        #: What our descriptor stands for, as the kernel numbers it.
+        self.identity: object = None
+        #: Whether the server said that another one is the master.
+        self.outdated = False
+        CONNECTIONS.add(self)
+
+    def ask(self, *command: Any, timeout: float | None = None) -> Any:
+        """Send one command and return its raw RESP2 reply."""
+        self.send([command])
+        return self.read(timeout)
+
+    def call(self, script: Script, root: str, *argv: Any) -> Any:
+        """Run a script; load it first where the server does not know it."""
+        reply = self.call_all([(script, argv)], root)[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def call_all(self, calls: list[tuple[Script, tuple[Any, ...]]], root: str) -> list[Any]:
+        """Run scripts one after the other in one round trip; return their replies.
+
+        An error reply is returned in its place, so that it does not hide the others.
+        """
+        self.send([script.command(root, *argv) for script, argv in calls])
+        replies = [self.read(raising=False) for _ in calls]
+        for at, reply in enumerate(replies):
+            if isinstance(reply, Refused):
+                script, argv = calls[at]
+                replies[at] = self.heal(reply, script, root, argv)
+        return replies
+
+    def heal(self, reply: Refused, script: Script, root: str, argv: tuple[Any, ...]) -> Any:
+        """Load a script that the server has forgotten, and run it; else return the refusal."""
+        if reply.code == "NOSCRIPT":
+            self.ask("SCRIPT", "LOAD", script.text)
+            self.send([script.command(root, *argv)])
+            return after_loading(self.read(raising=False))
+        return reply
+
+    def send(self, commands: Iterable[tuple[Any, ...]]) -> None:
+        """Write commands in one packet.  Their replies must be read, in order."""
+        packed = list(map(hiredis.pack_command, commands))
+        self.ready()
+        self.transmit(packed[0] if len(packed) == 1 else b"".join(packed), len(packed))
+
+    def ready(self) -> None:
+        """Open the connection, unless it is open, ours, and without a reply nobody has read."""
+        if self.unread or self.outdated:  # an unread reply would answer us
+            self.drop()
+        if self.hub is not None and self.hub is not hub_here():
+            self.drop()
+        if self.socket is None or self.forks != FORKS.mark[0] or not self.is_ours(self.socket):
+            self.connect()
+
+    def transmit(self, data: bytes, replies: int) -> None:
+        """Write commands that are packed; ``ready`` has just been called."""
+        try:
+            self.unread = replies
+            self.write(self.socket, data)
+        except BaseException as error:
+            self.interrupted(error)
+
+    def refuse_inherited(self) -> None:
+        """Raise Disconnected, as after a break, if what was sent is our parent's."""
+        if self.forks != FORKS.mark[0]:
+            self.drop()
+            raise lost("this process was forked: the answer is for the other one")
+
+    def write(self, opened: socket.socket, data: bytes) -> None:
+        """Send all of this, waiting only where the kernel has no room for it.
+
+        A socket with a timeout asks the kernel for that before each send, which there
+        nearly always is.
+        """
+        if self.encrypted:
+            opened.sendall(data)
+            return
+        try:
+            written = os.write(opened.fileno(), data)
+        except BlockingIOError:
+            written = 0
+        if written < len(data):
+            opened.sendall(memoryview(data)[written:])
+
+    def read(self, timeout: float | None = None, *, raising: bool = True) -> Any:
+        """Return the next reply; raise its error, or return it if not ``raising``.
+
+        Waits for ``timeout`` seconds, else as long as the connection's ``patience``.
+        """
+        reply = self.reader.gets() if self.reader else False
+        if reply is False:
+            reply = self.receive(self.patience if timeout is None else timeout)
+        self.unread -= 1
+        if isinstance(reply, hiredis.ReplyError):
+            error = meaning(str(reply))
+            self.outdated |= isinstance(error, Failover)
+            if raising:
+                raise error
+            return error
+        return reply
+
+    def receive(self, timeout: float) -> Any:
+        """Read from the socket until a whole reply has arrived."""
+        if self.socket is None:
+            raise Disconnected("the connection to Redis is closed")
+        try:
+            while True:
+                if self.until != inf:
+                    timeout = min(timeout, self.left())
+                if timeout != self.timeout:
+                    self.socket.settimeout(timeout)
+                    self.timeout = timeout
+                data = self.socket.recv(65536)
+                if not data:
+                    raise ConnectionError("Redis closed the connection")
+                self.reader.feed(data)
+                reply = self.reader.gets()
+                if reply is not False:
+                    return reply
+                self.until = min(self.until, self.due)  # a part of a reply starts no clock anew
+        except BaseException as error:
+            self.interrupted(error)
+
+    def interrupted(self, error: BaseException) -> NoReturn:
+        """Drop the connection, whatever interrupted it: a late reply would answer the next."""
+        self.drop()
+        if isinstance(error, OSError | hiredis.ProtocolError):
+            raise self.disconnected(error, sent=True) from error
+        raise error
+
+    def left(self) -> float:
+        """Seconds until ``until``: never 0, which would be for ever."""
+        return max(0.001, self.until - clock.monotonic())
+
+    def connect(self) -> None:
+        """Open the connection; authenticate, select the database, set the client's name."""
+        self.drop()
+        self.until = min(self.until, self.due)
+        try:
+            link = self.open(address_of(self.url))
+        except (redis.RedisError, OSError) as error:
+            said = translated(error, self.url)
+            raise said or self.disconnected(error, sent=False) from error
+        self.link, self.socket, self.forks = link, link._sock, FORKS.count
+        self.hub = getattr(self.socket, "hub", None)
+        self.session = secrets.token_hex(8)
+        link.pid = -1  # redis-py shuts down what it thinks is its own: we do that
+        self.reader, self.timeout = hiredis.Reader(), None
+        self.encrypted = isinstance(link, redis.SSLConnection)
+        self.identity = identity(self.socket)
+
+    def open(self, address: Address) -> Any:
+        """Let redis-py do the handshake, with every default that matters said aloud."""
+        patience = min(self.patience, self.left())
+        options = address.now() | {
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": min(CONNECT_TIMEOUT, patience),
+            "socket_timeout": min(ANSWER_TIMEOUT, patience),
+            "client_name": self.name,
+            "health_check_interval": 0,
+        }
+        if not issubclass(address.kind, redis.UnixDomainSocketConnection):
+            options["socket_keepalive"] = True
+        else:
+            options.pop("socket_connect_timeout")
+        link: Any = address.kind(**options)
+        try:
+            link.connect()
+            if address.sentinels is not None:
+                link.send_command("ROLE")
+                check_role(link.read_response())
+        except BaseException:
+            link.disconnect()
+            raise
+        return link
+
+    def disconnected(self, error: BaseException, *, sent: bool) -> Disconnected:
+        """Say which Redis was lost, and why."""
+        shown = mask_url(self.url)
+        lost = Disconnected(
+            f"cannot reach Redis at {shown}: {reason(error)}",
+            advice=[
+                f"is it up?  {address_of(self.url).trial or f'redis-cli -u {shown} ping'}",
+                "is the URL right?  streamq config show  says where it comes from",
+                'no Redis here?  name no URL, and  pip install "streamq[server]"  brings one',
+            ],
+        )
+        lost.sent = sent
+        lost.timed_out = isinstance(error, TimeoutError)
+        return lost
+
+    def drop(self) -> None:
+        """Close the connection; the next command opens a new one.
+
+        A child closes its descriptor only: the connection goes on, for its parent.
+        """
+        opened = self.socket
+        if opened is not None:
+            if not self.is_ours(opened):
+                opened.detach()  # before redis-py's object closes what the number stands for now
+            elif self.forks == FORKS.count:
+                with contextlib.suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)  # a child may have it open too
+        self.socket = self.reader = self.link = None
+        self.unread, self.outdated = 0, False
+        if opened is not None:
+            with contextlib.suppress(OSError):  # somebody else has closed its descriptor
+                opened.close()
+
+    def leave(self) -> None:
+        """Close the descriptor, in a forked child: the connection goes on, for its parent.
+
+        As long as the child had it open, nobody would notice that the parent has gone.
+        """
+        opened = self.socket
+        self.socket = self.reader = self.link = None
+        self.unread, self.outdated = 0, False
+        if opened is not None:
+            ours = self.is_ours(opened)
+            descriptor = opened.detach()
+            if ours:
+                posix.close(descriptor)  # gevent's would wait for its loop
+
+    def is_ours(self, opened: socket.socket) -> bool:
+        """Whether the descriptor still is our connection.
+
+        A task may close descriptors that are not its own, and the next socket or file that
+        is opened gets the number: we would send into it, and then close it.
+        """
+        try:
+            return opened.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8) == self.identity
+        except OSError:
+            return identity(opened) == self.identity
+
+    @property
+    def has_reply(self) -> bool:
+        """Whether something was received that nobody has read."""
+        return self.reader is not None and bool(self.reader.has_data())
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for a poll that also watches something else."""
+        return self.socket.fileno() if self.socket is not None else -1
+
+
+def hub_here() -> Any:
+    """The loop of this system thread, in a process that gevent has patched.
+
+    Each has its own, also those of gevent's own pool of threads; a socket waits in the loop of
+    the thread that has made it, and in no other.
+    """
+    return sys.modules["gevent"].get_hub()
+
+
+def lost(text: str) -> Disconnected:
+    """A connection that was lost after something was sent."""
+    error = Disconnected(text)
+    error.sent = True
+    return error
+
+
+def identity(opened: socket.socket) -> object:
+    """What tells the socket behind a descriptor from every other; None if there is none.
+
+    Linux numbers its sockets, each once.  To ask for that takes half as long as ``fstat``,
+    and is done before each command.
+    """
+    try:
+        return opened.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
+    except OSError as error:
+        if error.errno in (errno.EBADF, errno.ENOTSOCK):
+            return None
+    found = os.fstat(opened.fileno())
+    return found.st_dev, found.st_ino
+
+
+def reason(error: BaseException) -> str:
+    """The plain cause of a connection error, without redis-py's wrapping."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, TimeoutError) or "imeout" in type(cause).__name__:
+            return "no answer in time"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+        cause = cause.__cause__ or cause.__context__
+    return str(error).rstrip(".") or type(error).__name__

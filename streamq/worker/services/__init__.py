@@ -1,0 +1,1 @@
+"""The duties of a supervisor, one file each."""

@@ -1,0 +1,141 @@
+"""What a worker tells about itself: who it is, what it reads, what it is busy with."""
+
+import logging
+import os
+import platform
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import streamq
+from streamq.broker.recovery import Recovery
+from streamq.broker.worker_names import Nodes, Owner
+from streamq.errors import ConfigError
+from streamq.host import clock
+from streamq.runner.shared_memory import Occupied
+from streamq.transport.connection import Refused
+from streamq.worker.identity import Life, life_of, place
+from streamq.worker.processes import Child
+
+logger = logging.getLogger("streamq.worker")
+
+#: Running tasks that are named; the rest are counted.
+MOST_NAMED = 20
+
+
+def node_name(pattern: str, host: str | None = None) -> str:
+    """Expand ``%h`` (host name), ``%n`` (its first part) and ``%d`` (its domain)."""
+    full = host or socket.gethostname()
+    if any(char in ":{}" or char < " " for char in pattern):
+        raise ConfigError(
+            f"a worker cannot be named {pattern!r}",
+            known={
+                "allowed": "text without : { } and control characters; %h %n %d stand for the host"
+            },
+        )
+    name, _, domain = full.partition(".")
+    signs = {"%h": full, "%n": name, "%d": domain, "%%": "%"}
+    found, rest = "", pattern
+    while rest:
+        sign = rest[:2]
+        found += signs.get(sign, rest[0])
+        rest = rest[2:] if sign in signs else rest[1:]
+    found = found if "@" in found else f"{found}@{full}"
+    return found
+
+
+def own_name(node: str, nodes: Nodes, lease: float) -> str:
+    """The name of this worker, taken: another one if a worker has it that may be living.
+
+    Two of one name would be one to everybody who looks, each replacing what the other says.
+    """
+    name, _, host = node.partition("@")
+    for number in range(1, 1000):
+        candidate = node if number == 1 else f"{name}-{number}@{host}"
+        owner = nodes.claim(candidate, ourselves(), lease)
+        if owner is not None and is_gone(owner):
+            owner = nodes.claim(candidate, ourselves(), lease, gone=owner)
+        if owner is None:
+            if number > 1:
+                logger.warning("another worker is named %s; this one is called %s", node, candidate)
+            return candidate
+    return node
+
+
+def ourselves() -> Owner:
+    """This worker, to tell it from others of its name."""
+    return Owner(socket.gethostname(), str(os.getpid()), place())
+
+
+def is_gone(owner: Owner) -> bool:
+    """Whether the worker that has a name is known not to run any more."""
+    if not (owner.pid.isascii() and owner.pid.isdigit()):
+        return owner.place == place()  # no process has such a number
+    return life_of(int(owner.pid), owner.place) is Life.GONE
+
+
+def is_up(node: str, nodes: Nodes) -> bool:
+    """Whether the worker of this name may still be running; not so if the name is ours by now."""
+    owner = nodes.owner(node)
+    ours = owner is not None and (owner.pid, owner.place) == (str(os.getpid()), place())
+    return owner is not None and not ours and not is_gone(owner)
+
+
+@dataclass(slots=True)
+class Presence:
+    """The description of one worker."""
+
+    node: str
+    pool: str
+    concurrency: int
+    queues: Sequence[str]
+    tasks: Collection[str]
+    recovery: Recovery
+    #: How many priority levels it reads of each queue.
+    levels: Mapping[str, int] = field(default_factory=dict)
+    started: int = field(default_factory=lambda: int(clock.time() * 1000))
+    done: int = 0
+
+    def about(self, children: Sequence[Child], counts: Mapping[str, object]) -> dict[str, object]:
+        """The fields that Redis keeps, for as long as the worker renews them."""
+        described: dict[str, object] = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "place": place(),
+            "pool": self.pool,
+            "concurrency": self.concurrency,
+            "queues": " ".join(self.queues),
+            "levels": " ".join(f"{queue}:{most}" for queue, most in self.levels.items()),
+            "started": self.started,
+            "streamq": streamq.__version__,
+            "python": platform.python_version(),
+            **counts,
+            **dict.fromkeys((f"task:{name}" for name in self.tasks), 1),
+        }
+        for child in children:
+            described[f"runner:{child.pid}"] = self.busy_with(child)
+        return described
+
+    def sign_off(self) -> None:
+        """Remove what the worker said about itself."""
+        Nodes(self.recovery.client, self.recovery.keys).sign_off(self.node, ourselves())
+
+    def busy_with(self, child: Child) -> str:
+        """What a runner is running and for how long, or ``idle``."""
+        running = sorted(child.slots.running(), key=lambda each: -each.since)
+        if not running:
+            return "idle"
+        shown = running[:MOST_NAMED]
+        titles = self.titles(child, shown)
+        named = [f"{title} {each.since:.1f} s" for title, each in zip(titles, shown, strict=True)]
+        more = len(running) - len(named)
+        return ", ".join(named) + (f", and {more} more" if more > 0 else "")
+
+    def titles(self, child: Child, running: Sequence[Occupied]) -> list[str]:
+        """What these slots of a runner are at, as the log names it; less if Redis refuses."""
+        places = [(child.consumer, (child.streams[each.stream], each.entry)) for each in running]
+        with suppress(Refused):
+            found = self.recovery.deliveries(places)
+            return [each.title if each is not None else "a task" for each in found]
+        return ["a task"] * len(running)
