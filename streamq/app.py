@@ -13,12 +13,13 @@ from streamq.broker.publisher import Lane, answers_of
 from streamq.broker.results import Results
 from streamq.config.config import Config
 from streamq.context import Running
-from streamq.core.message import Envelope, Publication, new_id
+from streamq.core.message import Envelope, Publication
 from streamq.core.options import checked
 from streamq.devserver.server import ensure
 from streamq.errors import EncodeError, NotConfirmed
 from streamq.execution.eager import run_here
 from streamq.host.clock import monotonic
+from streamq.host.ids import new_id
 from streamq.producer.bulk import Bulk
 from streamq.producer.registry import Discovery, Packages, Registry, import_modules, task_name
 from streamq.producer.templates import Plans

@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, overload
 
-from streamq.core.units import shown
+from streamq.core.text import shown
 from streamq.errors import CHANGEABLE, UNCHANGED, ConfigError, Retry, instance_of
 from streamq.states import State
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from streamq.core.units import nearest, seconds
+from streamq.core.text import nearest
+from streamq.core.units import seconds
 from streamq.errors import ConfigError
 
 EXCHANGE_TYPES = ("direct", "topic", "fanout", "headers")

@@ -8,10 +8,10 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from streamq.arguments import mapping, positional
 from streamq.context import Request, Running, current
-from streamq.core.message import new_id
 from streamq.core.options import checked, merged
 from streamq.core.wrappers import accepted
 from streamq.errors import ConfigError, EncodeError
+from streamq.host.ids import new_id
 from streamq.host.modules import module_of
 from streamq.result import Result
 from streamq.serialization.annotations import Converter, turned_back

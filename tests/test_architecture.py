@@ -23,19 +23,18 @@ LAYERS: Mapping[str, str] = {
     "facts": "arguments errors states",
     "host": "host host.*",
     "core": "routing context core core.*",
-    "serialization": "core.retry serialization serialization.*",
-    "config": "core.options config config.*",
+    "serialization": "serialization serialization.*",
+    "config": "config config.*",
     "transport": "transport transport.*",
     "acl": "acl acl.*",
     "broker": "broker broker.*",
     "admin": "admin admin.*",
     "devserver": "devserver devserver.*",
-    "calls": "result tasks core.delivery",
+    "calls": "result tasks",
     "producer": "producer producer.*",
     "execution": "execution execution.*",
     "app": "app api discovery",
     "package": "streamq",
-    "consumer": "broker.consumer broker.recovery",
     "runner": "runner runner.*",
     "worker": "worker worker.*",
     "cli": "cli cli.* __main__",
@@ -52,7 +51,7 @@ BY_NAME = "streamq serialization.codec serialization.compression producer.regist
 #: Which libraries, modules and functions only some places may know, and why.
 WALLS = {
     "redis hiredis": (
-        "transport.* broker.publisher",
+        "transport.*",
         "everything that is said to Redis goes through transport/",
     ),
     "subprocess multiprocessing signal os.fork os.kill os.waitpid os.execv os._exit": (

@@ -20,8 +20,8 @@ from streamq.admin.dead_letter import (
 )
 from streamq.errors import OutOfIds, StreamqError
 from streamq.transport.client import Client
-from streamq.transport.connection import Refused
 from streamq.transport.keys import Keys
+from streamq.transport.replies import Refused
 from streamq.transport.scripts import Script, load
 
 REVIVE = load("revive")

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamq.broker.waiter import as_record
-from streamq.core.message import own_id
+from streamq.core.names import own_id
 from streamq.transport.client import Client
-from streamq.transport.connection import Refused
 from streamq.transport.decode import Text, arguments_in, millis, settings_in, text, texts
 from streamq.transport.keys import GROUP, Keys, node_of
-from streamq.transport.replies import Denied, Foreign
+from streamq.transport.replies import Denied, Foreign, Refused
 from streamq.transport.scripts import load
 
 PURGE = load("purge")

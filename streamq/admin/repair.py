@@ -6,8 +6,8 @@ from time import sleep
 from streamq.errors import StreamqError
 from streamq.host import clock
 from streamq.transport.client import Client
-from streamq.transport.connection import Refused
 from streamq.transport.keys import Keys
+from streamq.transport.replies import Refused
 from streamq.transport.scripts import load
 
 REPAIR = load("repair")

@@ -28,15 +28,10 @@ from streamq.host import clock
 from streamq.host.forks import FORKS
 from streamq.transport.aio_connection import AsyncClient, AsyncConnection
 from streamq.transport.client import later
-from streamq.transport.connection import (
-    ANSWER_TIMEOUT,
-    BLOCK_MARGIN,
-    Refused,
-    lost,
-)
+from streamq.transport.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, lost
 from streamq.transport.keys import Keys
 from streamq.transport.loops import pause, within
-from streamq.transport.replies import Denied, after_loading
+from streamq.transport.replies import Denied, Refused, after_loading
 from streamq.transport.scripts import load
 
 T = TypeVar("T")

@@ -10,10 +10,12 @@ from typing import Any
 
 import msgspec
 
-from streamq.core.delivery import Delivery, Outcome, millis
+from streamq.core.delivery import Delivery
+from streamq.core.outcome import Outcome, millis
 from streamq.errors import BrokerUnavailable
-from streamq.transport.connection import ANSWER_TIMEOUT, Connection, Disconnected, Refused
+from streamq.transport.connection import ANSWER_TIMEOUT, Connection
 from streamq.transport.keys import GROUP, Keys
+from streamq.transport.replies import Disconnected, Refused
 from streamq.transport.scripts import Script, load
 
 SETTLE = load("settle")

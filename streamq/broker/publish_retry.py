@@ -13,10 +13,10 @@ from streamq.errors import (
     Unroutable,
 )
 from streamq.transport.address import SCHEME, NoMaster
-from streamq.transport.connection import ANSWER_TIMEOUT, Disconnected, Passing, Refused
+from streamq.transport.connection import ANSWER_TIMEOUT
 from streamq.transport.decode import texts
 from streamq.transport.keys import Keys
-from streamq.transport.replies import Denied, Foreign, WritesRefused
+from streamq.transport.replies import Denied, Disconnected, Foreign, Passing, Refused, WritesRefused
 from streamq.transport.scripts import refusal
 
 #: Seconds between two attempts: the first, and the longest.

@@ -14,8 +14,6 @@ from math import inf
 from time import sleep
 from typing import Any, TypeVar
 
-import hiredis
-
 from streamq.broker.confirmation import (
     POLICY,
     PROBE,
@@ -37,18 +35,11 @@ from streamq.errors import BrokerUnavailable, ConfigError, NotConfirmed
 from streamq.host.clock import monotonic
 from streamq.host.forks import FORKS
 from streamq.transport.client import Client
-from streamq.transport.connection import (
-    ANSWER_TIMEOUT,
-    BLOCK_MARGIN,
-    Connection,
-    Passing,
-    Refused,
-    lost,
-)
+from streamq.transport.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Connection, lost, pack
 from streamq.transport.decode import text
 from streamq.transport.keys import Keys
 from streamq.transport.pool import Lending
-from streamq.transport.replies import Denied
+from streamq.transport.replies import Denied, Passing, Refused
 from streamq.transport.scripts import Script, load
 
 T = TypeVar("T")
@@ -299,7 +290,7 @@ class Publisher:
         if lane.confirm:
             self.prepare(lane)
         connection.ready()
-        connection.transmit(hiredis.pack_command(lane.command(self.root)), 1)
+        connection.transmit(pack(lane.command(self.root)), 1)
 
     def once(self, lane: Lane, *, sent: bool) -> Any:
         """Run a lane's script once: read its answer, having sent it unless that was done."""

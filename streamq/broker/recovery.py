@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamq.broker.consumer import Place, fields_of_mark, held_command, places_of, settle_arguments
-from streamq.core.delivery import Delivery, Outcome
+from streamq.core.delivery import Delivery
+from streamq.core.outcome import Outcome
 from streamq.transport.client import Client
 from streamq.transport.decode import text, texts
 from streamq.transport.keys import Keys

@@ -8,14 +8,13 @@ from typing import Any
 import msgspec
 
 from streamq.acl.rights import require
-from streamq.core.units import count
+from streamq.core.text import count
 from streamq.errors import BrokerFull, ConfigError
 from streamq.routing import Binding, Exchange, Queue, canonical, exchanges_of
 from streamq.transport.client import Client
-from streamq.transport.connection import Refused
 from streamq.transport.decode import settings_in, text, texts
 from streamq.transport.keys import Keys
-from streamq.transport.replies import Foreign
+from streamq.transport.replies import Foreign, Refused
 from streamq.transport.scripts import Script, load, refusal
 
 DECLARE_EXCHANGE = load("declare_exchange")

@@ -22,8 +22,9 @@ from streamq.host import clock
 from streamq.host.forks import FORKS
 from streamq.states import FINAL
 from streamq.transport.client import Client
-from streamq.transport.connection import BLOCK_MARGIN, Connection, Disconnected, Passing
+from streamq.transport.connection import BLOCK_MARGIN, Connection
 from streamq.transport.keys import Keys
+from streamq.transport.replies import Disconnected, Passing
 from streamq.transport.scripts import load
 
 AWAIT = load("await")

@@ -9,7 +9,7 @@ from streamq.acl.roles import NEWER, PLACEHOLDER, RIGHTS, ROLES, newer_commands,
 from streamq.app import App
 from streamq.cli.command import Command, Given
 from streamq.cli.shared import app_if_any, say, typed, warn
-from streamq.core.units import nearest
+from streamq.core.text import nearest
 from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.routing import check_name
 from streamq.transport.address import address_of

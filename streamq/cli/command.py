@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 import streamq
-from streamq.core.units import nearest, visible
+from streamq.core.text import nearest, visible
 from streamq.errors import BrokerUnavailable, ConfigError, ResultTimeout, StreamqError
 
 #: Exit codes, as sysexits.h has them where it has any.

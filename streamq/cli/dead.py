@@ -36,7 +36,7 @@ from streamq.cli.shared import (
 )
 from streamq.cli.shared import most as at_most
 from streamq.cli.tables import show_facts, show_list
-from streamq.core.units import count, grouped, visible
+from streamq.core.text import count, grouped, visible
 from streamq.errors import StreamqError
 from streamq.routing import Queue
 

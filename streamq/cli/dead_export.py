@@ -14,7 +14,7 @@ from streamq.admin.dead_letters import AT_ONCE
 from streamq.cli.command import FAILED, Command, Given
 from streamq.cli.dead_select import choice, chosen, letters_of
 from streamq.cli.shared import app_if_any, confirm, say, warn, yes
-from streamq.core.units import count, grouped
+from streamq.core.text import count, grouped
 from streamq.errors import DecodeError, StreamqError
 
 #: What becomes of a letter that is imported, in words.

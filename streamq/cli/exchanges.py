@@ -23,7 +23,7 @@ from streamq.cli.shared import (
     yes,
 )
 from streamq.cli.tables import show_facts, show_list, show_table
-from streamq.core.units import count
+from streamq.core.text import count
 from streamq.routing import EXCHANGE_TYPES, HEADER_MATCHES, Binding, Exchange
 from streamq.transport.decode import arguments_in, text
 

@@ -23,7 +23,7 @@ from streamq.cli.shared import (
 )
 from streamq.cli.shared import most as at_most
 from streamq.cli.tables import show_facts, show_list, show_table
-from streamq.core.units import count, grouped, shortened
+from streamq.core.text import count, grouped, shortened
 from streamq.errors import StreamqError
 from streamq.host import clock
 

@@ -7,8 +7,9 @@ import click
 
 from streamq.cli.command import Command, Given
 from streamq.cli.shared import app_if_any, document, say
-from streamq.core.units import visible
-from streamq.transport.connection import Connection, Refused
+from streamq.core.text import visible
+from streamq.transport.connection import Connection
+from streamq.transport.replies import Refused
 
 #: These wait for others, as long as the caller likes.
 BLOCKING = frozenset(

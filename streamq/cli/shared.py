@@ -13,7 +13,8 @@ from streamq.admin.inspector import Inspector
 from streamq.app import App
 from streamq.cli.command import Given
 from streamq.config.config import Config
-from streamq.core.units import nearest, seconds, visible
+from streamq.core.text import nearest, visible
+from streamq.core.units import seconds
 from streamq.discovery import Found, NoApp, find_app
 from streamq.errors import ConfigError, StreamqError
 from streamq.serialization.strict_json import once_each

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamq.cli.shared import print_json
-from streamq.core.units import shortened, visible
+from streamq.core.text import shortened, visible
 
 T = TypeVar("T")
 

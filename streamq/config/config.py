@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from streamq.config.cpus import usable_cpus
 from streamq.config.settings import ALIASES, SETTINGS, USABLE_CPUS, Setting, find
-from streamq.core.units import mask_url
+from streamq.core.text import mask_url
 from streamq.errors import ConfigError
 from streamq.host.launch import working_folder
 from streamq.serialization.signing import KeyRing

@@ -10,6 +10,8 @@ from typing import Any
 
 import streamq.core.units as units
 from streamq.config.celery_names import explain_foreign
+from streamq.core.options import CONFIRM
+from streamq.core.text import mask_url, nearest
 from streamq.errors import ConfigError
 from streamq.routing import check_name
 from streamq.serialization.signing import read_keys
@@ -20,8 +22,6 @@ USABLE_CPUS = "usable CPUs"
 LARGEST_PAYLOAD = "16MiB"
 
 POOLS = ("prefork", "gevent", "solo")
-#: What makes a message accepted: the server has it in memory, on disk, or on replicas as well.
-CONFIRM = ("server", "fsync", "replica")
 LATER_POOLS = frozenset({"threads", "asyncio"})
 #: Settings of a later version; refused, so that nobody relies on them in vain.
 LATER = frozenset(
@@ -110,7 +110,7 @@ def redis_url(value: object, name: str) -> str:
     url = units.text(value, name)
     if not url.startswith(URL_SCHEMES):
         raise ConfigError(
-            f"{name} is not the address of a Redis: {units.mask_url(url)!r}",
+            f"{name} is not the address of a Redis: {mask_url(url)!r}",
             advice=[
                 "redis://host:6379/0, rediss://host:6379/0 or unix:///path/to/redis.sock",
                 "sentinel://host:26379,host:26379/service/0  asks Sentinels for the master",
@@ -124,7 +124,7 @@ def timezone(value: object, name: str) -> str:
     try:
         zoneinfo.ZoneInfo(zone)
     except (LookupError, ValueError, OSError):
-        near = units.nearest(zone, zoneinfo.available_timezones())
+        near = nearest(zone, zoneinfo.available_timezones())
         advice = [f"did you mean {near!r}?"] if near else ()
         raise ConfigError(f"{name}: no time zone named {zone!r}", advice=advice) from None
     return zone
@@ -313,7 +313,7 @@ def find(
         raise ConfigError(f"not in this version: {name}", known=known)
     if explanation := explain_foreign(name):
         raise ConfigError(f"{name} is not a setting here", known=known, advice=[explanation])
-    near = units.nearest(name.lower(), [*SETTINGS, *ALIASES])
+    near = nearest(name.lower(), [*SETTINGS, *ALIASES])
     raise ConfigError(
         f"unknown setting {spell(name)!r}",
         known=known,

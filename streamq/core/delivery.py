@@ -1,19 +1,12 @@
 """A message as a worker has it in hand, and what comes of it."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from streamq.context import Request
-from streamq.core.message import own_id
-from streamq.core.retry import RetryPolicy
-from streamq.core.units import visible
-from streamq.errors import DecodeError
-from streamq.host.clock import monotonic_ns
-from streamq.serialization.codec import decode_json
-from streamq.tasks import Task
+from streamq.core.names import named, own_id
+from streamq.core.policy import Manner
+from streamq.core.text import visible
 
 #: Digits of a number of milliseconds: more, and Redis refuses.
 LONGEST_LIFE = 15
@@ -38,9 +31,6 @@ LONGEST_TITLE = 250
 #: revoked since, or have expired.
 STALE = 50_000_000
 
-#: Words of an outcome for what follows its message.
-BURY, EXPIRE, LATER, OFFER, REVOKED = b"bury", b"expire", b"later", b"offer", b"revoked"
-
 
 class Delivery:
     """A message as one consumer received it.
@@ -61,7 +51,7 @@ class Delivery:
         self.fields = fields
         id = fields.get(b"id")
         self.id = id if id is not None else own_id(self.queue, entry.decode()).encode()
-        self.manner: Manner | None = None
+        self.manner: Manner[Any] | None = None
         self.early = False
         self.hard = self.soft = 0.0
         self.keep = fields.get(b"ignore_result") != b"1"
@@ -125,10 +115,9 @@ class Delivery:
         moments = (self.number(b"expires"), self.number(b"stale"))
         return min((moment for moment in moments if moment is not None), default=None)
 
-    @property
-    def is_stale(self) -> bool:
-        """Whether it is long ago that Redis said that it may run."""
-        return monotonic_ns() - self.seen > STALE
+    def is_stale(self, now: int) -> bool:
+        """Whether it is long ago (``now`` in monotonic ns) that Redis said that it may run."""
+        return now - self.seen > STALE
 
     @property
     def size(self) -> int:
@@ -180,124 +169,3 @@ class Delivery:
             return None if found is None else datetime.fromtimestamp(found / 1000, UTC)
         except (ValueError, OverflowError, OSError):
             return None
-
-
-def named(id: bytes, generation: bytes) -> bytes:
-    """The name of a message by its id and generation; no id holds a colon."""
-    return id if generation == b"1" else b"%s::%s" % (id, generation)
-
-
-class Outcome:
-    """How a run ended: the state of the record, its fields, and what follows the message.
-
-    ``follow`` are the words that settle.lua takes; with ``release`` the message goes back
-    to its queue, after a pause if its task does that again and again.  ``expected`` says that
-    the task failed in a way that it announces.
-    """
-
-    __slots__ = ("delivery", "expected", "expires", "fields", "follow", "release", "state")
-
-    def __init__(
-        self,
-        delivery: Delivery,
-        state: bytes,
-        fields: tuple[bytes, ...],
-        *,
-        expires: bytes = b"0",
-        follow: tuple[bytes, ...] = (),
-        release: bool = False,
-        expected: bool = False,
-    ) -> None:
-        self.delivery = delivery
-        self.state = state
-        self.fields = fields
-        self.expires = expires
-        self.follow = follow
-        self.release = release
-        self.expected = expected
-
-    @property
-    def reason(self) -> bytes:
-        """Why the message goes to the dead letters, if it does, or nobody else wants it."""
-        if self.follow and self.follow[0] in (BURY, OFFER):
-            return self.follow[-2]
-        return b""
-
-    @property
-    def pause(self) -> float | None:
-        """Seconds until the message runs again, where that is known in seconds."""
-        if self.follow and self.follow[0] == LATER and self.follow[1].startswith(b"+"):
-            return int(self.follow[1]) / 1000
-        if self.release:
-            return self.delivery.rejected_for
-        return None
-
-
-@dataclass(slots=True)
-class Manner:
-    """How the messages of one task are run here, settled once."""
-
-    task: Task[..., Any]
-    early: bool
-    keep: bool
-    track_started: bool
-    expires: bytes
-    hard: float
-    soft: float
-    retry: RetryPolicy
-    #: Dotted names of the exceptions that its task is expected to raise.
-    throws: frozenset[str] = frozenset()
-
-
-def request_of(delivery: Delivery, args: Any, kwargs: dict[str, Any], hostname: str) -> Request:
-    """What a task may know about its run."""
-    fields = {k.decode(errors="replace"): v for k, v in delivery.fields.items()}
-
-    def text(name: str) -> str | None:
-        return fields[name].decode(errors="replace") if name in fields else None
-
-    return Request(
-        id=delivery.id.decode(errors="replace"),
-        task=text("task") or "",
-        args=tuple(args),
-        kwargs=kwargs,
-        retries=delivery.retries,
-        deliveries=delivery.crashes + 1,
-        redelivered=delivery.may_have_run,
-        root_id=text("root_id") or delivery.id.decode(errors="replace"),
-        parent_id=text("parent_id"),
-        queue=delivery.queue,
-        exchange=text("exchange") or "",
-        routing_key=text("routing_key") or delivery.queue,
-        headers=headers_of(delivery),
-        eta=delivery.moment(b"eta"),
-        expires=delivery.moment(b"expires"),
-        hostname=hostname,
-        timelimit=(delivery.hard or None, delivery.soft or None),
-        generation=int(delivery.generation),
-    )
-
-
-def headers_of(delivery: Delivery) -> dict[str, Any]:
-    """The headers of a message; those of one that died before say where, and of what."""
-    try:
-        headers = decode_json(delivery.fields.get(b"headers", b"{}"))
-    except DecodeError:
-        headers = {}
-    found = dict(headers) if isinstance(headers, dict) else {}
-    if b"deaths" in delivery.fields:
-        for name in ("queue", "reason"):
-            said = delivery.fields.get(f"death_{name}".encode(), b"")
-            found[f"x-death-{name}"] = said.decode(errors="replace")
-        found["x-death-count"] = delivery.number(b"deaths") or 0
-    return found
-
-
-def millis(seconds: float) -> bytes:
-    return b"%d" % round(seconds * 1000)
-
-
-def flat(fields: Mapping[str, bytes], **more: bytes) -> tuple[bytes, ...]:
-    """Names and values in a row, as the settle script takes them."""
-    both = {**fields, **more}
-    return tuple(part for name, value in both.items() for part in (name.encode(), value))

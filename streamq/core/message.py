@@ -5,37 +5,14 @@ differs from the default, so that a person with redis-cli reads it, and a messag
 hand runs.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from streamq.host import clock
 from streamq.routing import canonical
 
 JSON = "application/json"
-
-
-def new_id() -> str:
-    """A new task id: 26 hexadecimal digits that sort by time.
-
-    11 digits of milliseconds since 1970, then 60 random bits from the system.
-    """
-    chance = int.from_bytes(os.urandom(8), "big") >> 4
-    return f"{clock.time_ns() // 1_000_000:011x}{chance:015x}"
-
-
-def own_id(queue: str, entry: str) -> str:
-    """The id of a message that was added without one, by hand for instance."""
-    return f"{queue}-{entry}"
-
-
-def new_ids(count: int) -> list[str]:
-    """Many new ids at once, at a fraction of the cost."""
-    moment = f"{clock.time_ns() // 1_000_000:011x}"
-    chance = os.urandom(8 * count).hex()
-    return [moment + chance[at : at + 15] for at in range(0, 16 * count, 16)]
 
 
 #: The arguments of ``publish.lua`` for one message.

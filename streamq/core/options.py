@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from streamq.config.settings import CONFIRM
 from streamq.core.retry import class_names
-from streamq.core.units import SHORTEST, ahead, choice, limit, nearest, seconds
+from streamq.core.text import nearest
+from streamq.core.units import SHORTEST, ahead, choice, limit, seconds
 from streamq.errors import ConfigError
 from streamq.routing import check_name
+
+#: What makes a message accepted: the server has it in memory, on disk, or on replicas as well.
+CONFIRM = ("server", "fsync", "replica")
 
 
 def flag(value: Any, name: str) -> bool:

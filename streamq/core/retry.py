@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from streamq.serialization.exceptions import type_name
+from streamq.core.names import type_name
 
 #: Never tried again by themselves: a task raises these to say how its message goes on.
 DIRECTIVES = ("streamq.errors.Retry", "streamq.errors.Reject", "streamq.errors.Ignore")

@@ -2,7 +2,7 @@
 
 from signal import Signals
 
-from streamq.core.units import nearest
+from streamq.core.text import nearest
 from streamq.errors import ConfigError
 
 #: Their names; SIGTERM raises inside the task, any other goes to its process.

@@ -6,8 +6,9 @@ from typing import Any, Protocol
 from streamq.broker.results import Results
 from streamq.config.config import Config
 from streamq.context import Request
-from streamq.core.delivery import LATER, Delivery, Outcome
+from streamq.core.delivery import Delivery
 from streamq.core.message import Envelope, Publication
+from streamq.core.outcome import LATER, Outcome
 from streamq.errors import MaxRetriesExceeded, Reject, SoftTimeLimitExceeded, Stopped
 from streamq.execution.executor import Execution
 from streamq.producer.registry import Registry

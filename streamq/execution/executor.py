@@ -10,7 +10,9 @@ from typing import Any
 
 from streamq.config.config import Config
 from streamq.context import Request, Running, current
-from streamq.core.delivery import Delivery, Manner, Outcome, millis, request_of
+from streamq.core.delivery import Delivery
+from streamq.core.outcome import Outcome, millis
+from streamq.core.policy import Manner
 from streamq.core.retry import RetryPolicy
 from streamq.errors import (
     ConfigError,
@@ -21,6 +23,7 @@ from streamq.errors import (
     Stopped,
 )
 from streamq.execution.outcomes import Endings
+from streamq.execution.request import request_of
 from streamq.host.clock import monotonic, perf_counter
 from streamq.host.forks import FORKS
 from streamq.producer.registry import Registry
@@ -63,7 +66,7 @@ class Execution:
         self.tell = tell
         self.seal = seal
         self.unsigned = Seldom(60)
-        self.manners: dict[bytes, Manner] = {}
+        self.manners: dict[bytes, Manner[Task[..., Any]]] = {}
         #: Tasks of which we said that their soft limit is dropped.
         self.outrun: set[str] = set()
         #: Whose function is running just now; of greenlets, whose began or ended last.
@@ -113,7 +116,7 @@ class Execution:
             )
         delivery.soft = 0.0
 
-    def manner_of(self, task: Task[..., Any]) -> Manner:
+    def manner_of(self, task: Task[..., Any]) -> Manner[Task[..., Any]]:
         own, conf = task.own_options, self.conf
         hard = own.get("time_limit", conf.task_time_limit)
         soft = own.get("soft_time_limit", conf.task_soft_time_limit)

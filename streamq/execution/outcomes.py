@@ -11,22 +11,13 @@ from random import SystemRandom
 from typing import Any, cast
 
 from streamq.config.config import Config
-from streamq.core.delivery import (
-    BURY,
-    EXPIRE,
-    LATER,
-    LONGEST_LIFE,
-    OFFER,
-    REVOKED,
-    Delivery,
-    Outcome,
-    flat,
-    millis,
-)
+from streamq.core.delivery import LONGEST_LIFE, Delivery
 from streamq.core.message import at_moment, from_now
+from streamq.core.names import type_name
 from streamq.core.options import checked
+from streamq.core.outcome import BURY, EXPIRE, LATER, OFFER, REVOKED, Outcome, flat, millis
 from streamq.core.retry import RetryPolicy, ancestors
-from streamq.core.units import count
+from streamq.core.text import count
 from streamq.errors import (
     UNCHANGED,
     ConfigError,
@@ -47,7 +38,7 @@ from streamq.producer.registry import Registry
 from streamq.routing import LONGEST_NAME, check_name
 from streamq.serialization.annotations import turned_back
 from streamq.serialization.codec import encode_json, find_serializer
-from streamq.serialization.exceptions import describe, message_of, type_name
+from streamq.serialization.exceptions import describe, message_of
 from streamq.serialization.payload import Payloads, as_text
 from streamq.serialization.signing import Seal
 from streamq.serialization.strict_json import Wordless

@@ -2,8 +2,8 @@
 
 import logging
 
-from streamq.core.delivery import EXPIRE, LATER, OFFER, REVOKED, Outcome
-from streamq.core.units import visible
+from streamq.core.outcome import EXPIRE, LATER, OFFER, REVOKED, Outcome
+from streamq.core.text import visible
 from streamq.host import clock
 from streamq.serialization.signing import Seldom
 

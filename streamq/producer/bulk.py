@@ -9,9 +9,10 @@ from typing import Any, Protocol
 from streamq.broker.confirmation import Confirmation
 from streamq.broker.publish_retry import Refusal
 from streamq.broker.publisher import Lane, Load, Publisher, answers_of, full, plain
-from streamq.core.message import Envelope, Publication, new_ids
+from streamq.core.message import Envelope, Publication
 from streamq.errors import NotConfirmed, PartlyPublished, PublishUnknown
 from streamq.host.clock import monotonic
+from streamq.host.ids import new_ids
 from streamq.producer.templates import Plans
 from streamq.result import Result
 from streamq.tasks import Signature

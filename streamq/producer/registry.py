@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Any, Self
 
 from streamq.config.config import environment
-from streamq.core.units import count, nearest, shown, text, texts
+from streamq.core.text import count, nearest, shown
+from streamq.core.units import text, texts
 from streamq.errors import ConfigError, TaskNotFound
 from streamq.host.modules import module_of
 from streamq.producer.definitions import Definition, Run, difference, is_shared

@@ -14,7 +14,7 @@ from typing import Any
 from streamq.config.config import Config
 from streamq.core.message import Envelope, Sign, at_moment, from_now
 from streamq.core.options import check_limits, checked, merged
-from streamq.core.units import count
+from streamq.core.text import count
 from streamq.errors import EncodeError
 from streamq.routing import Queue
 from streamq.serialization.codec import encode_json, find_serializer

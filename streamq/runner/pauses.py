@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 
-from streamq.core.delivery import Outcome
+from streamq.core.outcome import Outcome
 from streamq.errors import BrokerUnavailable
 from streamq.host import clock
 

@@ -26,8 +26,8 @@ from streamq.execution.executor import Execution
 from streamq.host.clock import monotonic, monotonic_ns
 from streamq.runner.settlements import Ledger
 from streamq.runner.sources import Intake
-from streamq.transport.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Passing, Refused
-from streamq.transport.replies import named
+from streamq.transport.connection import ANSWER_TIMEOUT, BLOCK_MARGIN
+from streamq.transport.replies import Passing, Refused, named
 
 logger = logging.getLogger("streamq.worker")
 
@@ -240,7 +240,8 @@ class Desk:
         """
         with self.lock:
             waiting = (*held, *self.acknowledged, *self.unstarted)
-            asked = [each for each in waiting if each.is_stale]
+            now = monotonic_ns()
+            asked = [each for each in waiting if each.is_stale(now)]
             unfit = self.unfit(asked, self.talk) if asked else {}
             now = monotonic_ns()
             for delivery in asked:

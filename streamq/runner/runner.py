@@ -13,7 +13,8 @@ from typing import Any
 from streamq.app import App
 from streamq.broker.consumer import Consumer, Fenced
 from streamq.context import Request
-from streamq.core.delivery import millis, named
+from streamq.core.names import named
+from streamq.core.outcome import millis
 from streamq.execution.executor import Execution
 from streamq.routing import Queue
 from streamq.runner import signals as interrupts

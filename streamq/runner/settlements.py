@@ -6,7 +6,8 @@ from operator import attrgetter
 from typing import Any
 
 from streamq.broker.consumer import MOST_BYTES, MOST_SETTLED, Consumer, Settlement, Start
-from streamq.core.delivery import Delivery, Outcome
+from streamq.core.delivery import Delivery
+from streamq.core.outcome import Outcome
 from streamq.runner.pauses import Aside
 
 logger = logging.getLogger("streamq.worker")

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 from streamq.broker.consumer import Fenced
 from streamq.core.delivery import Delivery
-from streamq.core.units import count
+from streamq.core.text import count
 from streamq.errors import BrokerUnavailable
 from streamq.host import clock
 from streamq.runner.prefetch import Desk
 from streamq.runner.sources import SHARE
-from streamq.transport.connection import Refused
+from streamq.transport.replies import Refused
 
 logger = logging.getLogger("streamq.worker")
 

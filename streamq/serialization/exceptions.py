@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from streamq.core.names import type_name
 from streamq.errors import EncodeError, Stopped, StreamqError, TaskError
-from streamq.host.modules import found_in, loaded, module_of_class
+from streamq.host.modules import found_in, loaded
 from streamq.serialization.codec import decode_json, encode_json
 
 #: The dotted name of a class is no longer than this.
@@ -108,12 +109,6 @@ def arguments_of(error: BaseException, args: Sequence[Any]) -> tuple[Any, ...]:
 def simple(error_type: str, message: str) -> dict[str, bytes]:
     """Fields for a failure that no code raised, such as a lost worker."""
     return {"error_type": error_type.encode(), "error": message.encode()}
-
-
-def type_name(cls: type) -> str:
-    """The dotted name of a class as other processes know it; builtins go by their bare name."""
-    bare = cls.__qualname__
-    return bare if cls.__module__ == "builtins" else f"{module_of_class(cls)}.{bare}"
 
 
 def message_of(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import hmac
 import re
 from collections.abc import Iterator, Mapping
 
-from streamq.core.units import shown, visible
+from streamq.core.text import shown, visible
 from streamq.errors import ConfigError, SignatureInvalid
 
 #: What a message gains or changes on its way, so that no signature can cover it.  The id is

@@ -12,7 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from streamq.core.units import mask_url
+from streamq.core.text import mask_url
 from streamq.errors import ConfigError
 
 #: Seconds in which a Sentinel has to answer: the next one is asked if it does not.

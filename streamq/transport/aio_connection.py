@@ -11,22 +11,16 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from streamq.core.units import mask_url
+from streamq.core.text import mask_url
 from streamq.errors import StreamqError
 from streamq.host import clock
 from streamq.host.forks import FORKS
 from streamq.transport.address import Address, NoMaster, Sentinels, address_of, check_role
-from streamq.transport.connection import (
-    ANSWER_TIMEOUT,
-    CONNECT_TIMEOUT,
-    Disconnected,
-    Failover,
-    Refused,
-)
+from streamq.transport.connection import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from streamq.transport.connection import reason as reason_of
 from streamq.transport.keys import Keys
 from streamq.transport.loops import within
-from streamq.transport.replies import after_loading, translated
+from streamq.transport.replies import Disconnected, Failover, Refused, after_loading, translated
 from streamq.transport.scripts import Script
 
 #: What a child of a fork does not touch, and keeps for that: to close it would take it from the

@@ -9,9 +9,9 @@ from copy import copy
 from math import inf
 from typing import Any, TypeVar
 
-from streamq.transport.connection import ANSWER_TIMEOUT, Connection, Disconnected, Refused
+from streamq.transport.connection import ANSWER_TIMEOUT, Connection
 from streamq.transport.pool import Lending
-from streamq.transport.replies import named
+from streamq.transport.replies import Disconnected, Refused, named
 from streamq.transport.scripts import Script
 
 T = TypeVar("T")

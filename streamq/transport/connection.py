@@ -23,14 +23,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from streamq.core.units import mask_url
+from streamq.core.text import mask_url
 from streamq.host import clock
 from streamq.host.forks import FORKS
 from streamq.transport.address import Address, address_of, check_role
 from streamq.transport.replies import (
     Disconnected,
     Failover,
-    Passing,
     Refused,
     after_loading,
     meaning,
@@ -38,18 +37,8 @@ from streamq.transport.replies import (
 )
 from streamq.transport.scripts import Script
 
-#: What a connection raises is imported from here.
-__all__ = [
-    "ANSWER_TIMEOUT",
-    "BLOCK_MARGIN",
-    "Connection",
-    "Disconnected",
-    "Failover",
-    "Passing",
-    "Refused",
-    "meaning",
-    "reason",
-]
+#: A command as the bytes that go to Redis.
+pack = hiredis.pack_command
 
 #: Seconds for a TCP or TLS handshake.
 CONNECT_TIMEOUT = 5.0
@@ -152,7 +141,7 @@ class Connection:
 
     def send(self, commands: Iterable[tuple[Any, ...]]) -> None:
         """Write commands in one packet.  Their replies must be read, in order."""
-        packed = list(map(hiredis.pack_command, commands))
+        packed = list(map(pack, commands))
         self.ready()
         self.transmit(packed[0] if len(packed) == 1 else b"".join(packed), len(packed))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from streamq.core.units import mask_url
+from streamq.core.text import mask_url
 from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError, StreamqError, explain
 from streamq.transport import decode as reading
 

@@ -5,7 +5,7 @@ import platform
 from collections.abc import Sequence
 
 import streamq
-from streamq.core.units import mask_url
+from streamq.core.text import mask_url
 from streamq.devserver import server as bundled
 from streamq.discovery import Found
 from streamq.runner.logging import error_output

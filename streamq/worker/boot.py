@@ -17,8 +17,8 @@ from streamq.broker.notifier import Bell
 from streamq.broker.recovery import Recovery
 from streamq.broker.worker_names import Nodes
 from streamq.config.extras import require
-from streamq.core.delivery import millis
 from streamq.core.options import check_limits
+from streamq.core.outcome import millis
 from streamq.devserver.project import Unusable
 from streamq.discovery import Found
 from streamq.errors import BrokerUnavailable, ConfigError

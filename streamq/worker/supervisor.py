@@ -21,7 +21,7 @@ from streamq.runner.inherited import OWN
 from streamq.runner.logging import flush_streams
 from streamq.runner.shared_memory import Board
 from streamq.runner.signals import FINISH
-from streamq.transport.connection import Refused
+from streamq.transport.replies import Refused
 from streamq.worker.identity import new_token
 from streamq.worker.lease_view import ENOUGH
 from streamq.worker.processes import Child, Nursery

@@ -9,7 +9,7 @@ from typing import Any
 
 from streamq.broker.consumer import Consumer, Settlement
 from streamq.broker.recovery import Case, Recovered, Recovery
-from streamq.core.delivery import Outcome
+from streamq.core.outcome import Outcome
 from streamq.runner.settlements import Ledger
 from tests.chaos.history import Pen
 

@@ -12,14 +12,18 @@ import streamq
 from streamq.errors import BrokerFull, BrokerUnavailable, ConfigError
 from streamq.transport import scripts
 from streamq.transport.client import Client
-from streamq.transport.connection import Connection, Disconnected, Passing, Refused, meaning
+from streamq.transport.connection import Connection
 from streamq.transport.replies import (
     CODES,
     Denied,
+    Disconnected,
     Failover,
     NotLetIn,
+    Passing,
+    Refused,
     WritesRefused,
     as_sent,
+    meaning,
     translated,
 )
 from tests.faults import MALFORMED

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from streamq.transport.connection import Connection, Disconnected, Refused
+from streamq.transport.connection import Connection
+from streamq.transport.replies import Disconnected, Refused
 from tests.proxy import Proxy, calls_of, end_of_frame, open_descriptors, sent_by
 
 

@@ -15,8 +15,7 @@ from streamq.errors import (
     PartlyPublished,
     PublishUnknown,
 )
-from streamq.transport.connection import Failover, Passing
-from streamq.transport.replies import Denied, WritesRefused, meaning
+from streamq.transport.replies import Denied, Failover, Passing, WritesRefused, meaning
 from tests.faults import (
     BUSY,
     CLIENTS,

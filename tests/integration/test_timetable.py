@@ -7,7 +7,7 @@ import pytest
 
 from streamq import Queue
 from streamq.broker.worker_names import Nodes
-from streamq.transport.connection import Refused
+from streamq.transport.replies import Refused
 from streamq.worker.boot import duties
 from streamq.worker.services.due_messages import PAUSE
 from streamq.worker.services.heartbeat import ourselves

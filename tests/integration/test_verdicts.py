@@ -3,8 +3,9 @@
 import pytest
 
 from streamq import Queue
-from streamq.core.delivery import Delivery, Outcome
-from streamq.transport.connection import Refused
+from streamq.core.delivery import Delivery
+from streamq.core.outcome import Outcome
+from streamq.transport.replies import Refused
 from streamq.worker.boot import duties
 
 

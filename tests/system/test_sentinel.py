@@ -10,7 +10,8 @@ import pytest
 
 import streamq
 from streamq.errors import BrokerUnavailable, NotConfirmed, PublishUnknown
-from streamq.transport.connection import Connection, Disconnected
+from streamq.transport.connection import Connection
+from streamq.transport.replies import Disconnected
 from tests.sentinels import Trio
 
 TASKS = """

@@ -4,7 +4,7 @@ import pytest
 import redis
 
 from streamq.config.config import Config
-from streamq.core.units import mask_url
+from streamq.core.text import mask_url
 from streamq.errors import ConfigError
 from streamq.transport.address import NoMaster, Sentinels, address_of, check_role
 

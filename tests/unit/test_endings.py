@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from streamq.config.config import Config
-from streamq.core.delivery import BURY, EXPIRE, LATER, REVOKED, Delivery
+from streamq.core.delivery import Delivery
 from streamq.core.options import checked
+from streamq.core.outcome import BURY, EXPIRE, LATER, REVOKED
 from streamq.errors import (
     ConfigError,
     MaxRetriesExceeded,

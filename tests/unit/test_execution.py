@@ -11,8 +11,9 @@ import pytest
 import streamq
 from streamq.config.config import Config
 from streamq.context import Running
-from streamq.core.delivery import LATER, Delivery
+from streamq.core.delivery import Delivery
 from streamq.core.options import checked
+from streamq.core.outcome import LATER
 from streamq.errors import Ignore, Reject, Retry
 from streamq.execution import outcomes as endings
 from streamq.execution.executor import Execution

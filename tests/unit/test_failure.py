@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamq.core.names import type_name
 from streamq.errors import ConfigError, Overdue, TaskError
 from streamq.serialization.exceptions import (
     LONGEST_MESSAGE,
@@ -27,7 +28,6 @@ from streamq.serialization.exceptions import (
     message_of,
     rebuild,
     simple,
-    type_name,
 )
 
 

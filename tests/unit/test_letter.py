@@ -15,8 +15,8 @@ from streamq.admin.dead_letter import (
     letter_of,
     to_line,
 )
-from streamq.core.message import new_id
 from streamq.errors import DecodeError
+from streamq.host.ids import new_id
 
 DIED = {b"id": b"a", b"task": b"shop.mail", b"dead_reason": b"odd", b"dead_at": b"1700000000123"}
 

@@ -4,7 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from streamq.core.message import Envelope, header_arguments, new_id, new_ids, own_id
+from streamq.core.message import Envelope, header_arguments
+from streamq.core.names import own_id
+from streamq.host.ids import new_id, new_ids
 from streamq.routing import check_name
 
 

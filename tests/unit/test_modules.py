@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from streamq.core.names import type_name
 from streamq.core.retry import RetryPolicy, class_names
 from streamq.host.modules import module_of, programs
-from streamq.serialization.exceptions import loaded_class, type_name
+from streamq.serialization.exceptions import loaded_class
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from streamq.core.delivery import Delivery, Outcome
+from streamq.core.delivery import Delivery
+from streamq.core.outcome import Outcome
 from streamq.execution.task_log import MOST_LINES, TaskLog
 
 FAILURE = (b"error_type", b"ValueError", b"error", b"why", b"traceback", b"ValueError: why\n")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamq.core import units
+from streamq.core import text, units
 from streamq.errors import ConfigError
 from tests.faults import MALFORMED
 
@@ -148,8 +148,8 @@ def test_a_misspelt_choice_gets_a_suggestion():
 
 
 def test_the_nearest_name_is_found_only_if_it_is_near():
-    assert units.nearest("concurency", ["pool", "concurrency"]) == "concurrency"
-    assert units.nearest("colour", ["pool", "concurrency"]) is None
+    assert text.nearest("concurency", ["pool", "concurrency"]) == "concurrency"
+    assert text.nearest("colour", ["pool", "concurrency"]) is None
 
 
 def test_an_error_shows_a_value_in_one_line_whatever_it_is():
@@ -157,10 +157,10 @@ def test_an_error_shows_a_value_in_one_line_whatever_it_is():
         def __repr__(self):
             raise RuntimeError("no")
 
-    assert units.shown("30 parsecs") == "'30 parsecs'"
-    assert len(units.shown("x" * 10_000)) == 80
-    assert units.shown(10**5_000) == "a value of type int"
-    assert units.shown(Rude()) == "a value of type Rude"
+    assert text.shown("30 parsecs") == "'30 parsecs'"
+    assert len(text.shown("x" * 10_000)) == 80
+    assert text.shown(10**5_000) == "a value of type int"
+    assert text.shown(Rude()) == "a value of type Rude"
 
 
 @pytest.mark.parametrize(
@@ -179,16 +179,16 @@ def test_an_error_shows_a_value_in_one_line_whatever_it_is():
     ],
 )
 def test_a_password_in_a_url_is_masked(url, masked):
-    assert units.mask_url(url) == masked
+    assert text.mask_url(url) == masked
 
 
 @pytest.mark.parametrize("url", MALFORMED)
 def test_what_may_be_a_password_is_not_shown_of_what_is_no_url(url):
-    masked = units.mask_url(url)
+    masked = text.mask_url(url)
 
     assert "SECRET" not in masked
     assert "***" in masked
-    assert units.mask_url(masked) == masked
+    assert text.mask_url(masked) == masked
 
 
 @pytest.mark.parametrize(
@@ -211,4 +211,4 @@ def test_what_may_be_a_password_is_not_shown_of_what_is_no_url(url):
     ],
 )
 def test_a_url_without_a_password_is_shown_as_it_is(url):
-    assert units.mask_url(url) == url
+    assert text.mask_url(url) == url

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from streamq.admin.doctor.facts import Facts, Finding, KeyFacts, QueueFacts
-from streamq.core.units import count
+from streamq.core.text import count
 
 #: Seconds after the end of a lease in which somebody should have noticed.
 NOTICED = 60.0

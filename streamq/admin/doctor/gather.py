@@ -15,13 +15,12 @@ from streamq.admin.doctor.facts import Facts, KeyFacts, QueueFacts
 from streamq.admin.doctor.leaks import Leftovers
 from streamq.admin.doctor.server import is_loopback
 from streamq.admin.inspector import Inspector, QueueState, our_group
-from streamq.core.units import mask_url
+from streamq.core.text import mask_url
 from streamq.host import clock
 from streamq.transport.client import Client
-from streamq.transport.connection import Refused
 from streamq.transport.decode import Text, text, texts
 from streamq.transport.keys import GROUP, HIGHEST_LEVEL, Keys
-from streamq.transport.replies import Denied, Foreign
+from streamq.transport.replies import Denied, Foreign, Refused
 
 #: Settings of the server that matter here.
 SETTINGS = (

@@ -9,13 +9,12 @@ from typing import NamedTuple
 
 from streamq.admin.doctor.facts import KeyFacts
 from streamq.admin.inspector import Inspector
-from streamq.core.units import count
+from streamq.core.text import count
 from streamq.states import FINAL
 from streamq.transport.client import Client
-from streamq.transport.connection import Refused
 from streamq.transport.decode import text
 from streamq.transport.keys import GROUP, Keys
-from streamq.transport.replies import Denied
+from streamq.transport.replies import Denied, Refused
 
 #: Kinds of keys that may stay for ever: topology, stores with bounds of their own.
 LASTING = frozenset(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from streamq.admin.doctor.facts import Facts, Finding, Level
-from streamq.core.units import count
+from streamq.core.text import count
 
 #: The oldest versions that have what the scripts use.
 OLDEST = {"redis": (7, 0), "valkey": (8, 0)}

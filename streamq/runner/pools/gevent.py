@@ -27,13 +27,8 @@ from streamq.runner.pools.read_size import AT_ONCE, Speed
 from streamq.runner.prefetch import Desk
 from streamq.runner.shared_memory import Slots
 from streamq.runner.signals import Property
-from streamq.transport.connection import (
-    ANSWER_TIMEOUT,
-    BLOCK_MARGIN,
-    Disconnected,
-    Passing,
-    Refused,
-)
+from streamq.transport.connection import ANSWER_TIMEOUT, BLOCK_MARGIN
+from streamq.transport.replies import Disconnected, Passing, Refused
 
 #: Seconds that a read blocks.
 BLOCK = 5.0

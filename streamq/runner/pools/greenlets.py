@@ -13,6 +13,7 @@ from gevent.event import Event
 from streamq.core.delivery import Delivery
 from streamq.errors import SoftTimeLimitExceeded, Stopped
 from streamq.execution.task_log import TaskLog
+from streamq.host.clock import monotonic_ns
 from streamq.host.forks import FORKS
 from streamq.runner.pools.greenlet_limits import Clocks
 from streamq.runner.pools.hub_watchdog import HubWatch
@@ -95,7 +96,7 @@ class Crowd:
         desk, asked = self.desk, False
         with suppress(IndexError):  # it has just gone back
             while waiting := desk.acknowledged or self.startable():
-                if not waiting[0].is_stale:
+                if not waiting[0].is_stale(monotonic_ns()):
                     return waiting.popleft()
                 if asked and self.stopping:
                     break

@@ -19,12 +19,13 @@ from gevent import monkey
 from gevent.event import Event
 
 from streamq.broker.consumer import Consumer, Fenced, Place
-from streamq.core.units import count
+from streamq.core.text import count
 from streamq.errors import BrokerUnavailable
 from streamq.host.clock import monotonic, monotonic_ns
 from streamq.runner.prefetch import Desk
 from streamq.runner.shared_memory import SPARE, Slots
-from streamq.transport.connection import Connection, Refused
+from streamq.transport.connection import Connection
+from streamq.transport.replies import Refused
 
 logger = logging.getLogger("streamq.worker")
 

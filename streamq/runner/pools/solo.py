@@ -20,7 +20,7 @@ from streamq.errors import (
 )
 from streamq.execution.outcomes import past_soft_limit
 from streamq.execution.task_log import TaskLog
-from streamq.host.clock import perf_counter
+from streamq.host.clock import monotonic_ns, perf_counter
 from streamq.host.forks import FORKS
 from streamq.runner.async_exception import Raised
 from streamq.runner.inherited import OWN
@@ -34,7 +34,7 @@ from streamq.runner.signals import STRAY, Property, end_child, warn_ourselves
 from streamq.runner.soft_limit import Alarm
 from streamq.runner.sources import Pace
 from streamq.runner.watchdog import Watch
-from streamq.transport.connection import Refused
+from streamq.transport.replies import Refused
 
 logger = logging.getLogger("streamq.worker")
 
@@ -291,7 +291,7 @@ class Solo:
                 return True
             slots.withdraw(0)  # else its time limit would begin
             self.persist(partial(self.desk.look_again, delivery))
-            if not delivery.seen or (self.stopping and delivery.is_stale):
+            if not delivery.seen or (self.stopping and delivery.is_stale(monotonic_ns())):
                 return False
             started = slots.start(0, number, delivery.entry, delivery.hard)
 

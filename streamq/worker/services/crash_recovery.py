@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from streamq.broker.consumer import Place
 from streamq.broker.recovery import Case, Recovered, Recovery
-from streamq.core.units import count
+from streamq.core.text import count
 from streamq.host import clock
 from streamq.runner.shared_memory import Occupied
-from streamq.transport.connection import Refused
+from streamq.transport.replies import Refused
 from streamq.worker.processes import Child, Death
 from streamq.worker.services.hard_limits import Verdict, Verdicts
 

@@ -9,7 +9,7 @@ from random import SystemRandom
 
 from streamq.broker.recovery import BUDGET, Promoted, Recovery
 from streamq.host import clock
-from streamq.transport.connection import Refused
+from streamq.transport.replies import Refused
 
 logger = logging.getLogger("streamq.worker")
 

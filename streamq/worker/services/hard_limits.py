@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from streamq.broker.recovery import Recovery
-from streamq.core.delivery import Delivery, Outcome
+from streamq.core.delivery import Delivery
+from streamq.core.outcome import Outcome
 from streamq.execution.executor import Execution
 from streamq.execution.task_log import TaskLog
 from streamq.host import clock

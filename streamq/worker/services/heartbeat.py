@@ -14,7 +14,7 @@ from streamq.broker.worker_names import Nodes, Owner
 from streamq.errors import ConfigError
 from streamq.host import clock
 from streamq.runner.shared_memory import Occupied
-from streamq.transport.connection import Refused
+from streamq.transport.replies import Refused
 from streamq.worker.identity import Life, life_of, place
 from streamq.worker.processes import Child
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from streamq.broker.consumer import Place
 from streamq.broker.recovery import Recovery
-from streamq.core.units import count
+from streamq.core.text import count
 from streamq.host import clock
 from streamq.runner import reader_lock as turns
 from streamq.runner import signals as interrupts

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from streamq.broker.recovery import Case, Leases, Recovered, Recovery
 from streamq.broker.worker_names import Nodes
 from streamq.host import clock
-from streamq.transport.connection import Refused
 from streamq.transport.keys import node_of
+from streamq.transport.replies import Refused
 from streamq.worker.identity import died_here
 from streamq.worker.lease_view import Others, Views
 from streamq.worker.services.heartbeat import is_up
