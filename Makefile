@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 SECONDS ?= 60
 SEED ?=
 # What a process does that is patched by gevent: it produces, and waits for results.
-GREEN = connection enqueue enqueue_many publish_faults publisher results waiting
+GREEN = connection enqueue enqueue_many publish_faults publisher results waiter
 
 # Compiled code is kept: else each of the thousands of workers of the tests compiles streamq anew.
 unexport PYTHONDONTWRITEBYTECODE

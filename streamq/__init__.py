@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-#: Where each public name is defined.
-HOMES = {
+#: Public names by the module that defines them.
+MODULES = {
     "streamq.api": "aenqueue default_app enqueue get_task_logger set_default task",
     "streamq.app": "App",
     "streamq.serialization.codec": "register_serializer",
@@ -37,7 +37,7 @@ HOMES = {
     "streamq.states": "State",
     "streamq.tasks": "Call Signature Task",
 }
-HOME_OF = {name: home for home, names in HOMES.items() for name in names.split()}
+MODULE_OF = {name: module for module, names in MODULES.items() for name in names.split()}
 
 #: Names of a later version.
 LATER = frozenset({"chain", "chord", "crontab", "group"})
@@ -91,7 +91,7 @@ __all__ = [
     "task",
 ]
 
-if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
+if TYPE_CHECKING:  # for type checkers, which do not run __getattr__
     from streamq.api import (
         aenqueue,
         default_app,
@@ -138,13 +138,13 @@ if TYPE_CHECKING:  # what __getattr__ finds, said to type checkers
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its home."""
-    home = HOME_OF.get(name)
-    if home is None:
+    """Load a public name from the module that defines it."""
+    module = MODULE_OF.get(name)
+    if module is None:
         if name in LATER:
             raise AttributeError(f"not in this version: {name}")
         raise AttributeError(f"module 'streamq' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
+    value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value
 

@@ -2,15 +2,15 @@
 
 import signal
 
-asked = signal.getsignal(signal.SIGINT)
-ours = asked is signal.default_int_handler
-if ours:  # a Ctrl-C during the imports ends us, and shows no traceback
+handler = signal.getsignal(signal.SIGINT)
+is_default = handler is signal.default_int_handler
+if is_default:  # Ctrl-C during the imports ends the process without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from streamq.cli.main import main  # noqa: E402
 
-if ours:
-    signal.signal(signal.SIGINT, asked)
+if is_default:
+    signal.signal(signal.SIGINT, handler)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""The process's default app, and the module-level functions that use it."""
+"""The default app of the process, and the module-level functions that use it."""
 
 import logging
 from collections.abc import Callable
@@ -13,16 +13,17 @@ from streamq.tasks import Call, Signature, Task
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: The app of ``set_default``: at most one.
 chosen: list[App] = []
 
 
 def set_default(app: App) -> None:
-    """Make this the app that ``streamq.enqueue``, ``@streamq.task`` and plain names mean."""
+    """Make this the default app, for ``streamq.enqueue`` and ``@streamq.task``."""
     chosen[:] = [app]
 
 
 def default_app() -> App:
-    """The app that was set as default, else the only one there is; made if there is none.
+    """Return the app of ``set_default``, else the only app; makes one if there is none.
 
     Raises ConfigError if there are several and none was chosen.
     """
@@ -96,5 +97,5 @@ def task(function: Any = None, /, **options: Any) -> Any:
 
 
 def get_task_logger(name: str) -> logging.Logger:
-    """A logger for the code of tasks; its lines carry the task's name and id in a worker."""
+    """Return a logger for task code; in a worker its lines carry the task's name and id."""
     return logging.getLogger(name if name.startswith("streamq.task") else f"streamq.task.{name}")

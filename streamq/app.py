@@ -1,4 +1,4 @@
-"""The app: tasks, topology, settings and Redis, held together."""
+"""The app: an application's tasks, queues, settings and connection to Redis."""
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,14 +6,14 @@ from functools import cached_property, partial
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from streamq.arguments import mapping, positional
-from streamq.broker.broker import Store
+from streamq.broker.broker import Broker
 from streamq.broker.confirmation import Confirmation
 from streamq.broker.publish_retry import Refusal
-from streamq.broker.publisher import Lane, answers_of
+from streamq.broker.publisher import PublisherChannel, answers_of
 from streamq.broker.results import Results
 from streamq.config.config import Config
 from streamq.context import Running
-from streamq.core.message import Envelope, Publication
+from streamq.core.message import MessageTemplate, Publication
 from streamq.core.options import checked
 from streamq.devserver.server import ensure
 from streamq.errors import EncodeError, NotConfirmed
@@ -22,25 +22,25 @@ from streamq.host.clock import monotonic
 from streamq.host.ids import new_id
 from streamq.producer.bulk import Bulk
 from streamq.producer.registry import Discovery, Packages, Registry, import_modules, task_name
-from streamq.producer.templates import Plans
+from streamq.producer.templates import Templates
 from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
 from streamq.serialization.codec import encode_json
 from streamq.serialization.payload import Payloads
-from streamq.serialization.signing import Seal
+from streamq.serialization.signing import Signer
 from streamq.tasks import Call, Signature, Task, flattened
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Every app of this process, for those who ask for the default one.
+#: Every app of this process; ``default_app`` looks here.
 apps: "weakref.WeakSet[App]" = weakref.WeakSet()
 
 
 class App:
     """A set of tasks and queues on one Redis.
 
-    ``url`` wins over every other place that names a Redis; without any, a bundled server
+    ``url`` overrides every other source of the URL; with no URL at all, the bundled server
     is found or started.  ``include`` names modules with tasks that a worker imports; other
     keywords are settings.  Making an app does no I/O to Redis.
     """
@@ -59,21 +59,21 @@ class App:
         self.conf = Config.load(code={"url": url, **settings})
         self.tasks = Registry()
         self.declared: list[Queue] = []
-        self.plans = Plans(self.conf, lambda: self.declared)
+        self.templates = Templates(self.conf, lambda: self.declared)
         apps.add(self)
 
-    # What there is
+    # Declarations
 
     @property
     def queues(self) -> list[Queue]:
         """The queues that this app declares.  The list may be changed in place."""
-        self.plans.forget()  # what was settled for other queues: whoever asks may change them
+        self.templates.invalidate()  # the caller may change the list
         return self.declared
 
     @queues.setter
     def queues(self, queues: Iterable[Queue]) -> None:
         self.declared[:] = queues
-        self.plans.forget()
+        self.templates.invalidate()
 
     def add_queue(self, queue: Queue) -> None:
         """Declare one more queue, in place of one of that name."""
@@ -98,11 +98,11 @@ class App:
         """
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
-            settled = checked(options, decorator=True)
-            name = check_name(settled.get("name") or task_name(function), "task name")
-            task: Task[..., Any] = Task(function, name, self, settled)
+            own_options = checked(options, decorator=True)
+            name = check_name(own_options.get("name") or task_name(function), "task name")
+            task: Task[..., Any] = Task(function, name, self, own_options)
             self.tasks.add(task)
-            self.plans.forget()
+            self.templates.invalidate()
             return task
 
         return register if function is None else register(function)
@@ -114,7 +114,7 @@ class App:
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Signature:
-        """A call of a task by name, with options; the code need not be importable here."""
+        """Make a call of a task by name, with options; the code need not be importable here."""
         task = self.tasks.tasks.get(name)
         return Signature(
             check_name(name, "task name"), positional(args), mapping(kwargs), checked(options), task
@@ -123,50 +123,50 @@ class App:
     def autodiscover_tasks(
         self, packages: Packages = None, related_name: str | None = "tasks"
     ) -> None:
-        """Have ``PACKAGE.tasks`` of each package imported when the tasks are needed.
+        """Import ``PACKAGE.tasks`` of each package when the tasks are needed.
 
-        That is when a worker starts, or whoever looks into ``app.tasks``.  ``packages`` is a
-        list, or what returns one then; None means the apps of Django.  A package may also be
+        That is when a worker starts or when ``app.tasks`` is read.  ``packages`` is a list, or
+        a function that returns one then; None means the apps of Django.  A package may also be
         a plain module or the class of a Django app; with ``related_name=None`` the packages
         themselves are imported.
         """
         self.tasks.discoveries.append(Discovery.of(packages, related_name))
 
     def import_tasks(self) -> None:
-        """Import the modules of ``include``, and what is to be discovered."""
+        """Import the modules of ``include``, then those of ``autodiscover_tasks``."""
         import_modules(tuple(self.conf.include))
         self.tasks.discover()
 
     # Redis
 
     @cached_property
-    def store(self) -> Store:
-        """What this app keeps in Redis; the first use finds or starts the server."""
-        return Store(self.url, self.conf)
+    def broker(self) -> Broker:
+        """The broker: this app's access to Redis.  The first use finds or starts the server."""
+        return Broker(self.url, self.conf)
 
     @cached_property
     def no_results(self) -> Results:
-        """For results that are here already: no Redis is asked."""
-        return Store("redis://nowhere.invalid", self.conf).results
+        """The results of calls that run in this process: they never ask Redis."""
+        return Broker("redis://nowhere.invalid", self.conf).results
 
     @cached_property
     def url(self) -> str:
-        """The URL of Redis: of the configuration, or of the bundled server."""
+        """The URL of Redis: from the configuration, else that of the bundled server."""
         return self.conf.url or ensure().url
 
     def close(self) -> None:
         """Close the app's connections; they open again when they are needed."""
-        if "store" in vars(self):
-            self.store.close()
+        if "broker" in vars(self):
+            self.broker.close()
 
     async def aclose(self) -> None:
-        """Close what the app opened in the running event loop."""
-        if "store" in vars(self):
-            await self.store.asyncio.aclose()
+        """Close the connections that the app opened in the running event loop."""
+        if "broker" in vars(self):
+            await self.broker.asyncio.aclose()
 
     def declare(self, exchanges: Sequence[Exchange] = ()) -> None:
         """Declare this app's queues, exchanges and bindings in Redis."""
-        self.store.topology.declare(self.declared, exchanges)
+        self.broker.topology.declare(self.declared, exchanges)
 
     # Sending
 
@@ -198,7 +198,7 @@ class App:
         return await self.asend(self.signature_of(what, args, kwargs))
 
     def signature_of(self, what: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
-        """The call that ``enqueue`` is asked for."""
+        """Make a signature of the arguments of ``enqueue``."""
         match what:
             case Task() | Call():
                 return what.s(*args, **kwargs)
@@ -214,88 +214,89 @@ class App:
         """Publish one call."""
         if self.conf.task_always_eager:
             return self.run_here(signature)
-        envelope = self.plans.envelope(signature)
-        args, kwargs = self.encoded(signature, envelope)
+        template = self.templates.template(signature)
+        args, kwargs = self.encoded(signature, template)
         given = signature.options.get("task_id")
         id = given or new_id()
         answer, began = None, monotonic()
         try:
-            if envelope.short and given is None:
-                answer = self.push(envelope, (id, args, kwargs), began)
+            if template.fits_plain_script and given is None:
+                answer = self.publish_plain(template, (id, args, kwargs), began)
             if answer is None:
-                moment = self.moment(envelope, began)
-                publication = envelope.publication(
+                moment = self.moment(template, began)
+                publication = template.publication(
                     id, args, kwargs, given=given is not None, expires=moment
                 )
                 answer = self.publish([publication], [signature], began=began)[0]
         except NotConfirmed as unmet:
-            unmet.result = self.result_of(id, envelope, signature, answers_of(unmet.answer)[0])
+            unmet.result = self.result_of(id, template, signature, answers_of(unmet.answer)[0])
             raise
-        return self.result_of(id, envelope, signature, answer)
+        return self.result_of(id, template, signature, answer)
 
     async def asend(self, signature: Signature) -> Result[Any]:
         """Publish one call from asyncio."""
         if self.conf.task_always_eager:
             return self.run_here(signature)
-        envelope, began = self.plans.envelope(signature), monotonic()
-        lasts, store = envelope.lasts, self.store.asyncio
-        moment = None if lasts is None else str(await store.moment(lasts, began))
-        id, publication = self.publication(signature, envelope, moment)
-        confirm = self.confirmations([envelope])
+        template, began = self.templates.template(signature), monotonic()
+        seconds, broker = template.expires_after, self.broker.asyncio
+        moment = None if seconds is None else str(await broker.moment(seconds, began))
+        id, publication = self.publication(signature, template, moment)
+        confirm = self.confirmations([template])
         try:
             try:
-                answers = await store.publish([publication], confirm, began=began)
+                answers = await broker.publish([publication], confirm, began=began)
             except Refusal as refused:
-                if not await store.in_thread(self.mend, refused, [signature], began):
+                if not await broker.in_thread(self.declare_again, refused, [signature], began):
                     raise
-                answers = await store.publish([publication], confirm, began=began)
+                answers = await broker.publish([publication], confirm, began=began)
         except Refusal as refused:
             raise refused.error() from None
         except NotConfirmed as unmet:
-            unmet.result = self.result_of(id, envelope, signature, answers_of(unmet.answer)[0])
+            unmet.result = self.result_of(id, template, signature, answers_of(unmet.answer)[0])
             raise
-        return self.result_of(id, envelope, signature, answers[0])
+        return self.result_of(id, template, signature, answers[0])
 
-    def moment(self, envelope: Envelope, began: float) -> str | None:
-        """The moment of the server's clock when a signed message expires, if it does."""
-        lasts = envelope.lasts
-        return None if lasts is None else str(self.store.moment(lasts, began))
+    def moment(self, template: MessageTemplate, began: float) -> str | None:
+        """The server's time (ms) at which a signed message expires; None if it does not."""
+        seconds = template.expires_after
+        return None if seconds is None else str(self.broker.moment(seconds, began))
 
     def publication(
-        self, signature: Signature, envelope: Envelope, moment: str | None = None
+        self, signature: Signature, template: MessageTemplate, moment: str | None = None
     ) -> tuple[str, Publication]:
-        """A call's id, and the script's arguments for it."""
-        args, kwargs = self.encoded(signature, envelope)
+        """Make a call's id and the publish script's arguments for it."""
+        args, kwargs = self.encoded(signature, template)
         given = signature.options.get("task_id")
         id = given or new_id()
-        return id, envelope.publication(id, args, kwargs, given=given is not None, expires=moment)
+        return id, template.publication(id, args, kwargs, given=given is not None, expires=moment)
 
-    def encoded(self, signature: Signature, envelope: Envelope) -> tuple[bytes, bytes]:
-        """Check the arguments of a call against its task, and encode them."""
+    def encoded(self, signature: Signature, template: MessageTemplate) -> tuple[bytes, bytes]:
+        """Check the arguments of a call against its task; return args and kwargs, encoded."""
         args, kwargs = signature.args, signature.kwargs
         if signature.task is not None:
             signature.task.check(args, kwargs)
         try:
-            if envelope.plain:
-                encoded = encode_json(args)
-                named = encode_json(kwargs) if kwargs else NO_KWARGS
+            if template.plain:
+                written_args = encode_json(args)
+                written_kwargs = encode_json(kwargs) if kwargs else b"{}"
             else:
-                format = (envelope.serializer, envelope.compression)
-                encoded = self.payloads.write(args, *format, "the arguments")
-                named = self.payloads.write(kwargs, *format, "the arguments")
+                format = (template.serializer, template.compression)
+                written_args = self.payloads.write(args, *format, "the arguments")
+                written_kwargs = self.payloads.write(kwargs, *format, "the arguments")
         except EncodeError as error:
-            return self.encoded(flattened(signature, error), envelope)
-        if len(encoded) + len(named) > self.payloads.limit:
-            raise self.payloads.too_large(len(encoded) + len(named), "the arguments")
-        return encoded, named
+            return self.encoded(flattened(signature, error), template)
+        size = len(written_args) + len(written_kwargs)
+        if size > self.payloads.limit:
+            raise self.payloads.too_large(size, "the arguments")
+        return written_args, written_kwargs
 
-    def push(
-        self, envelope: Envelope, message: tuple[str, bytes, bytes], began: float
+    def publish_plain(
+        self, template: MessageTemplate, message: tuple[str, bytes, bytes], began: float
     ) -> str | None:
-        """Publish one plain message the short way; None if that is not the way for it."""
-        confirm = () if envelope.confirm == "server" else self.confirmations([envelope])
+        """Publish one plain message with publish_plain.lua; None if it needs publish.lua."""
+        confirm = () if template.confirm == "server" else self.confirmations([template])
         try:
-            return self.store.publisher.push(envelope, message, confirm, began=began)
+            return self.broker.publisher.publish_plain(template, message, confirm, began=began)
         except Refusal as refused:
             raise refused.error() from None
 
@@ -303,52 +304,56 @@ class App:
         self,
         publications: list[Publication],
         signatures: Sequence[Signature],
-        lane: Lane | None = None,
+        channel: PublisherChannel | None = None,
         *,
         began: float | None = None,
     ) -> list[str]:
         """Publish all or none; declare this app's topology again if they lead nowhere.
 
-        On ``lane``, if the caller has one, else on the next that is free.  All of it ends by
-        ``publish_timeout`` after ``began`` (monotonic seconds), else after now.
+        Uses ``channel``, if the caller has one, else the next free publisher channel.  All of it
+        ends by ``publish_timeout`` after ``began`` (monotonic seconds; None means now).
         """
-        confirm = self.confirmations(map(self.plans.envelope, signatures))
+        confirm = self.confirmations(map(self.templates.template, signatures))
         began = monotonic() if began is None else began
-        publish = partial(self.store.publisher.publish, publications, lane, confirm, began=began)
+        publish = partial(
+            self.broker.publisher.publish, publications, channel, confirm, began=began
+        )
         try:
             return publish()
         except Refusal as refused:
-            if not self.mend(refused, signatures, began):
+            if not self.declare_again(refused, signatures, began):
                 raise refused.error() from None
         try:
             return publish()
         except Refusal as refused:
             raise refused.error() from None
 
-    def confirmations(self, envelopes: Iterable[Envelope]) -> tuple[Confirmation, ...]:
-        """What these calls need beyond the server's word."""
-        return self.store.confirmations(envelope.confirm for envelope in envelopes)
+    def confirmations(self, templates: Iterable[MessageTemplate]) -> tuple[Confirmation, ...]:
+        """The confirmations that these calls need beyond the server's answer."""
+        return self.broker.confirmations(template.confirm for template in templates)
 
-    def mend(self, refused: Refusal, signatures: Sequence[Signature], began: float) -> bool:
-        """Declare what a refused publish may have missed; tell whether to publish again.
+    def declare_again(
+        self, refused: Refusal, signatures: Sequence[Signature], began: float
+    ) -> bool:
+        """Declare the queues that a refused publish may have missed; return whether any are.
 
-        Tries as long as there is time for the publish that began then.  Raises ConfigError if the
-        user of the URL may not.
+        If so, publishing again may succeed.  Tries until the publish that ``began`` then must
+        end.  Raises ConfigError if the Redis user of the URL may not declare.
         """
-        queues = self.plans.missed_by(signatures) if refused.leads_nowhere else []
+        queues = self.templates.missed_by(signatures) if refused.is_unroutable else []
         if queues:
-            self.store.declare_again(queues, began, reason=refused.reason)
+            self.broker.declare_again(queues, began, reason=refused.reason)
         return bool(queues)
 
     def result_of(
-        self, id: str, envelope: Envelope, signature: Signature, answer: str
+        self, id: str, template: MessageTemplate, signature: Signature, answer: str
     ) -> Result[Any]:
-        """The Result of a call that was accepted by these queues."""
+        """Make the Result of an accepted call; ``answer`` names its queues."""
         return Result(
             id,
-            self.store.results,
+            self.broker.results,
             self.payloads,
-            ignored=not envelope.keep,
+            ignored=not template.keep,
             queues=tuple(answer.split(":")) if ":" in answer else (),
             convert=signature.task.result_converter if signature.task is not None else None,
         )
@@ -356,28 +361,28 @@ class App:
     def enqueue_many(self, signatures: Iterable[Signature]) -> list[Result[Any]]:
         """Send many calls in few round trips, each chunk all or nothing.
 
-        Raises PartlyPublished when it cannot go on, with ``accepted`` (results) and
+        Raises PartlyPublished if it has to stop, with ``accepted`` (results) and
         ``remaining`` (signatures).
         """
         if self.conf.task_always_eager:
             return [self.run_here(signature) for signature in signatures]
-        return Bulk(self, self.store.publisher, signatures).send()
+        return Bulk(self, self.broker.publisher, signatures).send()
 
-    # Asking, and running here
+    # Results, and calls that run here
 
     def result(self, id: str) -> Result[Any]:
-        """The Result of a task that was sent elsewhere."""
-        return Result(str(id), self.store.results, self.payloads)
+        """Make the Result of a task by its id, wherever it was sent."""
+        return Result(str(id), self.broker.results, self.payloads)
 
     @property
-    def seal(self) -> Seal | None:
-        """What signs messages and checks them; None where they are not signed."""
-        self.plans.refresh()
-        return self.plans.seal
+    def signer(self) -> Signer | None:
+        """The signer of messages; None if they are not signed."""
+        self.templates.refresh()
+        return self.templates.signer
 
     @cached_property
     def payloads(self) -> Payloads:
-        """How values are written and read, with the limits of the configuration."""
+        """The reader and writer of values, with the limits of the configuration."""
         conf = self.conf
         return Payloads(
             accept=conf.accept_content,
@@ -392,6 +397,3 @@ class App:
 
     def __repr__(self) -> str:
         return f"<app {self.name}: {len(self.tasks.tasks)} tasks>"
-
-
-NO_KWARGS = b"{}"

@@ -1,14 +1,14 @@
-"""What may be given as the arguments of a call: a list of values, and a mapping by name."""
+"""Checks of the arguments of a call: a list of values, and a mapping by name."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-#: What can be gone through, but is one value, has names, or is in no order.
+#: Iterables that are no list of arguments: single values, mappings, sets without an order.
 NO_LISTS = (str, bytes, bytearray, memoryview, Mapping, set, frozenset)
 
 
 def positional(args: Any) -> tuple[Any, ...]:
-    """The positional arguments of a call; None is none.  TypeError for what is no list."""
+    """Return the positional arguments of a call; None means none.  Raises TypeError for no list."""
     if type(args) is tuple:
         return args
     if args is None:
@@ -22,7 +22,7 @@ def positional(args: Any) -> tuple[Any, ...]:
 
 
 def mapping(kwargs: Any) -> Mapping[str, Any]:
-    """The arguments of a call by name; None is none.  TypeError for what is no mapping."""
+    """Return the named arguments of a call; None means none.  Raises TypeError for no mapping."""
     if kwargs is None:
         return {}
     if not isinstance(kwargs, Mapping):
@@ -30,4 +30,4 @@ def mapping(kwargs: Any) -> Mapping[str, Any]:
     for name in kwargs:
         if not isinstance(name, str):
             raise TypeError(f"the names in kwargs must be text, not {type(name).__name__}")
-    return kwargs if isinstance(kwargs, dict) else dict(kwargs)  # formats know no other mapping
+    return kwargs if isinstance(kwargs, dict) else dict(kwargs)  # serializers take no other mapping

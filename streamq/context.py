@@ -1,4 +1,4 @@
-"""The task that is running here, as its own code sees it."""
+"""The running task, as the code of the task sees it."""
 
 import sys
 from contextvars import ContextVar
@@ -12,10 +12,10 @@ from streamq.states import State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One run of a task: what was asked for, and how it came here.
+    """One run of a task: its arguments, options and delivery.
 
-    ``deliveries`` counts the runners that it has had, those that died and this one;
-    ``redelivered`` says that one had it before, which may have given it back unharmed.
+    ``deliveries`` counts the runners that had the message: those that died, and this one.
+    ``redelivered`` says that another runner had it before and died, or handed it back unrun.
     """
 
     id: str
@@ -35,15 +35,15 @@ class Request:
     expires: Any = None
     hostname: str | None = None
     timelimit: tuple[float | None, float | None] = (None, None)
-    #: How often the id has begun again, this time included: 1 for an id that is new.
+    #: The generation of the id: 1 for a new id, one more each time it is accepted again.
     generation: int = 1
 
 
-class NotYet(ConfigError, AttributeError):
-    """A name that the contract has and a later version brings."""
+class NotInThisVersion(ConfigError, AttributeError):
+    """A name that belongs to a later version."""
 
 
-#: What a running task will offer.
+#: Attributes of a running task that belong to a later version.
 LATER = frozenset({"replace", "revoke"})
 
 
@@ -52,7 +52,7 @@ LONGEST_STATE = 100
 
 
 class Running:
-    """The running task: its ``request``, and how it tells where it stands.
+    """The running task: its ``request``, its progress reports and its retries.
 
     The first argument of a task declared with ``bind=True``; ``streamq.current_task()``
     gives it to any.
@@ -61,12 +61,12 @@ class Running:
     #: Whether a worker runs the task: only then can it be tried again.
     in_worker = False
     retrying: Retry | None = None
-    #: What was raised because the task may not be tried again: its last word.
+    #: The exception that ``retry`` raised because the task may not be tried again.
     final: BaseException | None = None
 
-    def __init__(self, request: Request, tell: Any = None) -> None:
+    def __init__(self, request: Request, report: Any = None) -> None:
         self.request = request
-        self.tell = tell
+        self.report = report
 
     @property
     def name(self) -> str:
@@ -75,29 +75,28 @@ class Running:
 
     def __getattr__(self, name: str) -> Any:
         if name in LATER:
-            raise NotYet(f"not in this version: {name}")
+            raise NotInThisVersion(f"not in this version: {name}")
         raise AttributeError(f"the running task has no {name!r}")
 
     def update_state(self, state: str = "PROGRESS", meta: Any = None) -> None:
-        """Name a state of the task's own and what to know about it; ``Result.info`` shows it.
+        """Store a custom state and its ``meta`` data in the record; ``Result.info`` returns it.
 
-        ``meta`` must fit the result serializer.  Raises ValueError for what is no short name
-        and for the states that streamq itself gives, EncodeError for a ``meta`` that does not
-        fit.
+        Raises ValueError for a state that is no short name or that streamq itself sets, and
+        EncodeError for a ``meta`` that the result serializer cannot write.
         """
         if not isinstance(state, str) or not state.strip() or len(state) > LONGEST_STATE:
             raise ConfigError(
                 f"update_state needs a name for the state: {shown(state)}",
                 known={"allowed": f"text of 1–{LONGEST_STATE} characters, not only white space"},
-                advice=["choose a short one, such as PROGRESS, and say the rest as meta"],
+                advice=["choose a short one, such as PROGRESS, and put the rest into meta"],
             )
         if state in State.__members__:
             raise ConfigError(
-                f"update_state cannot set {state}: streamq itself gives that state",
+                f"update_state cannot set {state}: streamq itself sets that state",
                 advice=["choose a name of your own, such as PROGRESS"],
             )
-        if self.tell is not None:
-            self.tell(self.request, state, meta)
+        if self.report is not None:
+            self.report(self.request, state, meta)
 
     @overload
     def retry(
@@ -138,17 +137,17 @@ class Running:
         throw: bool = True,
         **options: Any,
     ) -> Retry:
-        """Try the task again: with the same id, headers, priority and expiry.
+        """Retry the task with the same id, headers, priority and expiry.
 
         ``countdown`` is seconds, a timedelta or text, ``eta`` a moment; with neither, the
-        task's ``default_retry_delay`` counts.  ``exc``, an exception or a class of them,
-        says why.  ``args`` and ``kwargs`` replace the arguments, ``queue``, ``priority``,
+        task's ``default_retry_delay`` applies.  ``exc``, an exception or exception class, is
+        the reason.  ``args`` and ``kwargs`` replace the arguments; ``queue``, ``priority``,
         ``expires`` and the time limits may be given too.
 
         Raises Retry, which ends this run; with ``throw=False`` returns it, and the task is
         tried again when it has returned.  If the task may not be tried again, raises ``exc``,
-        or MaxRetriesExceeded without one.  Where no worker runs the task, raises ``exc`` or
-        what is being handled.
+        or MaxRetriesExceeded without one.  Where no worker runs the task, raises ``exc``
+        or the exception that is being handled.
         """
         unknown = options.keys() - CHANGEABLE
         if unknown:
@@ -169,7 +168,7 @@ class Running:
             **options,
         )
         directive.final = given
-        self.final = self.last_word(directive)
+        self.final = self.final_error(directive)
         if self.final is not None:
             raise self.final
         if throw:
@@ -177,8 +176,8 @@ class Running:
         self.retrying = directive
         return directive
 
-    def last_word(self, asked: Retry) -> BaseException | None:
-        """What is raised if the task may not be tried again as asked; None if it may."""
+    def final_error(self, asked: Retry) -> BaseException | None:
+        """The exception that ends a task which may not be retried like this; None if it may."""
         return None
 
 
@@ -186,5 +185,5 @@ current: ContextVar[Running | None] = ContextVar("streamq_current_task", default
 
 
 def current_task() -> Running | None:
-    """The task that is running here; None outside of one."""
+    """Return the task that is running here; None outside of one."""
     return current.get()

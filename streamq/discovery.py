@@ -1,4 +1,4 @@
-"""Finding the app that a command is about."""
+"""Discovery of the app that a command uses."""
 
 import importlib
 import os
@@ -11,19 +11,19 @@ from types import ModuleType
 from streamq.app import App
 from streamq.errors import ConfigError
 from streamq.host.launch import working_folder
-from streamq.producer.registry import broken, say_where
+from streamq.producer.registry import add_place, import_failed
 
-#: Where an app is looked for in the current folder when nobody says where it is.
+#: Modules of the current folder in which an app is looked for if none is named.
 CANDIDATES = ("streamq_app", "tasks", "app", "worker", "celery_app")
 
 
 class NoApp(ConfigError):
-    """Nobody said where the app is, and the current folder holds none."""
+    """No app was named, and the current folder has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An app, and how it was found; ``spec`` finds it again in another process."""
+    """An app and how it was found; with ``spec`` another process finds it again."""
 
     app: App
     spec: str
@@ -34,7 +34,7 @@ def find_app(spec: str | None, how: str = "-A") -> Found:
     """Import the app named ``module`` or ``module:attribute``.
 
     Without a name, look for tasks.py, app.py and the like in the current folder.  Raises
-    ConfigError that says what was tried; NoApp if there was nothing to try.
+    ConfigError with what was tried; NoApp if there was nothing to try.
     """
     here = working_folder()
     if here not in sys.path:
@@ -65,35 +65,35 @@ def candidates() -> Iterator[str]:
 
 
 def named_app(spec: str, how: str) -> App:
-    """The app of a specification."""
+    """Import the app of a specification, ``module`` or ``module:attribute``."""
     module, _, attribute = spec.partition(":")
     path = below_here(module, how).removesuffix(".py").strip("/")
     return app_of(load(path.replace("/", "."), how), attribute or None)
 
 
 def below_here(path: str, how: str) -> str:
-    """A path to a module, which may be absolute, as it leads there from the working folder."""
+    """Make a path to a module relative to the working folder.  Raises ConfigError outside it."""
     if not (os.path.isabs(path) or path.startswith(("./", "../"))):
         return path
     here, there = working_folder(), os.path.abspath(path)
-    for name in (there, os.path.realpath(there)):  # by its links, if there are some
+    for name in (there, os.path.realpath(there)):  # also with symbolic links resolved
         found = os.path.relpath(name, here)
         if not found.startswith("../"):
             return found
     folder, file = os.path.split(there)
     raise ConfigError(
         f"{path!r} is not below the working folder, so that it names no module",
-        known={"said by": how, "in": here},
-        advice=[f"cd {folder}, and say {file.removesuffix('.py')}"],
+        known={"given by": how, "in": here},
+        advice=[f"cd {folder}, and use -A {file.removesuffix('.py')}"],
     )
 
 
 def load(name: str, how: str) -> ModuleType:
-    """Import a module; ConfigError if it is not there or fails."""
+    """Import a module.  Raises ConfigError if it does not exist or fails."""
     if not name or name.startswith("."):
         raise ConfigError(
             f"{name!r} names no module",
-            known={"said by": how},
+            known={"given by": how},
             advice=["MODULE[:APP], as in shop.tasks:app"],
         )
     try:
@@ -105,12 +105,12 @@ def load(name: str, how: str) -> ModuleType:
                 known={"app": f"{name} ({how})", "looked in": Path.cwd()},
                 advice=["go to the folder that holds it, or check the spelling of -A"],
             ) from error
-        raise broken(name, error) from error
+        raise import_failed(name, error) from error
     except ConfigError as error:
-        say_where(error)
+        add_place(error)
         raise
     except (Exception, SystemExit) as error:  # a module that is a script may end itself
-        raise broken(name, error) from error
+        raise import_failed(name, error) from error
 
 
 def apps_of(module: ModuleType) -> dict[str, App]:
@@ -119,7 +119,7 @@ def apps_of(module: ModuleType) -> dict[str, App]:
 
 
 def app_of(module: ModuleType, attribute: str | None) -> App:
-    """The app of a module: the attribute that is named, else ``app``, else the only one."""
+    """The app of a module: the named attribute, else ``app``, else the only one."""
     found = apps_of(module)
     if attribute is not None:
         if attribute in found:

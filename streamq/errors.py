@@ -1,4 +1,4 @@
-"""Everything that streamq raises.
+"""The errors of streamq: one tree below StreamqError.
 
     StreamqError
     ├── ConfigError (ValueError)                a setting, an option or a declaration is wrong
@@ -7,12 +7,12 @@
     ├── EncodeError (ValueError)                a value cannot be written as this content type
     ├── DecodeError (ValueError)                bytes cannot be read back
     │   ├── ContentDisallowed (ValueError)      … because the content type is not accepted
-    │   └── SignatureInvalid (ValueError)       … because nobody with a key has sent them so
+    │   └── SignatureInvalid (ValueError)       … because their signature is missing or not valid
     ├── QueueFull                               the queue holds max_length messages
     ├── BrokerUnavailable (ConnectionError)     Redis cannot be used
     │   ├── BrokerFull                          … because it is out of memory
     │   ├── PublishUnknown                      … and whether it accepted the message is unknown
-    │   └── NotConfirmed                        … as surely as ``confirm`` asks: it has the message
+    │   └── NotConfirmed                        … and did not confirm the message it has
     ├── ResultTimeout (TimeoutError)            the result did not come in time
     ├── TaskError                               a remote exception whose class is not loaded here
     ├── Revoked                                 the task was revoked before it ended
@@ -22,8 +22,8 @@
     ├── PartlyPublished                         enqueue_many stopped half-way
     └── SoftTimeLimitExceeded                   raised inside a task at its soft limit
 
-``Ignore``, ``Reject`` and ``Retry`` are not errors but a task's way to say how its message
-goes on.
+``Ignore``, ``Reject`` and ``Retry`` are no errors: a task raises them to decide what follows
+its message.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,21 +33,21 @@ from streamq.arguments import mapping, positional
 
 
 class Unchanged:
-    """Says that nothing was said, where None means something."""
+    """The type of UNCHANGED: not given, where None is a value."""
 
     def __reduce__(self) -> str:
-        return "UNCHANGED"  # there is one, also where a Retry comes back from another process
+        return "UNCHANGED"  # unpickling a Retry must return the same object
 
 
 UNCHANGED: Any = Unchanged()
-#: What the next try of a task may have different, beside its arguments.
+#: Options that a retry may change, beside the arguments.
 CHANGEABLE = frozenset({"queue", "priority", "expires", "time_limit", "soft_time_limit"})
 
 
 class StreamqError(Exception):
     """The base of everything streamq raises.
 
-    Says what happened, then what is known, then what to do::
+    The message says what happened, then what is known, then what to do::
 
         raise TaskNotFound(
             "no task named 'tasks.ad'",
@@ -68,7 +68,7 @@ class StreamqError(Exception):
 
 
 def explain(what: str, known: Mapping[str, object], advice: Iterable[str]) -> str:
-    """Lay the three parts of a message out: one fact a line, then one proposal a line."""
+    """Write an error message: what happened, one known fact per line, one proposal per line."""
     width = max(map(len, known), default=0)
     facts = [f"  {name:<{width}}  {value}" for name, value in known.items()]
     return "\n".join([what, *facts, *(f"  → {line}" for line in advice)])
@@ -77,7 +77,7 @@ def explain(what: str, known: Mapping[str, object], advice: Iterable[str]) -> st
 class ConfigError(StreamqError, ValueError):
     """A setting, an option or a declaration is wrong."""
 
-    #: Whether it stands in code: else in a file, the environment or a flag.
+    #: Whether the mistake is in code; else in a file, the environment or a flag.
     in_code = True
 
 
@@ -98,11 +98,11 @@ class DecodeError(StreamqError, ValueError):
 
 
 class ContentDisallowed(DecodeError):
-    """The content type is not in ``accept_content``; the bytes were not looked at."""
+    """The content type is not in ``accept_content``; the bytes were not decoded."""
 
 
 class SignatureInvalid(DecodeError):
-    """A message is not signed by one who may; its bytes were not looked at."""
+    """The signature of a message is missing or not valid; its bytes were not decoded."""
 
 
 class QueueFull(StreamqError):
@@ -110,19 +110,19 @@ class QueueFull(StreamqError):
 
 
 class OutOfIds(StreamqError):
-    """A queue can give no id to another message; nothing was written, and nothing is lost."""
+    """The stream of a queue has used its highest entry id; nothing was written or lost."""
 
     @classmethod
     def of(cls, queue: str) -> "OutOfIds":
-        """Say so of a queue, and what to do."""
+        """Make the error of a queue, with what to do."""
         return cls(
-            f"queue {queue!r} is out of ids: somebody has added an entry with the highest one",
+            f"queue {queue!r} is out of ids: an entry with the highest possible id was added",
             advice=[f"streamq queues repair {queue}  moves what it holds into a fresh stream"],
         )
 
 
 class BrokerUnavailable(StreamqError, ConnectionError):
-    """Redis cannot be reached, or refuses to work."""
+    """Redis cannot be reached, or refuses commands."""
 
 
 class BrokerFull(BrokerUnavailable):
@@ -132,18 +132,18 @@ class BrokerFull(BrokerUnavailable):
 class PublishUnknown(BrokerUnavailable):
     """Redis was lost before it answered; sending again with the same ``task_id`` is safe.
 
-    Without a ``task_id`` of yours the message has a new id each time it is sent, and may be
-    accepted twice.
+    Without a ``task_id`` the message gets a new id each time it is sent, and may be accepted
+    twice.
     """
 
 
 class NotConfirmed(BrokerUnavailable):
-    """Redis took the message, and did not keep it as surely as ``confirm`` asks.
+    """Redis accepted the message, but not with the confirmation that ``confirm`` asks for.
 
     The task may run; sending again with the same id is safe.  ``result`` is the Result of
-    the call.  After ``enqueue_many``, ``unconfirmed`` are the results of the chunk that
-    this is about, ``accepted`` those of the chunks before it, which were confirmed, and
-    ``remaining`` the signatures that were not sent.
+    the call.  After ``enqueue_many``, ``unconfirmed`` are the results of the chunk that was
+    not confirmed, ``accepted`` those of the confirmed chunks before it, and ``remaining`` the
+    signatures that were not sent.
     """
 
     result: Any = None
@@ -173,7 +173,7 @@ class TimeLimitExceeded(StreamqError):
 class SoftTimeLimitExceeded(StreamqError):
     """Raised inside a task when its soft time limit has passed."""
 
-    #: Whether it is the limit of the task that runs here, not one that a result tells of.
+    #: Whether it is the limit of the task that runs here, not one from a result.
     here = False
 
 
@@ -185,9 +185,8 @@ class PartlyPublished(StreamqError):
     """``enqueue_many`` stopped half-way; ``__cause__`` says why.
 
     ``accepted`` are the results of what Redis accepted, ``remaining`` the signatures
-    that were not sent.  ``unknown`` are those of ``remaining``, the first ones, of which it
-    is not known whether Redis took them: without a ``task_id`` they may run twice if they
-    are sent again.
+    that were not sent.  ``unknown`` are the first of ``remaining``, those which Redis may have
+    accepted: without a ``task_id`` they may run twice if they are sent again.
     """
 
     accepted: Sequence[Any] = ()
@@ -196,7 +195,7 @@ class PartlyPublished(StreamqError):
 
 
 class TaskError(StreamqError):
-    """What a task raised elsewhere, when that class is not already loaded here.
+    """An exception that a task raised elsewhere, whose class is not loaded here.
 
     ``type`` is the dotted name of the class, ``message`` its text and ``traceback`` the
     remote traceback.
@@ -213,11 +212,11 @@ class TaskError(StreamqError):
 
 
 class Ignore(Exception):
-    """Raised by a task: forget this message and store no result."""
+    """Raised by a task: acknowledge this message and store no result."""
 
 
 class Reject(Exception):
-    """Raised by a task: give the message back, or put it to the dead letters."""
+    """Raised by a task: requeue the message, or make it a dead letter."""
 
     def __init__(self, reason: str = "", *, requeue: bool = False) -> None:
         super().__init__(reason)
@@ -225,10 +224,10 @@ class Reject(Exception):
 
 
 class Retry(Exception):
-    """Raised by a task: try it again, in a while.
+    """Raised by a task: try it again later.
 
-    ``countdown`` is in seconds, ``eta`` a moment; with neither, the task's own pause counts.
-    ``exc``, an exception or a class of them, says why.  ``max_retries`` replaces the task's
+    ``countdown`` is in seconds, ``eta`` a moment; with neither, the task's own pause applies.
+    ``exc``, an exception or exception class, is the reason.  ``max_retries`` replaces the task's
     own bound for this decision.  ``changes`` are ``args`` and ``kwargs``, ``queue``,
     ``priority``, ``expires`` and the time limits that the next try will have; TypeError for
     anything else.
@@ -263,9 +262,9 @@ class Retry(Exception):
 
 
 def instance_of(given: Any) -> BaseException | None:
-    """The exception that was given, or one of the class; ConfigError for anything else.
+    """Return the given exception, or one of the given class.  Raises ConfigError otherwise.
 
-    Asks ``type`` only: an exception may do anything when it is looked at.
+    Uses ``type`` only: attributes of an exception may run any code.
     """
     is_class = issubclass(type(given), type) and issubclass(given, BaseException)
     found = given() if is_class else given
@@ -278,7 +277,7 @@ def instance_of(given: Any) -> BaseException | None:
 
 
 class Stopped(BaseException):
-    """Raised inside a task that is to end now.  Nobody should catch it."""
+    """Raised inside a task that has to end now.  Tasks should not catch it."""
 
 
 class Terminated(Stopped):
@@ -286,4 +285,4 @@ class Terminated(Stopped):
 
 
 class Overdue(Stopped):
-    """The task has passed its hard time limit, in a process that has others to run."""
+    """The task has passed its hard limit, in a process that runs other tasks too."""

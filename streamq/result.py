@@ -1,4 +1,4 @@
-"""Results: what became of a call, asked for from anywhere."""
+"""Results: the state and value of a task, read from its record in Redis."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -17,11 +17,12 @@ from streamq.states import FINAL, State, combined
 
 R = TypeVar("R")
 
+#: Seconds that stand for no timeout.
 FOREVER = 10 * 365 * 86400.0
 
 
 class Result(Generic[R]):
-    """State and value of one task.  Made by sending a call, or by ``app.result(id)``."""
+    """The result of one task: its state and value.  Made by sending, or by ``app.result(id)``."""
 
     def __init__(
         self,
@@ -61,13 +62,13 @@ class Result(Generic[R]):
         )
 
     def record(self) -> Record:
-        """The record as Redis has it now; what cannot change any more is not read again."""
-        if self.final is None or may_begin_again(self.final):
-            return self.keep(self.results.record(self.id))
+        """Read the record from Redis, unless a final one is known that cannot change."""
+        if self.final is None or may_run_again(self.final):
+            return self.remember(self.results.record(self.id))
         return self.final
 
-    def keep(self, record: Record) -> Record:
-        """Remember a record that is final; one that has expired stays as it was last seen."""
+    def remember(self, record: Record) -> Record:
+        """Keep a final record; if Redis has none any more, return the last final one."""
         if record:
             self.final = record if is_final(record) else None
         return record or self.final or {}
@@ -84,9 +85,9 @@ class Result(Generic[R]):
 
     @property
     def info(self) -> Any:
-        """The value, the exception, or what the running task told with ``update_state``.
+        """The value, the exception, or what the running task reported with ``update_state``.
 
-        For a task that is to be tried again (RETRY), the exception that is the reason.
+        For a task that waits for a retry (RETRY), the exception that is the reason.
         """
         record = self.record()
         state = record.get("state", b"").decode(errors="replace")
@@ -110,14 +111,14 @@ class Result(Generic[R]):
         return trace.decode(errors="replace") if trace is not None else None
 
     def ready(self) -> bool:
-        """Whether the task has ended, be it without a word (Ignore)."""
+        """Whether the task has ended, also one that stored no result (Ignore)."""
         record = self.record()
         if "copies" in record or len(self.queues) > 1:
             return all(copy.ready() for copy in self.copies.values())
         return is_final(record)
 
     def successful(self) -> bool:
-        """Whether the task has ended well."""
+        """Whether the task has succeeded."""
         return self.state == State.SUCCESS
 
     def failed(self) -> bool:
@@ -125,16 +126,16 @@ class Result(Generic[R]):
         return self.state == State.FAILURE
 
     def forget(self) -> None:
-        """Remove the record; whoever waits for it stops waiting."""
+        """Remove the record; waiters for it stop waiting."""
         copies = list(self.copies.values())
         self.results.forget([self.id, *(copy.id for copy in copies)])
-        for result in (self, *copies):  # also what was read just now, to know the copies
+        for result in (self, *copies):  # reading the copies has kept the record
             result.final = None
 
     def get(self, timeout: float | None = None, *, allow_join: bool = False) -> R:
-        """Wait for the end, and return the value or raise what the task raised.
+        """Wait for the task to end; return its value or raise what it raised.
 
-        ``timeout`` is in seconds; ResultTimeout says where the task is by then.  A message
+        ``timeout`` is in seconds; after it, ResultTimeout says where the task is.  A message
         that went to several queues gives ``{queue: value}``, or the first failure.  None for
         a task with ``ignore_result``.  Inside a task this raises RuntimeError unless
         ``allow_join``: tasks that wait for tasks can use up every runner.
@@ -142,11 +143,11 @@ class Result(Generic[R]):
         refuse_inside_task(allow_join)
         if self.ignored:
             return None  # type: ignore[return-value]
-        timeout = patience(timeout)
+        timeout = check_timeout(timeout)
         deadline = deadline_after(timeout)
         record = self.record() if self.final is not None else None
         if record is None or not is_final(record):
-            record = self.awaited(deadline, timeout)
+            record = self.wait_for_record(deadline, timeout)
         if "copies" in record or len(self.queues) > 1:
             return self.get_copies(deadline, timeout)  # type: ignore[return-value]
         return self.outcome(record)
@@ -158,30 +159,32 @@ class Result(Generic[R]):
         refuse_inside_task(allow_join)
         if self.ignored:
             return None  # type: ignore[return-value]
-        timeout = patience(timeout)
+        timeout = check_timeout(timeout)
         deadline = deadline_after(timeout)
-        if len(self.queues) > 1 or "copies" in (record := await self.afinal(deadline, timeout)):
+        if len(self.queues) > 1 or "copies" in (
+            record := await self.await_record(deadline, timeout)
+        ):
             return await self.aget_copies(deadline, timeout)  # type: ignore[return-value]
         return self.outcome(record)
 
-    async def afinal(self, deadline: float, timeout: float | None) -> Record:
-        """The final record, awaited; ResultTimeout if it is not there in time."""
+    async def await_record(self, deadline: float, timeout: float | None) -> Record:
+        """The final record, wait_for_record; ResultTimeout if it is not there in time."""
         asyncio = self.results.asyncio
-        if self.final is not None and may_begin_again(self.final):
-            self.keep(await asyncio.record(self.id))
+        if self.final is not None and may_run_again(self.final):
+            self.remember(await asyncio.record(self.id))
         if self.final is None:
             record = await asyncio.final(self.id, max(0.0, deadline - clock.monotonic()))
             if not record:
                 record = await asyncio.record(self.id)
-                if not is_answer(record):  # else it has ended, and that was not heard
-                    raise self.too_late(timeout, record)
+                if not is_answer(record):  # else it has ended, and the notice was missed
+                    raise self.timed_out(timeout, record)
             if "worker" not in record and "copies" not in record:
                 record = await asyncio.record(self.id) or record
             self.final = record
         return self.final
 
     def get_copies(self, deadline: float, timeout: float | None) -> dict[str, R]:
-        """The values of all copies by queue; raises the first failure."""
+        """Wait for the values of all copies, by queue.  Raises the first failure."""
         values = {}
         for queue, copy in self.copies.items():
             left = None if timeout is None else max(0.0, deadline - clock.monotonic())
@@ -196,20 +199,20 @@ class Result(Generic[R]):
             values[queue] = await copy.aget(left, allow_join=True)
         return values
 
-    def awaited(self, deadline: float, timeout: float | None) -> Record:
-        """The final record; ResultTimeout if it is not there in time."""
+    def wait_for_record(self, deadline: float, timeout: float | None) -> Record:
+        """Wait for the final record.  Raises ResultTimeout if it does not come in time."""
         if len(self.queues) > 1:
             return {}
-        wait = self.results.waits.begin([self.id])
+        pending = self.results.waiter.begin([self.id])
         try:
-            answer = self.results.waits.next(wait, deadline)
+            answer = self.results.waiter.next(pending, deadline)
         finally:
-            self.results.waits.end(wait)
+            self.results.waiter.end(pending)
         record = answer[1] if answer is not None else {}
         if not record:
             record = self.results.record(self.id)
-            if not is_answer(record):  # else it has ended, and that was not heard
-                raise self.too_late(timeout, record)
+            if not is_answer(record):  # else it has ended, and the notice was missed
+                raise self.timed_out(timeout, record)
         if "copies" in record:
             return record
         if "worker" not in record:
@@ -217,8 +220,8 @@ class Result(Generic[R]):
         self.final = record
         return record
 
-    def too_late(self, timeout: float | None, record: Record) -> ResultTimeout:
-        """Say where the task is."""
+    def timed_out(self, timeout: float | None, record: Record) -> ResultTimeout:
+        """Make the ResultTimeout, which says where the task is."""
         waited = "" if timeout is None else f" within {timeout:g} s"
         if "state" not in record:
             return ResultTimeout(
@@ -236,14 +239,14 @@ class Result(Generic[R]):
         return ResultTimeout(f"no result of {self.id}{waited}", known=known, advice=advice)
 
     def outcome(self, record: Record) -> R:
-        """What the task returned; raises what it raised.  None if it ended without a word."""
+        """The value that the task returned, None if it stored none; raises what it raised."""
         if record.get("state") in (b"FAILURE", b"REVOKED"):
             raise self.error(record)
         value = self.value(record) if record.get("state") == b"SUCCESS" else None
         return value  # type: ignore[return-value]
 
     def value(self, record: Record) -> Any:
-        """What the task returned."""
+        """The value that the task returned."""
         if "result" not in record:
             return None
         content = as_text(record.get("content_type"), "content_type")
@@ -252,16 +255,16 @@ class Result(Generic[R]):
         return value if self.convert is None else self.convert(value)
 
     def error(self, record: Record) -> Exception:
-        """What the task raised."""
+        """The exception that the task raised."""
         if record.get("state") == b"REVOKED":
             reason = record.get("reason", b"").decode(errors="replace")
             return Revoked(f"task {self.id} was revoked{f': {reason}' if reason else ''}")
         return rebuild(record)
 
     def revoke(self, *, terminate: bool = False, signal: str | int = "SIGTERM") -> None:
-        """See to it that the task does not start any more, on any worker.
+        """Revoke the task: it does not start any more, on any worker.
 
-        A task that waits ends as REVOKED at once.  One that runs goes on, and is not tried
+        A waiting task ends as REVOKED at once.  A running one goes on, and is not tried
         again; with ``terminate`` it is stopped: ``SIGTERM`` raises inside it, any other signal
         goes to the process that runs it, if that runs nothing else.  A signal is a name, a
         number or a member of ``signal.Signals``.  Raises ConfigError for one that ends no task.
@@ -271,14 +274,14 @@ class Result(Generic[R]):
         self.results.revoke(ids or [self.id], name)
 
     def is_settled(self) -> bool:
-        """Whether nothing needs to be asked any more to know that it has ended."""
+        """Whether the task is known to have ended, without asking Redis."""
         if self.ignored:
             return True
         final = self.final
-        return final is not None and "copies" not in final and not may_begin_again(final)
+        return final is not None and "copies" not in final and not may_run_again(final)
 
     def parts(self) -> "list[Result[R]]":
-        """The results that must be there for this one to be complete: its copies, or itself."""
+        """The results that this one consists of: its copies, or itself."""
         return list(self.copies.values()) if len(self.queues) > 1 else [self]
 
     def __reduce__(self) -> str:
@@ -298,36 +301,37 @@ class Result(Generic[R]):
 
 
 class ResultHere(Result[R]):
-    """The result of a call that was run in this process, which no Redis knows."""
+    """The result of a call that was run in this process; Redis has no record of it."""
 
     def forget(self) -> None:
-        """There is no record to remove."""
+        """Do nothing: there is no record."""
 
     def revoke(self, *, terminate: bool = False, signal: str | int = "SIGTERM") -> None:
-        """It has ended already: nothing changes.  Raises what revoking elsewhere would."""
+        """Do nothing: the task has ended.  Raises what ``Result.revoke`` would."""
         if terminate:
             signal_name(signal)
 
 
-def patience(timeout: Any) -> float | None:
-    """For how many seconds to wait; None is for ever.  Raises ConfigError for what is neither."""
+def check_timeout(timeout: Any) -> float | None:
+    """Return a timeout in seconds, None for none.  Raises ConfigError for anything else."""
     return None if timeout is None else ahead(timeout, "timeout")
 
 
 def deadline_after(timeout: float | None) -> float:
+    """The deadline (monotonic seconds) of a timeout that begins now."""
     return clock.monotonic() + (FOREVER if timeout is None else timeout)
 
 
-def may_begin_again(final: Record) -> bool:
-    """Whether a task that has ended may run again: one that failed, by ``streamq dead retry``.
+def may_run_again(final: Record) -> bool:
+    """Whether a task that ended may run again: a failed one may, by ``streamq dead retry``.
 
-    What was run in this process has no record in Redis, and no time at which it was written.
+    A task that was run in this process may not: its record has no time of writing.
     """
     return final.get("state") == b"FAILURE" and ("finished" in final or "worker" in final)
 
 
 def refuse_inside_task(allowed: bool) -> None:
-    """Raise RuntimeError where a task waits for another."""
+    """Raise RuntimeError inside a task, unless ``allowed``."""
     if current_task() is not None and not allowed:
         raise RuntimeError(
             "get() inside a task may wait for ever: the runner it occupies may be the one "

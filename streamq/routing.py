@@ -1,4 +1,4 @@
-"""The words of routing: exchanges, queues, bindings, and what may name them.
+"""Routing declarations: exchanges, queues and bindings, and the rules for names.
 
 Routing itself happens on the server, in ``scripts/lua/includes/route.lua``, so that
 every producer in every language sees the same topology.
@@ -17,7 +17,7 @@ from streamq.errors import ConfigError
 EXCHANGE_TYPES = ("direct", "topic", "fanout", "headers")
 HEADER_MATCHES = ("all", "any", "all-with-x", "any-with-x")
 
-#: A name becomes part of keys and of ids such as ``ID@QUEUE``; these would be ambiguous there.
+#: Characters not allowed in names: they would be ambiguous in keys and ids such as ``ID@QUEUE``.
 FORBIDDEN = frozenset("@:{}")
 LONGEST_NAME = 200
 
@@ -58,7 +58,7 @@ def canonical(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What accepts messages and decides which queues get a copy.
+    """An exchange: accepts messages and decides which queues get a copy.
 
     ``type`` is direct, topic, fanout or headers; ``alternate`` names the exchange that
     gets what this one cannot route; ``bindings`` bind this exchange to others.
@@ -84,7 +84,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The way from an exchange to a queue or to another exchange.
+    """A binding: the route from an exchange to a queue or to another exchange.
 
     ``arguments`` are for headers exchanges: the headers asked for, and ``x-match``.
     """
@@ -109,12 +109,12 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Where messages wait for a worker: a Redis stream, and what is bound to it.
+    """A queue: a Redis stream of messages for workers, and its bindings.
 
     ``max_priority`` (1–9) opens priority levels, ``max_length`` bounds the queue,
     ``message_ttl`` is how long a message may wait in it, in seconds, a timedelta or text.
-    What would become a dead letter goes to ``dead_letter_exchange`` instead, with
-    ``dead_letter_routing_key`` or else the key it came with.
+    Dead letters are published to ``dead_letter_exchange`` instead of being kept, with
+    ``dead_letter_routing_key`` or else the key of the message.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Queue:
         if self.message_ttl is not None:
             seconds(self.message_ttl, f"queue {self.name!r}: message_ttl")
         if self.dead_letter_exchange is not None:
-            check_name(self.afterlife, "dead-letter exchange")
+            check_name(self.dead_letter_exchange_name, "dead-letter exchange")
         elif self.dead_letter_routing_key is not None:
             raise ConfigError(
                 f"queue {self.name!r} has a dead_letter_routing_key but no dead_letter_exchange"
@@ -156,14 +156,14 @@ class Queue:
             )
 
     def every_binding(self) -> list[Binding]:
-        """The bindings, with the one that ``exchange`` and ``routing_key`` make."""
+        """The bindings, with that of ``exchange`` and ``routing_key``."""
         if self.exchange is None:
             return list(self.bindings)
         key = self.routing_key if self.routing_key is not None else self.name
         return [Binding(self.exchange, key), *self.bindings]
 
     def settings(self) -> dict[str, Any]:
-        """What the server keeps about the queue: limits that were set, in its units."""
+        """The settings of the queue for the server, in milliseconds where they are times."""
         found: dict[str, Any] = {}
         if self.max_priority is not None:
             found["max_priority"] = self.max_priority
@@ -172,20 +172,20 @@ class Queue:
         if self.message_ttl is not None:
             found["message_ttl"] = round(seconds(self.message_ttl, "message_ttl") * 1000)
         if self.dead_letter_exchange is not None:
-            found["dead_letter_exchange"] = self.afterlife
+            found["dead_letter_exchange"] = self.dead_letter_exchange_name
         if self.dead_letter_routing_key is not None:
             found["dead_letter_routing_key"] = self.dead_letter_routing_key
         return found
 
     @property
-    def afterlife(self) -> str:
+    def dead_letter_exchange_name(self) -> str:
         """The name of the dead-letter exchange."""
         exchange = self.dead_letter_exchange
         return exchange.name if isinstance(exchange, Exchange) else exchange or ""
 
 
 def exchanges_of(queues: Sequence[Queue]) -> list[Exchange]:
-    """Every declared exchange that the queues lead back to, each once, sources first."""
+    """The declared exchanges that lead to the queues, each once."""
     found: dict[str, Exchange] = {}
 
     def visit(binding: Binding) -> None:

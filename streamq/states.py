@@ -1,19 +1,19 @@
-"""The life of a task, as its record tells it.
+"""The states of a task, as its record shows them.
 
     SCHEDULED ──► QUEUED ──► STARTED ◄──► RETRY
         └────────────┴──────────┴───────────┴──► SUCCESS | FAILURE | REVOKED
 
-A quick task ends without having been shown as STARTED.  One that is handed back or recovered
-is QUEUED again.  Final states are written once and never overwritten, but for a dead letter
-that is put back: its task is QUEUED anew.  ``update_state`` may name any other state while a
-task runs.
+A short task may end without ever being STARTED.  One that is handed back or recovered
+is QUEUED again.  Final states are written once and never overwritten, except that a
+retried dead letter begins a new generation, QUEUED again.  ``update_state`` may set any other
+state while a task runs.
 """
 
 from enum import StrEnum
 
 
 class State(StrEnum):
-    """A state that streamq itself gives a task."""
+    """A state that streamq itself sets."""
 
     UNKNOWN = "UNKNOWN"  # no record: never accepted, forgotten or expired
     QUEUED = "QUEUED"
@@ -27,12 +27,12 @@ class State(StrEnum):
 
 FINAL = frozenset({State.SUCCESS, State.FAILURE, State.REVOKED})
 
-#: From the least to the most advanced; a state that a task named itself counts as running.
+#: From the least to the most advanced; a custom state counts as running.
 PROGRESS = (State.UNKNOWN, State.SCHEDULED, State.QUEUED, State.RETRY, State.STARTED)
 
 
 def combined(states: list[str]) -> str:
-    """Say where a message stands that was copied to several queues.
+    """Combine the states of the copies of one message.
 
     FAILURE if any copy failed, SUCCESS when all succeeded, else the least advanced.
     """

@@ -1,4 +1,4 @@
-"""Tasks: functions with a name and options, and the calls of them that are to be made."""
+"""Tasks: functions with a name and options, and calls of them (Call, Signature)."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +14,15 @@ from streamq.errors import ConfigError, EncodeError
 from streamq.host.ids import new_id
 from streamq.host.modules import module_of
 from streamq.result import Result
-from streamq.serialization.annotations import Converter, turned_back
-from streamq.serialization.strict_json import Wordless
+from streamq.serialization.annotations import Converter, json_form
+from streamq.serialization.strict_json import EnumNotRepresentable
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Sender(Protocol):
-    """What makes a call happen: the app that the task is registered with."""
+    """The app that a task is registered with, as far as a task uses it."""
 
     def send(self, signature: "Signature") -> Result[Any]:
         """Publish the call."""
@@ -36,7 +36,7 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A call that has not been made yet: a task, its arguments, and how to send it."""
+    """A call to be sent later: a task's name, its arguments and its options."""
 
     name: str
     args: tuple[Any, ...] = ()
@@ -45,7 +45,7 @@ class Signature:
     task: "Task[..., Any] | None" = None
 
     def with_args(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "Signature":
-        """The same call with more arguments."""
+        """Return the same call with more arguments."""
         return Signature(
             self.name, self.args + args, {**self.kwargs, **kwargs}, self.options, self.task
         )
@@ -59,11 +59,11 @@ class Call(Generic[P, R]):
         self.call_options = options
 
     def options(self, **options: Any) -> "Call[P, R]":
-        """The same with more options; the newer win."""
+        """Return the same with more options; the newer ones win."""
         return Call(self.task, merged(checked(options), self.call_options))
 
     def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Signature:
-        """The call as a value, to be sent later, for instance by ``enqueue_many``."""
+        """Make a signature: the call as a value, for ``enqueue_many`` for instance."""
         return Signature(self.task.name, args, kwargs, self.call_options, self.task)
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
@@ -99,8 +99,8 @@ class Task(Generic[P, R]):
         self.bind: bool = options.get("bind", False)
         self.typing: bool = options.get("typing", True)
         self.own_options = {k: v for k, v in options.items() if k not in ("bind", "typing", "name")}
-        #: Whether no worker can know the name, and nobody was told so yet.
-        self.untold = "name" not in options and module_of(function) is None
+        #: Whether the first send is to warn that no worker can import the task.
+        self.warn_unimportable = "name" not in options and module_of(function) is None
         self.plain = Call(self, {})
         self.signature = arguments_of(function, bind=self.bind)
         self.most_positional = simple_arity(self.signature)
@@ -114,7 +114,7 @@ class Task(Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def run_bound(self, /, *args: Any, **kwargs: Any) -> R:
-        """Run a bound task outside of a worker, with a request of its own."""
+        """Run a bound task outside of a worker, with a new request."""
         request = Request(id=new_id(), task=self.name, args=args, kwargs=kwargs)
         running = Running(request)
         token = current.set(running)
@@ -161,11 +161,11 @@ class Task(Generic[P, R]):
         )
 
     def options(self, **options: Any) -> Call[P, R]:
-        """This task with options for the call, such as ``queue`` or ``acks_late``."""
+        """Return this task with options for the call, such as ``queue`` or ``acks_late``."""
         return Call(self, checked(options))
 
     def s(self, /, *args: P.args, **kwargs: P.kwargs) -> Signature:
-        """A call as a value, to be sent later, for instance by ``enqueue_many``."""
+        """Make a signature: a call as a value, for ``enqueue_many`` for instance."""
         return Signature(self.name, args, kwargs, {}, self)
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -182,7 +182,7 @@ class Task(Generic[P, R]):
             raise TypeError(f"{error}; checked against {shown} before sending") from None
 
     def __reduce__(self) -> str:
-        """Pickled by reference, as functions are."""
+        """Pickle the task by reference, as functions are."""
         return self.function.__qualname__
 
     def __repr__(self) -> str:
@@ -190,16 +190,17 @@ class Task(Generic[P, R]):
 
 
 def flattened(signature: Signature, refused: EncodeError) -> Signature:
-    """A call that cannot be encoded, with what JSON has for the Enums that its task turns back.
+    """Replace the Enums of a call that JSON cannot represent by what it can.
 
-    Raises what was ``refused`` if that is not the reason, or the task does not.
+    Only where the task's annotations turn the value back into the Enum.  Raises ``refused``,
+    the error of encoding the call, if that has another reason or no annotation helps.
     """
-    if signature.task is None or not isinstance(refused.__cause__, Wordless):
+    if signature.task is None or not isinstance(refused.__cause__, EnumNotRepresentable):
         raise refused
     converter = signature.task.converter
 
     def flat(place: int | str, value: Any) -> Any:
-        return turned_back(value, converter.turn_of(place) if converter else None)
+        return json_form(value, converter.conversion_of(place) if converter else None)
 
     try:
         return replace(
@@ -207,12 +208,12 @@ def flattened(signature: Signature, refused: EncodeError) -> Signature:
             args=tuple(flat(index, value) for index, value in enumerate(signature.args)),
             kwargs={name: flat(name, value) for name, value in signature.kwargs.items()},
         )
-    except EncodeError:  # which knows the one argument only
+    except EncodeError:  # it names the one argument only
         raise refused from refused.__cause__
 
 
 def written(call: Signature, name: str, write: Callable[[Any], bytes]) -> bytes:
-    """``args`` or ``kwargs`` of a call, as this writes them."""
+    """Encode ``args`` or ``kwargs`` (``name``) of a call with ``write``."""
     try:
         return write(getattr(call, name))
     except EncodeError as refused:
@@ -220,7 +221,7 @@ def written(call: Signature, name: str, write: Callable[[Any], bytes]) -> bytes:
 
 
 def arguments_of(function: Callable[..., Any], *, bind: bool) -> inspect.Signature | None:
-    """What callers may give: of a wrapper what that takes, without what ``bind`` puts first."""
+    """The parameters for callers: a wrapper's own, without the first one if ``bind``."""
     try:
         signature = accepted(function)
     except (TypeError, ValueError):
@@ -244,9 +245,9 @@ def arguments_of(function: Callable[..., Any], *, bind: bool) -> inspect.Signatu
 
 
 def simple_arity(signature: inspect.Signature | None) -> tuple[int, int]:
-    """How few and how many positional arguments alone surely fit: (1, 0) if none do.
+    """The least and most positional arguments that fit alone; (1, 0) if no number does.
 
-    Most calls are decided by this alone; it is ten times faster than binding.
+    This check decides most calls; it is ten times faster than ``Signature.bind``.
     """
     least = most = 0
     for parameter in signature.parameters.values() if signature else ():

@@ -1,4 +1,4 @@
-"""The checkout with some lines changed: what runs where a guard is missing."""
+"""Copies of the checkout with some lines changed, to run it without a guard."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 #: The package and its scripts.
 PACKAGE = ("streamq", "scripts")
 
-#: A line of the product, and what stands there instead: (file, line, instead).
+#: A change of a line of the product: (file, line, replacement).
 Edit = tuple[str, str, str]
 
 
@@ -18,10 +18,10 @@ def copy_checkout(
 ) -> None:
     """Copy parts of the checkout, and change lines of the copy.
 
-    What stays as it is is a hard link where that works.  No symbolic one: what looks for what lies
-    beside itself would find the checkout, and its Lua scripts.
+    Unchanged files are hard links where that works.  Symbolic links would not do: code that looks
+    for files beside itself would find the checkout, and its Lua scripts.
     """
-    unfinished = shutil.ignore_patterns("*.pyc.*")  # somebody compiles meanwhile
+    unfinished = shutil.ignore_patterns("*.pyc.*")  # another process may compile meanwhile
     for part in parts:
         if (CHECKOUT / part).is_dir():
             shutil.copytree(
@@ -34,7 +34,7 @@ def copy_checkout(
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Give a file a second name; a copy where it cannot have one."""
+    """Hard-link a file; copy it where that is not possible."""
     try:
         os.link(source, target)
     except OSError:
@@ -42,9 +42,9 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 
 def change(folder: Path, file: str, line: str, instead: str) -> None:
-    """Put something else in the place of a line that a file of a copy has once."""
+    """Replace a line that a file of the copy contains exactly once."""
     path = folder / file
     text = path.read_text()
     assert text.count(line) == 1, f"{file} has changed: {line!r}"
-    path.unlink()  # the other name of the file keeps what it says
+    path.unlink()  # so that the file of the checkout, a hard link, stays unchanged
     path.write_text(text.replace(line, instead))

@@ -1,6 +1,6 @@
 """What Redis answers when it cannot, as it says it, and what a producer makes of it."""
 
-from streamq.broker.publish_retry import Contact
+from streamq.broker.publish_retry import FirstContact
 
 LOADING = "LOADING Redis is loading the dataset in memory"
 BUSY = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
@@ -37,9 +37,9 @@ def code_of(text: object) -> str | None:
 
 def known():
     """The contact of who has reached its Redis before."""
-    contact = Contact("redis://h")
-    contact.made = True
-    return contact
+    first_contact = FirstContact("redis://h")
+    first_contact.made = True
+    return first_contact
 
 
 #: What people write where a URL should stand; SECRET is what nobody may see of it.

@@ -1,16 +1,15 @@
-"""A TCP proxy that stands between a client and the test's Redis, and spoils things on request.
+"""A TCP proxy between a client and the Redis of a test, which injects faults on request.
 
     with Proxy(server_url) as proxy:
         app = App("shop", url=proxy.url)
-        lost = proxy.drop_reply(calls_of("publish", "push"))
-        app.enqueue("any.task")  # is executed; its first answer never arrives
+        lost = proxy.drop_reply(calls_of("publish", "publish_plain"))
+        app.enqueue("any.task")  # is executed; its first answer is dropped
         assert lost.hits == 1
 
-What happens to everything is a mode: ``blackhole``, ``hold``, ``delay``, ``refuse``, until
-``heal``.  What happens to single commands is a rule: ``drop_reply``, ``answer``.  ``reset``
-breaks what is connected now, ``strand`` leaves it open and deaf.  A method has taken
-effect when it returns; any thread may call it.  One thread does all the work and ends with
-``close``, and so does every socket.
+A mode changes all connections until ``heal``: ``blackhole``, ``hold``, ``delay``, ``refuse``.  A
+rule changes single commands: ``drop_reply``, ``answer``.  ``reset`` breaks the open connections,
+``strand`` leaves them open but drops everything.  A method has taken effect when it returns; any
+thread may call it.  One thread does all the work; it ends with ``close``, as all sockets do.
 """
 
 import errno
@@ -33,13 +32,13 @@ import hiredis
 
 from streamq.transport.scripts import load
 
-#: Closing with this sends RST instead of FIN.
+#: The value of SO_LINGER with which closing sends RST instead of FIN.
 ABRUPT = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command on its way: its words, and the name that its client gave itself."""
+    """A command that passes: its words, and the name that its client has set."""
 
     words: tuple[bytes, ...]
     client: str
@@ -49,19 +48,19 @@ class Command:
         return self.words[0].decode(errors="replace").upper() if self.words else ""
 
 
-#: Which commands a rule is for: a function, or the first words as text ("XREADGROUP",
+#: The commands that a rule is for: a function, or the first words as text ("XREADGROUP",
 #: "SCRIPT LOAD", "EVALSHA 5f1c…"); None is for every command.
 Matching = Callable[[Command], bool] | str | None
 
 
 def calls_of(*scripts: str) -> Callable[[Command], bool]:
-    """Matches the calls of these scripts of ours, by their names: ``calls_of("settle")``."""
+    """Match the calls of scripts by their names: ``calls_of("follow")``."""
     hashes = {load(name).sha.encode() for name in scripts}
     return lambda command: command.name == "EVALSHA" and command.words[1] in hashes
 
 
 def sent_by(client: str, matching: Matching = None) -> Callable[[Command], bool]:
-    """Matches what clients do whose name (as in CLIENT LIST) begins so."""
+    """Match the commands of clients whose name (as in CLIENT LIST) begins so."""
     inner = matches(matching)
     return lambda command: command.client.startswith(client) and inner(command)
 
@@ -82,28 +81,29 @@ def matches(matching: Matching) -> Callable[[Command], bool]:
 
 @dataclass(eq=False)
 class Rule:
-    """What happens to some commands.  ``hits`` counts those that it happened to."""
+    """A fault for some commands; ``hits`` counts the commands that it was applied to."""
 
     matches: Callable[[Command], bool]
     left: int | None
-    #: The error that is answered; None: the server answers, and its reply is lost.
+    #: The error that is answered; None: the server executes, and its reply is dropped.
     error: bytes | None = None
-    #: After a lost reply: go on swallowing replies, instead of breaking the connection.
+    #: After a dropped reply: drop all further replies, instead of breaking the connection.
     hang: bool = False
     hits: int = 0
 
     def wait(self, hits: int = 1, *, seconds: float = 10.0) -> None:
-        """Wait until it has happened so often."""
+        """Wait until the rule has been applied so often."""
         deadline = time.monotonic() + seconds
         while self.hits < hits:
             assert time.monotonic() < deadline, f"{self.hits} of {hits} after {seconds} s"
             time.sleep(0.005)
 
     def end(self) -> None:
-        """Let it happen no more."""
+        """End the rule."""
         self.left = 0
 
     def takes(self, command: Command) -> bool:
+        """Whether the rule applies to a command, which then counts."""
         if self.left == 0 or not self.matches(command):
             return False
         if self.left is not None:
@@ -112,15 +112,14 @@ class Rule:
 
 
 class Proxy:
-    """Listens on a port of its own for clients of ``upstream``, a redis:// or unix:// URL.
+    """A proxy with a port of its own, for clients of ``upstream``, a redis:// or unix:// URL.
 
-    Starts at once; ``url`` is where it is, with the user, password and database of the URL.
+    It starts at once; ``url`` is its URL, with the user, password and database of the upstream.
     """
 
     def __init__(self, upstream: str, *, port: int = 0, raw: bool = False) -> None:
         self.upstream = upstream
-        #: Look at nothing that passes, for links that are not of commands and replies, such
-        #: as replication; then there are no rules.
+        #: Do not parse what passes, for links such as replication; then there are no rules.
         self.raw = raw
         self.port = port
         self.rules: list[Rule] = []
@@ -145,9 +144,9 @@ class Proxy:
     # Modes
 
     def heal(self) -> None:
-        """Pass everything on again, as at the beginning; all rules end.
+        """End all modes and rules.
 
-        Held bytes arrive now.  Connections from which bytes were swallowed are reset.
+        Held bytes are sent now.  Connections from which bytes were dropped are reset.
         """
 
         def order() -> None:
@@ -162,37 +161,37 @@ class Proxy:
             for link in list(self.links):
                 link.wake()
 
-        self.tell(order)
+        self.call(order)
 
     def blackhole(self) -> None:
-        """Accept connections, and swallow whatever comes, both ways."""
-        self.tell(lambda: setattr(self, "mute", True))
+        """Accept connections, and drop all bytes, both ways."""
+        self.call(lambda: setattr(self, "mute", True))
 
     def hold(self) -> None:
-        """Let nothing pass, and lose nothing: as TCP does, it arrives late, when healed."""
+        """Hold all bytes back, and lose none: they arrive late, after ``heal``."""
 
         def order() -> None:
             self.held = True
             for link in self.links:
                 link.look()
 
-        self.tell(order)
+        self.call(order)
 
     def delay(self, seconds: float) -> None:
-        """Let everything take so much longer, each way."""
-        self.tell(lambda: setattr(self, "latency", seconds))
+        """Delay all bytes by so many seconds, each way."""
+        self.call(lambda: setattr(self, "latency", seconds))
 
     def refuse(self) -> None:
-        """Refuse new connections; those that are open stay open."""
+        """Refuse new connections; open ones stay open."""
 
         def order() -> None:
             self.refusing = True
             self.unlisten()
 
-        self.tell(order)
+        self.call(order)
 
     def reset(self) -> int:
-        """Break what is connected now, with RST; tell how many connections that were."""
+        """Break the open connections by RST; return how many they were."""
 
         def order() -> int:
             count = len(self.links)
@@ -200,12 +199,12 @@ class Proxy:
                 link.close(abrupt=True)
             return count
 
-        return int(self.tell(order))
+        return int(self.call(order))
 
     def strand(self) -> int:
-        """Swallow whatever comes on the connections of now, as if their peer were gone.
+        """Drop all bytes of the open connections, as if their peer were gone; return how many.
 
-        Those that are made from now on pass.  Tells how many connections that were.
+        Later connections work.
         """
 
         def order() -> int:
@@ -213,18 +212,18 @@ class Proxy:
                 link.stranded = True
             return len(self.links)
 
-        return int(self.tell(order))
+        return int(self.call(order))
 
     # Rules
 
     def drop_reply(
         self, matching: Matching = None, *, times: int | None = 1, hang: bool = False
     ) -> Rule:
-        """Let the server execute matching commands, and lose its replies to them.
+        """Let the server execute matching commands, and drop its replies to them.
 
-        The connection breaks where the reply would have come; with ``hang`` it stays, and
-        everything that the server says on it from then on is lost.  ``times`` None is for
-        ever, that is until the rule ends or the proxy is healed.
+        The connection breaks where the reply would have come; with ``hang`` it stays open, and
+        everything that the server sends on it from then on is dropped.  ``times`` None: until the
+        rule ends or the proxy is healed.
         """
         return self.add(Rule(matches(matching), times, hang=hang))
 
@@ -236,7 +235,7 @@ class Proxy:
         def order() -> None:
             self.rules = [*(each for each in self.rules if each.left != 0), rule]
 
-        self.tell(order)
+        self.call(order)
         return rule
 
     @contextmanager
@@ -248,7 +247,7 @@ class Proxy:
         finally:
             rule.end()
 
-    # What went by
+    # Counters
 
     @property
     def url(self) -> str:
@@ -261,39 +260,39 @@ class Proxy:
 
     @property
     def seen(self) -> Counter[str]:
-        """How many commands of each name clients have sent so far."""
+        """The number of commands of each name that clients have sent so far."""
         return Counter(self.counts)
 
     @property
     def connected(self) -> int:
-        """How many clients are connected."""
+        """The number of connected clients."""
         return len(self.links)
 
     # Life
 
     def start(self) -> None:
-        """Listen (again, on the same port) and serve."""
+        """Listen, again on the same port, and serve."""
         assert self.thread is None
         self.ended = False
         self.selector = selectors.DefaultSelector()
-        self.bell, self.rope = socket.socketpair()
-        self.bell.setblocking(False)
-        self.selector.register(self.bell, selectors.EVENT_READ, self.hear)
+        self.wakeup_r, self.wakeup_w = socket.socketpair()
+        self.wakeup_r.setblocking(False)
+        self.selector.register(self.wakeup_r, selectors.EVENT_READ, self.run_orders)
         self.listen()
         self.thread = threading.Thread(target=self.run, name="proxy", daemon=True)
         self.thread.start()
 
     def stop(self) -> None:
-        """Reset every connection and listen no more; ``start`` begins again."""
+        """Reset every connection and stop listening; ``start`` begins again."""
         if self.thread is None:
             return
-        self.tell(lambda: setattr(self, "ended", True))
+        self.call(lambda: setattr(self, "ended", True))
         self.thread.join(10)
         assert not self.thread.is_alive()
         self.thread = None
 
     def close(self) -> None:
-        """End for good.  May be called twice."""
+        """Stop; may be called twice."""
         self.stop()
 
     def run(self) -> None:
@@ -308,33 +307,34 @@ class Proxy:
                 link.close(abrupt=True)
             self.unlisten()
             self.selector.close()
-            self.bell.close()
-            self.rope.close()
+            self.wakeup_r.close()
+            self.wakeup_w.close()
             self.later.clear()
 
     def patience(self) -> float | None:
         return max(0.0, self.later[0][0] - time.monotonic()) if self.later else None
 
-    def after(self, seconds: float, act: Callable[[], None]) -> None:
-        """Do this in the proxy's thread after so many seconds."""
-        self.last_due = max(time.monotonic() + seconds, self.last_due)  # nothing overtakes
-        heapq.heappush(self.later, (self.last_due, next(self.numbers), act))
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Run an action in the proxy's thread after so many seconds."""
+        self.last_due = max(time.monotonic() + seconds, self.last_due)  # keeps the order
+        heapq.heappush(self.later, (self.last_due, next(self.numbers), action))
 
-    def tell(self, act: Callable[[], Any]) -> Any:
-        """Do this in the proxy's thread, and return its answer."""
-        order = Order(act)
-        if self.thread is None:  # stopped: nobody else looks
-            order.obey()
+    def call(self, action: Callable[[], Any]) -> Any:
+        """Run an action in the proxy's thread, and return its result."""
+        order = Order(action)
+        if self.thread is None:  # stopped: no thread would run it
+            order.run()
             return order.answer
         self.orders.append(order)
-        self.rope.send(b".")
+        self.wakeup_w.send(b".")
         assert order.done.wait(10), "the proxy does not answer"
         return order.answer
 
-    def hear(self, mask: int) -> None:
-        self.bell.recv(4096)
+    def run_orders(self, mask: int) -> None:
+        """Run the actions of other threads: the callback of the wake-up pipe."""
+        self.wakeup_r.recv(4096)
         while self.orders:
-            self.orders.popleft().obey()
+            self.orders.popleft().run()
 
     # Connections
 
@@ -370,14 +370,14 @@ class Proxy:
 
 @dataclass
 class Order:
-    """Something to be done in the proxy's thread."""
+    """An action for the proxy's thread, and its result."""
 
-    act: Callable[[], Any]
+    action: Callable[[], Any]
     answer: Any = None
     done: threading.Event = field(default_factory=threading.Event)
 
-    def obey(self) -> None:
-        self.answer = self.act()
+    def run(self) -> None:
+        self.answer = self.action()
         self.done.set()
 
 
@@ -389,9 +389,9 @@ class Link:
         self.client = Side(self, client, self.asked)
         self.server = Side(self, server, self.replied) if server is not None else None
         self.name = ""
-        self.closed = self.swallowed = self.stranded = self.deaf = False
+        self.closed = self.swallowed = self.stranded = self.skipping = False
         #: For each reply that is still to come: None, the rule that drops it, or an error
-        #: that stands in its place.
+        #: that replaces it.
         self.expected: deque[Rule | bytes | None] = deque()
 
     @property
@@ -399,7 +399,7 @@ class Link:
         return [side for side in (self.client, self.server) if side is not None]
 
     def asked(self, data: bytes) -> None:
-        """The client has sent something."""
+        """Pass on what the client has sent."""
         if self.proxy.raw and self.server is not None:
             self.server.give(data)
             return
@@ -417,7 +417,7 @@ class Link:
         self.client.give(self.stand_ins())
 
     def rule_for(self, frame: bytes) -> Rule | None:
-        """Count a command, and find what is to happen to it."""
+        """Count a command, and find the rule for it."""
         command = Command(words_of(frame), self.name)
         self.proxy.counts[command.name] += 1
         if [word.upper() for word in command.words[:2]] == [b"CLIENT", b"SETNAME"]:
@@ -425,48 +425,48 @@ class Link:
         return next((rule for rule in self.proxy.rules if rule.takes(command)), None)
 
     def replied(self, data: bytes) -> None:
-        """The server has sent something."""
+        """Pass on what the server has sent."""
         assert self.server is not None
         if self.proxy.raw:
             self.client.give(data)
             return
         passed = bytearray()
         for frame in self.server.frames(data):
-            fate = self.expected.popleft() if self.expected and frame[:1] != b">" else None
-            if isinstance(fate, Rule):
-                fate.hits += 1
-                self.deaf = True
-                if not fate.hang:
+            expected = self.expected.popleft() if self.expected and frame[:1] != b">" else None
+            if isinstance(expected, Rule):
+                expected.hits += 1
+                self.skipping = True
+                if not expected.hang:
                     self.client.give(bytes(passed))
                     self.close()
                     return
-            if not self.deaf:
+            if not self.skipping:
                 passed += frame
                 passed += self.stand_ins()
         self.client.give(bytes(passed))
 
     def stand_ins(self) -> bytes:
-        """The errors that come next, where a server's replies would have come."""
+        """The errors that come next in the place of replies of the server."""
         found = b""
         while self.expected and isinstance(self.expected[0], bytes):
             found += self.expected.popleft()  # type: ignore[operator]
-        return b"" if self.deaf else found
+        return b"" if self.skipping else found
 
     def swallow(self) -> None:
-        """Take what has arrived in the black hole, before it is healed."""
+        """Drop what has arrived meanwhile, before the proxy is healed."""
         for side in self.sides:
             if not side.at_end:
                 side.ready(selectors.EVENT_READ)
 
     def wake(self) -> None:
-        """The proxy is healed."""
+        """Go on after ``heal``."""
         if self.swallowed or self.server is None:
             self.close(abrupt=True)
             return
         self.look()
         for side in self.sides:
             if side.ending:
-                side.last_words()
+                side.close_when_sent()
 
     def look(self) -> None:
         for side in self.sides:
@@ -478,10 +478,10 @@ class Link:
         if other is None:
             self.close()
         else:
-            other.last_words()
+            other.close_when_sent()
 
     def close(self, *, abrupt: bool = False) -> None:
-        """Hang up on both sides."""
+        """Close both sides."""
         if not self.closed:
             self.closed = True
             self.proxy.links.discard(self)
@@ -490,7 +490,7 @@ class Link:
 
 
 class Side:
-    """One socket of a link: reads what its peer says, and is given what its peer is to hear."""
+    """One socket of a link: reads from its peer, and buffers what is to be sent to it."""
 
     def __init__(self, link: Link, peer: socket.socket, heard: Callable[[bytes], None]) -> None:
         self.link = link
@@ -505,7 +505,7 @@ class Side:
         self.look()
 
     def look(self) -> None:
-        """Attend to what matters now: reading, unless held; writing, if something is left."""
+        """Register for reading, unless held, and for writing, if bytes are left."""
         held = self.proxy.held
         read = not (held or self.at_end)
         interest = selectors.EVENT_READ * read | selectors.EVENT_WRITE * bool(
@@ -545,7 +545,7 @@ class Side:
             self.heard(data)
 
     def frames(self, data: bytes) -> Iterator[bytes]:
-        """The whole commands or replies that have arrived; the rest is kept."""
+        """The complete commands or replies that have arrived; the rest is kept."""
         self.buffer += data
         at = 0
         while at < len(self.buffer) and (end := end_of_frame(self.buffer, at)) >= 0:
@@ -554,15 +554,15 @@ class Side:
         del self.buffer[:at]
 
     def give(self, data: bytes) -> None:
-        """Send this to the peer, after the delay that there is."""
+        """Send bytes to the peer, after the delay."""
         if data:
             self.delayed(lambda: self.put(data))
 
-    def delayed(self, act: Callable[[], None]) -> None:
-        if self.proxy.latency or self.proxy.later:  # nothing overtakes what was said before
-            self.proxy.after(self.proxy.latency, act)
+    def delayed(self, action: Callable[[], None]) -> None:
+        if self.proxy.latency or self.proxy.later:  # keeps the order
+            self.proxy.after(self.proxy.latency, action)
         else:
-            act()
+            action()
 
     def put(self, data: bytes) -> None:
         if self.link.closed:
@@ -584,8 +584,8 @@ class Side:
             return
         self.look()
 
-    def last_words(self) -> None:
-        """Close when everything has been sent."""
+    def close_when_sent(self) -> None:
+        """Close as soon as everything has been sent."""
         self.ending = True
         if not self.link.closed and not self.proxy.held and not self.outbox:
             self.link.close()
@@ -598,7 +598,7 @@ class Side:
 
 
 def end_of_frame(data: bytes | bytearray, at: int) -> int:
-    """Where the command or reply that begins at ``at`` ends; -1 if it is not all there."""
+    """The end of the command or reply that begins at ``at``; -1 if it is incomplete."""
     missing = 1
     while missing:
         line = data.find(b"\r\n", at)
@@ -653,5 +653,5 @@ def hang_up(peer: socket.socket, *, abrupt: bool) -> None:
 
 
 def open_descriptors() -> int:
-    """How many descriptors this process has: a test's baseline."""
+    """The number of descriptors of this process, as the baseline of a test."""
     return len(os.listdir("/proc/self/fd"))

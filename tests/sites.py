@@ -1,4 +1,4 @@
-"""Real workers on a real server that can be killed and restarted under them."""
+"""Sites: folders with real workers, on a real server that tests kill and restart."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from tests.servers import Server, running
 from tests.system.shell import TASKS, Shell
 from tests.zygote import CARRIED, start
 
-#: Keys that may stay for ever: topology, and stores that are bounded.
+#: Keys that need not expire: topology, and bounded stores.
 LASTING = re.compile(
     r"\{streamq\}:(exchanges|alternates|queues|leases|lease_ms|workers"
     r"|(bindings|routes|queue|script|dead):.*)$"
@@ -39,7 +39,7 @@ HERE = Path(__file__).parent
 
 
 def note(word):
-    \"\"\"Append a line in one write: whatever dies next, the line stays whole.\"\"\"
+    \"\"\"Append a line in one write, so that it is whole even if the process dies next.\"\"\"
     file = os.open(HERE / "notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(file, f"{word}\\n".encode())
     os.close(file)
@@ -49,7 +49,7 @@ def note(word):
 
 @pytest.fixture
 def server(server_program: str) -> Iterator[Server]:
-    """A server of this test's own, which it may kill, freeze and configure."""
+    """A server for this test alone, which it may kill, freeze and configure."""
     with (
         tempfile.TemporaryDirectory(prefix="streamq-system-", ignore_cleanup_errors=True) as folder,
         running(server_program, Path(folder)) as server,
@@ -59,7 +59,7 @@ def server(server_program: str) -> Iterator[Server]:
 
 @pytest.fixture
 def any_server(request: pytest.FixtureRequest) -> Server:
-    """The server of this test: its own if it asks for ``server``, else the shared one, made new."""
+    """The server of this test: its own if it uses ``server``, else the shared one, emptied."""
     if "server" in request.fixturenames:
         own: Server = request.getfixturevalue("server")
         return own
@@ -70,7 +70,7 @@ def any_server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture
 def proxy(any_server: Server) -> Iterator[Proxy]:
-    """What stands between workers and the server: ``site.env["STREAMQ_URL"] = proxy.url``."""
+    """A proxy between workers and the server: ``site.env["STREAMQ_URL"] = proxy.url``."""
     with Proxy(any_server.url) as proxy:
         yield proxy
 
@@ -88,6 +88,7 @@ class Worker:
 
     @property
     def said(self) -> str:
+        """The log of the worker so far."""
         return self.log.read_text()
 
     def runners(self) -> list[int]:
@@ -100,21 +101,21 @@ class Worker:
         return self.process.wait(timeout=seconds)
 
     def stop(self) -> int:
-        """End it in good order; the exit code."""
+        """End the worker by SIGTERM; return the exit code."""
         if self.process.poll() is None:
             self.signal()
         return self.wait()
 
 
 def runners_of(words: list[str]) -> int:
-    """How many runners a command line asks for, at least."""
+    """The number of runners that a command line asks for."""
     option = "--processes" if "gevent" in words else "-c"
     several = option in words and "solo" not in words
     return int(words[words.index(option) + 1]) if several else 1
 
 
 class Site:
-    """A folder with a user's modules, the workers that run them, and a server."""
+    """A site: a folder with the modules of a user, workers that run them, and a server."""
 
     def __init__(self, folder: Path, server: Server) -> None:
         self.folder = folder
@@ -133,13 +134,13 @@ class Site:
         self.app = self.new_app()
 
     def new_app(self, **settings: Any) -> streamq.App:
-        """A producer's app; it knows the tasks by name alone."""
+        """A new app of a producer, which knows the tasks by name only."""
         app = streamq.App("producer", url=self.server.url, **settings)
         self.apps.append(app)
         return app
 
     def write(self, body: str, *, name: str = "tasks", header: str = HEADER) -> None:
-        """Write a module of the user's."""
+        """Write a module of the user into the folder."""
         (self.folder / f"{name}.py").write_text(header + textwrap.dedent(body))
 
     def worker(
@@ -148,16 +149,16 @@ class Site:
     ) -> Worker:  # fmt: skip
         """Start a worker, a ``process`` as Popen takes it; wait until its runners have leases.
 
-        It is a fork of a zygote unless that would show, or ``forked`` is false.
+        It is a fork of a zygote, unless that would make a difference or ``forked`` is false.
         """
         log = self.folder / f"worker-{len(self.workers)}.log"
         words = ["worker", "-A", app, *map(str, flags)]
         with open(log, "wb") as file:
             options: dict[str, Any] = {"cwd": self.folder, "env": self.env}
             options |= {"stdout": file, "stderr": file}
-            if not CARRIED.issuperset(process):  # else it is in the session of the zygote
+            if not CARRIED.issuperset(process):  # a fork would be in the session of the zygote
                 options["start_new_session"] = "process_group" not in process
-            if not forked or "gevent" in words:  # that patches Python before anything is imported
+            if not forked or "gevent" in words:  # gevent must patch Python before imports
                 command = [sys.executable, "-m", "streamq", *words]
                 options.setdefault("start_new_session", True)
                 started = subprocess.Popen(command, **{**options, **process})
@@ -174,17 +175,17 @@ class Site:
 
         if ready:
             until(has_leases, "the runners have leases")
-            with suppress(AssertionError):  # where there is too little for all of them
+            with suppress(AssertionError):  # where memory or processes do not suffice for all
                 all_of = runners_of(words)
                 until(lambda: len(worker.runners()) >= all_of and has_leases(), seconds=3)
         return worker
 
     def changed_package(self, script: str, line: str, instead: str) -> None:
-        """Let workers run a copy of streamq in which one line of a Lua script is another."""
+        """Let workers run a copy of streamq with one line of a Lua script replaced."""
         self.changed_module(f"scripts/lua/{script}", line, instead)
 
     def changed_module(self, file: str, line: str, instead: str) -> None:
-        """Let workers run a copy of streamq in which one line of any file is another."""
+        """Let workers run a copy of streamq with one line of any file replaced."""
         copy = self.folder / "changed"
         if not copy.exists():
             copy_checkout(copy)
@@ -192,7 +193,7 @@ class Site:
         self.env["PYTHONPATH"] = str(copy)
 
     def states(self, results: list[Any]) -> list[tuple[str | None, str | None]]:
-        """State and type of error of each result, as the records say."""
+        """The state and the type of error of each result, from the records."""
         pipeline = self.redis.pipeline(transaction=False)
         for result in results:
             pipeline.hmget(f"{{streamq}}:task:{result.id}", "state", "error_type")
@@ -205,7 +206,7 @@ class Site:
         until(lambda: not self.redis.keys(leases), "nothing runs", seconds=seconds)
 
     def python(self, code: str) -> subprocess.Popen[bytes]:
-        """Run a program of the user's in the site's folder."""
+        """Run a program of the user in the folder of the site."""
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(code)],
             cwd=self.folder,
@@ -217,7 +218,7 @@ class Site:
         return process
 
     def notes(self) -> list[str]:
-        """What the tasks have noted."""
+        """The lines that tasks have noted."""
         path = self.folder / "notes"
         return path.read_text().splitlines() if path.exists() else []
 
@@ -226,14 +227,14 @@ class Site:
         return self.app.enqueue(self.app.signature(f"tasks.{task}", args, **options))
 
     def send_many(self, task: str, count: int, **options: Any) -> list[Any]:
-        """Enqueue calls with the numbers below ``count``."""
+        """Enqueue ``count`` calls, whose argument is 0, 1, 2 and so on."""
         signature = self.app.signature
         return self.app.enqueue_many(
             signature(f"tasks.{task}", (number,), **options) for number in range(count)
         )
 
     def streams(self) -> list[str]:
-        """Every stream of every queue."""
+        """The keys of all streams of all queues."""
         return [
             key
             for key in self.redis.scan_iter("{streamq}:queue:*", count=1000)
@@ -241,21 +242,24 @@ class Site:
         ]
 
     def held(self) -> int:
-        """How many messages wait or run, in all queues."""
+        """The number of messages that wait or run, in all queues."""
         return sum(self.redis.xlen(stream) for stream in self.streams())
 
     def is_empty(self) -> bool:
-        """Whether nothing waits or runs; what is moved meanwhile is in one place or the other."""
+        """Whether nothing waits or runs.
+
+        Scheduled messages are counted twice, because one may be moved to a stream meanwhile.
+        """
         later = "{streamq}:scheduled"
         return not (self.redis.zcard(later) or self.held() or self.redis.zcard(later))
 
     def pending(self) -> int:
-        """How many messages are in a worker's hands, in all queues."""
+        """The number of messages that workers have read and not acknowledged, in all queues."""
         groups = [group for stream in self.streams() for group in self.redis.xinfo_groups(stream)]
         return sum(group["pending"] for group in groups)
 
     def consumers(self) -> set[str]:
-        """The consumers that the groups know."""
+        """The consumers of all groups."""
         return {
             consumer["name"]
             for stream in self.streams()
@@ -268,7 +272,7 @@ class Site:
     def at_rest(self) -> None:
         """Check that nothing leaks: no message is left, and every key is topology or expires."""
         until(lambda: self.pending() == 0, "nothing is pending")
-        assert self.held() == 0, "leaked: messages nobody holds"
+        assert self.held() == 0, "leaked: messages that no consumer holds"
         leftover = [
             key
             for key in self.redis.scan_iter("*", count=1000)
@@ -294,12 +298,12 @@ class Site:
 
 def close(app: streamq.App) -> None:
     """Close an app's connections, so that no socket is left to the garbage collector."""
-    store = app.__dict__.get("store")
-    if store is None:
+    broker = app.__dict__.get("broker")
+    if broker is None:
         return
-    store.client.close()
-    store.results.waits.connection.drop()
-    store.publisher.close()
+    broker.client.close()
+    broker.results.waiter.connection.drop()
+    broker.publisher.close()
 
 
 @pytest.fixture

@@ -16,17 +16,17 @@ ASKED = "the serializer 'pickle', for those who name it in accept_content"
 
 #: What is looked for, and where it may stand.
 BY_DESIGN = {
-    r"\bpickle\.|import pickle": {"codec.py": ASKED},
+    r"\bpickle\.|import pickle": {"serialization/codec.py": ASKED},
     r"\bmarshal\b|\bshelve\b|\bdill\b|\bcloudpickle\b": {},
     r"yaml\.(unsafe_|full_)?load\b|\bUnsafeLoader|\bFullLoader": {},
     r"(?<![\w.])eval\(|(?<![\w.])exec\(|(?<![\w.\"])compile\(": {},
     r"\bimport_module\(|__import__": {
         "__init__.py": LATE,
         "cli/main.py": LATE,
-        "codec.py": LATE,
-        "compression.py": LATE,
-        "finding.py": NAMED,
-        "registry.py": NAMED,
+        "serialization/codec.py": LATE,
+        "serialization/compression.py": LATE,
+        "discovery.py": NAMED,
+        "producer/registry.py": NAMED,
     },
     r"shell\s*=\s*True|os\.system\(|os\.popen\(": {},
     r"verify\s*=\s*False|CERT_NONE|check_hostname\s*=\s*False|ssl_cert_reqs": {},

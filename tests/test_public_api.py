@@ -83,11 +83,11 @@ def test_every_name_that_users_were_promised_is_there():
 
 
 def test_the_homes_name_everything_and_nothing_else():
-    assert {*streamq.HOME_OF, "__version__"} == set(streamq.__all__)
+    assert {*streamq.MODULE_OF, "__version__"} == set(streamq.__all__)
 
 
 def test_each_name_is_defined_in_its_home():
-    for name, home in streamq.HOME_OF.items():
+    for name, home in streamq.MODULE_OF.items():
         found = getattr(importlib.import_module(home), name)
         assert found is getattr(streamq, name)
         assert found.__module__ == home, f"{name} is defined in {found.__module__}"
@@ -103,7 +103,7 @@ def test_type_checkers_are_told_the_same_homes():
         for alias in node.names
     }
 
-    assert imports == streamq.HOME_OF
+    assert imports == streamq.MODULE_OF
 
 
 def test_no_module_hides_a_public_name():
@@ -159,7 +159,7 @@ def test_an_error_is_also_the_builtin_that_says_it(name, builtin):
 
 
 def test_every_error_hangs_on_one_tree():
-    for name in streamq.HOMES["streamq.errors"].split():
+    for name in streamq.MODULES["streamq.errors"].split():
         if name not in ("Ignore", "Reject", "Retry"):
             assert issubclass(getattr(streamq, name), streamq.StreamqError), name
 

@@ -1,15 +1,15 @@
-"""A process that has imported modules already, and becomes programs by fork.
+"""The zygote: a process that has imported modules already, and forks to become programs.
 
 To start Python and import streamq takes 0.4 s of processor time, and the tests start thousands of
-workers.  A zygote imports once; each program is a fork of it that clears the traces: environment,
-working folder, standard streams, ``sys.argv``, ``sys.path`` and ``__main__`` are as after
-``python -m MODULE``.  It is started by exec before it has threads, and knows one client, with which
-it ends: a fork of the client may hold the other end of the link for longer.
+workers.  A zygote imports once; each program is a fork of it with the state of a new process:
+environment, working folder, standard streams, ``sys.argv``, ``sys.path`` and ``__main__`` are as
+after ``python -m MODULE``.  A zygote is started by exec before it has threads.  It has one client
+and ends with it, because a fork of the client may hold the other end of the link for longer.
 
     zygote = Zygote("streamq.worker.boot", "streamq.cli.worker")
     process = Forked(zygote, "streamq", ["worker", "-A", "tasks"], cwd=folder, env=env)
 
-``Forked`` is a ``subprocess.Popen`` whose program is a child of the zygote, which tells its end.
+``Forked`` is a ``subprocess.Popen`` whose program is a child of the zygote, which reports its end.
 """
 
 import atexit
@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 CHECKOUT = str(Path(__file__).resolve().parents[1])
-#: The longest order: an environment, a command line.
+#: Bytes of the longest order: an environment and a command line.
 LONGEST = 1 << 20
 
 
 class Zygote:
-    """The client's side of a zygote, which is started when it is first needed."""
+    """The client of a zygote, which is started when it is first needed."""
 
     def __init__(self, *modules: str) -> None:
         self.modules = modules
@@ -40,7 +40,7 @@ class Zygote:
         self.link: socket.socket | None = None
 
     def connect(self) -> socket.socket:
-        """The link to the zygote, which is started if it is not there."""
+        """The link to the zygote, which is started if it does not run."""
         if self.link is None:
             self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             numbers = [str(theirs.fileno()), str(os.getpid())]
@@ -48,22 +48,22 @@ class Zygote:
                 [sys.executable, __file__, *numbers, *self.modules],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a worker in a terminal takes SIGHUP for its end
+                start_new_session=True,  # a worker in a terminal ends at SIGHUP
             )
             theirs.close()
             atexit.register(self.close, process, os.getpid())
         return self.link
 
     def close(self, process: subprocess.Popen[bytes], owner: int) -> None:
-        """End it, unless this is a fork of the process that began it: it ends with its link."""
+        """End the zygote by closing its link, unless this is a fork of its client."""
         assert self.link is not None
         if owner == os.getpid():
-            self.link.shutdown(socket.SHUT_RDWR)  # whoever else has it open
+            self.link.shutdown(socket.SHUT_RDWR)  # also if a fork has it open
             process.wait(timeout=10)
         self.link.close()
 
     def ask(self, order: dict[str, Any], descriptors: tuple[int, ...] = ()) -> int:
-        """Have an order carried out; return the number that it answers."""
+        """Send an order to the zygote; return the number that it answers."""
         with self.lock:
             link = self.connect()
             socket.send_fds(link, [json.dumps(order).encode()], list(descriptors))
@@ -71,7 +71,7 @@ class Zygote:
 
 
 class Forked(subprocess.Popen[Any]):
-    """A program that a zygote has become, to be handled as any other process."""
+    """A program that a fork of a zygote runs, with the interface of any other process."""
 
     def __init__(self, zygote: Zygote, module: str, args: list[str], **options: Any) -> None:
         self.zygote, self.module = zygote, module
@@ -84,7 +84,7 @@ class Forked(subprocess.Popen[Any]):
         p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int, errread: int, errwrite: int,
         *rest: Any,
     ) -> None:  # fmt: skip
-        """Have the zygote fork, in the place of ``Popen``'s own fork and exec."""
+        """Let the zygote fork, instead of the fork and exec of ``Popen``."""
         streams = [(p2cread, 0), (c2pwrite, 1), (errwrite, 2)]
         order = {
             "module": self.module,
@@ -99,7 +99,7 @@ class Forked(subprocess.Popen[Any]):
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
 
     def reap(self, pid: int, flags: int) -> tuple[int, int]:
-        """What ``os.waitpid`` would say, if the program were our child."""
+        """The answer of ``os.waitpid`` if the program were a child of this process."""
         if flags & os.WNOHANG and not select.select([self.ended], [], [], 0)[0]:
             return 0, 0
         return pid, self.zygote.ask({"reap": pid})
@@ -115,47 +115,47 @@ class Forked(subprocess.Popen[Any]):
         os.close(self.ended)
 
 
-#: What becomes workers and commands: it has imported all that a worker of a process needs.
+#: The zygote of workers and commands: it has imported all that a worker needs.
 STREAMQ = Zygote("redis", "streamq.cli.shared", "streamq.cli.worker", "streamq.worker.boot")
-#: What runs a test on a changed checkout: it has imported nothing of any.
+#: The zygote of tests on a changed checkout: it has imported no module of streamq.
 PYTEST = Zygote("pytest", "redis")
 
-#: Options of Popen that a fork carries out as an exec would.
+#: Options of Popen that a fork supports as an exec does.
 CARRIED = frozenset({"cwd", "env", "stdin", "stdout", "stderr", "text"})
-#: What Python and the C library look at once, when a process starts.
+#: Variables that Python and the C library read once, when a process starts.
 AT_START = re.compile(r"PYTHON(?!PATH$|DONTWRITEBYTECODE$)|LANG$|LC_|MALLOC_|LD_|TZ$")
 
 
-def world() -> str:
-    """What a program takes from the process that execs it: umask, signals, limits."""
+def inherited_state() -> str:
+    """The state that a program inherits from the process that execs it: umask, signals, limits."""
     status = Path("/proc/thread-self/status").read_text()
     taken = re.findall(r"^(?:Umask|SigBlk|SigIgn):.*\n", status, re.M)
     return "".join(taken) + Path("/proc/self/limits").read_text()
 
 
-#: That of the zygotes.
-OURS = world()
+#: The inherited state of the zygotes.
+OURS = inherited_state()
 
 
 def start(module: str, args: list[str], **options: Any) -> subprocess.Popen[Any]:
-    """Start ``python -m MODULE ARGS``: by a fork where nobody could tell, else by an exec."""
+    """Start ``python -m MODULE ARGS``: by a fork where that makes no difference, else by exec."""
     env = options.get("env") or os.environ
-    told, ours = (
+    given, ours = (
         {name: value for name, value in each.items() if AT_START.match(name)}
         for each in (env, os.environ)
     )
     tree = env.get("PYTHONPATH", "")
-    alike = told == ours and world() == OURS and os.pathsep not in tree
+    alike = given == ours and inherited_state() == OURS and os.pathsep not in tree
     if not alike or not CARRIED.issuperset(options):
         return subprocess.Popen([sys.executable, "-m", module, *args], **options)
     return Forked(STREAMQ if tree == CHECKOUT else PYTEST, module, args, **options)
 
 
-# The zygote's side
+# The zygote itself
 
 
 def serve(link: socket.socket, client: int) -> dict[str, Any]:
-    """Carry out orders until the client is gone; in a child, return what it is to become."""
+    """Carry out orders until the client is gone; return, in a child, the order for it."""
     while True:
         if client in select.select([link, client], [], [])[0]:
             os._exit(0)
@@ -180,7 +180,7 @@ def serve(link: socket.socket, client: int) -> dict[str, Any]:
 
 
 def become(order: dict[str, Any]) -> NoReturn:
-    """Be the program that ``python -m MODULE`` would be in this folder and environment."""
+    """Run the program of an order as ``python -m MODULE`` would in its folder and environment."""
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
@@ -199,7 +199,7 @@ def become(order: dict[str, Any]) -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Import what is named on the command line, then serve the client."""
+    """Import the modules of the command line, then serve the client."""
     number, client, *modules = sys.argv[1:]
     try:
         ended = os.pidfd_open(int(client))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from streamq import Result, ResultTimeout, StreamqError, as_completed
-from streamq.devserver import server as bundled
+from streamq.devserver import server
 
 from report import Failures, Reports, console, next_steps, say, summary
 from tasks import Report, analyse, app
@@ -39,7 +39,7 @@ def main() -> int:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else sysconfig.get_path("stdlib")).resolve()
     os.chdir(HERE)  # tasks.py is found here, and so is the project's server
     try:
-        with server():
+        with project_server():
             names = enqueue(folder)
             subprocess.run([*STREAMQ, "queues", "ls"], check=True)
             with worker():
@@ -56,19 +56,19 @@ def main() -> int:
 
 
 @contextmanager
-def server() -> Iterator[None]:
+def project_server() -> Iterator[None]:
     """The project's own server, unless a URL names one; ended if we started it."""
     if app.conf.url is not None:
         yield
         return
-    ours = bundled.find() is None
+    ours = server.find() is None
     try:
-        running = bundled.ensure(grace=1)  # it ends a second after its last user
+        running = server.ensure(grace=1)  # it ends a second after its last user
         say(f"server   {running.banner}")
         yield
     finally:
         if ours:
-            bundled.leave(patience=5)
+            server.leave(patience=5)
 
 
 def enqueue(folder: Path) -> dict[Result[Report], str]:

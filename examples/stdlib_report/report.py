@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from streamq.devserver import server as bundled
+from streamq.devserver import server
 
 from tasks import Report, app
 
@@ -75,7 +75,7 @@ def next_steps(begun_in: Path, reports: Reports, failures: Failures) -> None:
     program = Path(sys.executable).with_name("streamq")
     near = program.is_relative_to(begun_in)
     streamq = shlex.quote(str(program.relative_to(begun_in) if near else program))
-    keys = app.store.keys
+    keys = app.broker.keys
     done = next(iter(reports.values()), ("ID",))[0]
     failed = failures.get("broken.py", ("ID",))[0]
     commands = {
@@ -91,7 +91,7 @@ def next_steps(begun_in: Path, reports: Reports, failures: Failures) -> None:
     if app.conf.url is None:
         say("\nWorker and server end now.  The data stays; `streamq redis` wakes the server.")
         if shutil.which("redis-cli"):
-            socket = shlex.quote(str(bundled.place().socket))
+            socket = shlex.quote(str(server.project_folder().socket))
             say(
                 f"  {streamq} server start\n  redis-cli -s {socket} DBSIZE\n  {streamq} server stop"
             )

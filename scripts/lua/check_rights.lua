@@ -1,11 +1,11 @@
 #!lua flags=no-writes,allow-oom
--- Tell which commands the caller's user may not send.  Nothing is executed.
+-- Report which commands the caller's user may not send.  Nothing is executed.
 --
 -- KEYS  root of the namespace
 -- ARGV  for each command: count, then as many words of it
 --
--- Answers the places, counted from 0, of those that are not permitted.  A command that the
--- server does not know counts as permitted: it says so itself.
+-- Answers the positions, counted from 0, of the commands that are not permitted.  A command
+-- that the server does not know counts as permitted: calling it gives a clear error.
 
 local check = redis.acl_check_cmd
 local denied, place, at = {}, 0, 1

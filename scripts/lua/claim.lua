@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
--- Take the name of a worker, unless another one has it.
+-- Claim the name of a worker, unless another worker has it.
 --
--- A worker is known by its process and the place of that, as nothing else tells two of one
--- name apart.  Whether another one lives is for the caller to say: it asks again and names
--- the one that is gone.
+-- A worker is identified by its process and the place where it runs: two workers of one name
+-- differ in nothing else.  Whether the other one is alive is decided by the caller: it calls
+-- again and names the one that is gone.
 --
 -- KEYS  root of the namespace
 -- ARGV  node, lease in milliseconds
 --       host, pid, place             of the worker that wants the name
 --       pid, place                   of the one that is gone; '' if none is known to be
 --
--- Answers {} if the name is its own now, else {host, pid, place} of the one that has it, with
--- '' for what that does not say.
+-- Answers {} if the worker has the name now, else {host, pid, place} of the one that has it,
+-- with '' for a field that is missing.
 --
 -- @include keys
 -- @include clock
@@ -22,7 +22,7 @@ local function is(owner, pid, place)
 end
 
 local owner = redis.pcall('HMGET', key, 'host', 'pid', 'place')
-if owner.err then -- somebody else has written to it; the next renewal would replace it too
+if owner.err then -- another type; the next renewal would replace it too
   redis.call('DEL', key)
   owner = {}
 end

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Declare a queue, with a consumer group on each of its streams.  The newest settings count.
+-- Declare a queue, with a consumer group on each of its streams.  The newest settings replace
+-- older ones.
 --
 -- KEYS  root of the namespace
 -- ARGV  name, settings as a JSON object: max_priority, max_length, … ('{}' if none)

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Delete an empty queue with its streams and every binding that leads to it.
 --
--- A queue that holds messages, running ones included, is refused: purge it first, so that
--- what it held ends as REVOKED and nobody waits for it.
+-- A queue that holds messages, running ones included, is refused: purge it first, so that its
+-- tasks end as REVOKED and no waiter is left.
 --
 -- KEYS  root of the namespace
 -- ARGV  name

@@ -1,5 +1,5 @@
 #!lua flags=no-writes,allow-oom
--- Tell where a message would go and which bindings send it there.  Writes nothing.
+-- Report where a message would go and which bindings send it there.  Writes nothing.
 --
 -- KEYS  root of the namespace
 -- ARGV  exchange, routing key, then the headers: name, value, name, value, …
@@ -12,7 +12,7 @@
 --   NOEXCHANGE name
 --
 -- The queues come from the index that publish.lua reads.  To name the bindings behind them,
--- it reads all bindings of each exchange on the way: a question for people, not for programs.
+-- it reads all bindings of each exchange on the way: for people, too slow for programs.
 --
 -- @include keys
 -- @include route

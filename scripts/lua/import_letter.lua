@@ -1,5 +1,5 @@
 #!lua
--- Keep a dead letter that was exported, here or elsewhere, as it was and with its time.
+-- Add a dead letter that was exported, here or elsewhere, as it was and with its time.
 --
 -- KEYS  root of the namespace
 -- ARGV  queue, letter
@@ -7,15 +7,15 @@
 --       most, life                   how many dead letters a queue keeps, and how long (ms)
 --       then names and values of all its fields
 --
--- Answers {word, dropped}: how many other letters made room for it, and
+-- Answers {word, dropped}: how many other letters were dropped for it, and
 --   kept       it is there now
---   known      it was there already, or has been put back since
+--   known      it was there already, or was put back into its queue since
 --   expired    it died longer ago than letters are kept
---   crowded    the queue is full of newer ones
+--   full       the queue has the most letters that it may have, all of them newer
 --
 -- @include keys
 -- @include clock
--- @include endings
+-- @include finish
 -- @include messages
 -- @include dead
 
@@ -25,12 +25,12 @@ local fields = {}
 for i = 6, #ARGV do
   fields[#fields + 1] = ARGV[i]
 end
-at = math.min(at, now) -- a clock that is ahead must not make letters that stay longer
+at = math.min(at, now) -- a clock that was ahead must not make a letter stay longer
 
 local dead = key_of('dead', queue)
 
--- Put back here: then the task remembers this death.
-local function put_back()
+-- Whether the letter was put back into its queue: then the task's record has this death.
+local function was_retried()
   local history = redis.call('HGET', key_of('task', field(fields, 'id') or letter), 'history')
   return history and string.find(history, '{"at":' .. ARGV[3] .. ',', 1, true)
 end
@@ -38,22 +38,22 @@ end
 if at <= now - limits.life_ms then
   return { 'expired', 0 }
 end
-local name, twin = letter, 1
+local name, number = letter, 1
 while redis.call('ZSCORE', dead, name) do
   if redis.call('HGET', letter_key(queue, name), 'dead_at') == ARGV[3] then
     return { 'known', 0 }
   end
-  twin = twin + 1
-  name = letter .. '#' .. twin
+  number = number + 1
+  name = letter .. '#' .. number
 end
-if put_back() then
+if was_retried() then
   return { 'known', 0 }
 end
 local held = redis.call('ZCARD', dead)
 if held >= limits.most then
   local oldest = redis.call('ZRANGE', dead, 0, 0, 'WITHSCORES')
   if not oldest[2] or at <= tonumber(oldest[2]) then
-    return { 'crowded', 0 }
+    return { 'full', 0 }
   end
 end
 keep_letter(queue, name, fields, at, limits)

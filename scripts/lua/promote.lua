@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Move the messages that are due into their queues, the first due first.
 --
--- Bounded: whoever is answered that more are due calls again.  What expired meanwhile ends
--- as REVOKED; what leads to a queue that is gone becomes a dead letter.  What cannot be moved,
--- because a key that it needs holds something else, stays, and is tried again a while later.
+-- Bounded: if as many as the limit were due, the caller calls again.  A message that has
+-- expired ends as REVOKED; one whose queue was deleted becomes a dead letter.  A message that
+-- cannot be moved, because a key that it needs has another type, stays, and is tried again
+-- after a pause.
 --
 -- KEYS  root of the namespace
 -- ARGV  limit, expires (of records, ms)
@@ -14,14 +15,14 @@
 --
 -- @include keys
 -- @include clock
--- @include endings
--- @include foreign
+-- @include finish
+-- @include wrong_type
 -- @include messages
 -- @include dead
 -- @include dead_letter
--- @include later
+-- @include scheduled
 
-local PAUSE_MS = 30000 -- before what could not be moved is tried again
+local PAUSE_MS = 30000 -- before a message that could not be moved is tried again
 
 local limit, life = tonumber(ARGV[1]), ARGV[2]
 local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }
@@ -33,9 +34,9 @@ local function end_of(id, fields, state, ...)
   end
 end
 
--- A task that waits in its queue now; one that is tried again says so until it starts.
+-- Write into the record that a task waits in its queue.  State RETRY stays until it starts.
 local function show_queued(id, generation)
-  local record, known = key_of('task', id), standing(id, generation)
+  local record, known = key_of('task', id), status_of(id, generation)
   if known and known.state == 'SCHEDULED' then
     redis.call('HSET', record, 'state', 'QUEUED')
   end
@@ -44,7 +45,7 @@ local function show_queued(id, generation)
   end
 end
 
--- To where a message goes now.
+-- Move a message to its queue, or end its task.
 local function move(fields)
   local id, stream = field(fields, 'id'), field(fields, 'scheduled_for')
   local queue = queue_of(stream)
@@ -62,24 +63,24 @@ local function move(fields)
     dead_letter(queue, id, fields, why, '', why, limits, true)
     end_of(id, fields, 'FAILURE', 'error_type', 'streamq.errors.DecodeError', 'error', why)
   elseif field(fields, 'rejections') and stream == front_of(stream) then
-    add_in_front(stream, fields) -- its task has handed it back
+    add_in_front(stream, fields) -- its task has rejected it
     show_queued(id, generation_of(fields))
   else
     -- the queue may have fewer levels by now than when the message was sent
     local level = string.match(stream, ':p(%d)$') or '0'
     local home = home_of(queue, { 'priority', level })
-    put(home, fields)
+    add_message(home, fields)
     show_queued(id, generation_of(fields))
   end
 end
 
--- Whatever fails leaves the message where it is.
+-- Move a scheduled message and remove its hash.  A failure leaves it scheduled.
 local function promote(name)
-  local fields = redis.call('HGETALL', later_key(name))
+  local fields = redis.call('HGETALL', scheduled_key(name))
   if fields[1] then
     move(fields)
   end
-  drop_later(name)
+  drop_scheduled(name)
 end
 
 need('zset', scheduled)

@@ -1,29 +1,30 @@
 #!lua
--- Publish messages: all of them to all queues that want them, or none.
+-- Publish messages: all of them to all queues that they are routed to, or none.
 --
 -- KEYS  root of the namespace, such as {streamq}
--- ARGV  lane, number               who publishes, and the number of this call: it grows from
---                                  call to call; one that is sent again with its number, and
---                                  the same first id, gets the answer it got before ('' '' for
---                                  none)
+-- ARGV  channel, number            the publisher channel, and the number of this call, which
+--                                  grows from call to call; a call that is sent again with its
+--                                  number, and the same first id, gets the same answer ('' ''
+--                                  for no channel)
 --       then for each message:
 --       exchange, routing key      the exchange '' leads to the queue named by the key
 --       id                         at most 200 bytes, no @ : { } and no control characters; or
 --                                  '' for QUEUE-ENTRYID
---       window                     milliseconds in which the same id is accepted once; 'none'
---                                  for an id that has none; 0 for one that nobody uses twice
+--       window                     dedup window: milliseconds in which the same id is accepted
+--                                  once; 'none' for a chosen id without a window; 0 for a
+--                                  generated id, which is not looked up
 --       keep                       1: write a record of the task; 0: do not
 --       priority                   0–9, or ''
---       due                        when it is to run: '' now, +MS in so many milliseconds,
+--       due                        when it is to run: '' now, +MS after so many milliseconds,
 --                                  MS at a moment, in milliseconds since 1970
---       expires                    when it is not to start any more: '', +MS or MS likewise
+--       expires                    from when on it is not to start: '' never, +MS or MS
 --       count, then as many header names and values; values are canonical text
 --                                  (i:1  f:1.0  s:text  b:true  v:)
 --       count, then as many names and values for the stream; the first name is `task`
 --
--- An id with a window, or 'none', is accepted once as well as long as its record says that its
--- task has not ended.  Later it begins a new generation of the record, and the message says
--- which one.
+-- A chosen id (one with a window, or 'none') is also accepted only once while its record says
+-- that its task has not ended.  Later it begins a new generation of the record, and the message
+-- carries its number.
 --
 -- Answers one text for each message: the queues it went to, joined by ':'.
 -- Refuses, having written nothing, with (messages are counted from 0; words are
@@ -31,40 +32,41 @@
 --   UNROUTABLE message exchange key   no binding leads to a queue
 --   NOEXCHANGE message exchange       no such exchange
 --   QUEUEFULL message queue limit     the queue would hold more than its max_length
---   OUTOFIDS message queue            somebody has used the last id that the queue can give
---   BADSETTINGS message queue         nobody can read what the queue was declared with
---   STALE number newer                the lane has published something else since under this
---                                     number or a newer one
+--   OUTOFIDS message queue            a stream of the queue has an entry with the last id
+--   BADSETTINGS message queue         the settings of the queue are not valid JSON
+--   STALE number newer                the channel has published another call under this number,
+--                                     or a newer one
 --   BADMESSAGE message reason         ARGV is not as described above
 --
 -- @include keys
 -- @include streams
 -- @include clock
 -- @include route
--- @include later
+-- @include scheduled
 -- @include generations
 -- @include ids
--- @include wishes
+-- @include early_waiters
 
-local LANE_MEMORY_MS = 600000 -- a reply is asked for again within seconds, or never
+local CHANNEL_MEMORY_MS = 600000 -- a lost answer is asked for within seconds, or never
 local LONGEST_ID = 200
 local MOST_PAIRS = 3900 -- two values each, and `unpack` ends near 8000
 
--- What a call is known by: lane and number alone have also been those of another process,
--- where a whole machine was copied.
+-- What identifies a call: its number and first id.  The number alone may have been used by
+-- another process too, where a whole machine was copied.
 local function mark_of(number)
   return number .. ' ' .. (ARGV[5] or '')
 end
 
--- What a lane was answered, if it asks again; or a refusal.
-local function answered_before(lane, number)
-  local memory = redis.call('GET', key_of('lane', lane))
+-- The answers that this call got before; a refusal if it is stale; nil if it is new.
+local function answered_before(channel, number)
+  local memory = redis.call('GET', key_of('publisher', channel))
   if not memory then
     return nil
   end
   local last = string.match(memory, '^[^\n]*')
   if last == mark_of(number) then
-    redis.call('PEXPIRE', key_of('lane', lane), LANE_MEMORY_MS) -- WAIT asks for a write of this call
+    -- a write, so that a WAIT that follows is about this call
+    redis.call('PEXPIRE', key_of('publisher', channel), CHANNEL_MEMORY_MS)
     local answers = {}
     for answer in string.gmatch(string.sub(memory, #last + 2), '[^\n]+') do
       answers[#answers + 1] = answer
@@ -94,9 +96,9 @@ local function block(at)
 end
 
 local now_ms = clock()
-local now = string.format('%.0f', now_ms) -- as text: made once, not by every HSET
+local now = string.format('%.0f', now_ms) -- as text: formatted once, not by every HSET
 
--- A moment out of ARGV, in milliseconds; false for none, nil for what is none.
+-- A moment out of ARGV, in milliseconds; false for '', nil for a text that is not a moment.
 local function moment_of(text)
   if text == '' then
     return false
@@ -108,7 +110,7 @@ local function moment_of(text)
 end
 
 -- The message that begins at a position of ARGV, and the position after it.
--- Fields stay in ARGV: XADD takes them from there.
+-- Its fields stay in ARGV: XADD takes them from there.
 local function message_at(at)
   local headers, headers_end = block(at + 8)
   if not headers then
@@ -170,10 +172,9 @@ local function read_messages()
   return messages
 end
 
--- Give those messages their answer whose id was accepted before, or stands twice in this call.
--- Of a message that was added by hand the record does not know the queue: then the answer is
--- where this one would go.
-local function recall(messages)
+-- Answer the messages whose id was accepted before, or is twice in this call.  The record of a
+-- message that was added by hand has no queue: then the answer is where this one would go.
+local function answer_repeated(messages)
   local first = {}
   for _, message in ipairs(messages) do
     if message.chosen then
@@ -191,9 +192,9 @@ local function recall(messages)
   end
 end
 
--- Queues and places are looked up once a call, however many messages go there.
+-- Queues and destinations are looked up once a call, however many messages go there.
 local known_queues = {}
-local known_places = {}
+local known_destinations = {}
 
 local function queue_named(name)
   local queue = known_queues[name]
@@ -227,8 +228,8 @@ local function queue_named(name)
   return queue
 end
 
--- Exchange, key and headers as one text that no other three share.
-local function place_of(message)
+-- Exchange, key and headers as one text, different for each combination.
+local function destination_text(message)
   local at = message.at
   local place = ARGV[at] .. '\n' .. #ARGV[at + 1] .. '\n' .. ARGV[at + 1]
   for i = at + 9, message.headers_to do
@@ -237,7 +238,7 @@ local function place_of(message)
   return place
 end
 
--- What route() answers, as {queues, answer}.  The default exchange needs no walk.
+-- The queues of a message and their names joined: {queues, answer}.  Nil for no exchange.
 local function look_up(message)
   local at = message.at
   local exchange, key = ARGV[at], ARGV[at + 1]
@@ -253,21 +254,21 @@ local function look_up(message)
   return names and { queues = queues, answer = table.concat(names, ':') }
 end
 
--- What is published together mostly goes where the message before went.
+-- Most messages of a call go where the one before went.
 local last_exchange, last_key, last_destination
 
--- The queues of a message and their names joined: {queues, answer}.  Nil for no exchange.
+-- As look_up, which is called once for each combination of exchange, key and headers.
 local function destination_of(message)
   local at = message.at
   local bare = message.headers_to < at + 9
   if bare and ARGV[at] == last_exchange and ARGV[at + 1] == last_key then
     return last_destination
   end
-  local place = place_of(message)
-  local destination = known_places[place]
+  local place = destination_text(message)
+  local destination = known_destinations[place]
   if not destination then
     destination = look_up(message)
-    known_places[place] = destination
+    known_destinations[place] = destination
   end
   if bare and destination then
     last_exchange, last_key, last_destination = ARGV[at], ARGV[at + 1], destination
@@ -275,11 +276,11 @@ local function destination_of(message)
   return destination
 end
 
--- How many entries and messages for later this call writes, and the message of the last one.
+-- How many entries and scheduled messages this call writes, and the message of the last one.
 local writes, writer = 0, 0
 
--- Give every other message its queues; returns the first refusal there is.
-local function find_room(messages)
+-- Find the queues of every other message; returns the first refusal, if there is one.
+local function assign_queues(messages)
   for i, message in ipairs(messages) do
     if not message.answer and not message.same_as then
       local destination = destination_of(message)
@@ -308,16 +309,16 @@ local function find_room(messages)
 end
 
 -- The short name of the stream that a message goes to.
-local function place_in(message, queue)
+local function stream_for(message, queue)
   if queue.max_priority and message.priority > 0 then
     return queue.name .. ':p' .. math.min(message.priority, queue.max_priority)
   end
   return queue.name
 end
 
--- For an id that somebody has chosen there may be a record of the generation before, and
--- others may wait already.
-local function record(message, id, place, where)
+-- Write the record of a task.  A chosen id may have a record of the generation before, and
+-- early waiters.
+local function record(message, id, name, value)
   local key = key_of('task', id)
   local task = ARGV[message.headers_to + 3]
   if message.generation then
@@ -328,43 +329,43 @@ local function record(message, id, place, where)
   end
   if message.later then
     redis.call(
-      'HSET', key, 'state', 'SCHEDULED', 'task', task, place, where, 'enqueued', now,
+      'HSET', key, 'state', 'SCHEDULED', 'task', task, name, value, 'enqueued', now,
       'eta', message.later
     )
   else
-    redis.call('HSET', key, 'state', 'QUEUED', 'task', task, place, where, 'enqueued', now)
+    redis.call('HSET', key, 'state', 'QUEUED', 'task', task, name, value, 'enqueued', now)
   end
   if message.chosen then
     redis.call('PERSIST', key)
-    note_wishes(id)
+    note_early_waiters(id)
   end
 end
 
--- What a message is given here: its generation; and when it ends if nobody has started it,
--- which it says itself, or its queue does.  Nil for nothing, as for most messages.
-local function notes_on(message, queue)
+-- The fields that this script adds to a message: its generation, when it expires, and when the
+-- time to live of its queue ends.  Nil for none, as for most messages.
+local function added_fields(message, queue)
   if not (message.generation or message.expires or queue.message_ttl) then
     return nil
   end
-  local notes = {}
+  local added = {}
   if message.generation then
-    notes[1], notes[2] = 'generation', message.generation
+    added[1], added[2] = 'generation', message.generation
   end
   if message.expires then
-    notes[#notes + 1] = 'expires'
-    notes[#notes + 1] = string.format('%.0f', message.expires)
+    added[#added + 1] = 'expires'
+    added[#added + 1] = string.format('%.0f', message.expires)
   end
   if queue.message_ttl then
     local since = message.later and message.due or now_ms
-    notes[#notes + 1] = 'stale'
-    notes[#notes + 1] = string.format('%.0f', since + queue.message_ttl)
+    added[#added + 1] = 'stale'
+    added[#added + 1] = string.format('%.0f', since + queue.message_ttl)
   end
-  return notes
+  return added
 end
 
--- Refuse a call of which one of the streams is out of ids.  One write alone is refused by itself.
--- What is published together mostly goes where the message before went.
-local function find_spent(messages)
+-- Refuse a call if one of its streams is out of ids.  A single write needs no check: its XADD
+-- is refused.  Most messages of a call go where the one before went.
+local function find_out_of_ids(messages)
   local asked, destination_before, priority_before = {}, nil, nil
   for i, message in ipairs(writes > 1 and messages or {}) do
     local destination, priority = message.destination, message.priority
@@ -372,8 +373,8 @@ local function find_spent(messages)
     local later = message.due and message.due > now_ms
     if destination and not (same or later or message.in_use) then
       for _, queue in ipairs(destination.queues) do
-        local place = place_in(message, queue)
-        if not asked[place] and is_spent(key_of('queue', place)) then
+        local place = stream_for(message, queue)
+        if not asked[place] and stream_is_out_of_ids(key_of('queue', place)) then
           return refusal('OUTOFIDS', i - 1, queue.name)
         end
         asked[place] = true
@@ -385,11 +386,10 @@ end
 
 local out_of_ids = nil -- the refusal of the only write of a call
 
--- Add an entry that was refused in this way by a stream of a queue, and return it; '' if that is
--- refused.  What is left of a call that has used up its ids goes to the stream that is read
--- first; where that has none left either, it is for later, under its id, until the queue is
--- repaired: all or none.
-local function add_after(refused, message, place, queue, id, ...)
+-- Add an entry that a stream of a queue has refused, and return its entry id; '' if there is none.
+-- A call that has used up the ids of a stream adds the rest to `:returned`; if that is out of ids
+-- too, the rest is scheduled under its id until the queue is repaired: all or none.
+local function add_refused(refused, message, place, queue, id, ...)
   local spent = is_out_of_ids(refused)
   if spent and writes == 1 then
     out_of_ids = refusal('OUTOFIDS', writer, queue.name)
@@ -402,43 +402,43 @@ local function add_after(refused, message, place, queue, id, ...)
   elseif not spent or id == '' then
     error(entry)
   end
-  keep_for_later(place, id, message.generation or '1', { ... }, now)
+  schedule(place, id, message.generation or '1', { ... }, now)
   return ''
 end
 
 local function append(message, queue, id)
-  local place, notes = place_in(message, queue), notes_on(message, queue)
+  local place, added = stream_for(message, queue), added_fields(message, queue)
   local from, to = message.headers_to + 2, message.to
   local key = place == queue.name and queue.key or key_of('queue', place)
   if message.later then
     local fields = { unpack(ARGV, from, to) }
     fields[#fields + 1], fields[#fields + 2] = 'eta', message.later
-    for _, text in ipairs(notes or {}) do
+    for _, text in ipairs(added or {}) do
       fields[#fields + 1] = text
     end
-    keep_for_later(place, id, message.generation or '1', fields, message.later)
-  elseif notes then
+    schedule(place, id, message.generation or '1', fields, message.later)
+  elseif added then
     if id ~= '' then
-      notes[#notes + 1], notes[#notes + 2] = 'id', id
+      added[#added + 1], added[#added + 2] = 'id', id
     end
     for i = from, to do
-      notes[#notes + 1] = ARGV[i]
+      added[#added + 1] = ARGV[i]
     end
-    local entry = redis.pcall('XADD', key, '*', unpack(notes))
+    local entry = redis.pcall('XADD', key, '*', unpack(added))
     if type(entry) == 'table' then
-      entry = add_after(entry, message, place, queue, id, unpack(notes))
+      entry = add_refused(entry, message, place, queue, id, unpack(added))
     end
     id = id ~= '' and id or queue.name .. '-' .. entry
   elseif id == '' then
     local entry = redis.pcall('XADD', key, '*', unpack(ARGV, from, to))
     if type(entry) == 'table' then
-      entry = add_after(entry, message, place, queue, id, unpack(ARGV, from, to))
+      entry = add_refused(entry, message, place, queue, id, unpack(ARGV, from, to))
     end
     id = queue.name .. '-' .. entry
   else
     local entry = redis.pcall('XADD', key, '*', 'id', id, unpack(ARGV, from, to))
     if type(entry) == 'table' then
-      add_after(entry, message, place, queue, id, 'id', id, unpack(ARGV, from, to))
+      add_refused(entry, message, place, queue, id, 'id', id, unpack(ARGV, from, to))
     end
   end
   if (message.keep or message.generation) and not out_of_ids then
@@ -446,7 +446,7 @@ local function append(message, queue, id)
   end
 end
 
--- The generation that a message begins, which all its copies have; false for the first.
+-- The generation that a message begins, the same for all its copies; false for the first.
 local function generation_for(message, queues)
   local ids = { message.id }
   for i, queue in ipairs(#queues > 1 and queues or {}) do
@@ -456,7 +456,7 @@ local function generation_for(message, queues)
   return generation > 1 and string.format('%.0f', generation)
 end
 
--- Returns the answer: the queues that have the message.
+-- Write a message; returns the answer: the queues that have it.
 local function write(message)
   local queues, answer = message.destination.queues, message.destination.answer
   if message.due and message.due > now_ms then
@@ -481,13 +481,13 @@ local function write(message)
   return answer
 end
 
-local lane, number = ARGV[1], ARGV[2]
+local channel, number = ARGV[1], ARGV[2]
 
-if lane ~= '' then
+if channel ~= '' then
   if not tonumber(number) then
     return refusal('BADMESSAGE', 0, 'bad-number')
   end
-  local answers = answered_before(lane, number)
+  local answers = answered_before(channel, number)
   if answers then
     return answers
   end
@@ -497,8 +497,8 @@ local messages, malformed = read_messages()
 if malformed then
   return malformed
 end
-recall(messages)
-local refused = find_room(messages) or find_spent(messages)
+answer_repeated(messages)
+local refused = assign_queues(messages) or find_out_of_ids(messages)
 if refused then
   return refused
 end
@@ -516,8 +516,8 @@ for i, message in ipairs(messages) do
   answers[i] = message.answer
 end
 
-if lane ~= '' then
+if channel ~= '' then
   local memory = mark_of(number) .. '\n' .. table.concat(answers, '\n')
-  redis.call('SET', key_of('lane', lane), memory, 'PX', LANE_MEMORY_MS)
+  redis.call('SET', key_of('publisher', channel), memory, 'PX', CHANNEL_MEMORY_MS)
 end
 return answers

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Remove messages that wait in a queue; their tasks end as REVOKED.
 --
--- What a worker has read already stays.  Bounded: whoever is answered as many as the limit
--- calls again.
+-- Messages that a worker has read stay.  Bounded: if the answer is the limit, the caller calls
+-- again.
 --
 -- KEYS  root of the namespace
 -- ARGV  queue, limit, expires (of the records, in milliseconds)
@@ -12,7 +12,7 @@
 -- @include keys
 -- @include streams
 -- @include clock
--- @include endings
+-- @include finish
 -- @include messages
 
 local queue, limit, expires = ARGV[1], tonumber(ARGV[2]), ARGV[3]

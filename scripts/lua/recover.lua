@@ -1,49 +1,51 @@
 #!lua flags=allow-oom
--- Recover what a consumer held: it settles nothing any more, and others run its messages.
+-- Recover the messages of a dead consumer: put them back into their queues, or end their tasks.
 --
--- A consumer that strangers recover may live: it leaves the lease table first, so that it is
--- fenced from here on.  Its own supervisor knows that it is dead, and keeps its lease until
--- nothing is left: strangers would not know what was running.
+-- A consumer that another worker recovers may still be alive.  Its lease is removed first, so
+-- that it is fenced from here on.  Its own supervisor knows that it is dead, and keeps the
+-- lease until nothing is left: other workers would not know which message was running.
 --
--- A message that was running is charged with a crash.  If it ran alone and has crashed too
--- often, it goes to the dead letters.  If others ran beside it, each of them is only
--- suspected: who is suspected too often goes to the suspects, to run once more alone; only a
--- crash there condemns.  What was acknowledged early cannot run again: its task fails as
--- WorkerLost.
+-- A message that was running has one crash more.  If nothing ran beside it and it has crashed
+-- too often, it becomes a dead letter.  If others ran beside it, each of them is only
+-- suspected: one that is suspected too often goes to the quarantine stream, to run once more
+-- as the sole task of a runner; only a crash there makes it a dead letter.  A message that was
+-- acknowledged early cannot run again: its task fails as WorkerLost.
 --
--- Bounded: whoever is answered that more is left calls again.  The consumer is deleted from
--- its groups when it holds nothing.  What cannot be moved, because a key that it needs holds
--- something else, stays with it, and everything else is moved first: what stays is tried at
--- each call, and does not count.
+-- Bounded: if the answer says that more is left, the caller calls again.  The consumer is
+-- deleted from its groups when it holds nothing.  A message that cannot be moved, because a
+-- key that it needs has another type, stays with the consumer, and everything else is moved
+-- first.  It is tried again at each call, and does not count.
 --
 -- KEYS  root of the namespace
 -- ARGV  consumer
---       claim                        '' if its own supervisor speaks; for others the deadline
---                                    that the lease table had for it ('none' for none)
+--       claim                        '' from its own supervisor; from other workers the
+--                                    deadline that they saw in the lease table ('none' for none)
 --       expected, tolerance          the server's time that the caller expects, '' for none:
 --                                    if the clock differs by more, nothing is done
 --       reason                       what happened to it, for records and dead letters
---       charge                       alone: what was running crashed, and nothing ran beside
---                                    it; suspects: one of those crashed; none: they were
---                                    stopped; kept: how they end is still to be settled in
---                                    its name, so they stay, and so does its lease
+--       blame                        sole_task: the running message crashed, and nothing ran
+--                                    beside it; suspected: one of the running messages
+--                                    crashed; none: they were stopped; kept: their outcomes
+--                                    are still to be settled in the consumer's name, so they
+--                                    stay, and so does its lease
 --       crashes                      how many crashes a message may have, unless it says so
 --       expires, most, life          of records (ms), and the bounds of the dead letters
 --       budget                       how many messages to move in this call
 --       count, then stream and entry of each message that was running; '*' if that is not
---       known: everything it held may have been
+--       known: then everything that it held counts as running
 --       then the streams that it can have read, by their short names; none: it may have
 --       read any
 --
--- Answers {moved, lost, buried, isolated, left}: handed back, failed as WorkerLost,
--- dead-lettered, to be run alone, and 1 if there is more to do, 0 if not, -1 if the consumer
--- lives or the clock has jumped: then nothing was done.
--- Refuses with  WRONGTYPE key …  if something had to stay
+-- Answers {moved, lost, dead-lettered, quarantined, left}: how many messages were handed back,
+-- failed as WorkerLost, became dead letters, and went to the quarantine stream; and 1 if there
+-- is more to do, 0 if not, -1 if the consumer is alive or the clock has jumped: then nothing
+-- was done.
+-- Refuses with  WRONGTYPE key …  if a message had to stay
 --
 -- @include keys
 -- @include clock
--- @include endings
--- @include foreign
+-- @include finish
+-- @include wrong_type
 -- @include streams
 -- @include messages
 -- @include dead
@@ -51,7 +53,7 @@
 
 local consumer, claim = ARGV[1], ARGV[2]
 local expected, tolerance = tonumber(ARGV[3]), tonumber(ARGV[4])
-local reason, charge = ARGV[5], ARGV[6]
+local reason, blame = ARGV[5], ARGV[6]
 local crashes_allowed, expires = tonumber(ARGV[7]), ARGV[8]
 local PAGE = 100 -- messages that are looked at together
 local limits = { most = tonumber(ARGV[9]), life_ms = tonumber(ARGV[10]) }
@@ -73,15 +75,15 @@ for _ = 1, known and tonumber(ARGV[12]) or 0 do
   at = at + 2
 end
 
-local kept, keeps = {}, charge == 'kept'
+local kept, keeps = {}, blame == 'kept'
 if keeps then
-  kept, running, charge = running, {}, 'none'
+  kept, running, blame = running, {}, 'none'
 end
 
-local moved, lost, buried, isolated = 0, 0, 0, 0
+local moved, lost, dead_lettered, quarantined = 0, 0, 0, 0
 local failure
 local marks = key_of('started', consumer)
-local alone = redis.call('HGET', marks, 'alone') -- what it ran with nothing beside it
+local sole_task = redis.call('HGET', marks, 'sole_task') -- the message that ran alone
 
 local function end_lease()
   redis.call('ZREM', key_of('leases'), consumer)
@@ -102,16 +104,16 @@ local function fail(id, fields, queue)
   )
 end
 
-local function condemn(stream, entry, fields, why)
+local function dead_letter_poison(stream, entry, fields, why)
   local queue, id = queue_of(stream), id_of(stream, entry, fields)
   dead_letter(queue, id, fields, why, consumer, reason, limits, true)
   fail(id, fields, queue)
-  take(stream, entry)
-  buried = buried + 1
+  ack_and_delete(stream, entry)
+  dead_lettered = dead_lettered + 1
 end
 
--- Do one thing, and tell whether it was done; what fails leaves its message where it is, and
--- the others are gone on with.
+-- Call a function and return whether it succeeded.  A failure leaves its message where it is;
+-- the caller continues with the next one.
 local function attempt(act, ...)
   local fine, why = pcall(act, ...)
   failure = failure or not fine and reason_of(why)
@@ -124,7 +126,7 @@ local function report_lost(place, text)
   local queue, id = queue_of(mark.stream), field(mark.fields, 'id')
   if field(mark.fields, 'ignore_result') == '1' then
     dead_letter(queue, id, mark.fields, 'worker lost', consumer, reason, limits, true)
-    buried = buried + 1
+    dead_lettered = dead_lettered + 1
   else
     fail(id, mark.fields, queue)
     lost = lost + 1
@@ -132,66 +134,66 @@ local function report_lost(place, text)
   redis.call('HDEL', marks, place)
 end
 
--- To those that are run alone, by a runner that does nothing else.
-local function isolate(stream, entry, fields)
+-- Move a message to the quarantine stream of its queue, and send supervisors a notice.
+local function move_to_quarantine(stream, entry, fields)
   local queue, id = queue_of(stream), id_of(stream, entry, fields)
-  local key = key_of('queue', queue .. ':suspects')
+  local key = key_of('queue', queue .. ':quarantine')
   set_field(fields, 'id', id)
   make_group(key)
-  redis.call('SADD', key_of('suspects'), queue)
+  redis.call('SADD', key_of('quarantine'), queue)
   redis.call('XADD', key, '*', unpack(fields))
-  take(stream, entry)
+  ack_and_delete(stream, entry)
   show_waiting(id, generation_of(fields))
-  redis.call('PUBLISH', key_of('bell'), 'suspects ' .. queue)
-  isolated = isolated + 1
+  redis.call('PUBLISH', key_of('notices'), 'quarantine ' .. queue)
+  quarantined = quarantined + 1
 end
 
 local function was_running(place)
-  return place == alone or not known or running[place]
+  return place == sole_task or not known or running[place]
 end
 
 local function move(stream, entry)
   local fields = fields_of(stream, entry)
   if not fields then
-    take(stream, entry)
+    ack_and_delete(stream, entry)
     return
   elseif too_large(fields) then
-    return condemn(stream, entry, fields, 'too many fields')
+    return dead_letter_poison(stream, entry, fields, 'too many fields')
   end
   local id, place = id_of(stream, entry, fields), stream .. ' ' .. entry
-  local charged = charge ~= 'none' and was_running(place)
-  local certain = charge == 'alone' or place == alone
-  local crashes = number_in(fields, 'crashes', 0) + (charged and 1 or 0)
-  local too_many = charged and crashes >= number_in(fields, 'max_deliveries', crashes_allowed)
-  if charged then
+  local counts = blame ~= 'none' and was_running(place)
+  local ran_alone = blame == 'sole_task' or place == sole_task
+  local crashes = number_in(fields, 'crashes', 0) + (counts and 1 or 0)
+  local too_many = counts and crashes >= number_in(fields, 'max_deliveries', crashes_allowed)
+  if counts then
     set_field(fields, 'crashes', tostring(crashes))
   end
   if was_revoked(id, fields) then
-    take(stream, entry)
+    ack_and_delete(stream, entry)
     local life = life_of(fields, expires)
     finish(id, generation_of(fields), 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
     moved = moved + 1
   elseif not too_many then
-    give_back(stream, entry, fields)
+    hand_back(stream, entry, fields)
     moved = moved + 1
-  elseif certain then
+  elseif ran_alone then
     local times = crashes == 1 and 'once' or crashes .. ' times'
-    condemn(stream, entry, fields, 'crashed ' .. times)
+    dead_letter_poison(stream, entry, fields, 'crashed ' .. times)
   else
-    isolate(stream, entry, fields)
+    move_to_quarantine(stream, entry, fields)
   end
 end
 
 local started = redis.call('HGETALL', marks)
 for i = 1, #started, 2 do
-  local is_mark = started[i] ~= 'alone' -- that is known until everything has been moved
+  local is_mark = started[i] ~= 'sole_task' -- it is needed until everything has been moved
   if is_mark and not kept[started[i]] then
     attempt(report_lost, started[i], started[i + 1])
   end
 end
 
 -- The streams to look through, by their short names.
-local function read_by_it()
+local function streams_to_search()
   local streams, prefix = {}, #root + #':queue:' + 1
   for i = at, #ARGV do
     streams[#streams + 1] = ARGV[i]
@@ -204,8 +206,8 @@ local function read_by_it()
   return streams
 end
 
--- Move what it held in a stream, as far as the budget goes; true if there may be more.  What
--- stays is passed over, and costs nothing.
+-- Move the messages that it held in a stream, within the budget.  Returns true if there may
+-- be more.  A message that stays is skipped, and does not count.
 local function move_all(stream)
   local key, after = key_of('queue', stream), '-'
   while true do
@@ -225,15 +227,15 @@ local function move_all(stream)
     end
     after = '(' .. pending[#pending][1]
   end
-  if not failure and not keeps then -- else it is to be found by whoever tries again
+  if not failure and not keeps then -- else the next call must find it
     redis.call('XGROUP', 'DELCONSUMER', key, 'workers', consumer)
   end
   return false
 end
 
-for _, stream in ipairs(read_by_it()) do
+for _, stream in ipairs(streams_to_search()) do
   if move_all(stream) then
-    return { moved, lost, buried, isolated, 1 }
+    return { moved, lost, dead_lettered, quarantined, 1 }
   end
 end
 if failure then
@@ -243,4 +245,4 @@ elseif not keeps then
   redis.call('DEL', marks)
   redis.call('DEL', key_of('settled', consumer))
 end
-return { moved, lost, buried, isolated, 0 }
+return { moved, lost, dead_lettered, quarantined, 0 }

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Give a consumer a lease, before its first read; and say how long it lasts, because others
--- judge by that.
+-- Give a consumer a lease, before its first read; and store how long the lease lasts, because
+-- other workers need that to decide when it is dead.
 --
--- Who may have had one already says so: if it has none now, it was declared dead, and gets no
--- other under that name.
+-- A consumer that may have had a lease says so: if it has none now, it was declared dead, and
+-- gets no other under that name.
 --
 -- KEYS  root of the namespace
 -- ARGV  lease in milliseconds, consumer
@@ -14,7 +14,7 @@
 --
 -- @include keys
 -- @include clock
--- @include foreign
+-- @include wrong_type
 
 need('zset', key_of('leases'))
 need('hash', key_of('lease_ms'))

@@ -1,21 +1,21 @@
 #!lua flags=allow-oom
--- Hand back a message that its task has rejected: to the front of its queue, uncharged, at
--- once or after a pause.  The message says how often that has happened.
+-- Hand back a message that its task has rejected: to the front of its queue, without a crash
+-- counted, at once or after a pause.  The message carries how often that has happened.
 -- A task that was revoked while it ran ends instead.
 --
 -- KEYS  root of the namespace
 -- ARGV  consumer, expires (of records, ms), stream, entry
 --       rejections                   how often its task has rejected it, this time included
---       pause                        milliseconds until it waits in its queue again
+--       pause                        milliseconds until it is put into its queue again
 --
 -- Answers 1 if it was handed back, else 0.  Refuses with  FENCED consumer
 --
 -- @include keys
 -- @include clock
--- @include endings
--- @include foreign
+-- @include finish
+-- @include wrong_type
 -- @include messages
--- @include later
+-- @include scheduled
 
 local consumer, expires, stream, entry, rejections, pause = unpack(ARGV)
 
@@ -31,7 +31,7 @@ end
 
 local id, generation = id_of(stream, entry, fields), generation_of(fields)
 if was_revoked(id, fields) then
-  take(stream, entry)
+  ack_and_delete(stream, entry)
   local life = life_of(fields, expires)
   finish(id, generation, 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
   return 0
@@ -39,7 +39,7 @@ end
 
 set_field(fields, 'rejections', rejections)
 if pause == '0' then
-  give_back(stream, entry, fields)
+  hand_back(stream, entry, fields)
   return 1
 end
 
@@ -47,11 +47,11 @@ local due = string.format('%.0f', now + tonumber(pause))
 set_field(fields, 'id', id)
 set_field(fields, 'eta', due)
 need('zset', key_of('scheduled'))
-need('hash', later_key(name_of(id, generation)))
-keep_for_later(front_of(stream), id, generation, fields, due)
-take(stream, entry)
+need('hash', scheduled_key(name_of(id, generation)))
+schedule(front_of(stream), id, generation, fields, due)
+ack_and_delete(stream, entry)
 show_waiting(id, generation)
-local known = standing(id, generation)
+local known = status_of(id, generation)
 if known and not known.ended then
   redis.call('HSET', key_of('task', id), 'eta', due)
 end

@@ -1,20 +1,20 @@
 #!lua flags=allow-oom
--- Hand back messages that were read but not run: to the front of their queues, uncharged.
--- A task that was revoked while it ran, and gives its message back, ends instead; so does one
--- that was acknowledged before its run, has not begun it, and whose queue is gone by now.
+-- Hand back messages that were read and not run: to the front of their queues, without a crash
+-- counted.  A task that was revoked while it ran ends instead; so does one whose message was
+-- acknowledged early, has not started, and whose queue was deleted.
 --
 -- KEYS  root of the namespace
 -- ARGV  consumer, expires (of records, ms)
 --       then for each message:
---       ack                          late: it is still to be acknowledged; early: it was, and
---                                    its mark says what it is
+--       ack                          late: it is still to be acknowledged; early: it was
+--                                    acknowledged, and its mark holds its fields
 --       stream, entry
 --
 -- Answers how many were handed back.  Refuses with  FENCED consumer
 --
 -- @include keys
 -- @include clock
--- @include endings
+-- @include finish
 -- @include messages
 
 local consumer, expires = ARGV[1], ARGV[2]
@@ -24,7 +24,7 @@ if not redis.call('ZSCORE', key_of('leases'), consumer) then
   return redis.error_reply('FENCED ' .. consumer)
 end
 
--- The fields of a message that this consumer has in hand; nil if it has not.
+-- The fields of a message that this consumer holds; nil or false if it does not.
 local function held(ack, stream, entry)
   if ack == 'early' then
     local mark = redis.call('HGET', marks, stream .. ' ' .. entry)
@@ -35,28 +35,29 @@ local function held(ack, stream, entry)
   return fields and pending[1] and not too_large(fields) and fields
 end
 
-local function let_go(ack, stream, entry)
+local function remove_held(ack, stream, entry)
   if ack == 'early' then
     redis.call('HDEL', marks, stream .. ' ' .. entry)
   else
-    take(stream, entry)
+    ack_and_delete(stream, entry)
   end
 end
 
--- Whether the message waits again.
+-- Hand back one message; false if its task was ended instead.
 local function release(ack, stream, entry, fields)
   local id = id_of(stream, entry, fields)
-  local homeless = ack == 'early' and redis.call('HEXISTS', key_of('queues'), queue_of(stream)) == 0
-  if was_revoked(id, fields) or homeless then
-    let_go(ack, stream, entry)
+  local queue = queue_of(stream)
+  local queue_deleted = ack == 'early' and redis.call('HEXISTS', key_of('queues'), queue) == 0
+  if was_revoked(id, fields) or queue_deleted then
+    remove_held(ack, stream, entry)
     local life = life_of(fields, expires)
-    local why = homeless and 'deleted' or 'revoked'
+    local why = queue_deleted and 'deleted' or 'revoked'
     finish(id, generation_of(fields), 'REVOKED', life, 'worker', consumer, 'reason', why)
     return false
   end
   set_field(fields, 'id', id)
   add_in_front(front_of(stream), fields)
-  let_go(ack, stream, entry)
+  remove_held(ack, stream, entry)
   show_waiting(id, generation_of(fields))
   return true
 end

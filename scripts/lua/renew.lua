@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
--- Renew the leases of a worker's consumers, say what the worker is doing, and hear what it
--- should know.
+-- Renew the leases of a worker's consumers, store what the worker is doing, and return the news
+-- for its supervisor.
 --
 -- KEYS  root of the namespace
 -- ARGV  node, lease in milliseconds
 --       count, then as many consumers
 --       then names and values that describe the worker
 --
--- Answers {server's time, moment of the next message for later or '', the consumers that
--- have no lease any more (they are fenced), how many tasks are to be terminated, the queues
--- with suspects that nobody runs}.
+-- Answers {server's time, moment of the next scheduled message or '', the consumers that have
+-- no lease any more (they are fenced), how many tasks are to be terminated, the queues with
+-- quarantined messages that no runner has}.
 --
 -- @include keys
 -- @include clock
@@ -27,7 +27,7 @@ for i = 4, last do
   end
 end
 
--- Where somebody else has written to a key of these, the leases are renewed all the same.
+-- `pcall`: a key of another type must not keep the leases from being renewed.
 redis.call('DEL', key_of('worker', node))
 redis.call('HSET', key_of('worker', node), 'seen', now)
 write_hash(key_of('worker', node), ARGV, last + 1)
@@ -36,18 +36,18 @@ redis.pcall('ZADD', key_of('workers'), now + 3 * lease_ms, node)
 redis.pcall('ZREMRANGEBYSCORE', key_of('workers'), '-inf', now)
 redis.pcall('ZREMRANGEBYSCORE', key_of('terminating'), '-inf', now)
 
-local suspects = redis.pcall('SMEMBERS', key_of('suspects'))
-if suspects.err then
-  suspects = {}
+local quarantined = redis.pcall('SMEMBERS', key_of('quarantine'))
+if quarantined.err then
+  quarantined = {}
 end
-for i = #suspects, 1, -1 do
-  local key = key_of('queue', suspects[i] .. ':suspects')
+for i = #quarantined, 1, -1 do
+  local key = key_of('queue', quarantined[i] .. ':quarantine')
   local count = redis.pcall('XLEN', key)
   if count == 0 then
-    redis.call('SREM', key_of('suspects'), suspects[i])
-    table.remove(suspects, i)
+    redis.call('SREM', key_of('quarantine'), quarantined[i])
+    table.remove(quarantined, i)
   elseif type(count) == 'table' or redis.pcall('XPENDING', key, 'workers')[1] == count then
-    table.remove(suspects, i) -- it holds something else, or all of them run
+    table.remove(quarantined, i) -- another type, or runners have all of them
   end
 end
 
@@ -55,8 +55,8 @@ local first = redis.pcall('ZRANGE', key_of('scheduled'), 0, 0, 'WITHSCORES')
 local terminating = redis.pcall('ZCARD', key_of('terminating'))
 return {
   now,
-  first.err and '0' or first[2] or '', -- whoever moves what is due says what is wrong
+  first.err and '0' or first[2] or '', -- promote.lua reports what is wrong
   fenced,
   tonumber(terminating) or 0,
-  suspects,
+  quarantined,
 }

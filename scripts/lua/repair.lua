@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- Give a stream that is out of ids a fresh one, in which everything is that it holds.
+-- Replace a stream that is out of ids by a new one with everything that it holds.
 --
--- Entries keep their ids, and those who hold them keep them: they settle them as before.  Only
--- entries with the last ids are added anew.  While a worker holds one of these nothing is done:
--- it would run twice.
+-- Entries keep their ids, and the consumers that hold them keep them and settle them as before.
+-- Only entries with the last ids are added anew.  While a worker holds one of these nothing is
+-- done: it would run twice.
 --
--- Bounded: of what waits, only so much is moved as a whole.  What is more goes first, the oldest
--- first, to another stream of the queue; whoever is answered that there is more calls again.
--- Where that one is out of ids as well, everything is moved at once.
+-- Bounded: at most `limit` waiting messages are moved as a whole.  If there are more, the oldest
+-- ones first go to the other stream of the queue, and the caller calls again.  If the other
+-- stream is out of ids too, everything is moved at once.
 --
 -- KEYS  root of the namespace
 -- ARGV  stream, the other one        short names, such as default and default:returned; no
@@ -32,14 +32,14 @@ local stream, other, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local key, fresh = key_of('queue', stream), key_of('queue', stream .. ':fresh')
 local now = clock()
 
--- Milliseconds that no clock will ever show.
+-- Milliseconds of an id that no clock reaches.
 local LAST = '1000000000000000'
 
 local function is_last(id)
   return #string.match(id, '^%d+') >= #LAST
 end
 
--- Whether an id comes before another: numbers as text, which Lua cannot count.
+-- Whether an id comes before another.  Compared as text: the numbers are too large for Lua.
 local function is_before(one, two)
   local ms, seq = string.match(one, '(%d+)-(%d+)')
   local ms_two, seq_two = string.match(two, '(%d+)-(%d+)')
@@ -54,8 +54,8 @@ if about.err or not is_last(field(about, 'last-generated-id')) then
   return { 'fine', 0 }
 end
 
--- The newest entry that somebody has read, and what is still held, oldest first.
-local function readings()
+-- The id of the newest entry that was read; and the entries that are pending, oldest first.
+local function read_position()
   for _, group in ipairs(redis.call('XINFO', 'GROUPS', key)) do
     if field(group, 'name') == 'workers' then
       local most = field(group, 'pending')
@@ -66,9 +66,9 @@ local function readings()
   return '0-0', {}
 end
 
-local delivered, held = readings()
+local delivered, held = read_position()
 
--- Who is dead holds nothing: its message runs again, as when it is recovered.
+-- An entry with a last id that a dead consumer holds is added anew, as recovery would do.
 local holder_of = {}
 for _, each in ipairs(held) do
   if not is_last(each[1]) then
@@ -87,7 +87,7 @@ local function added(fields, entry)
 end
 
 local waiting = redis.call('XLEN', key) - #held
-if waiting > limit and other ~= '' and not is_spent(key_of('queue', other)) then
+if waiting > limit and other ~= '' and not stream_is_out_of_ids(key_of('queue', other)) then
   make_group(key_of('queue', other))
   local oldest = redis.call('XRANGE', key, '(' .. delivered, '+', 'COUNT', limit)
   for _, each in ipairs(oldest) do
@@ -99,7 +99,7 @@ if waiting > limit and other ~= '' and not is_spent(key_of('queue', other)) then
   end
 end
 
--- Everything by its id; false for what is held and was deleted.
+-- The fields of each entry by its id; false for one that is pending and was deleted.
 local fields_by, ids = {}, {}
 for id in pairs(holder_of) do
   fields_by[id], ids[#ids + 1] = false, id
@@ -112,7 +112,7 @@ for _, each in ipairs(redis.call('XRANGE', key, '-', '+')) do
 end
 table.sort(ids, is_before)
 
--- The fresh stream is made beside, and then takes the place of the other.
+-- The fresh stream is filled under a key of its own, and renamed at the end.
 redis.call('DEL', fresh)
 make_group(fresh)
 local newest = is_last(delivered) and '0-0' or delivered
@@ -127,7 +127,7 @@ for _, id in ipairs(ids) do
     redis.call('XADD', fresh, id, unpack(fields or { 'deleted', '1' }))
     newest = is_before(newest, id) and id or newest
   end
-  if owner then -- nothing changes hands: who held it holds it under the same id
+  if owner then -- its consumer goes on holding it under the same id
     redis.call(
       'XCLAIM', fresh, 'workers', owner[2], 0, id, 'IDLE', owner[3], 'RETRYCOUNT', owner[4], 'FORCE',
       'JUSTID'
@@ -139,7 +139,7 @@ for _, id in ipairs(ids) do
   end
 end
 
--- No id is given a second time: whoever held it could take it for theirs.
+-- No id is used a second time: a consumer that held it could settle the new message.
 local after = string.format('%.0f-0', now + 1)
 redis.call('XSETID', fresh, is_before(newest, after) and after or newest)
 redis.call('XGROUP', 'SETID', fresh, 'workers', is_last(delivered) and seen or delivered)

@@ -1,9 +1,9 @@
-"""What a Lua script asks of Redis: which commands, on which kinds of keys.
+"""The footprint of a Lua script: the commands that it may send, on which kinds of keys.
 
-Read from the scripts themselves, so that the rights of a user follow from what is run.
-Where a key's kind cannot be told from the text, every kind of the script counts that the
-command works on: too much is granted then, never too little, because a command that is
-refused half-way leaves a script half done.
+It is read from the scripts themselves, so that the rights of a user follow from what is run.
+Where the kind of a key cannot be read from the text, every kind of the script counts that the
+command works on: then too much is granted, never too little, because a command that is refused
+half-way leaves a script half done.
 """
 
 import re
@@ -14,7 +14,7 @@ from functools import cache
 from streamq.errors import StreamqError
 from streamq.transport.scripts import load
 
-#: The types of each kind of key.  A kind that stands nowhere here may be any of them.
+#: The types of each kind of key.  A kind that is not listed may have any type.
 TYPES = {
     "exchanges": "hash",
     "alternates": "hash",
@@ -24,20 +24,20 @@ TYPES = {
     "queue": "stream",
     "task": "hash",
     "dedup": "string",
-    "lane": "string",
+    "publisher": "string",
     "dead": "zset hash",
     "scheduled": "zset hash",
     "revoked": "zset",
     "terminating": "zset",
-    "suspects": "set",
+    "quarantine": "set",
     "orphans": "zset",
-    "survey": "string",
+    "group_scan": "string",
     "leases": "zset",
     "lease_ms": "hash",
     "started": "hash",
     "settled": "string",
     "reply": "stream",
-    "wish": "string",
+    "waiters": "string",
     "generation": "string",
     "workers": "zset",
     "worker": "hash",
@@ -57,14 +57,14 @@ ALL_KEYS = frozenset({"DEL", "UNLINK", "EXISTS", "TOUCH", "RENAME"})
 
 CALL = re.compile(r"\bredis\.p?call\b")
 KEY_OF = re.compile(r"key_of\('(\w+)'(,?)")
-#: A key whose kind is not written where it is made: nobody could tell which kinds there are.
+#: A key whose kind is not a literal: its kind cannot be read.
 NAMELESS = re.compile(r"(?<!function )\bkey_of\((?!')")
 BY_ROOT = re.compile(r"root \.\. '(:\w+(:?))")
 COMMENT = re.compile(r"--[^\n]*")
 STRING = re.compile(r"'[^'\n]*'")
-#: Functions that stand in no other: they begin and end at the margin.
+#: Top-level functions: they begin and end at the margin.
 FUNCTION = re.compile(r"^(?:local )?function (\w+)\(([^)]*)\)\n(.*?)^end\b", re.M | re.S)
-#: A line that goes on with the expression above; and a text that names no key.
+#: A line that continues the expression above; and a text that names no key.
 CONTINUED = re.compile(r"\n\s*(?:and\b|or\b|\.\.)")
 UNCLEAR = "?"
 INNER_PARAMETERS = re.compile(r"\bfunction\b[^(\n]*\(([^)]*)\)|\bfor ([^=\n]+?) in\b")
@@ -83,12 +83,12 @@ class Access:
 
 @cache
 def footprint(name: str) -> frozenset[Access]:
-    """Everything that a script may ask for, whatever its arguments."""
-    return frozenset(Reading(name, load(name).text).accesses())
+    """Every access of a script, whatever its arguments."""
+    return frozenset(ScriptReader(name, load(name).text).accesses())
 
 
-class Reading:
-    """Reads one script, put together with its includes."""
+class ScriptReader:
+    """The reader of one script, with its includes."""
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
@@ -102,7 +102,7 @@ class Reading:
         self.kinds = mentioned(text) - channels(text)
 
     def accesses(self) -> Iterator[Access]:
-        """Every call, with the kinds of its keys."""
+        """Every access of the script: a command with the kinds of its keys."""
         for found in NAMELESS.finditer(self.text):
             raise self.unreadable(self.text[found.start() :])
         for block in self.reached():
@@ -110,7 +110,7 @@ class Reading:
                 yield from self.access(arguments, block)
 
     def reached(self) -> set[str]:
-        """The functions that can be called: includes bring more than a script needs."""
+        """The functions that can be called: includes define more than a script needs."""
         found, todo = {""}, [""]
         while todo:
             words = set(re.findall(r"\w+", self.body(todo.pop())))
@@ -130,6 +130,7 @@ class Reading:
             yield arguments
 
     def access(self, arguments: list[str], block: str) -> Iterator[Access]:
+        """The accesses of one call."""
         command, keys = arguments[0].strip("'"), arguments[1:]
         if command in KEYLESS:
             yield Access(command)
@@ -145,7 +146,7 @@ class Reading:
                 yield Access(command, frozenset({kind}))
 
     def kinds_of(self, text: str, block: str, seen: tuple[str, ...]) -> frozenset[str] | None:
-        """The kinds that a key may be of; None if the text does not tell."""
+        """The kinds that a key may be of; None if they cannot be read from the text."""
         if KEY_OF.match(text) or BY_ROOT.match(text):
             return mentioned(text)
         if found := re.match(r"(\w+)\(", text):
@@ -162,7 +163,7 @@ class Reading:
         return self.all_of([(each, function) for each in returned], (*seen, function))
 
     def kinds_of_name(self, name: str, block: str, seen: tuple[str, ...]) -> frozenset[str] | None:
-        """The kinds of what a variable is given anywhere in its function, or by callers."""
+        """The kinds of the values of a variable, assigned in its function or passed by callers."""
         place = f"{block}.{name}"
         body = self.body(block)
         inner = [part for pair in INNER_PARAMETERS.findall(body) for part in pair]
@@ -171,15 +172,15 @@ class Reading:
         given = [(value, block) for value in values_of(name, body)]
         if block and name in self.parameters[block]:
             at = self.parameters[block].index(name)
-            given += self.handed_over(block, at)
+            given += self.passed_values(block, at)
             if not given:
                 return None
         elif not given and block:
             return self.kinds_of_name(name, "", (*seen, place))
         return self.all_of(given, (*seen, place))
 
-    def handed_over(self, function: str, at: int) -> list[tuple[str, str]]:
-        """What callers give a function as one of its parameters; nothing if one is unclear."""
+    def passed_values(self, function: str, at: int) -> list[tuple[str, str]]:
+        """The values that callers pass for a parameter; none if one of them is unclear."""
         direct = re.compile(rf"(?<!function )\b{function}\(")
         mentions = len(re.findall(rf"\b{function}\b", self.bare)) - 1
         given = []
@@ -191,16 +192,17 @@ class Reading:
         return given if len(given) == mentions else []
 
     def all_of(self, given: list[tuple[str, str]], seen: tuple[str, ...]) -> frozenset[str] | None:
-        """The kinds of several values together; None if one of them does not tell."""
+        """The kinds of several values together; None if those of one cannot be read."""
         found = [self.kinds_of(text, block, seen) for text, block in given]
         known = [kinds for kinds in found if kinds is not None]
         return frozenset().union(*known) if known and len(known) == len(found) else None
 
     def body(self, block: str) -> str:
-        """The text of a function, or of what stands outside of all functions."""
+        """The text of a function, or the text outside of all functions."""
         return self.functions[block] if block else self.main
 
     def unreadable(self, text: str) -> StreamqError:
+        """The error for a call that cannot be read."""
         return StreamqError(
             f"{self.name}.lua asks Redis in a way that cannot be read: {text[:60]!r}",
             advice=[
@@ -238,7 +240,7 @@ def fitting(command: str, kinds: frozenset[str]) -> frozenset[str]:
 
 
 def values_of(name: str, body: str) -> Iterator[str]:
-    """What is assigned to a variable: ``a = x``, ``local a, b = x, y``."""
+    """The values that are assigned to a variable: ``a = x``, ``local a, b = x, y``."""
     for found in re.finditer(r"^\s*(?:local )?([\w, ]+?) = ", body, re.M):
         left = names(found[1])
         if name in left:
@@ -249,6 +251,7 @@ def values_of(name: str, body: str) -> Iterator[str]:
 
 
 def names(text: str) -> list[str]:
+    """The names in a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

@@ -1,6 +1,6 @@
-"""What the user of the URL may not do, although it is needed.
+"""Missing rights: checking that the user of the URL may do what is needed.
 
-A script that is refused in its middle stays half done, so it is asked for before.
+A script that is denied a command stays half done, so its rights are checked before.
 """
 
 import shlex
@@ -14,7 +14,7 @@ from streamq.routing import Queue
 from streamq.transport.address import address_of
 from streamq.transport.client import Client
 from streamq.transport.keys import GROUP, Keys
-from streamq.transport.replies import Denied, NotLetIn
+from streamq.transport.replies import Denied, LoginRefused
 from streamq.transport.scripts import load
 
 CHECK_RIGHTS = load("check_rights")
@@ -22,10 +22,10 @@ CHECK_RIGHTS = load("check_rights")
 #: The user that ``streamq acl producer`` makes.
 DEFAULT_USER = "streamq-producer"
 
-#: Missing rights that are named; the rest are counted.
+#: How many missing rights an error names; the rest are counted.
 MOST_NAMED = 5
 
-#: The words of commands whose key does not follow the command.
+#: Commands whose key does not follow the command name.
 WORDS = {
     "XREADGROUP": f"XREADGROUP GROUP {GROUP} name STREAMS KEY >",
     "XREAD": "XREAD STREAMS KEY 0",
@@ -54,9 +54,9 @@ def permitted(client: Client, keys: Keys, queues: Sequence[Queue]) -> Sequence[Q
 def require(
     right: str, client: Client, keys: Keys, queues: Sequence[str] = (), *, reason: str = ""
 ) -> None:
-    """Make sure that the user of the URL has one of RIGHTS, before anything is done with it.
+    """Check that the user of the URL has one of RIGHTS, before anything is done with it.
 
-    ``queues`` are those that are declared, ``reason`` says why that is wanted.  Raises
+    ``queues`` are those to declare, ``reason`` says why that is needed.  Raises
     ConfigError, which names the right and the line that gives it.
     """
     missing = missing_rights(client, keys, RIGHTS[right].writes, queues)
@@ -71,7 +71,7 @@ def require(
 
 
 def giving(right: str, client: Client, keys: Keys) -> str:
-    """The command for this right beside those that the user has already."""
+    """The command that prints the line for this right and those that the user has."""
     has = {name for name in RIGHTS if not missing_rights(client, keys, RIGHTS[name].needs)}
     wanted = [name for name in RIGHTS if name in has or name == right]
     words = ["streamq", "acl", "producer", "--may", ",".join(wanted)]
@@ -94,10 +94,10 @@ def listed(missing: Sequence[str]) -> str:
 def missing_rights(
     client: Client, keys: Keys, needs: Iterable[Access], queues: Sequence[str] = ()
 ) -> list[str]:
-    """For each right that the user lacks, a command that is not permitted, as one would type it.
+    """The missing rights of the user: for each a command that is denied, as text.
 
-    ``queues`` are the queues that count; without any, one that has no special name.
-    Raises NotLetIn if it is nobody's rights that are asked for.
+    ``queues`` are the queues to check; without any, a queue of any name is checked.
+    Raises LoginRefused if the user cannot log in.
     """
     db = str(address_of(client.url).options.get("db") or 0)
     tries = [
@@ -108,7 +108,7 @@ def missing_rights(
     argv = [part for _, words in tries for part in (len(words), *words)]
     try:
         denied = client.call(CHECK_RIGHTS, keys.root, *argv)
-    except NotLetIn:
+    except LoginRefused:
         raise
     except Denied as refused:
         return [str(refused).partition("\n")[0].rpartition("NOPERM ")[2]]

@@ -1,8 +1,8 @@
-"""Who may do what: the rights of producers, workers and monitors, as a line for Redis.
+"""Roles: the rights of producers, workers and monitors, as a line for Redis.
 
-What a role's scripts ask for is read from the scripts; what Python asks for beside them
-stands here, in one table.  A right is a command on a kind of key: nobody who may write a
-record may therefore write a queue.
+The commands of a role's scripts are read from the scripts; the commands that Python sends
+besides are listed here.  A right is a command on a kind of key: a user who may write a record
+may not therefore write a queue.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from streamq.transport.client import Client
 from streamq.transport.keys import Keys
 from streamq.transport.replies import Denied
 
-#: What stands in a rule where its password is to be.
+#: The text in a rule where the password belongs.
 PLACEHOLDER = "PASSWORD"
 
-#: Commands that came after Redis 7.0, which refuses a rule that names what it does not know.
+#: Commands that Redis 7.0 lacks; it refuses a rule that names an unknown command.
 NEWER = frozenset({"CLIENT|SETINFO", "WAITAOF"})
 
 #: Commands that change nothing: their keys may be given for reading only.
@@ -48,14 +48,14 @@ def accesses(*lines: str) -> frozenset[Access]:
 #: The bare root of the namespace, which every script is given, as a kind of key.
 ROOT = "."
 
-#: What every connection sends first, and how scripts are called and loaded.
+#: The commands that open a connection, and those that load and call scripts.
 CONNECTING = accesses("PING SELECT CLIENT|SETNAME CLIENT|SETINFO")
 CALLING = accesses(f"{ROOT}: EVALSHA", "SCRIPT|LOAD")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """What one kind of user runs: scripts by name, and commands beside them."""
+    """A role: the scripts that one kind of user runs, and the commands it sends besides."""
 
     about: str
     scripts: tuple[str, ...]
@@ -70,7 +70,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Right:
-    """What a producer may only do if it is said to: scripts, and commands beside them."""
+    """A right that a producer has only if it is given: its scripts, and commands besides."""
 
     may: str
     scripts: tuple[str, ...]
@@ -78,16 +78,16 @@ class Right:
 
     @property
     def writes(self) -> frozenset[Access]:
-        """What its scripts ask for, which must not be refused half-way."""
+        """The accesses of its scripts, which must not be denied half-way."""
         return frozenset[Access]().union(*map(footprint, self.scripts))
 
     @property
     def needs(self) -> frozenset[Access]:
-        """Everything that is done with the right."""
+        """Every access that belongs to the right."""
         return self.writes | self.native
 
 
-SENDING = ("publish", "push", "await", "check_rights")
+SENDING = ("publish", "publish_plain", "await_result", "check_rights")
 
 #: The rights that a producer has only if it is given them, by their names.
 RIGHTS: Mapping[str, Right] = {
@@ -97,20 +97,20 @@ RIGHTS: Mapping[str, Right] = {
         scripts=("declare_exchange", "declare_queue", "bind"),
         native=accesses("exchanges queues: HGETALL"),
     ),
-    "forget": Right(may="forget tasks", scripts=("forget",)),
+    "forget": Right(may="forget tasks", scripts=("forget_result",)),
 }
-#: What somebody with all of these rights runs.
-FREE = tuple(script for right in RIGHTS.values() for script in right.scripts)
-FREE_NATIVE = frozenset[Access]().union(*(right.native for right in RIGHTS.values()))
+#: The scripts and commands of a user with all of these rights.
+ALL_RIGHTS = tuple(script for right in RIGHTS.values() for script in right.scripts)
+ALL_RIGHTS_NATIVE = frozenset[Access]().union(*(right.native for right in RIGHTS.values()))
 WORKING = (
-    *("claim", "register", "renew", "survey", "recover", "release", "promote"),
-    *("screen", "complete", "settle", "reject", "show_started", "progress"),
+    *("claim", "register", "renew", "list_leases", "recover", "release", "promote"),
+    *("check_start", "settle", "follow", "reject", "mark_started", "update_state"),
 )
 
-#: Scripts that only people run, through commands that mend and destroy.
+#: Scripts that only people run, through commands that repair and delete.
 FOR_PEOPLE = (
-    "delete_exchange", "delete_queue", "discard", "explain_route", "import_letter", "purge",
-    "repair", "revive", "unbind",
+    "delete_exchange", "delete_queue", "delete_dead", "explain_route", "import_letter", "purge",
+    "repair", "retry_dead", "unbind",
 )  # fmt: skip
 
 SENT_BY_PRODUCERS = accesses("task:*: HGETALL", "reply:*: XREAD", "TIME ROLE WAIT WAITAOF")
@@ -134,7 +134,7 @@ SENT_BY_MONITORS = accesses(
     "dead:* scheduled: ZCARD",
     "dead: SMEMBERS",
     "exchanges alternates queues queue:* dead dead:* scheduled: TYPE",
-    "bindings:* routes:* revoked terminating suspects leases lease_ms orphans workers: TYPE",
+    "bindings:* routes:* revoked terminating quarantine leases lease_ms orphans workers: TYPE",
     "leases workers: ZRANGE",
     "worker:*: HGETALL",
     "started:*: HLEN",
@@ -148,8 +148,8 @@ ROLES: Mapping[str, Role] = {
     ),
     "worker": Role(
         about="runs tasks, which may send others",
-        scripts=SENDING + FREE + WORKING,
-        native=CONNECTING | CALLING | SENT_BY_PRODUCERS | FREE_NATIVE | SENT_BY_WORKERS,
+        scripts=SENDING + ALL_RIGHTS + WORKING,
+        native=CONNECTING | CALLING | SENT_BY_PRODUCERS | ALL_RIGHTS_NATIVE | SENT_BY_WORKERS,
     ),
     "monitor": Role(
         about="counts what waits and runs; sees no arguments and no results",
@@ -196,17 +196,18 @@ def rule(
     words += [f"&{root}:*"] if channels else []
     words += [f"~{root}"] if "EVALSHA" in keyless else []
     words += [f"+{command.lower()}" for command in sorted(keyless)]
-    words += [selector(keys, *each) for each in sorted(selectors, key=hot)]
+    words += [selector(keys, *each) for each in sorted(selectors, key=by_use)]
     return " ".join(words)
 
 
-def hot(each: tuple[set[str], frozenset[str]]) -> tuple[int, list[str]]:
-    """Redis tries one selector after the other: those with many commands come first."""
+def by_use(each: tuple[set[str], frozenset[str]]) -> tuple[int, list[str]]:
+    """Sort key: Redis tries selectors in order, so those with many commands come first."""
     kinds, commands = each
     return -len(commands), sorted(kinds)
 
 
 def selector(keys: Keys, kinds: set[str], commands: frozenset[str]) -> str:
+    """The selector of a rule for these commands on these kinds of keys."""
     sign = "%R~" if commands <= READS else "~"
     words = [f"{sign}{pattern(keys, kind)}" for kind in sorted(kinds)]
     return f"({' '.join([*words, *(f'+{command.lower()}' for command in sorted(commands))])})"
@@ -229,7 +230,7 @@ def plain(word: str, what: str) -> str:
 
 
 def newer_commands(client: Client) -> frozenset[str]:
-    """Those commands that Redis 7.0 lacks and this server has, as far as it tells."""
+    """Those commands that Redis 7.0 lacks and this server has, as far as it reports."""
     names = sorted(NEWER)
     try:
         answers = client.ask("COMMAND", "INFO", *(name.lower() for name in names))

@@ -1,1 +1,1 @@
-"""What people ask of Redis, and repair there."""
+"""Inspection and repair of a namespace: queues, workers, dead letters and the doctor."""

@@ -1,4 +1,4 @@
-"""Dead letters as people choose and read them, and as lines that travel between servers."""
+"""Dead letters as values: how they are filtered and read, and their JSON lines for export."""
 
 import re
 from collections.abc import Mapping
@@ -11,23 +11,23 @@ import msgspec
 from streamq.errors import DecodeError
 from streamq.routing import check_name
 
-#: The fields of a letter that are not its message's.
+#: The prefix of the fields that were added when the message became a dead letter.
 PREFIX = "dead_"
 
-#: What makes a pattern a glob.
+#: A pattern with one of these characters is a glob.
 GLOB = re.compile(r"[*?\[]")
 MILLISECONDS = re.compile(rb"\d{1,15}")
-#: Ids that begin with the time: of this century, as ``message.new_id`` makes them, and of
-#: messages that are named after their entry.
+#: Ids that begin with the time: ids of this century, as ``host.ids.new_id`` makes them, and
+#: ids of messages that are named after their stream entry.
 OWN_ID = re.compile(r"[12][0-9a-f]{25}")
 ENTRY = re.compile(r"\d{13}-\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Which:
-    """Which letters are meant; without any of these, all.
+class DeadLetterFilter:
+    """A filter that selects dead letters; without any condition it selects all.
 
-    ``task`` is a name or a glob, ``reason`` a part of the reason or a glob; letters died
+    ``task`` is a name or a glob, ``reason`` a part of the reason or a glob.  The message died
     more than ``older`` and less than ``newer`` seconds ago.
     """
 
@@ -37,35 +37,35 @@ class Which:
     newer: float | None = None
 
     @property
-    def looks_inside(self) -> bool:
-        """Whether a letter must be read to know whether it is meant."""
+    def needs_fields(self) -> bool:
+        """Whether the fields of a letter must be read to decide whether it is selected."""
         return self.task is not None or self.reason is not None
 
-    def fits(self, task: str, reason: str) -> bool:
-        """Whether a letter of this task with this reason is meant, whatever its age."""
+    def matches(self, task: str, reason: str) -> bool:
+        """Whether a letter of this task with this reason is selected, whatever its age."""
         if self.task is not None and not fnmatchcase(task, self.task):
             return False
-        return self.reason is None or fits_reason(reason, self.reason)
+        return self.reason is None or reason_matches(reason, self.reason)
 
-    def times(self, now: int) -> tuple[str, str]:
-        """From when to when they died, in milliseconds, as ZRANGE takes it."""
+    def score_range(self, now: int) -> tuple[str, str]:
+        """The earliest and the latest time of death in milliseconds, as ZRANGE takes them."""
         first = "-inf" if self.newer is None else str(now - int(self.newer * 1000))
         last = now if self.older is None else now - int(self.older * 1000)
         return first, str(last)
 
 
-def fits_reason(reason: str, wanted: str) -> bool:
-    """Whether a reason is like a glob, or else has the text in it; case does not matter."""
+def reason_matches(reason: str, wanted: str) -> bool:
+    """Whether a reason matches a glob or, without a glob, contains the text; ignores case."""
     reason, wanted = reason.lower(), wanted.lower()
     return fnmatchcase(reason, wanted) if GLOB.search(wanted) else wanted in reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
-    """A dead letter: the message's own fields, and why it lies here.
+class DeadLetter:
+    """A dead letter: the fields of a message that could not be run, and the reason.
 
-    Times are seconds since the epoch.  ``history`` are the earlier deaths, the first one
-    first; ``notes`` whatever else was written down when it died.
+    Times are seconds since the epoch.  ``history`` lists the earlier deaths of the message, the
+    first one first.  ``notes`` are all other fields that were added when it died.
     """
 
     queue: str
@@ -83,12 +83,14 @@ class Letter:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-def letter_of(queue: str, name: bytes, raw: Mapping[bytes, bytes]) -> Letter:
-    """The letter that the fields of a hash tell of."""
-    told = {readable(name): readable(value) for name, value in raw.items()}
-    fields = {name: value for name, value in told.items() if not name.startswith(PREFIX)}
-    notes = {name.removeprefix(PREFIX): value for name, value in told.items() if name not in fields}
-    return Letter(
+def letter_of(queue: str, name: bytes, raw: Mapping[bytes, bytes]) -> DeadLetter:
+    """The dead letter that a hash of Redis holds."""
+    values = {readable(name): readable(value) for name, value in raw.items()}
+    fields = {name: value for name, value in values.items() if not name.startswith(PREFIX)}
+    notes = {
+        name.removeprefix(PREFIX): value for name, value in values.items() if name not in fields
+    }
+    return DeadLetter(
         queue=queue,
         letter=readable(name),
         id=fields.get("id", readable(name)),
@@ -99,22 +101,22 @@ def letter_of(queue: str, name: bytes, raw: Mapping[bytes, bytes]) -> Letter:
         at=seconds_in(notes.pop("at", "")) or 0.0,
         traceback=notes.pop("traceback", None),
         fields=fields,
-        history=deaths_in(raw.get(b"history", b"").decode(errors="replace")),
+        history=parse_history(raw.get(b"history", b"").decode(errors="replace")),
         notes=notes,
     )
 
 
-def deaths_in(history: str) -> list[dict[str, Any]]:
-    """The deaths in a history, as revive.lua writes it: a JSON object a line."""
+def parse_history(history: str) -> list[dict[str, Any]]:
+    """The earlier deaths in a history, which retry_dead.lua writes as one JSON object a line."""
     return [
         {**death, "at": seconds_in(death.get("at")), "enqueued": seconds_in(death.get("enqueued"))}
         for line in history.split("\n")
-        if (death := death_in(line)) is not None
+        if (death := parse_history_line(line)) is not None
     ]
 
 
-def death_in(line: str) -> dict[str, Any] | None:
-    """One death; nothing if somebody else wrote the line."""
+def parse_history_line(line: str) -> dict[str, Any] | None:
+    """One line of a history; None if it is no JSON object, because streamq did not write it."""
     try:
         return msgspec.json.decode(line, type=dict[str, Any])
     except msgspec.MsgspecError:
@@ -122,13 +124,13 @@ def death_in(line: str) -> dict[str, Any] | None:
 
 
 def seconds_in(milliseconds: Any) -> float | None:
-    """Milliseconds as Redis has them, in seconds; None if they are no number."""
+    """Milliseconds, as Redis stores them, in seconds; None if the value is no number."""
     text = str(milliseconds)
     return int(text) / 1000 if text.isascii() and text.isdigit() else None
 
 
 def enqueued_at(queue: str, id: str) -> float | None:
-    """When a message was sent, if its id says so; chosen ids do not."""
+    """When a message was sent, in seconds since the epoch; None if its id does not hold a time."""
     if OWN_ID.fullmatch(id):
         return int(id[:11], 16) / 1000
     entry = id.removeprefix(f"{queue}-")
@@ -136,7 +138,7 @@ def enqueued_at(queue: str, id: str) -> float | None:
 
 
 def readable(data: bytes) -> str:
-    """Bytes as text; what is not UTF-8 is escaped."""
+    """Bytes as text; bytes that are not UTF-8 are escaped."""
     return data.decode(errors="backslashreplace")
 
 
@@ -144,7 +146,7 @@ def readable(data: bytes) -> str:
 
 
 class Bytes(msgspec.Struct):
-    """What is not UTF-8."""
+    """Bytes that are not UTF-8, as base64 in JSON."""
 
     base64: bytes
 
@@ -153,7 +155,10 @@ Value = str | Bytes
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A letter on its way: the fields of its hash.  ``odd`` are those whose name is no text."""
+    """One line of an export: a dead letter with the fields of its hash.
+
+    ``odd`` are the fields whose name is not UTF-8.
+    """
 
     queue: str
     letter: Value
@@ -162,8 +167,8 @@ class Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
-    """A letter read from a line: everything that Redis is to keep; ``at`` in milliseconds."""
+class ExportedLetter:
+    """A dead letter read from a line of an export; ``at`` is its time of death in milliseconds."""
 
     queue: str
     letter: bytes
@@ -172,9 +177,9 @@ class Parcel:
 
 
 def to_line(queue: str, letter: bytes, fields: Mapping[bytes, bytes]) -> bytes:
-    """A letter as one line of JSON; bytes that are not UTF-8 become ``{"base64": …}``.
+    """Encode a dead letter as one line of JSON; bytes that are not UTF-8 are ``{"base64": …}``.
 
-    Redis gives fields in any order; they are sorted, so that two exports can be compared.
+    Fields are sorted, because Redis returns them in any order: two exports can be compared.
     """
     named = [(value_of(name), value_of(value)) for name, value in sorted(fields.items())]
     line = Line(
@@ -186,8 +191,8 @@ def to_line(queue: str, letter: bytes, fields: Mapping[bytes, bytes]) -> bytes:
     return msgspec.json.encode(line)
 
 
-def from_line(text: bytes) -> Parcel:
-    """Read a line that ``to_line`` wrote.  Raises DecodeError with what is wrong with it."""
+def from_line(text: bytes) -> ExportedLetter:
+    """Decode a line that ``to_line`` wrote.  Raises DecodeError with the reason."""
     try:
         line = msgspec.json.decode(text, type=Line)
         check_name(line.queue, "queue name")
@@ -200,7 +205,7 @@ def from_line(text: bytes) -> Parcel:
             raise DecodeError(f"no field {needed.decode()!r}")
     if not MILLISECONDS.fullmatch(fields[b"dead_at"]):
         raise DecodeError("dead_at is no time in milliseconds")
-    return Parcel(
+    return ExportedLetter(
         queue=line.queue, letter=bytes_of(line.letter), at=int(fields[b"dead_at"]), fields=fields
     )
 

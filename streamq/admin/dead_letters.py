@@ -1,7 +1,6 @@
-"""Dead letters: what could not be run, looked at, put back, deleted and moved by people.
+"""Dead letters of a namespace: listing, retrying, deleting, exporting and importing them.
 
-A queue may keep many thousands: whatever asks for some of them reads pages, and whatever
-changes them does so letter by letter.
+A queue may keep many thousands.  So they are read in pages and changed one by one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from streamq.admin.dead_letter import (
-    Letter,
-    Parcel,
-    Which,
+    DeadLetter,
+    DeadLetterFilter,
+    ExportedLetter,
     enqueued_at,
     letter_of,
     readable,
@@ -24,34 +23,35 @@ from streamq.transport.keys import Keys
 from streamq.transport.replies import Refused
 from streamq.transport.scripts import Script, load
 
-REVIVE = load("revive")
-DISCARD = load("discard")
+RETRY_DEAD = load("retry_dead")
+DELETE_DEAD = load("delete_dead")
 IMPORT_LETTER = load("import_letter")
 
-#: Letters handled in one round trip, and names read in one.
+#: Letters per round trip, and names of letters per round trip.
 AT_ONCE = 100
 NAMES_AT_ONCE = 1000
 
-EVERY = Which()
+ALL_LETTERS = DeadLetterFilter()
 
 
-class Undeclared(StreamqError, LookupError):
-    """A letter cannot be put back: its queue is not declared."""
+class QueueNotDeclared(StreamqError, LookupError):
+    """A dead letter cannot be retried, because its queue is not declared."""
 
 
 class Page(NamedTuple):
-    """Some letters of a queue, and how many older ones were not looked at."""
+    """A page: the newest letters of a queue, and how many older ones were not looked at."""
 
-    letters: list[Letter]
+    letters: list[DeadLetter]
     older: int
 
 
 @dataclass(slots=True)
-class Revived:
-    """How many letters wait again, and of these, how many without an expiry that had passed.
+class RetriedDead:
+    """The outcome of a retry: ``waiting`` letters are in their queue again.
 
-    ``too_large`` are those that stay: they have more fields than a script can add.  So do those
-    ``in_use``: their id was used again, by a task that is in this state now.
+    Of these, ``unexpired`` had an expiry that had passed, and have none now.  Letters in
+    ``too_large`` stay, because they have more fields than a script can add.  Letters in
+    ``in_use`` stay, because their id was used again; the value is the state of that task.
     """
 
     waiting: int = 0
@@ -61,42 +61,42 @@ class Revived:
 
 
 class DeadLetters:
-    """The dead letters of one namespace.  The name of a letter is bytes, as ids may be."""
+    """The dead letters of one namespace.  Names of letters are bytes, because ids may be any."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self.client = client
         self.keys = keys
 
-    # Looking
+    # Reading
 
     def queues(self) -> dict[str, int]:
-        """Every queue that is declared or has dead letters, and how many it has."""
+        """The number of dead letters of each queue that is declared or has any."""
         declared, others = self.client.ask_all(
-            [("HKEYS", self.keys.queues), ("SMEMBERS", self.keys.graveyards)]
+            [("HKEYS", self.keys.queues), ("SMEMBERS", self.keys.queues_with_dead)]
         )
         names = sorted({readable(name) for name in (*declared, *others)})
         counts = self.client.ask_all([("ZCARD", self.keys.dead(name)) for name in names])
         return dict(zip(names, map(int, counts), strict=True))
 
-    def newest(self, queue: str, most: int, which: Which = EVERY) -> Page:
-        """Letters of a queue, the newest first; reads no further than it must."""
-        first, last = which.times(self.now())
-        key, looked_at, found = self.keys.dead(queue), 0, list[Letter]()
+    def newest(self, queue: str, most: int, filter: DeadLetterFilter = ALL_LETTERS) -> Page:
+        """Read at most ``most`` letters of a queue, the newest first."""
+        first, last = filter.score_range(self.now())
+        key, looked_at, found = self.keys.dead(queue), 0, list[DeadLetter]()
         total = int(self.client.ask("ZCOUNT", key, first, last))
         while looked_at < total and len(found) < most:
-            limit = (looked_at, AT_ONCE if which.looks_inside else min(most, AT_ONCE))
+            limit = (looked_at, AT_ONCE if filter.needs_fields else min(most, AT_ONCE))
             names = self.client.ask("ZRANGE", key, last, first, "BYSCORE", "REV", "LIMIT", *limit)
             if not names:
                 break
-            fitting = self.fitting(queue, names, which)[: most - len(found)]
-            enough = len(found) + len(fitting) == most
-            looked_at += names.index(fitting[-1]) + 1 if enough else len(names)
-            found += self.read(queue, fitting)
+            matching = self.matching(queue, names, filter)[: most - len(found)]
+            enough = len(found) + len(matching) == most
+            looked_at += names.index(matching[-1]) + 1 if enough else len(names)
+            found += self.read(queue, matching)
         return Page(found, total - looked_at)
 
-    def names(self, queue: str, which: Which = EVERY) -> list[bytes]:
-        """The names of all letters that are meant, oldest first."""
-        first, last = which.times(self.now())
+    def names(self, queue: str, filter: DeadLetterFilter = ALL_LETTERS) -> list[bytes]:
+        """The names of all selected letters, the oldest first."""
+        first, last = filter.score_range(self.now())
         key, found = self.keys.dead(queue), dict[bytes, None]()
         while True:
             limit = (len(found), NAMES_AT_ONCE)
@@ -106,12 +106,12 @@ class DeadLetters:
                 return [
                     name
                     for chunk in chunks(list(found))
-                    for name in self.fitting(queue, self.there(queue, chunk), which)
+                    for name in self.matching(queue, self.existing(queue, chunk), filter)
                 ]
 
-    def fitting(self, queue: str, names: Sequence[bytes], which: Which) -> list[bytes]:
-        """Those of some letters that are meant by their task and reason."""
-        if not which.looks_inside:
+    def matching(self, queue: str, names: Sequence[bytes], filter: DeadLetterFilter) -> list[bytes]:
+        """The letters among ``names`` whose task and reason match."""
+        if not filter.needs_fields:
             return list(names)
         replies = self.client.ask_all(
             [("HMGET", self.key(queue, name), "task", "dead_reason") for name in names]
@@ -119,36 +119,42 @@ class DeadLetters:
         return [
             name
             for name, (task, reason) in zip(names, replies, strict=True)
-            if which.fits(readable(task or b""), readable(reason or b""))
+            if filter.matches(readable(task or b""), readable(reason or b""))
         ]
 
-    def there(self, queue: str, names: Sequence[bytes]) -> list[bytes]:
-        """Those of some letters that are there."""
+    def existing(self, queue: str, names: Sequence[bytes]) -> list[bytes]:
+        """The letters among ``names`` that exist."""
         replies = self.client.ask_all([("EXISTS", self.key(queue, name)) for name in names])
         return [name for name, found in zip(names, replies, strict=True) if found]
 
-    def read(self, queue: str, names: Sequence[bytes]) -> list[Letter]:
-        """These letters, without those that have expired or are being put back."""
-        return [letter_of(queue, name, raw) for name, raw in self.raw(queue, names)]
+    def read(self, queue: str, names: Sequence[bytes]) -> list[DeadLetter]:
+        """Read these letters, except those that have expired or are being retried."""
+        return [letter_of(queue, name, raw) for name, raw in self.hashes(queue, names)]
 
-    def raw(self, queue: str, names: Sequence[bytes]) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-        """The hashes of these letters, as they are in Redis."""
+    def hashes(
+        self, queue: str, names: Sequence[bytes]
+    ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+        """The hashes of these letters, unchanged."""
         for chunk in chunks(names):
             replies = self.client.ask_all([("HGETALL", self.key(queue, name)) for name in chunk])
             for name, flat in zip(chunk, replies, strict=True):
                 if flat:
                     yield name, dict(zip(flat[::2], flat[1::2], strict=True))
 
-    def one(self, queue: str, name: str) -> Letter | None:
-        """One dead letter, with what its task's record knows besides; None if it is not there."""
+    def get(self, queue: str, name: str) -> DeadLetter | None:
+        """Read one dead letter; None if it does not exist.
+
+        The time of sending and the traceback are taken from the task's record where the letter
+        has none.
+        """
         found = self.read(queue, [name.encode()])
         if not found:
             return None
         (letter,) = found
-        names = ("generation", "enqueued", *DIED_OF)
+        names = ("generation", "enqueued", *ERROR_FIELDS)
         record = self.client.ask("HMGET", self.keys.task(letter.id), *names)
         generation, enqueued, error, traceback = (readable(value or b"") for value in record)
-        if (generation or "1") != letter.fields.get("generation", "1"):  # used again since
+        if (generation or "1") != letter.fields.get("generation", "1"):  # the id was used again
             enqueued = error = traceback = ""
         noted = letter.notes.get("enqueued") or enqueued
         first = letter.history[0]["enqueued"] if letter.history else seconds_in(noted)
@@ -159,7 +165,7 @@ class DeadLetters:
         )
 
     def now(self) -> int:
-        """The server's time in milliseconds."""
+        """The server's time in milliseconds since the epoch."""
         seconds, micros = self.client.ask("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
@@ -169,20 +175,21 @@ class DeadLetters:
 
     # Changing
 
-    def revive(self, queue: str, names: Sequence[bytes]) -> Revived:
-        """Put letters into their queue again, the first first.
+    def retry(self, queue: str, names: Sequence[bytes]) -> RetriedDead:
+        """Put letters into their queue again, in the order of ``names``.
 
-        Raises Undeclared if the queue is not declared, and OutOfIds: then those that remain stay.
+        Raises QueueNotDeclared if the queue is not declared, and OutOfIds if its stream takes
+        no more entries; the remaining letters then stay.
         """
-        done, too_large = Revived(), []
-        for name, reply in self.each(REVIVE, queue, names):
+        done, too_large = RetriedDead(), []
+        for name, reply in self.call_for_each(RETRY_DEAD, queue, names):
             match reply:
                 case Refused(code="TOOLARGE"):
                     too_large.append(readable(name))
                 case Refused(code="INUSE"):
                     done.in_use[readable(name)] = str(reply).partition(" ")[2]
                 case Refused(code="NOQUEUE"):
-                    raise Undeclared(f"queue {queue!r} is not declared")
+                    raise QueueNotDeclared(f"queue {queue!r} is not declared")
                 case Refused(code="OUTOFIDS"):
                     raise OutOfIds.of(queue)
                 case Exception():
@@ -193,19 +200,19 @@ class DeadLetters:
         done.too_large = tuple(too_large)
         return done
 
-    def discard(self, queue: str, names: Sequence[bytes]) -> int:
-        """Delete letters for good; return how many were there."""
+    def delete(self, queue: str, names: Sequence[bytes]) -> int:
+        """Delete letters for good; returns how many existed."""
         done = 0
-        for _, reply in self.each(DISCARD, queue, names):
+        for _, reply in self.call_for_each(DELETE_DEAD, queue, names):
             if isinstance(reply, Exception):
                 raise reply
             done += int(reply)
         return done
 
-    def each(
+    def call_for_each(
         self, script: Script, queue: str, names: Sequence[bytes]
     ) -> Iterator[tuple[bytes, Any]]:
-        """Call a script for every letter; an error reply stands in the place of its answer."""
+        """Call a script for every letter; yields its reply, which may be an exception."""
         for chunk in chunks(names):
             calls: list[tuple[Script, tuple[Any, ...]]] = [
                 (script, (queue, name)) for name in chunk
@@ -215,20 +222,20 @@ class DeadLetters:
     # Moving
 
     def export(self, queue: str, names: Sequence[bytes]) -> Iterator[bytes]:
-        """Letters as lines of JSON, with all that is needed to import them elsewhere."""
-        for name, raw in self.raw(queue, names):
+        """Encode letters as lines of JSON, which ``import_letters`` of any server takes."""
+        for name, raw in self.hashes(queue, names):
             yield to_line(queue, name, raw)
 
     def import_letters(
-        self, parcels: Sequence[Parcel], *, most: int, life: float
+        self, letters: Sequence[ExportedLetter], *, most: int, life: float
     ) -> list[tuple[str, int]]:
-        """Keep letters within the bounds of their queues; ``life`` is in seconds.
+        """Store letters, at most ``most`` in a queue and each for ``life`` seconds.
 
-        Tells of each what became of it, ``kept``, ``known``, ``expired`` or ``crowded`` (see
-        import_letter.lua), and how many older letters made room for it.
+        Returns for each letter ``kept``, ``known``, ``expired`` or ``full`` (see
+        import_letter.lua), and how many older letters were dropped to make room for it.
         """
         calls: list[tuple[Script, tuple[Any, ...]]] = []
-        for one in parcels:
+        for one in letters:
             pairs = [part for pair in one.fields.items() for part in pair]
             bounds = (one.at, most, int(life * 1000))
             calls.append((IMPORT_LETTER, (one.queue, one.letter, *bounds, *pairs)))
@@ -236,13 +243,13 @@ class DeadLetters:
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-        return [(fate.decode(), int(dropped)) for fate, dropped in replies]
+        return [(answer.decode(), int(dropped)) for answer, dropped in replies]
 
 
-#: What the record of a task says about how it ended.
-DIED_OF = ("error", "traceback")
+#: The fields of a task's record that say how it failed.
+ERROR_FIELDS = ("error", "traceback")
 
 
 def chunks(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """The names in pieces of what is handled at once."""
+    """The names in pieces of at most ``AT_ONCE``."""
     return (names[at : at + AT_ONCE] for at in range(0, len(names), AT_ONCE))

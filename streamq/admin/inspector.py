@@ -1,7 +1,7 @@
-"""For people: what is in Redis, read in few round trips, and mended where they ask.
+"""Inspection of a namespace for people: queues, exchanges and workers; and purging a queue.
 
-Everything is found through the hashes of queues and exchanges and the set of workers:
-no key is ever searched for.
+Reads take few round trips.  Keys are found through the hashes of queues and exchanges and the
+set of workers; Redis is never searched for keys.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,20 +15,20 @@ from streamq.core.names import own_id
 from streamq.transport.client import Client
 from streamq.transport.decode import Text, arguments_in, millis, settings_in, text, texts
 from streamq.transport.keys import GROUP, Keys, node_of
-from streamq.transport.replies import Denied, Foreign, Refused
+from streamq.transport.replies import Denied, Refused, WrongType
 from streamq.transport.scripts import load
 
 PURGE = load("purge")
 
-#: Messages that one purge call removes: a script during which Redis serves nobody else.
+#: Messages that one purge call removes; Redis serves no other client during a script.
 PURGED_AT_ONCE = 500
-#: Running messages that are looked at in one stream.
+#: Pending messages that are listed in one stream.
 MOST_RUNNING = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueState:
-    """One queue, summed over its streams."""
+    """The state of one queue, summed over its streams."""
 
     name: str
     ready: int
@@ -39,8 +39,8 @@ class QueueState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
-    """A consumer of a queue: how many messages it holds, and how long it has been silent."""
+class ConsumerState:
+    """A consumer of a queue: how many messages it holds, and its idle time in seconds."""
 
     name: str
     running: int
@@ -48,8 +48,8 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """A message that waits."""
+class WaitingMessage:
+    """A message that waits in a stream."""
 
     stream: str
     entry: str
@@ -58,7 +58,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
+class BindingState:
     """A binding: from ``exchange`` to the queue or exchange (``kind``) called ``name``."""
 
     exchange: str
@@ -70,17 +70,20 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeState:
-    """One exchange with what is bound to it."""
+    """One exchange with its bindings."""
 
     name: str
     type: str
     alternate: str | None
-    bindings: list[Bound]
+    bindings: list[BindingState]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A message in the hands of a runner.  ``since`` is when it was started, or else read."""
+class RunInfo:
+    """A message that a runner holds.
+
+    ``since`` is when it was started, else when it was read, in seconds since the epoch.
+    """
 
     consumer: str
     pid: str
@@ -92,8 +95,8 @@ class Run:
     since: float | None
 
 
-class Held(NamedTuple):
-    """A message that a consumer has read, and when it did, if that is known."""
+class HeldMessage(NamedTuple):
+    """A message that a consumer has read; ``read`` is when, if that is known."""
 
     consumer: str
     stream: str
@@ -111,8 +114,8 @@ class Held(NamedTuple):
         return self.fields.get("id") or own_id(self.queue, self.entry)
 
 
-class Mark(msgspec.Struct):
-    """What is kept of a message that was acknowledged before its run."""
+class RunMark(msgspec.Struct):
+    """The mark of a message that was acknowledged before its run."""
 
     stream: str
     fields: list[str]
@@ -120,30 +123,30 @@ class Mark(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
-    """One worker: what it says about itself, and what it holds by what Redis says."""
+    """One worker: its own description (``about``), and the messages that its runners hold."""
 
     node: str
     up: bool
     about: Text
     consumers: list[str]
-    running: list[Run] = field(default_factory=list)
+    running: list[RunInfo] = field(default_factory=list)
 
 
 class Inspector:
-    """Reads and mends one namespace."""
+    """An inspector of one namespace."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self.client = client
         self.keys = keys
-        #: What the user was not permitted to look at.
+        #: Kinds of data that the Redis user may not read.
         self.hidden: set[str] = set()
-        #: What stands where our keys should be, as errors that name them.
-        self.foreign: dict[str, Foreign] = {}
+        #: Keys of streamq that hold something else, with the errors that name them.
+        self.foreign: dict[str, WrongType] = {}
 
     # Queues
 
     def scheduled(self) -> int:
-        """How many messages are for later, in all queues."""
+        """The number of scheduled messages, in all queues."""
         (found,) = self.ask([("ZCARD", self.keys.scheduled)])
         return int(found or 0)
 
@@ -175,8 +178,8 @@ class Inspector:
             for name, letters in zip(chosen, dead, strict=True)
         ]
 
-    def readers(self, queue: str) -> list[Reader]:
-        """The consumers of a queue, by name."""
+    def consumers(self, queue: str) -> list[ConsumerState]:
+        """The consumers of a queue, sorted by name."""
         commands = [("XINFO", "CONSUMERS", key, GROUP) for key in self.keys.streams(queue)]
         found: dict[str, tuple[int, float]] = {}
         for reply in self.ask(commands):
@@ -187,12 +190,12 @@ class Inspector:
                     held + int(one["pending"]), min(idle, int(one["idle"]) / 1000)
                 )  # fmt: skip
         return [
-            Reader(name=name, running=held, idle=idle)
+            ConsumerState(name=name, running=held, idle=idle)
             for name, (held, idle) in sorted(found.items())
         ]
 
-    def peek(self, queue: str, count: int) -> list[Waiting]:
-        """The messages that are read next, as far as that can be foretold."""
+    def peek(self, queue: str, count: int) -> list[WaitingMessage]:
+        """The messages that are probably read next, at most ``count``."""
         streams = self.keys.streams(queue)
         groups = self.ask([("XINFO", "GROUPS", key) for key in streams])
         reads = [
@@ -212,11 +215,14 @@ class Inspector:
             for entry, flat in entries if isinstance(entries, list) else ():
                 fields, at = texts(flat), text(entry)
                 id = fields.get("id") or own_id(queue, at)
-                found.append(Waiting(stream=stream, entry=at, id=id, fields=fields))
+                found.append(WaitingMessage(stream=stream, entry=at, id=id, fields=fields))
         return found[:count]
 
     def purge(self, queue: str, expires: float) -> int:
-        """Remove what waits; its tasks end as REVOKED.  Returns how many there were."""
+        """Remove the messages that wait; their tasks end as REVOKED.
+
+        Records of these tasks expire after ``expires`` seconds.  Returns the number of messages.
+        """
         removed = 0
         while True:
             argv = (queue, PURGED_AT_ONCE, int(expires * 1000))
@@ -228,7 +234,7 @@ class Inspector:
     # Exchanges
 
     def exchanges(self) -> list[ExchangeState]:
-        """Every exchange with its bindings, by name."""
+        """Every exchange with its bindings, sorted by name."""
         types, alternates = map(
             texts,
             self.ask([("HGETALL", self.keys.exchanges), ("HGETALL", self.keys.alternates)]),
@@ -241,7 +247,7 @@ class Inspector:
                 type=types[name],
                 alternate=alternates.get(name),
                 bindings=[
-                    bound(name, types[name], place, arguments)
+                    binding_from(name, types[name], place, arguments)
                     for place, arguments in sorted(texts(reply).items())
                 ],
             )
@@ -251,7 +257,7 @@ class Inspector:
     # Workers
 
     def workers(self) -> list[WorkerState]:
-        """Every worker and what it holds, by node."""
+        """Every worker and the messages it holds, sorted by node."""
         seen, leases, clock, queues = self.client.ask_all(
             [
                 ("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES"),
@@ -278,14 +284,14 @@ class Inspector:
             for node, facts in zip(nodes, about, strict=True)
         ]
 
-    def runs(self, queues: Sequence[str], consumers: Sequence[str], now: float) -> list[Run]:
-        """What runners hold, the longest first; the records know what of it has started."""
-        held = [*self.pending(queues, now), *self.marked(consumers)]
-        records = self.look(
-            "records", [("HMGET", self.keys.task(one.id), "state", "started") for one in held]
+    def runs(self, queues: Sequence[str], consumers: Sequence[str], now: float) -> list[RunInfo]:
+        """The messages that runners hold, the oldest first, with the state of their tasks."""
+        held = [*self.pending(queues, now), *self.early_acked(consumers)]
+        records = self.ask(
+            [("HMGET", self.keys.task(one.id), "state", "started") for one in held], "records"
         )
         found = [
-            Run(
+            RunInfo(
                 consumer=one.consumer,
                 pid=pid_of(one.consumer),
                 queue=one.queue,
@@ -300,47 +306,47 @@ class Inspector:
         ]
         return sorted(found, key=lambda run: run.since or 0)
 
-    def pending(self, queues: Sequence[str], now: float) -> Iterator[Held]:
-        """Messages that were read and are acknowledged late."""
+    def pending(self, queues: Sequence[str], now: float) -> Iterator[HeldMessage]:
+        """Messages that were read and not acknowledged yet (late ack)."""
         keys = [key for queue in queues for key in self.keys.streams(queue)]
         lists = self.ask([("XPENDING", key, GROUP, "-", "+", MOST_RUNNING) for key in keys])
         places = [(key, *one) for key, list in zip(keys, lists, strict=True) for one in list or ()]
-        entries = self.look("messages", [("XRANGE", key, id, id) for key, id, *_ in places])
+        entries = self.ask([("XRANGE", key, id, id) for key, id, *_ in places], "messages")
         for (key, entry, consumer, idle, _), reply in zip(places, entries, strict=True):
-            if reply or reply is None:  # else it was settled meanwhile
+            if reply or reply is None:  # an empty reply: it was settled meanwhile
                 stream = key.removeprefix(f"{self.keys.root}:queue:")
                 fields, read = texts(reply[0][1] if reply else ()), now - int(idle) / 1000
-                yield Held(text(consumer), stream, text(entry), fields, "late", read)
+                yield HeldMessage(text(consumer), stream, text(entry), fields, "late", read)
 
-    def marked(self, consumers: Sequence[str]) -> Iterator[Held]:
-        """Messages that were acknowledged before their run, which has not ended."""
-        marks = self.look(
-            "messages", [("HGETALL", self.keys.started(consumer)) for consumer in consumers]
+    def early_acked(self, consumers: Sequence[str]) -> Iterator[HeldMessage]:
+        """Messages that were acknowledged before their run and have not finished (early ack)."""
+        marks = self.ask(
+            [("HGETALL", self.keys.started(consumer)) for consumer in consumers], "messages"
         )
         for consumer, reply in zip(consumers, marks, strict=True):
             for place, mark in as_record(reply).items():
                 # Arguments may be bytes of any kind; only text can be shown.
                 try:
-                    what = msgspec.json.decode(mark.decode(errors="replace"), type=Mark)
+                    what = msgspec.json.decode(mark.decode(errors="replace"), type=RunMark)
                 except msgspec.DecodeError:
-                    continue  # nobody of ours has written that
+                    continue  # not written by streamq
                 fields = dict(zip(what.fields[::2], what.fields[1::2], strict=False))
-                yield Held(consumer, what.stream, place.split(" ")[-1], fields, "early", None)
+                yield HeldMessage(
+                    consumer, what.stream, place.split(" ")[-1], fields, "early", None
+                )
 
-    def ask(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Ask in one round trip.  What is refused, as for a stream that is not there, is None.
+    def ask(self, commands: list[tuple[Any, ...]], kind: str = "") -> list[Any]:
+        """Run commands in one round trip.
 
-        So is a key that holds something else, which ``foreign`` remembers.
+        The reply is None for a command that is refused, for instance because the stream does not
+        exist, or that the user may not run (``kind`` is then noted in ``hidden``), and for a key
+        that holds something else (noted in ``foreign``).
         """
-        return self.look("", commands)
-
-    def look(self, what: str, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Ask in one round trip for something that may be ``hidden`` from the user: then None."""
         replies = self.client.try_all(commands)
         for reply in replies:
-            if what and isinstance(reply, Denied):
-                self.hidden.add(what)
-            elif isinstance(reply, Foreign):
+            if kind and isinstance(reply, Denied):
+                self.hidden.add(kind)
+            elif isinstance(reply, WrongType):
                 self.foreign.setdefault(reply.key, reply)
             elif isinstance(reply, Exception) and not isinstance(reply, Refused):
                 raise reply
@@ -348,20 +354,20 @@ class Inspector:
 
 
 def our_group(reply: Any) -> Text:
-    """The consumer group of the workers among those of a stream, if it is there."""
+    """The group ``workers`` in a reply of XINFO GROUPS; empty if it does not exist."""
     groups = [texts(flat) for flat in reply or ()]
     return next((group for group in groups if group["name"] == GROUP), {})
 
 
 def pid_of(consumer: str) -> str:
-    """The process that a consumer is."""
+    """The process id in the name of a consumer; empty if there is none."""
     return consumer.rsplit(":", 2)[-2] if consumer.count(":") > 1 else ""
 
 
-def bound(exchange: str, type: str, place: str, arguments: str) -> Bound:
-    """A binding from its field ``KIND:NAME:KEY``; headers bindings end with ``?ARGUMENTS``."""
+def binding_from(exchange: str, type: str, place: str, arguments: str) -> BindingState:
+    """Parse the field ``KIND:NAME:KEY`` of a binding; headers bindings end with ``?ARGUMENTS``."""
     kind, name, key = [*place.split(":", 2), "", ""][:3]
     if type == "headers":
         key = key.rpartition("?")[0]
     asked = arguments_in(arguments)
-    return Bound(exchange=exchange, kind=kind, name=name, key=key, arguments=asked)
+    return BindingState(exchange=exchange, kind=kind, name=name, key=key, arguments=asked)

@@ -1,4 +1,4 @@
-"""Giving a queue that is out of ids fresh streams: all that it holds stays."""
+"""Repair of a queue that is out of ids: it gets fresh streams, which hold the same messages."""
 
 from dataclasses import dataclass
 from time import sleep
@@ -12,28 +12,28 @@ from streamq.transport.scripts import load
 
 REPAIR = load("repair")
 
-#: Messages that one call moves: a script during which Redis serves nobody else.
+#: Messages that one call moves; Redis serves no other client during a script.
 AT_ONCE = 500
-#: Seconds between two looks whether a message has left the hands of a worker.
+#: Seconds between two checks whether a worker still holds a message.
 PAUSE = 0.1
 
 
 class StillHeld(StreamqError):
-    """A queue cannot be repaired yet: a message with one of the last ids is running."""
+    """A queue cannot be repaired yet, because a message with one of the last ids is running."""
 
 
 @dataclass(slots=True)
 class Repaired:
-    """Which streams of a queue are fresh, and how many messages these hold."""
+    """The outcome of a repair: which streams are fresh, and how many messages they hold."""
 
     streams: list[str]
     kept: int = 0
-    #: How many of the oldest went to another stream of the queue.
+    #: How many of the oldest messages were moved to another stream of the queue.
     moved: int = 0
 
 
 class Repair:
-    """Repairs the streams of one queue."""
+    """A repair of the streams of one queue."""
 
     def __init__(self, client: Client, keys: Keys, queue: str) -> None:
         self.client = client
@@ -42,11 +42,11 @@ class Repair:
         self.done = Repaired([])
 
     def run(self, patience: float) -> Repaired:
-        """Give each stream that is out of ids a fresh one.
+        """Replace each stream that is out of ids by a fresh one.
 
-        First the one that others move their oldest messages to.  Raises StillHeld if a worker
-        does not give a message away within ``patience`` (seconds), and StreamqError for one
-        that cannot be moved; what was moved until then is in its queue.
+        Begins with the stream that takes the oldest messages of the others.  Raises StillHeld
+        if a worker holds a message for longer than ``patience`` seconds, and StreamqError for a
+        message that cannot be moved.  Messages that were moved until then are in their queue.
         """
         until = clock.monotonic() + patience
         front = f"{self.queue}:returned"
@@ -54,11 +54,11 @@ class Repair:
         streams = [key[prefix:] for key in self.keys.streams(self.queue)]
         for stream in sorted(streams, key=lambda stream: stream != front):
             other = self.queue if stream == front else front
-            self.stream(stream, "" if stream.endswith(":suspects") else other, until)
+            self.repair_stream(stream, "" if stream.endswith(":quarantine") else other, until)
         return self.done
 
-    def stream(self, stream: str, other: str, until: float) -> None:
-        """Repair one stream, in bounded steps."""
+    def repair_stream(self, stream: str, other: str, until: float) -> None:
+        """Repair one stream, ``AT_ONCE`` messages a call; ``other`` takes its oldest messages."""
         while True:
             try:
                 word, number = self.client.call(REPAIR, self.keys.root, stream, other, AT_ONCE)
@@ -74,7 +74,7 @@ class Repair:
             return
 
     def wait(self, stream: str, refused: Refused, until: float) -> None:
-        """Wait a moment for whoever holds a message; raise if it takes too long."""
+        """Wait ``PAUSE`` seconds for a message to be settled.  Raises StillHeld after ``until``."""
         _, _, about = str(refused).partition(" ")
         if refused.code == "TOOLARGE":
             key = self.keys.queue(stream)

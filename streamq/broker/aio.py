@@ -1,9 +1,9 @@
 """Publishing and waiting from asyncio, on redis's asyncio client.
 
-The decisions are those of ``publisher`` and ``waiting``; only the waiting for Redis differs.
-Each event loop has a store of its own, for a program may run several, in threads; what
-belonged to a loop that was closed is left behind.  An event loop serves one process: a child
-that goes on with its parent's gets connections of its own, but shares what the loop waits for.
+The decisions are those of ``publish_retry`` and ``waiter``; only the waiting for Redis differs.
+Each event loop has a broker of its own, for a program may run several, in threads; the broker
+of a closed loop is dropped.  An event loop serves one process: a child that goes on with its
+parent's gets connections of its own, but shares what the loop waits for.
 """
 
 import asyncio
@@ -19,9 +19,15 @@ from streamq.broker.confirmation import (
     lacks_waitaof,
     needs_probe,
 )
-from streamq.broker.publish_retry import Attempt, Contact, Errand, Published, refusal_of
-from streamq.broker.publisher import ANSWER_MARGIN, LANES, PUBLISH, answers_of
-from streamq.broker.waiter import LONGEST_BLOCK, RECHECK, Record, as_record, is_answer, news_in
+from streamq.broker.publish_retry import (
+    FirstContact,
+    IdempotentRetry,
+    Published,
+    PublishRetry,
+    refusal_of,
+)
+from streamq.broker.publisher import ANSWER_MARGIN, CHANNELS, PUBLISH, answers_of
+from streamq.broker.waiter import LONGEST_BLOCK, RECHECK, Record, as_record, entries_in, is_answer
 from streamq.core.message import Publication
 from streamq.errors import BrokerUnavailable, ConfigError, NotConfirmed
 from streamq.host import clock
@@ -36,10 +42,10 @@ from streamq.transport.scripts import load
 
 T = TypeVar("T")
 
-AWAIT = load("await")
+AWAIT_RESULT = load("await_result")
 
 #: Connections of one event loop to publish and ask with; one more reads its replies.
-CONNECTIONS = LANES + 1
+CONNECTIONS = CHANNELS + 1
 
 #: Seconds before Redis is asked again after it was lost.
 PAUSE = 0.2
@@ -48,8 +54,8 @@ NEVER = float("-inf")
 
 
 @dataclass(eq=False)
-class Sending:
-    """One publish: its arguments, and lane and number once it was sent."""
+class PendingPublish:
+    """One publish: its arguments, and the channel and number once it was sent."""
 
     arguments: tuple[Any, ...]
     confirm: tuple[Confirmation, ...]
@@ -63,50 +69,50 @@ class Sending:
         return PUBLISH.command(root, *self.argv)
 
 
-class AsyncStores:
-    """An ``AsyncStore`` for each event loop: no connection and no queue serves two of them."""
+class AsyncBrokers:
+    """An ``AsyncBroker`` for each event loop: no connection and no queue serves two of them."""
 
-    def __init__(self, make: "Callable[[], AsyncStore]") -> None:
+    def __init__(self, make: "Callable[[], AsyncBroker]") -> None:
         self.make = make
-        self.of: dict[asyncio.AbstractEventLoop, AsyncStore] = {}
+        self.of: dict[asyncio.AbstractEventLoop, AsyncBroker] = {}
 
-    def here(self) -> "AsyncStore":
-        """That of the running loop; those of closed ones are forgotten."""
+    def current(self) -> "AsyncBroker":
+        """The broker of the running loop; brokers of closed loops are dropped."""
         loop = asyncio.get_running_loop()
-        store = self.of.get(loop)
-        if store is None:
+        broker = self.of.get(loop)
+        if broker is None:
             for closed in [other for other in list(self.of) if other.is_closed()]:
-                self.of.pop(closed, None)  # another thread may be at it too
-            store = self.of[loop] = self.make()
-        return store
+                self.of.pop(closed, None)  # another thread may do the same
+            broker = self.of[loop] = self.make()
+        return broker
 
 
-class AsyncStore:
-    """What an app does in Redis from one event loop."""
+class AsyncBroker:
+    """The publisher and waiter of one event loop."""
 
     def __init__(
-        self, url: str, keys: Keys, contact: Contact, *, timeout: Callable[[], float]
+        self, url: str, keys: Keys, first_contact: FirstContact, *, timeout: Callable[[], float]
     ) -> None:
         self.url = url
         self.keys = keys
-        self.contact = contact
+        self.first_contact = first_contact
         self.timeout = timeout
         self.loop: asyncio.AbstractEventLoop | None = None
         self.forks = 0
 
     def attach(self) -> None:
-        """Make what is needed, when it is first needed, after ``aclose``, and in a child."""
+        """Create the connections: on first use, after ``aclose``, and in a child."""
         loop = asyncio.get_running_loop()
         if self.loop is loop and self.forks == FORKS.count:
             return
         self.loop, self.forks = loop, FORKS.count
         self.client = AsyncClient(self.url, self.keys, CONNECTIONS)
         self.listener = AsyncConnection(self.url)
-        #: Our reply stream: that of the listener's session; '' while it has none.
+        #: The reply stream, named after the listener's session; '' while it has none.
         self.reply = ""
         self.last: bytes | str = "0"
         self.checked = NEVER
-        #: Who waits for a task, and since when; NEVER if its record was seen.
+        #: The futures that wait for a task, and since when; NEVER if its record was seen.
         self.waiting: dict[str, dict[asyncio.Future[Record], float]] = {}
         self.reader: asyncio.Task[None] | None = None
 
@@ -118,7 +124,7 @@ class AsyncStore:
                 await connection.drop()
 
     async def in_thread(self, act: Callable[..., T], *arguments: Any) -> T:
-        """Do what blocks without holding up the event loop."""
+        """Call a blocking function in a thread, so that the event loop goes on."""
         return await asyncio.to_thread(act, *arguments)
 
     async def publish(
@@ -131,102 +137,106 @@ class AsyncStore:
         """Publish all or none, as ``Publisher.publish`` does."""
         self.attach()
         began = clock.monotonic() if began is None else began
-        attempt = Attempt(self.timeout(), self.contact, now=began)
+        retry = PublishRetry(self.timeout(), self.first_contact, now=began)
         arguments = tuple(argument for publication in publications for argument in publication)
-        async with self.client.lent(attempt.deadline) as connection:
-            return await self.insist(connection, Sending(arguments, confirm), attempt)
+        async with self.client.lent(retry.deadline) as connection:
+            return await self.publish_until_answered(
+                connection, PendingPublish(arguments, confirm), retry
+            )
 
-    async def insist(
-        self, connection: AsyncConnection, sending: Sending, attempt: Attempt
+    async def publish_until_answered(
+        self, connection: AsyncConnection, publish: PendingPublish, retry: PublishRetry
     ) -> list[str]:
-        """Publish until there is an answer; raise when there is to be no further try."""
+        """Publish until there is an answer; raise when no further try is to be made."""
         while True:
             try:
-                answer = await self.once(connection, sending, attempt)
-                self.contact.made = True
+                answer = await self.try_once(connection, publish, retry)
+                self.first_contact.made = True
                 return answers_of(answer)
             except NotConfirmed:
                 raise
             except BrokerUnavailable as error:
-                await pause(attempt.pause(error, clock.monotonic()))
+                await pause(retry.pause(error, clock.monotonic()))
             except (Refused, ConfigError) as error:
                 refusal = refusal_of(error)
-                if not attempt.renames(refusal):
-                    attempt.give_up(refusal)
-                if attempt.sent and (
-                    found := await self.found(connection, sending, attempt, refusal)
+                if not retry.needs_new_name(refusal):
+                    retry.give_up(refusal)
+                if retry.sent and (
+                    found := await self.find_published(connection, publish, retry, refusal)
                 ):
                     return answers_of(found)
-                sending.argv = None
+                publish.argv = None
                 await connection.drop()
 
-    async def found(
+    async def find_published(
         self,
         connection: AsyncConnection,
-        sending: Sending,
-        attempt: Attempt,
+        publish: PendingPublish,
+        retry: PublishRetry,
         refusal: Exception,
     ) -> list[str] | None:
-        """The answer to what was published after all, as ``Publisher.found`` does."""
-        published = Published.of(PUBLISH.name, sending.argv or ())
+        """The answer to a call that was published after all, as ``Publisher.find_published``."""
+        published = Published.of(PUBLISH.name, publish.argv or ())
         questions = published.questions(self.keys)
         if not questions:
-            attempt.give_up(refusal)
-        left = attempt.deadline - clock.monotonic()
+            retry.give_up(refusal)
+        left = retry.deadline - clock.monotonic()
         try:
             replies = await self.client.on(connection, questions, left)
         except BrokerUnavailable as error:
-            attempt.give_up(error)
+            retry.give_up(error)
         found: list[str] | None = published.answer(replies)
         return found
 
     async def moment(self, seconds: float, began: float) -> int:
-        """So many seconds from now by the server's clock, for a publish that began then."""
+        """The moment ``seconds`` from now, in ms of the server's clock, for this publish."""
         self.attach()
-        errand = Errand(self.timeout(), self.contact, now=began)
+        retry = IdempotentRetry(self.timeout(), self.first_contact, now=began)
         while True:
             try:
-                return later(await self.client.ask("TIME", until=errand.deadline), seconds)
+                return later(await self.client.ask("TIME", until=retry.deadline), seconds)
             except BrokerUnavailable as error:
-                await pause(errand.pause(error, clock.monotonic()))
+                await pause(retry.pause(error, clock.monotonic()))
 
-    async def once(self, connection: AsyncConnection, sending: Sending, attempt: Attempt) -> Any:
-        """Run the publish script once, and ask for what is to be confirmed."""
-        if sending.confirm:
-            await self.prepare(connection, sending.confirm, attempt.deadline)
-        answer, *replies = await self.together(connection, sending, attempt)
+    async def try_once(
+        self, connection: AsyncConnection, publish: PendingPublish, retry: PublishRetry
+    ) -> Any:
+        """Run the publish script once, and wait for its confirmation."""
+        if publish.confirm:
+            await self.probe_confirmation(connection, publish.confirm, retry.deadline)
+        answer, *replies = await self.publish_and_confirm(connection, publish, retry)
         if isinstance(answer, Refused) and answer.code == "NOSCRIPT":
-            await self.client.ask_on(connection, ("SCRIPT", "LOAD", PUBLISH.text), attempt.deadline)
-            answer, *replies = await self.together(connection, sending, attempt)
+            await self.client.ask_on(connection, ("SCRIPT", "LOAD", PUBLISH.text), retry.deadline)
+            answer, *replies = await self.publish_and_confirm(connection, publish, retry)
             answer = after_loading(answer)
         if isinstance(answer, Exception):
             raise answer
-        for each, reply in zip(sending.confirm, replies, strict=True):
+        for each, reply in zip(publish.confirm, replies, strict=True):
             if isinstance(reply, BrokerUnavailable) and not isinstance(reply, Denied):
                 raise lost(str(reply)) from reply
             each.judge(reply, answer)
         return answer
 
-    async def together(
-        self, connection: AsyncConnection, sending: Sending, attempt: Attempt
+    async def publish_and_confirm(
+        self, connection: AsyncConnection, publish: PendingPublish, retry: PublishRetry
     ) -> list[Any]:
-        """Publish, and ask what confirms it, on one connection; errors stand in their places."""
-        left = attempt.deadline - clock.monotonic()
-        confirm = [each.within(left) for each in sending.confirm]
-        patience = attempt.patience + sum(each.timeout + BLOCK_MARGIN for each in confirm)
+        """Publish and ask for confirmation on one connection; return the replies, errors too."""
+        left = retry.deadline - clock.monotonic()
+        confirm = [each.within(left) for each in publish.confirm]
+        patience = retry.patience + sum(each.timeout + BLOCK_MARGIN for each in confirm)
 
         def commands() -> Iterable[tuple[Any, ...]]:
-            yield sending.command(connection, self.keys.root)
+            yield publish.command(connection, self.keys.root)
             for each in confirm:
                 yield each.question(by_policy=bool(connection.by_policy))
 
         margin = ANSWER_MARGIN if confirm else 0.0
         return await self.client.on(connection, commands(), min(patience, left + margin))
 
-    async def prepare(
+    async def probe_confirmation(
         self, connection: AsyncConnection, confirm: tuple[Confirmation, ...], until: float
     ) -> None:
-        """Make sure that the server can say when a message is on disk, if it is to be asked."""
+        """Check, if needed, that the server can confirm a write to disk; once a connection."""
         if not needs_probe(confirm) or (connection.is_open and connection.by_policy is not None):
             return
         by_policy = lacks_waitaof(await self.try_to_ask(connection, PROBE, until))
@@ -237,7 +247,7 @@ class AsyncStore:
     async def try_to_ask(
         self, connection: AsyncConnection, command: tuple[Any, ...], until: float
     ) -> Any:
-        """Ask, and return an error that the server answers."""
+        """Send a command; return an error reply instead of raising it."""
         try:
             return await self.client.ask_on(connection, command, until)
         except (Refused, Denied) as error:
@@ -255,35 +265,35 @@ class AsyncStore:
         """
         self.attach()
         future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
-        waits = self.waiting.setdefault(id, {})
-        waits[future] = clock.monotonic()
+        waiters = self.waiting.setdefault(id, {})
+        waiters[future] = clock.monotonic()
         try:
-            record = await self.look(id)
+            record = await self.check_record(id)
             if is_answer(record):
                 return record
             if "state" in record:
-                waits[future] = NEVER
+                waiters[future] = NEVER
             if self.reader is None or self.reader.done():
                 self.reader = asyncio.create_task(self.read_replies())
             return await within(future, timeout)
         except TimeoutError:
             return None
         finally:
-            del waits[future]
-            if not waits and self.waiting.get(id) is waits:
+            del waiters[future]
+            if not waiters and self.waiting.get(id) is waiters:
                 del self.waiting[id]
 
-    async def look(self, id: str) -> Record:
-        """The record as far as it matters; we are told the end, unless nobody listens yet.
+    async def check_record(self, id: str) -> Record:
+        """The record of a task; registers as a waiter for it if a reply stream is read.
 
-        Whoever begins to listen looks at all records once more.
+        When reading starts, all records are read once more.
         """
         if self.reply:
-            return as_record(await self.client.call(AWAIT, id, self.reply))
+            return as_record(await self.client.call(AWAIT_RESULT, id, self.reply))
         return await self.record(id)
 
     async def read_replies(self) -> None:
-        """Read the reply stream while anybody waits; look at the records after a break."""
+        """Read the reply stream while there are waiters; read the records after a break."""
         while self.waiting:
             try:
                 await self.listen()
@@ -308,22 +318,24 @@ class AsyncStore:
         self.deliver(reply)
 
     def deliver(self, reply: Any) -> None:
-        for self.last, id, record in news_in(reply):
-            self.answer(id, record)
+        """Resolve the futures that these entries are about."""
+        for self.last, id, record in entries_in(reply):
+            self.resolve(id, record)
 
-    def answer(self, id: str, record: Record) -> None:
+    def resolve(self, id: str, record: Record) -> None:
+        """Resolve the futures that wait for this task."""
         for future in list(self.waiting.get(id, ())):
             if not future.done():
                 future.set_result(record)
 
     async def recheck(self) -> None:
-        """Look at the records of all open waits: an answer may have been missed."""
+        """Read the records of all open waits: an answer may have been missed."""
         before = clock.monotonic() - RECHECK
         for id in list(self.waiting):
-            record = as_record(await self.client.call(AWAIT, id, self.reply))
+            record = as_record(await self.client.call(AWAIT_RESULT, id, self.reply))
             if is_answer(record):
-                self.answer(id, record)
+                self.resolve(id, record)
             elif "state" not in record and any(
                 t < before for t in self.waiting.get(id, {}).values()
             ):
-                self.answer(id, {})  # it vanished, or nobody wrote it for half a minute
+                self.resolve(id, {})  # it vanished, or did not appear for half a minute

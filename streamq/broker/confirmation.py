@@ -1,7 +1,7 @@
-"""Confirming: what Redis is asked after it took a message, and what its answer is worth.
+"""Confirmation of a message: the command to send after a publish, and how to judge its reply.
 
-WAIT and WAITAOF answer for what was written on the connection that asks.  So they are asked
-where the message was published, and a publish that finds its work done writes all the same.
+WAIT and WAITAOF count what was written on the connection that sends them.  So they are sent on
+the one that has published, and a publish that finds its work done writes all the same.
 """
 
 from collections.abc import Iterable
@@ -10,28 +10,28 @@ from typing import Any
 
 from streamq.errors import ConfigError, NotConfirmed
 
-#: Asked before anything is published: does this server know WAITAOF, and has it a file?
+#: Sent before anything is published: does this server know WAITAOF, and has it a file?
 PROBE = ("WAITAOF", 1, 0, 1)
-#: A server without WAITAOF that writes to disk before it answers needs no other question.
+#: Sent to a server without WAITAOF: is it set to write to disk before it answers?
 POLICY = ("CONFIG", "GET", "append*")
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What a message needs beyond the server's word: ``fsync`` or ``replica``."""
+    """A confirmation that a message needs beyond the server's answer: ``fsync`` or ``replica``."""
 
     level: str
     replicas: int
     timeout: float
 
     def within(self, seconds: float) -> "Confirmation":
-        """The same for a publish that has only so many seconds left."""
+        """The same confirmation, for a publish that has only so many seconds left."""
         if seconds >= self.timeout:
             return self
         return replace(self, timeout=max(0.001, seconds))
 
     def question(self, *, by_policy: bool) -> tuple[Any, ...]:
-        """The command to ask on the connection that has published."""
+        """The command to send on the connection that has published."""
         patience = max(1, int(self.timeout * 1000))  # 0 would be for ever
         if self.level == "replica":
             return ("WAIT", self.replicas, patience)
@@ -52,7 +52,7 @@ class Confirmation:
             raise self.unmet(f"it was not on disk after {self.timeout:g} s", answer)
 
     def unmet(self, why: str, answer: Any) -> NotConfirmed:
-        """Say what is missing."""
+        """The error for a confirmation that did not come."""
         error = NotConfirmed(
             f"Redis took the message, and did not confirm it (confirm={self.level})",
             known={"because": why},
@@ -66,13 +66,13 @@ class Confirmation:
 
 
 def confirmations(levels: Iterable[str], replicas: int, timeout: float) -> tuple[Confirmation, ...]:
-    """What these levels of ``confirm`` ask for; nothing for ``server``."""
+    """The confirmations for these levels of ``confirm``; none for ``server``."""
     asked = sorted(set(levels) - {"server"})
     return tuple(Confirmation(level, replicas, timeout) for level in asked)
 
 
 def needs_probe(confirm: Iterable[Confirmation]) -> bool:
-    """Whether to ask ``PROBE`` before something is published."""
+    """Whether ``PROBE`` is to be sent before something is published."""
     return any(each.level == "fsync" for each in confirm)
 
 
@@ -104,6 +104,7 @@ def writes_first(reply: list[bytes]) -> bool:
 
 
 def impossible(why: str) -> ConfigError:
+    """The error for a server that cannot confirm a write to disk."""
     return ConfigError(
         "this Redis cannot tell when a message is on disk; nothing was sent",
         known={"because": why},

@@ -1,6 +1,6 @@
-"""One consumer's words to Redis: read, start, settle, hand back.
+"""The commands of one consumer: read, start, settle, hand back.
 
-Makes commands and understands answers; when they are sent is decided elsewhere.
+Builds commands and decodes replies; when they are sent is decided by the runner.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,18 +18,18 @@ from streamq.transport.keys import GROUP, Keys
 from streamq.transport.replies import Disconnected, Refused
 from streamq.transport.scripts import Script, load
 
+FOLLOW = load("follow")
 SETTLE = load("settle")
-COMPLETE = load("complete")
-SCREEN = load("screen")
-SHOW_STARTED = load("show_started")
+CHECK_START = load("check_start")
+MARK_STARTED = load("mark_started")
 RELEASE = load("release")
 REJECT = load("reject")
 REGISTER = load("register")
 
-#: A settlement is one script, during which Redis serves nobody else.
+#: Bounds of one settlement: Redis serves no other client while its script runs.
 MOST_SETTLED = 100
 MOST_BYTES = 1 << 20
-#: Revoked ids that a read compares by itself; with more, Redis is asked about each message.
+#: Revoked ids that a read fetches and compares; with more, Redis is asked about each message.
 MOST_REVOKED = 100
 
 
@@ -37,14 +37,14 @@ MOST_REVOKED = 100
 Place = tuple[str, bytes]
 
 
-class Fenced(Exception):
-    """This consumer was declared dead: others have its messages, and it settles nothing."""
+class ConsumerFenced(Exception):
+    """The consumer was declared dead: other workers have its messages, and it settles nothing."""
 
 
 class Start:
     """Messages that are to be acknowledged before they run.
 
-    ``mine`` is None until Redis has answered, then those of them that are still ours.
+    ``mine`` is None until Redis has answered, then those that this consumer still held.
     """
 
     def __init__(self, deliveries: Sequence[Delivery]) -> None:
@@ -52,7 +52,7 @@ class Start:
         self.mine: list[Delivery] | None = None
 
     def answer(self, digits: str) -> None:
-        """Take the answer, of which the last digits are about these messages."""
+        """Apply the answer of settle.lua, of which the last digits are about these messages."""
         last = digits[-len(self.deliveries) :]
         if len(self.deliveries) == 1:
             self.mine = [*self.deliveries] if last == "1" else []
@@ -62,10 +62,10 @@ class Start:
 
 
 class Settlement:
-    """One numbered call: what has ended, and what is acknowledged before it starts.
+    """A settlement: one numbered call about what has ended, and what is acknowledged early.
 
-    It is sent again until it is answered.  Where something follows a message, the call takes
-    the long way, and starts nothing.
+    It is sent again until it is answered.  Where a follow-up belongs to a message, the call is
+    one of follow.lua, and starts nothing.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Settlement:
         assert start is None or not follows
         self.number = number
         self.start = start
-        #: Whether anything is to be published with one of the outcomes.
+        #: Whether one of the outcomes has a follow-up.
         self.follows = follows
         self.groups = {} if self.follows else by_origin(outcomes)
-        #: What has ended, in the order in which it is answered.
+        #: The outcomes in the order of the answer.
         self.outcomes = list(chain(*self.groups.values())) if len(self.groups) > 1 else outcomes
 
 
@@ -93,18 +93,18 @@ class Consumer:
         self.dead = dead
         self.number = 0
         self.names: dict[bytes, str] = {}
-        #: The key of a stream.
+        #: The key of a stream by its short name.
         self.key_of = cache(keys.queue)
-        #: Asks what is revoked, as far as that is not too much; sent behind each read.
+        #: Reads the first revoked ids; sent behind each read.
         self.revoked_command = ("ZRANGE", keys.revoked, 0, MOST_REVOKED)
-        #: Whether we have a lease, or may have had one: an answer that was lost may say so.
+        #: Whether this consumer has a lease, or may have had one: the answer may have been lost.
         self.registered = False
 
     def register(self, lease: float) -> None:
         """Take a lease, in seconds, before the first read.
 
-        Afterwards this only makes sure that it is still ours.  Raises Fenced if it is not:
-        others have what we held, or Redis has lost its data, and us with it.
+        Called again, it checks that the lease is still there.  Raises ConsumerFenced if it is
+        not: other workers have the messages, or Redis has lost its data with the lease.
         """
         again, self.registered = self.registered, True
         try:
@@ -116,11 +116,11 @@ class Consumer:
         except Refused as error:
             self.registered = again
             if error.code == "FENCED":
-                raise Fenced(self.name) from error
+                raise ConsumerFenced(self.name) from error
             raise
 
     def has_lease(self) -> bool:
-        """Whether this consumer still counts as living."""
+        """Whether this consumer has a lease, so that other workers take it to be alive."""
         return self.connection.ask("ZSCORE", self.keys.leases, self.name) is not None
 
     # Reading
@@ -128,7 +128,7 @@ class Consumer:
     def read_command(
         self, streams: Sequence[str], count: int, *, block: float | None = None, since: str = ">"
     ) -> tuple[Any, ...]:
-        """Read from these streams; ``since`` "0" reads again what this consumer holds."""
+        """The command that reads these streams; with ``since`` "0" what the consumer holds."""
         waiting = () if block is None else ("BLOCK", max(1, int(block * 1000)))
         return (
             *("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count, *waiting, "STREAMS"),
@@ -153,8 +153,8 @@ class Consumer:
         self.names[key] = stream
         return stream
 
-    def foreign(self, streams: Sequence[str]) -> list[str]:
-        """Those of these streams whose key holds something else."""
+    def streams_of_wrong_type(self, streams: Sequence[str]) -> list[str]:
+        """Those of these streams whose key has another type."""
         commands: list[tuple[Any, ...]] = [("TYPE", self.keys.queue(name)) for name in streams]
         kinds = self.perform(commands, ANSWER_TIMEOUT)
         for kind in kinds:
@@ -168,16 +168,16 @@ class Consumer:
     def settlement(
         self, outcomes: list[Outcome], start: Start | None, *, follows: bool
     ) -> Settlement:
-        """Give a call its number."""
+        """Number a call."""
         self.number += 1
         return Settlement(self.number, outcomes, start, follows=follows)
 
     def settle_command(self, settlement: Settlement) -> tuple[Any, ...]:
-        """The call of ``settle.lua``, or of ``complete.lua`` where nothing follows."""
+        """The call of ``follow.lua``, or of ``settle.lua`` where nothing follows."""
         if settlement.follows:
             number, outcomes = settlement.number, settlement.outcomes
             argv = settle_arguments(self.name, number, outcomes, self.dead)
-            return SETTLE.command(self.keys.root, *argv)
+            return FOLLOW.command(self.keys.root, *argv)
         starts = settlement.start.deliveries if settlement.start is not None else ()
         argv = [self.name, settlement.number]
         for (early, stream), outcomes in settlement.groups.items():
@@ -190,27 +190,27 @@ class Consumer:
                 argv += fields
         for delivery in starts:
             argv += ("start", delivery.stream, 1, delivery.entry, mark_of(delivery))
-        return COMPLETE.command(self.keys.root, *argv)
+        return SETTLE.command(self.keys.root, *argv)
 
     # Starting and handing back
 
-    def show_started_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...] | None:
-        """The call of ``show_started.lua``; None if none of these is to be shown."""
+    def mark_started_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...] | None:
+        """The call of ``mark_started.lua``; None if no record of these says STARTED."""
         names = [delivery.name for delivery in deliveries if is_shown(delivery)]
-        return SHOW_STARTED.command(self.keys.root, self.name, *names) if names else None
+        return MARK_STARTED.command(self.keys.root, self.name, *names) if names else None
 
-    def alone_command(self, delivery: Delivery) -> tuple[Any, ...]:
-        """Note that this message runs with nothing beside it."""
+    def sole_task_command(self, delivery: Delivery) -> tuple[Any, ...]:
+        """The command that notes the sole task: this message runs with nothing beside it."""
         place = f"{delivery.stream} {delivery.entry.decode()}"
-        return ("HSET", self.keys.started(self.name), "alone", place)
+        return ("HSET", self.keys.started(self.name), "sole_task", place)
 
-    def screen_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...]:
-        """The call of ``screen.lua``."""
-        told: list[Any] = []
+    def check_start_command(self, deliveries: Iterable[Delivery]) -> tuple[Any, ...]:
+        """The call of ``check_start.lua``."""
+        argv: list[Any] = []
         for each in deliveries:
             expires = each.expires
-            told += (each.name, each.base_name, "" if expires is None else expires)
-        return SCREEN.command(self.keys.root, *told)
+            argv += (each.name, each.base_name, "" if expires is None else expires)
+        return CHECK_START.command(self.keys.root, *argv)
 
     def release_command(
         self, places: Iterable[Place], expires: bytes, ack: str = "late"
@@ -219,18 +219,18 @@ class Consumer:
 
         ``ack`` says whether the messages were acknowledged ``early``.
         """
-        told = [part for place in places for part in (ack, *place)]
-        return RELEASE.command(self.keys.root, self.name, expires, *told)
+        argv = [part for place in places for part in (ack, *place)]
+        return RELEASE.command(self.keys.root, self.name, expires, *argv)
 
     def reject_command(self, delivery: Delivery, expires: bytes) -> tuple[Any, ...]:
-        """The call of ``reject.lua``; ``expires`` as above."""
-        number, pause = delivery.rejections + 1, millis(delivery.rejected_for)
+        """The call of ``reject.lua``; ``expires`` as for ``release_command``."""
+        number, pause = delivery.rejections + 1, millis(delivery.rejection_pause)
         return REJECT.command(
             *(self.keys.root, self.name, expires, delivery.stream, delivery.entry, number, pause)
         )
 
     def held(self, streams: Sequence[str], most: int) -> list[Place]:
-        """What Redis says that this consumer holds, up to so many messages of each stream."""
+        """The places of these streams that this consumer holds, at most ``most`` of each."""
         asked = [held_command(self.key_of(stream), self.name, most) for stream in streams]
         return places_of(streams, self.perform(asked, ANSWER_TIMEOUT))
 
@@ -264,32 +264,32 @@ class Consumer:
             if isinstance(reply, Refused):
                 if reply.code == "NOSCRIPT":
                     if last:
-                        # Its answer would stand before ours: begin again on a new connection.
+                        # The reply of ``last`` would come first: begin again on a new connection.
                         raise Disconnected("Redis has forgotten the scripts")
-                    reply = replies[place] = self.once_more(commands[place], timeout)
+                    reply = replies[place] = self.load_and_repeat(commands[place], timeout)
                 if isinstance(reply, Refused) and reply.code == "FENCED":
-                    raise Fenced(self.name)
+                    raise ConsumerFenced(self.name)
         return replies
 
-    def once_more(self, command: tuple[Any, ...], timeout: float) -> Any:
-        """Repeat the call of a script that the server has forgotten; return its reply."""
+    def load_and_repeat(self, command: tuple[Any, ...], timeout: float) -> Any:
+        """Load a script that the server has forgotten and repeat its call; return the reply."""
         self.connection.ask("SCRIPT", "LOAD", SCRIPTS[command[1]].text)
         self.connection.send([command])
         return self.connection.read(timeout, raising=False)
 
 
 SCRIPTS: dict[Any, Script] = {
-    script.sha: script for script in (SETTLE, COMPLETE, SCREEN, SHOW_STARTED, RELEASE, REJECT)
+    script.sha: script for script in (FOLLOW, SETTLE, CHECK_START, MARK_STARTED, RELEASE, REJECT)
 }
 
 
 def held_command(key: str, consumer: str, most: int, start: bytes = b"-") -> tuple[Any, ...]:
-    """Ask what a consumer holds of a stream; ``places_of`` reads the answers."""
+    """The command that reads what a consumer holds of a stream; see ``places_of``."""
     return ("XPENDING", key, GROUP, start, "+", most, consumer)
 
 
 def places_of(streams: Sequence[str], replies: Sequence[Any]) -> list[Place]:
-    """The places that are held in these streams; nothing of one that could not be asked."""
+    """The places in the replies to ``held_command``; none of a stream that has an error."""
     answers = zip(streams, replies, strict=True)
     return [
         (stream, held[0])
@@ -302,7 +302,7 @@ def places_of(streams: Sequence[str], replies: Sequence[Any]) -> list[Place]:
 def settle_arguments(
     consumer: str, number: int | str, outcomes: list[Outcome], dead: tuple[int, int]
 ) -> list[Any]:
-    """What ``settle.lua`` is given, in the name of a consumer."""
+    """The arguments of ``follow.lua``, in the name of a consumer."""
     argv: list[Any] = [consumer, number, *dead]
     for outcome in outcomes:
         delivery = outcome.delivery
@@ -314,10 +314,10 @@ def settle_arguments(
 
 
 def doubtful(deliveries: list[Delivery], revoked: list[bytes] | None) -> list[Delivery]:
-    """Those about which Redis is asked whether they may run.
+    """Those of the messages that ``check_start.lua`` is asked about before they run.
 
     They may have expired, or are among the ``revoked``; all of them if that is None or more
-    than can be compared here.
+    than MOST_REVOKED.
     """
     if revoked is None or len(revoked) > MOST_REVOKED:
         return deliveries
@@ -333,20 +333,20 @@ def doubtful(deliveries: list[Delivery], revoked: list[bytes] | None) -> list[De
 
 def is_shown(delivery: Delivery) -> bool:
     """Whether the record of a message says STARTED while it runs."""
-    if not delivery.keep or delivery.manner is None:
+    if not delivery.keep or delivery.policy is None:
         return False
     asked = delivery.fields.get(b"track_started")
-    return delivery.manner.track_started if asked is None else asked == b"1"
+    return delivery.policy.track_started if asked is None else asked == b"1"
 
 
 def mark_of(delivery: Delivery) -> bytes:
-    """What is kept of a message that leaves its queue before it runs.
+    """The mark of a message that leaves its queue before it runs: its stream and fields.
 
-    JSON in which every byte stands for itself, as Lua's cjson reads and writes it.
+    JSON in which each character is one byte, as Lua's cjson reads and writes it.
     """
     parts = list(chain.from_iterable(delivery.fields.items()))
     fields = b"\0".join(parts).decode("latin-1").split("\0")
-    if len(fields) != len(parts):  # somebody has written such a byte
+    if len(fields) != len(parts):  # a field contains a zero byte
         fields = [part.decode("latin-1") for part in parts]
     if b"id" not in delivery.fields:
         fields += ["id", delivery.id.decode("latin-1")]
@@ -355,16 +355,16 @@ def mark_of(delivery: Delivery) -> bytes:
     return data if data.isascii() else data.decode().encode("latin-1")
 
 
-class Mark(msgspec.Struct):
-    """What recovery needs of it: the message's fields, a character for each byte."""
+class StartedMark(msgspec.Struct):
+    """The part of a mark that recovery needs: the message's fields, a character for each byte."""
 
     fields: list[str]
 
 
 def fields_of_mark(mark: bytes) -> dict[bytes, bytes] | None:
-    """The fields of a message, out of its mark; None if somebody else has written that."""
+    """The fields of a message, out of its mark; None if it is not one that streamq wrote."""
     try:
-        flat = msgspec.json.decode(mark.decode("latin-1").encode(), type=Mark).fields
+        flat = msgspec.json.decode(mark.decode("latin-1").encode(), type=StartedMark).fields
         parts = [part.encode("latin-1") for part in flat]
         return dict(zip(parts[::2], parts[1::2], strict=True))
     except (msgspec.DecodeError, ValueError):

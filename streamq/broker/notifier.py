@@ -1,6 +1,7 @@
-"""The bell: what supervisors hear at once, instead of asking every few milliseconds.
+"""The notifier: supervisors get notices at once, instead of polling every few milliseconds.
 
-A channel, so nothing is kept: who did not listen hears the same when it renews its leases.
+Notices come over a pub/sub channel, which keeps nothing: a supervisor that missed one gets the
+same news when it renews its leases.
 """
 
 import contextlib
@@ -10,14 +11,14 @@ from streamq.errors import StreamqError
 from streamq.host import clock
 from streamq.transport.connection import Connection
 
-#: Seconds between two questions whether the connection still lives.
-EVERY = 15.0
-#: What the server answers to a PING of ours, and to a subscription.
-QUIET = (b"pong", b"subscribe")
+#: Seconds between two pings, which show whether the connection is alive.
+PING_INTERVAL = 15.0
+#: The replies to a ping and to a subscription, which are no notices.
+IGNORED = (b"pong", b"subscribe")
 
 
-class Bell:
-    """One connection that listens to the channel of the namespace."""
+class Notifier:
+    """A connection that is subscribed to the notices of the namespace."""
 
     def __init__(self, url: str, channel: str, *, name: str, patience: float) -> None:
         self.connection = Connection(url, name=name, patience=patience)
@@ -26,9 +27,9 @@ class Bell:
         self.next = 0.0
 
     def listen(self) -> None:
-        """Make sure that we listen; a connection that answers no more is opened anew.
+        """Subscribe, or ping; a connection that has not answered the last ping is opened anew.
 
-        To be called now and then.  Raises BrokerUnavailable.
+        Called regularly.  Raises BrokerUnavailable.
         """
         if clock.monotonic() < self.next and self.connection.socket is not None:
             return
@@ -38,31 +39,31 @@ class Bell:
             try:
                 self.connection.ask("SUBSCRIBE", self.channel)
             except StreamqError:
-                self.connection.drop()  # it would pass for one that listens
+                self.connection.drop()  # it is open, and not subscribed
                 raise
         self.connection.send([("PING",)])
-        # What comes from here on comes unasked.
+        # Notices are no replies: they come without a command.
         self.connection.unread = 0
-        self.asked, self.next = True, clock.monotonic() + EVERY
+        self.asked, self.next = True, clock.monotonic() + PING_INTERVAL
 
     def fileno(self) -> int:
         """The descriptor to wait for; -1 while nothing is open."""
         return self.connection.fileno()
 
-    def heard(self) -> list[list[str]]:
-        """What was said since the last time, each as its words.  Does not wait."""
+    def notices(self) -> list[list[str]]:
+        """The notices since the last call, each as its words.  Does not wait."""
         found = []
         while self.connection.has_reply or self.readable():
             reply = self.connection.read()
             self.connection.unread = 0
             kind, *rest = reply
             self.asked = self.asked and kind != b"pong"
-            if kind not in QUIET:
+            if kind not in IGNORED:
                 found.append(rest[-1].decode(errors="replace").split(" "))
         return found
 
     def readable(self) -> bool:
-        """Whether reading would not wait."""
+        """Whether a read would return at once."""
         with contextlib.suppress(ValueError, OSError):
             return self.fileno() >= 0 and bool(select.select([self], [], [], 0)[0])
         return False

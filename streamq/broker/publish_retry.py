@@ -1,4 +1,4 @@
-"""When a publish is tried again, and what is said when it is not: for threads and for asyncio."""
+"""Retries of a publish: when it is tried again, and which error ends it.  No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,74 +16,83 @@ from streamq.transport.address import SCHEME, NoMaster
 from streamq.transport.connection import ANSWER_TIMEOUT
 from streamq.transport.decode import texts
 from streamq.transport.keys import Keys
-from streamq.transport.replies import Denied, Disconnected, Foreign, Passing, Refused, WritesRefused
+from streamq.transport.replies import (
+    Denied,
+    Disconnected,
+    Refused,
+    Transient,
+    WritesRefused,
+    WrongType,
+)
 from streamq.transport.scripts import refusal
 
 #: Seconds between two attempts: the first, and the longest.
 PAUSES = (0.05, 1.0)
-#: Seconds after which a process that has not heard of its Redis gives up.
+#: Seconds after which a process that has never reached its Redis gives up.
 FIRST_CONTACT = 1.5
 
 
-#: A publish that has less time than this gives one answer half of it: a connection that died
-#: in silence is replaced in time.
+#: A publish with fewer seconds than this waits half of them for an answer: so there is time to
+#: replace a connection that is dead without a sign.
 TWO_ANSWERS = 2 * ANSWER_TIMEOUT
 
 
-class Contact:
-    """Whether this process has ever heard of its Redis; if not, the URL is likely wrong."""
+class FirstContact:
+    """First contact: whether this process has reached its Redis; else the URL may be wrong."""
 
     def __init__(self, url: str) -> None:
         self.behind_sentinels = url.startswith(SCHEME)
         self.made = False
 
     def learn(self, error: BrokerUnavailable, *, sent: bool) -> None:
-        """A server that answers is there, and so is one that Sentinels know."""
+        """Note that the server exists if it has answered, or if Sentinels know it."""
         known = self.behind_sentinels and not isinstance(error.__cause__, NoMaster)
-        self.made |= sent or known or isinstance(error, Passing)
+        self.made |= sent or known or isinstance(error, Transient)
 
 
-class Attempt:
-    """The decisions of one publish: whether to try again, and what to say in the end.
+class PublishRetry:
+    """The retry decisions of one publish: whether to try again, and which error to raise.
 
-    Knows no connection and does not wait, so that the blocking and the asyncio publisher
+    It has no connection and does not wait, so that the blocking and the asyncio publisher
     share it.
     """
 
-    def __init__(self, timeout: float, contact: Contact, *, now: float) -> None:
+    def __init__(self, timeout: float, first_contact: FirstContact, *, now: float) -> None:
         self.began = now
         self.deadline = now + timeout
         self.patience = timeout / 2 if timeout < TWO_ANSWERS else ANSWER_TIMEOUT
         self.first_deadline = now + min(timeout, FIRST_CONTACT)
-        self.contact = contact
+        self.first_contact = first_contact
         self.tries = 0
         self.sent = False
         self.renamed = False
 
     def pause(self, error: BrokerUnavailable, now: float) -> float:
-        """Seconds to wait before the next try; raises when there is to be none."""
+        """Seconds to wait before the next try; raises if no further try is to be made."""
         self.sent |= isinstance(error, Disconnected) and error.sent
-        self.contact.learn(error, sent=self.sent)
+        self.first_contact.learn(error, sent=self.sent)
         pause: float = min(PAUSES[0] * 2**self.tries, PAUSES[1])
         self.tries += 1
-        deadline = self.deadline if self.contact.made else self.first_deadline
-        if self.asks_again(error) and now + pause < deadline:
+        deadline = self.deadline if self.first_contact.made else self.first_deadline
+        if self.may_help(error) and now + pause < deadline:
             return pause
         if self.tries > 1:
             error.add_note(f"  tried {self.tries} times in {now - self.began:.1f} s")
         self.give_up(error)
 
-    def asks_again(self, error: BrokerUnavailable) -> bool:
-        """Whether a further try may help; after a lost answer only an answer ends the doubt."""
+    def may_help(self, error: BrokerUnavailable) -> bool:
+        """Whether a further try may help; always after a lost answer, which leaves doubt."""
         if isinstance(error, Denied):
             return False
-        passes = isinstance(error, Disconnected | Passing) and not isinstance(error, WritesRefused)
+        passes = isinstance(error, Disconnected | Transient) and not isinstance(
+            error, WritesRefused
+        )
         return passes or self.sent
 
-    def renames(self, refusal: Exception) -> bool:
-        """Whether to publish the same under another name: this one somebody else uses too.
+    def needs_new_name(self, refusal: Exception) -> bool:
+        """Whether to publish the same under another channel name: another process has used this.
 
-        Once: a name that was just drawn nobody else has.
+        True once: a name that was just drawn is used by no other process.
         """
         if self.renamed or not (isinstance(refusal, Refusal) and refusal.code == "STALE"):
             return False
@@ -91,8 +100,8 @@ class Attempt:
         return True
 
     def give_up(self, error: Exception) -> NoReturn:
-        """Raise this; after a lost answer PublishUnknown, as no refusal is about the try before."""
-        if not self.sent or (isinstance(error, Refusal) and error.leads_nowhere):
+        """Raise this; after a lost answer PublishUnknown, as an earlier try may have succeeded."""
+        if not self.sent or (isinstance(error, Refusal) and error.is_unroutable):
             raise error
         raise PublishUnknown(
             "Redis was lost before it answered; whether it took the message is unknown",
@@ -103,8 +112,8 @@ class Attempt:
         ) from error
 
 
-class Errand(Attempt):
-    """The same for what may be repeated at will, such as a declaration: nothing is in doubt."""
+class IdempotentRetry(PublishRetry):
+    """The retry decisions of an idempotent call, such as a declaration: no outcome is unknown."""
 
     def give_up(self, error: Exception) -> NoReturn:
         """Raise this."""
@@ -112,7 +121,7 @@ class Errand(Attempt):
 
 
 class Refusal(Exception):
-    """What publish.lua refused: ``index`` is the message's place in the call."""
+    """A refusal of publish.lua; ``index`` is the position of the message in the call."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -120,17 +129,17 @@ class Refusal(Exception):
         self.index = int(index) if index.isdigit() else 0
 
     @property
-    def leads_nowhere(self) -> bool:
-        """Whether declaring the topology again may help."""
+    def is_unroutable(self) -> bool:
+        """Whether no queue was found: declaring the topology again may help."""
         return self.code in ("UNROUTABLE", "NOEXCHANGE")
 
     @property
     def reason(self) -> str:
-        """What was refused, in one line."""
+        """The public error in one line."""
         return str(self.error()).partition("\n")[0]
 
     def error(self) -> Exception:
-        """The public error that says the same."""
+        """The public error for this refusal."""
         match self.code, self.words:
             case "UNROUTABLE", ["", key]:
                 return Unroutable(
@@ -156,29 +165,29 @@ class Refusal(Exception):
                 return OutOfIds.of(queue)
             case "BADSETTINGS", [queue]:
                 return ConfigError(
-                    f"nobody can read what queue {queue!r} was declared with",
+                    f"the settings of queue {queue!r} cannot be read",
                     advice=[
                         "start a worker for it: that declares it again, as its app says",
                         f"see what is there: HGET {{NAMESPACE}}:queues {queue}",
                     ],
                 )
             case "WRONGTYPE", _:
-                return Foreign(str(self))
+                return WrongType(str(self))
             case _:
                 return ConfigError(f"the publish script refused the call: {self}")
 
 
 def refusal_of(error: Refused | ConfigError) -> Exception:
-    """What the script refused as a Refusal; that this Redis cannot confirm, as it is."""
+    """An error reply of the script as a Refusal; a ConfigError as it is."""
     return Refusal(str(error)) if isinstance(error, Refused) else error
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What one call of a script would have published: id, and whether there is a record of it.
+    """The messages of one call: each with its id, and whether it keeps a record.
 
-    A machine may have been copied, or a process forked, while a publish was on its way.  Then
-    the other one has had the answer and published more, and its lane remembers that.
+    A machine may have been copied, or a process forked, while a publish was in flight.  Then
+    the other process has got the answer and published more, and the channel has that number.
     """
 
     short: bool
@@ -187,8 +196,8 @@ class Published:
 
     @classmethod
     def of(cls, script: str, argv: Sequence[Any]) -> "Published":
-        """Read it out of the arguments of ``push`` or ``publish``."""
-        if script == "push":
+        """The messages in the arguments of ``publish_plain`` or ``publish``."""
+        if script == "publish_plain":
             first = 6 + 2 * int(argv[5])
             ids = argv[first::3]
             return cls(True, tuple((str(id), str(argv[3]) == "1") for id in ids), str(argv[2]))
@@ -200,11 +209,11 @@ class Published:
         return cls(False, tuple(messages))
 
     def questions(self, keys: Keys) -> list[tuple[str, ...]]:
-        """What to ask: where the messages went that have a record."""
+        """The commands that read the records of these messages."""
         return [("HGETALL", keys.task(id)) for id, kept in self.messages if kept]
 
     def answer(self, replies: list[Any]) -> Any:
-        """The script's answer; None if nothing was published."""
+        """The script's answer, from the replies to ``questions``; None if nothing was published."""
         records = map(texts, replies)
         each = [next(records) if kept else None for _, kept in self.messages]
         if not any(each):

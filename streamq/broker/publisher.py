@@ -1,9 +1,9 @@
-"""Publishing: sent until Redis has answered, accepted once.
+"""Publishing: a call is sent until Redis has answered, and accepted once.
 
-A lane is a connection with one publish in flight.  It numbers its publishes, and the
-script remembers the last number and answer of each lane: what is sent again because its
-answer was lost is recognised, at no cost per message.  Its name is that of the connection's
-session; only what is sent again keeps the name and number under which it was sent first.
+A publisher channel is a connection with one publish in flight.  It numbers its publishes, and
+the script keeps the last number and answer of each channel: a call that is sent again because
+its answer was lost is recognised, at no cost per message.  The channel is named after the
+connection's session; a call that is sent again keeps its first name and number.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,13 +24,13 @@ from streamq.broker.confirmation import (
 )
 from streamq.broker.publish_retry import (
     TWO_ANSWERS,
-    Attempt,
-    Contact,
-    Errand,
+    FirstContact,
+    IdempotentRetry,
     Published,
+    PublishRetry,
     refusal_of,
 )
-from streamq.core.message import Envelope, Publication
+from streamq.core.message import MessageTemplate, Publication
 from streamq.errors import BrokerUnavailable, ConfigError, NotConfirmed
 from streamq.host.clock import monotonic
 from streamq.host.forks import FORKS
@@ -38,49 +38,49 @@ from streamq.transport.client import Client
 from streamq.transport.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Connection, lost, pack
 from streamq.transport.decode import text
 from streamq.transport.keys import Keys
-from streamq.transport.pool import Lending
-from streamq.transport.replies import Denied, Passing, Refused
+from streamq.transport.pool import ResourcePool
+from streamq.transport.replies import Denied, Refused, Transient
 from streamq.transport.scripts import Script, load
 
 T = TypeVar("T")
 
 PUBLISH = load("publish")
-PUSH = load("push")
+PUBLISH_PLAIN = load("publish_plain")
 
 #: How many publishes one process has in flight at most.
-LANES = 4
-#: Seconds for the answer to a question whose time is over by then.
+CHANNELS = 4
+#: Seconds that Redis may take longer than the time limit of a confirmation.
 ANSWER_MARGIN = 0.5
-#: Seconds that a publish may have taken already and still be at its beginning.
+#: Seconds after ``began`` from which on the deadline is set for the connection too.
 PROMPT = 0.05
 
 
-#: What one call of a script is to publish: the script, and what follows lane and number.
+#: One call to publish with: the script, and its arguments behind channel and number.
 Load = tuple[Script, Iterable[Any]]
-#: Makes it, given the session of the connection that it is to be sent on.
+#: Makes a Load, given the session of the connection that it will be sent on.
 Make = Callable[[str], Load]
 
 
 @dataclass(eq=False)
-class Lane:
-    """One connection, and the number of what was last published on it."""
+class PublisherChannel:
+    """A publisher channel: one connection, and the number of its last publish."""
 
     connection: Connection
-    #: The session of the connection which name and number belong to.
+    #: The session of the connection that ``name`` and ``number`` belong to.
     session: str = ""
     name: str = ""
     number: int = 0
-    #: What is to be published, or is in flight; no ``argv`` before it is sent first.
+    #: The publish that is in flight, or to be sent; no ``argv`` before it is sent first.
     script: Script = PUBLISH
     load: Iterable[Any] = ()
     make: Make | None = None
     argv: tuple[Any, ...] | None = None
-    #: What the publish in flight needs beyond the server's word; mostly nothing.
+    #: The confirmations that the publish in flight needs; mostly none.
     confirm: tuple[Confirmation, ...] = ()
-    #: Seconds that it took to send it, and whether it may have arrived and nobody will say so.
+    #: Seconds that it took to send it; and whether it may have arrived, with its answer lost.
     spent: float = 0.0
     doubt: bool = False
-    #: The socket whose server was found able to say when a message is on disk, and how.
+    #: The socket whose server was found able to confirm a write to disk, and how.
     probed: Any = None
     by_policy: bool = False
 
@@ -97,255 +97,263 @@ class Lane:
             self.argv = (self.name, self.number, *self.load)
         return self.script.command(root, *self.argv)
 
-    def begin_again(self) -> None:
-        """Publish the same on a new connection, and so under another name."""
+    def start_over(self) -> None:
+        """Prepare to publish the same on a new connection, and so under another name."""
         self.connection.drop()
         self.argv = None
 
 
-def plain(envelope: Envelope, messages: Sequence[str | bytes]) -> Load:
-    """Messages for the short way: id, args and kwargs of each, one after the other."""
-    return PUSH, (*envelope.shared, *messages)
+def plain(template: MessageTemplate, messages: Sequence[str | bytes]) -> Load:
+    """The Load of publish_plain.lua: id, args and kwargs of each message in turn."""
+    return PUBLISH_PLAIN, (*template.shared, *messages)
 
 
 def full(publications: Iterable[Publication]) -> Load:
-    """Messages for the long way, which is good for all."""
+    """The Load of publish.lua, which takes every message."""
     return PUBLISH, tuple(chain.from_iterable(publications))
 
 
 def answers_of(answer: Any) -> list[str]:
-    """The queues of each message in a script's answer; those of all if they are the same."""
+    """The queues of each message in a script's answer; one text if all have the same."""
     each = answer if isinstance(answer, list) else [answer]
     return list(map(text, each))
 
 
 class Publisher:
-    """Publishes from any thread."""
+    """The publisher of a process, for all its threads."""
 
     def __init__(
-        self, url: str, keys: Keys, contact: Contact, *, timeout: Callable[[], float]
+        self, url: str, keys: Keys, first_contact: FirstContact, *, timeout: Callable[[], float]
     ) -> None:
         self.url = url
         self.keys = keys
-        self.contact = contact
+        self.first_contact = first_contact
         self.root = keys.root
         self.timeout = timeout
-        self.lanes = Lending(lambda: Lane(Connection(url, name="streamq:producer")), LANES)
+        self.channels = ResourcePool(
+            lambda: PublisherChannel(Connection(url, name="streamq:producer")), CHANNELS
+        )
 
     def close(self) -> None:
-        """Close what is idle."""
-        for lane in self.lanes.clear():
-            lane.connection.drop()
+        """Close the idle channels."""
+        for channel in self.channels.clear():
+            channel.connection.drop()
 
     def publish(
         self,
         publications: list[Publication],
-        lane: Lane | None = None,
+        channel: PublisherChannel | None = None,
         confirm: tuple[Confirmation, ...] = (),
         *,
         began: float | None = None,
     ) -> list[str]:
         """Publish all or none; return for each the queues it went to, joined by ``:``.
 
-        On ``lane``, if the caller has one: who waited for another could wait for ever.
+        On ``channel``, if the caller has one: waiting for another could last for ever.
         ``publish_timeout`` counts from ``began`` (monotonic seconds), else from now.
 
         Raises Refusal, BrokerUnavailable or PublishUnknown when Redis stays away, and
         NotConfirmed if what ``confirm`` asks for does not come.
         """
         began = monotonic() if began is None else began
-        if lane is None:
+        if channel is None:
             lent = self.borrow(began)
             try:
                 return self.publish(publications, lent, confirm, began=began)
             finally:
-                self.lanes.give_back(lent)
-        lane.script, lane.load = full(publications)
-        lane.confirm, lane.argv = confirm, None
+                self.channels.give_back(lent)
+        channel.script, channel.load = full(publications)
+        channel.confirm, channel.argv = confirm, None
         if monotonic() - began > PROMPT:
-            lane.connection.until = began + self.timeout()
-        return answers_of(self.insist(lane, began))
+            channel.connection.until = began + self.timeout()
+        return answers_of(self.publish_until_answered(channel, began))
 
-    def push(
+    def publish_plain(
         self,
-        envelope: Envelope,
+        template: MessageTemplate,
         messages: Sequence[str | bytes],
         confirm: tuple[Confirmation, ...] = (),
         *,
         began: float,
     ) -> str | None:
-        """Publish plain messages the short way; None if that is not the way for them."""
-        lane = self.borrow(began)
+        """Publish with publish_plain.lua; None if the messages need publish.lua."""
+        channel = self.borrow(began)
         try:
-            lane.script, lane.load = plain(envelope, messages)
-            lane.confirm, lane.argv = confirm, None
-            answer: bytes = self.insist(lane, began)
+            channel.script, channel.load = plain(template, messages)
+            channel.confirm, channel.argv = confirm, None
+            answer: bytes = self.publish_until_answered(channel, began)
         finally:
-            self.lanes.give_back(lane)
+            self.channels.give_back(channel)
         return answer.decode(errors="backslashreplace") if answer else None
 
-    def borrow(self, began: float) -> Lane:
-        """A lane, if one is free before the time is over; it is to be given back."""
-        lanes = self.lanes
-        if lanes.idle and lanes.forks == FORKS.mark[0]:
+    def borrow(self, began: float) -> PublisherChannel:
+        """Borrow a channel; it must be given back.  Raises BrokerUnavailable if none is free."""
+        channels = self.channels
+        if channels.idle and channels.forks == FORKS.mark[0]:
             try:
-                return lanes.idle.pop()
+                return channels.idle.pop()
             except IndexError:
                 pass  # another thread was faster
         timeout = self.timeout()
         try:
-            lane = lanes.borrow(began + timeout)
-            lane.connection.until = began + timeout
-            return lane
+            channel = channels.borrow(began + timeout)
+            channel.connection.until = began + timeout
+            return channel
         except TimeoutError:
             raise BrokerUnavailable(
                 f"no connection to Redis was free for {timeout:g} s; nothing was sent",
-                known={"connections": f"{LANES}, all of them waiting for an answer"},
+                known={"connections": f"{CHANNELS}, all of them waiting for an answer"},
                 advice=["is Redis up, and not stuck?  streamq doctor"],
             ) from None
 
-    def begin(self, lane: Lane, make: Make, confirm: tuple[Confirmation, ...] = ()) -> None:
+    def begin(
+        self, channel: PublisherChannel, make: Make, confirm: tuple[Confirmation, ...] = ()
+    ) -> None:
         """Send a publish without waiting for its answer; ``end`` must follow."""
-        lane.make, lane.confirm, lane.argv = make, confirm, None
+        channel.make, channel.confirm, channel.argv = make, confirm, None
         began = monotonic()
         try:
             with suppress(BrokerUnavailable):
-                self.limit(lane, began)
-                self.send(lane)
+                self.set_deadline(channel, began)
+                self.send(channel)
         finally:
-            lane.connection.until = inf
-            lane.spent = monotonic() - began
+            channel.connection.until = inf
+            channel.spent = monotonic() - began
 
-    def end(self, lane: Lane) -> Any:
+    def end(self, channel: PublisherChannel) -> Any:
         """Wait for the answer to what ``begin`` sent; send it again while there is none.
 
-        What the caller did meanwhile takes nothing of the time that there is for that.
+        The time between ``begin`` and ``end`` does not count for ``publish_timeout``.
         """
-        lane.doubt = lane.argv is not None and not lane.connection.unread
+        channel.doubt = channel.argv is not None and not channel.connection.unread
         try:
-            return self.insist(lane, monotonic() - lane.spent, sent=True)
+            return self.publish_until_answered(channel, monotonic() - channel.spent, sent=True)
         finally:
-            lane.make, lane.doubt = None, False
+            channel.make, channel.doubt = None, False
 
-    def insist(self, lane: Lane, began: float, *, sent: bool = False) -> Any:
-        """Run a lane's script until it has answered; raise when there is to be no further try."""
-        attempt, tried = None, False
-        self.limit(lane, began)
+    def publish_until_answered(
+        self, channel: PublisherChannel, began: float, *, sent: bool = False
+    ) -> Any:
+        """Run a channel's script until it has answered; raise when no further try is to be made."""
+        retry, tried = None, False
+        self.set_deadline(channel, began)
         try:
             while True:
                 try:
-                    answer = self.once(lane, sent=sent and not tried)
-                    self.contact.made = True
+                    answer = self.try_once(channel, sent=sent and not tried)
+                    self.first_contact.made = True
                     return answer
                 except NotConfirmed:
                     raise
                 except BrokerUnavailable as error:
-                    attempt = attempt or self.attempt(lane, began)
-                    sleep(attempt.pause(error, monotonic()))
-                    lane.connection.until = lane.connection.due
+                    retry = retry or self.new_retry(channel, began)
+                    sleep(retry.pause(error, monotonic()))
+                    channel.connection.until = channel.connection.due
                 except (Refused, ConfigError) as error:
-                    attempt = attempt or self.attempt(lane, began)
+                    retry = retry or self.new_retry(channel, began)
                     refusal = refusal_of(error)
-                    if not attempt.renames(refusal):
-                        attempt.give_up(refusal)
-                    if attempt.sent and (found := self.found(lane, attempt, refusal)):
+                    if not retry.needs_new_name(refusal):
+                        retry.give_up(refusal)
+                    if retry.sent and (found := self.find_published(channel, retry, refusal)):
                         return found
-                    lane.begin_again()
+                    channel.start_over()
                 tried = True
         finally:
-            lane.connection.until = inf
+            channel.connection.until = inf
 
-    def attempt(self, lane: Lane, began: float) -> Attempt:
-        """What decides whether to try again."""
-        attempt = Attempt(self.timeout(), self.contact, now=began)
-        attempt.sent = lane.doubt
-        return attempt
+    def new_retry(self, channel: PublisherChannel, began: float) -> PublishRetry:
+        """The retry decisions of one publish."""
+        retry = PublishRetry(self.timeout(), self.first_contact, now=began)
+        retry.sent = channel.doubt
+        return retry
 
-    def found(self, lane: Lane, attempt: Attempt, refusal: Exception) -> Any:
-        """The answer to what was published after all, if its records are there; else None.
+    def find_published(
+        self, channel: PublisherChannel, retry: PublishRetry, refusal: Exception
+    ) -> Any:
+        """The answer to a call that was published after all, if its records exist; else None.
 
-        Gives up where there would be none.
+        Gives up if its messages keep no records.
         """
-        published = Published.of(lane.script.name, lane.argv or ())
+        published = Published.of(channel.script.name, channel.argv or ())
         questions = published.questions(self.keys)
         if not questions:
-            attempt.give_up(refusal)
+            retry.give_up(refusal)
         try:
-            lane.connection.send(questions)
-            return published.answer([lane.connection.read() for _ in questions])
+            channel.connection.send(questions)
+            return published.answer([channel.connection.read() for _ in questions])
         except BrokerUnavailable as error:
-            attempt.give_up(error)
+            retry.give_up(error)
 
-    def limit(self, lane: Lane, began: float) -> None:
-        """Let everything on this connection end by ``publish_timeout`` after ``began``."""
-        timeout, connection = self.timeout(), lane.connection
+    def set_deadline(self, channel: PublisherChannel, began: float) -> None:
+        """End everything on this connection ``publish_timeout`` seconds after ``began``."""
+        timeout, connection = self.timeout(), channel.connection
         connection.patience = timeout / 2 if timeout < TWO_ANSWERS else ANSWER_TIMEOUT
         connection.due = began + timeout
-        if lane.confirm:
+        if channel.confirm:
             connection.until = connection.due
 
-    def send(self, lane: Lane) -> None:
-        """Send what a lane is to publish."""
-        connection = lane.connection
-        if lane.confirm:
-            self.prepare(lane)
+    def send(self, channel: PublisherChannel) -> None:
+        """Send the publish of a channel."""
+        connection = channel.connection
+        if channel.confirm:
+            self.probe_confirmation(channel)
         connection.ready()
-        connection.transmit(pack(lane.command(self.root)), 1)
+        connection.transmit(pack(channel.command(self.root)), 1)
 
-    def once(self, lane: Lane, *, sent: bool) -> Any:
-        """Run a lane's script once: read its answer, having sent it unless that was done."""
-        connection = lane.connection
+    def try_once(self, channel: PublisherChannel, *, sent: bool) -> Any:
+        """Run a channel's script once: send it, unless it was sent, and read its answer."""
+        connection = channel.connection
         if not sent or not connection.unread:
-            self.send(lane)
+            self.send(channel)
         else:
             connection.refuse_inherited()
         reply = connection.read(raising=False)
         if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
-            reply = connection.call(lane.script, self.root, *(lane.argv or ()))
+            reply = connection.call(channel.script, self.root, *(channel.argv or ()))
         if isinstance(reply, Exception):
             raise reply
-        if lane.confirm and reply:
-            self.confirm(lane, reply)
+        if channel.confirm and reply:
+            self.confirm(channel, reply)
         return reply
 
-    def persist(self, act: Callable[[Client], T], client: Client, began: float) -> T:
-        """Do what a publish needs beside it, and may be repeated, in the time that it has."""
-        errand = Errand(self.timeout(), self.contact, now=began)
+    def retry_until_deadline(self, act: Callable[[Client], T], client: Client, began: float) -> T:
+        """Call ``act``, which may be repeated, until it succeeds or the time is over."""
+        retry = IdempotentRetry(self.timeout(), self.first_contact, now=began)
         while True:
             try:
-                answer = act(client.limited(errand.deadline))
-                self.contact.made = True
+                answer = act(client.limited(retry.deadline))
+                self.first_contact.made = True
                 return answer
             except BrokerUnavailable as error:
-                sleep(errand.pause(error, monotonic()))
+                sleep(retry.pause(error, monotonic()))
 
     # Confirming
 
-    def prepare(self, lane: Lane) -> None:
-        """Make sure that the server can confirm what it is to be asked; once a connection."""
-        connection = lane.connection
-        if not needs_probe(lane.confirm):
+    def probe_confirmation(self, channel: PublisherChannel) -> None:
+        """Check once a connection that the server can confirm what will be asked."""
+        connection = channel.connection
+        if not needs_probe(channel.confirm):
             return
-        if lane.probed is not None and lane.probed is connection.socket:
+        if channel.probed is not None and channel.probed is connection.socket:
             return
-        lane.by_policy = lacks_waitaof(self.try_to_ask(connection, PROBE))
-        if lane.by_policy:
+        channel.by_policy = lacks_waitaof(self.try_to_ask(connection, PROBE))
+        if channel.by_policy:
             check_policy(self.try_to_ask(connection, POLICY))
-        lane.probed = connection.socket
+        channel.probed = connection.socket
 
-    def confirm(self, lane: Lane, answer: Any) -> None:
-        """Ask for what the accepted message needs.  Raises NotConfirmed if it does not come."""
-        connection, link = lane.connection, lane.connection.socket
-        for each in lane.confirm:
+    def confirm(self, channel: PublisherChannel, answer: Any) -> None:
+        """Wait for the confirmations of an accepted message.  Raises NotConfirmed."""
+        connection, link = channel.connection, channel.connection.socket
+        for each in channel.confirm:
             each = each.within(connection.due - monotonic())
             connection.until = connection.due + ANSWER_MARGIN
             try:
                 reply = self.try_to_ask(
                     connection,
-                    each.question(by_policy=lane.by_policy),
+                    each.question(by_policy=channel.by_policy),
                     each.timeout + BLOCK_MARGIN,
                 )
-            except Passing as error:
+            except Transient as error:
                 raise lost(str(error)) from error
             if connection.socket is not link:  # a new connection would confirm anything
                 raise lost("the connection broke before the message was confirmed")
@@ -354,7 +362,7 @@ class Publisher:
     def try_to_ask(
         self, connection: Connection, command: tuple[Any, ...], timeout: float | None = None
     ) -> Any:
-        """Ask, and return an error that the server answers: it, too, is an answer here."""
+        """Send a command; return an error reply instead of raising it."""
         try:
             return connection.ask(*command, timeout=timeout)
         except (Refused, Denied) as error:

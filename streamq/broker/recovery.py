@@ -1,4 +1,4 @@
-"""What supervisors say to Redis: leases, recovering the dead, messages that are due."""
+"""Recovery: the commands of a supervisor for leases, dead consumers and due messages."""
 
 import math
 from collections.abc import Sequence
@@ -17,40 +17,40 @@ from streamq.transport.scripts import Script, load
 RECOVER = load("recover")
 RENEW = load("renew")
 RELEASE = load("release")
-SURVEY = load("survey")
+LIST_LEASES = load("list_leases")
 PROMOTE = load("promote")
-SETTLE = load("settle")
+FOLLOW = load("follow")
 
-#: Messages that one call moves: a script during which Redis serves nobody else.
+#: Messages that one call moves: Redis serves no other client while a script runs.
 BUDGET = 100
 
-#: Seconds that a lease lasts at most of which nobody has said how long: the clock may have jumped.
-LONGEST = 3600.0
+#: Seconds that a lease of unknown length is taken to last at most: the clock may have jumped.
+LONGEST_LEASE = 3600.0
 
 
 @dataclass(slots=True)
-class Recovered:
+class RecoveryResult:
     """What became of a dead consumer's messages."""
 
     moved: int = 0
     lost: int = 0
-    buried: int = 0
-    isolated: int = 0
+    dead_lettered: int = 0
+    quarantined: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class RecoveryRequest:
     """A consumer that is dead: what happened to it, and what it was running.
 
-    ``charge`` is alone, suspects, none or kept, as recover.lua says.  ``running`` None means that
-    nobody knows.  Strangers say which ``deadline`` they saw, and which time of the server they
-    ``expect``, give or take the ``tolerance`` (seconds).  ``streams`` are all that it can have
-    read; none where nobody knows.
+    ``blame`` is sole_task, suspected, none or kept, as recover.lua says.  ``running`` is None
+    if that is unknown.  Other workers than its own give the ``deadline`` that they saw, and the
+    time of the server that they ``expect``, within the ``tolerance`` (seconds).  ``streams`` are
+    all that it can have read; empty if that is unknown.
     """
 
     consumer: str
     reason: str
-    charge: str
+    blame: str
     running: Sequence[Place] | None = field(default_factory=list)
     streams: Sequence[str] = ()
     deadline: str = ""
@@ -59,20 +59,21 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What a supervisor hears when it renews its leases; times are seconds of the server."""
+class Renewal:
+    """The answer to a renewal of leases; times are seconds of the server."""
 
     now: float
     due: float | None
     fenced: list[str]
     #: How many tasks are to be terminated, here or elsewhere.
     terminating: int
-    suspects: set[str]
+    #: The queues with quarantined messages that no runner has.
+    quarantine: set[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promoted:
-    """How many messages for later were moved, when the next is due, and why some were not.
+    """How many scheduled messages were moved, when the next is due, and why some were not.
 
     Times are seconds of the server; ``failed`` has the reason by the name of the message.
     """
@@ -85,7 +86,7 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A consumer's deadline as text, in milliseconds of the server, and the lease's seconds."""
+    """A lease: its deadline as text, in milliseconds of the server, and its length in seconds."""
 
     deadline: str
     length: float
@@ -98,7 +99,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Leases:
-    """The lease table, and the consumers that have none."""
+    """The lease table, and the consumers of the groups that have no lease."""
 
     now: float
     table: dict[str, Lease]
@@ -106,7 +107,7 @@ class Leases:
 
 
 class Recovery:
-    """What a supervisor does for the consumers of its worker, and of workers that died."""
+    """The recovery commands of a supervisor, for its own consumers and those of dead workers."""
 
     def __init__(
         self,
@@ -122,34 +123,35 @@ class Recovery:
         self.keys = keys
         self.lease = lease
         self.dead = dead
-        #: The lease table as it was read last.
+        #: The lease table of the last reading.
         self.table: dict[str, Lease] = {}
         self.expires = int(result_expires * 1000)
         self.bounds = (max_deliveries, self.expires, *dead, BUDGET)
 
     def call(self, script: Script, *argv: Any) -> Any:
+        """Run a script in the namespace."""
         return self.client.call(script, self.keys.root, *argv)
 
     # Leases
 
-    def renew(self, node: str, consumers: Sequence[str], about: dict[str, object]) -> News:
-        """Renew leases and say what the worker does; hear what it should know."""
+    def renew(self, node: str, consumers: Sequence[str], about: dict[str, object]) -> Renewal:
+        """Renew leases and store what the worker is doing; return the news for its supervisor."""
         described = [part for name, value in about.items() for part in (name, str(value))]
         lease = int(self.lease * 1000)
-        now, due, fenced, terminating, suspects = self.call(
+        now, due, fenced, terminating, quarantine = self.call(
             RENEW, node, lease, len(consumers), *consumers, *described
         )
-        return News(
+        return Renewal(
             now=now / 1000,
             due=moment_in(due),
             fenced=list(map(text, fenced)),
             terminating=terminating,
-            suspects=set(map(text, suspects)),
+            quarantine=set(map(text, quarantine)),
         )
 
-    def survey(self, every: float) -> Leases:
+    def list_leases(self, every: float) -> Leases:
         """Read the lease table; and the groups, if nobody has done so for these seconds."""
-        now, flat, orphans, lengths = self.call(SURVEY, max(1, int(every * 1000)))
+        now, flat, orphans, lengths = self.call(LIST_LEASES, max(1, int(every * 1000)))
         lasting = texts(lengths)
         self.table = {
             name: self.lease_of(name, deadline, lasting.get(name, ""), now / 1000)
@@ -158,57 +160,57 @@ class Recovery:
         return Leases(now / 1000, self.table, list(map(text, orphans)))
 
     def lease_of(self, name: str, deadline: str, length: str, now: float) -> Lease:
-        """A lease of which this was said; workers of an older version do not say its length.
+        """The lease of a consumer; workers of an older version do not store its length.
 
-        Then it is as long as the deadline is ahead when it is first seen, in multiples of ours:
-        so it hardly ever changes, and is the same as long as the deadline is.
+        Then the length is the time to the deadline when that is first seen, rounded up to a
+        multiple of our own lease: so it hardly ever changes, and never for the same deadline.
         """
         if length.isdecimal() and int(length):
             return Lease(deadline, int(length) / 1000)
         before = self.table.get(name)
         if before and before.deadline == deadline:
             return before
-        ahead = min(max(self.lease, float(deadline) / 1000 - now), LONGEST)
+        ahead = min(max(self.lease, float(deadline) / 1000 - now), LONGEST_LEASE)
         return Lease(deadline, self.lease * math.ceil(ahead / self.lease))
 
-    # The dead
+    # Dead consumers
 
-    def recover(self, case: Case) -> Recovered | None:
+    def recover(self, request: RecoveryRequest) -> RecoveryResult | None:
         """Move everything that the consumer held, and end its lease; in bounded steps.
 
-        None if it lives after all, or the server's clock has jumped.
+        None if it is alive after all, or the server's clock has jumped.
         """
-        found = Recovered()
-        running = [part for place in case.running or () for part in place]
-        count = "*" if case.running is None else len(case.running)
-        expect = "" if case.expect is None else int(case.expect * 1000)
-        told = (case.consumer, case.deadline, expect, int(case.tolerance * 1000))
-        about = (case.reason, case.charge, *self.bounds, count, *running, *case.streams)
+        found = RecoveryResult()
+        running = [part for place in request.running or () for part in place]
+        count = "*" if request.running is None else len(request.running)
+        expect = "" if request.expect is None else int(request.expect * 1000)
+        identity = (request.consumer, request.deadline, expect, int(request.tolerance * 1000))
+        about = (request.reason, request.blame, *self.bounds, count, *running, *request.streams)
         while True:
-            moved, lost, buried, isolated, left = self.call(RECOVER, *told, *about)
+            moved, lost, dead_lettered, quarantined, left = self.call(RECOVER, *identity, *about)
             if left < 0:
                 return None
             found.moved += moved
             found.lost += lost
-            found.buried += buried
-            found.isolated += isolated
+            found.dead_lettered += dead_lettered
+            found.quarantined += quarantined
             if not left:
                 return found
-            told = (case.consumer, case.deadline, "", 0)
+            identity = (request.consumer, request.deadline, "", 0)
 
     def settle(self, consumer: str, outcomes: list[Outcome]) -> None:
         """Settle in the name of a runner that was stopped, before its lease ends.
 
-        Numbered by a word: sent again, it changes nothing.  Raises Refused if one of them
-        cannot be settled now.
+        The call has a word for its number: sent again, it changes nothing.  Raises Refused if
+        one of the messages cannot be settled now.
         """
-        argv = settle_arguments(consumer, "verdict", outcomes, self.dead)
-        answer = self.call(SETTLE, *argv)
+        argv = settle_arguments(consumer, "forced_end", outcomes, self.dead)
+        answer = self.call(FOLLOW, *argv)
         if b" " in answer:
             raise Refused(text(answer.partition(b" ")[2]))
 
     def deliveries(self, places: Sequence[tuple[str, Place]]) -> list[Delivery | None]:
-        """The messages that consumers have in these places; None where it is gone."""
+        """The messages that consumers hold in these places; None for one that is gone."""
         commands: list[tuple[Any, ...]] = []
         for consumer, (stream, entry) in places:
             commands.append(("XRANGE", self.keys.queue(stream), entry, entry))
@@ -219,7 +221,7 @@ class Recovery:
             for (_, (stream, entry)), found, mark in zip(places, replies, replies, strict=True)
         ]
 
-    def wishes(self, ids: Sequence[str], signals: Sequence[str]) -> list[list[str]]:
+    def requested_signals(self, ids: Sequence[str], signals: Sequence[str]) -> list[list[str]]:
         """With which of these signals each of these tasks is to be terminated."""
         if not ids:
             return []
@@ -235,22 +237,22 @@ class Recovery:
         ]
 
     def held_after(self, consumer: str, stream: str, entry: bytes) -> list[Place]:
-        """What a consumer holds of a stream and read after this entry."""
+        """The places of a stream that a consumer holds and read after this entry."""
         return self.held(consumer, [stream], BUDGET, b"(" + entry)
 
     def held(
         self, consumer: str, streams: Sequence[str], most: int, start: bytes = b"-"
     ) -> list[Place]:
-        """What a consumer holds of these streams, up to so many messages of each."""
+        """The places of these streams that a consumer holds, at most ``most`` of each."""
         asked = [held_command(self.keys.queue(each), consumer, most, start) for each in streams]
         return places_of(streams, self.client.try_all(asked))
 
     def release(self, consumer: str, places: Sequence[Place]) -> int:
-        """Hand back some of what a consumer has not started; return how many messages."""
-        told = [part for place in places[:BUDGET] for part in ("late", *place)]
-        return int(self.call(RELEASE, consumer, self.expires, *told))
+        """Hand back some messages that a consumer has not started; return how many."""
+        argv = [part for place in places[:BUDGET] for part in ("late", *place)]
+        return int(self.call(RELEASE, consumer, self.expires, *argv))
 
-    # Later
+    # Scheduled messages
 
     def promote(self) -> Promoted:
         """Move some of the messages that are due into their queues."""
@@ -264,15 +266,15 @@ class Recovery:
 
 
 def moment_in(score: bytes) -> float | None:
-    """The moment of a message for later, in seconds of the server; None if there is none.
+    """The moment of a scheduled message, in seconds of the server; None if there is none.
 
-    A score is any number, if somebody else has written it: half a millisecond, or infinity.
+    A score that was written by hand may be any number: half a millisecond, or infinity.
     """
     return float(score) / 1000 if score else None
 
 
 def delivery_of(stream: str, entry: bytes, found: Any, mark: bytes | None) -> Delivery | None:
-    """The message of an entry, or of the mark that an early one has left.  None if neither."""
+    """The message of an entry, or of the mark of an early one.  None if there is neither."""
     fields = fields_of_mark(mark) if mark is not None else None
     if fields is not None:
         delivery = Delivery(stream, entry, fields)

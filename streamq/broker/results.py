@@ -1,43 +1,43 @@
-"""Results: what the record of a task says, and waiting for it to say the end."""
+"""Results: the records of tasks, waiting for their end, revoking and forgetting."""
 
 from collections.abc import Callable
 
 from streamq.acl.rights import require
-from streamq.broker.aio import AsyncStore, AsyncStores
-from streamq.broker.waiter import Record, Waits, as_record
+from streamq.broker.aio import AsyncBroker, AsyncBrokers
+from streamq.broker.waiter import Record, Waiter, as_record
 from streamq.transport.client import Client
 from streamq.transport.keys import Keys
 from streamq.transport.scripts import load
 
-FORGET = load("forget")
+FORGET_RESULT = load("forget_result")
 REVOKE = load("revoke")
-PROGRESS = load("progress")
+UPDATE_STATE = load("update_state")
 
-#: Milliseconds for which supervisors look for a task that is to be stopped.
+#: Milliseconds for which supervisors look for a task that is to be terminated.
 TERM_MS = 60_000
 
 
 class Results:
-    """Reads records, waits for them, forgets them."""
+    """The results of one namespace: reads, changes and deletes the records of tasks."""
 
     def __init__(
         self,
         client: Client,
         keys: Keys,
-        loops: AsyncStores,
-        lives: Callable[[], tuple[float, float]],
+        loops: AsyncBrokers,
+        lifetimes: Callable[[], tuple[float, float]],
     ) -> None:
-        #: How long a record and a revocation are kept, in seconds.
-        self.lives = lives
+        #: Returns how long a record and a revocation are kept, in seconds.
+        self.lifetimes = lifetimes
         self.client = client
         self.keys = keys
         self.loops = loops
-        self.waits = Waits(client, keys)
+        self.waiter = Waiter(client, keys)
 
     @property
-    def asyncio(self) -> AsyncStore:
-        """What the running event loop uses."""
-        return self.loops.here()
+    def asyncio(self) -> AsyncBroker:
+        """The broker of the running event loop."""
+        return self.loops.current()
 
     def record(self, id: str) -> Record:
         """The record of a task as it is now; empty if there is none."""
@@ -54,9 +54,9 @@ class Results:
         Raises ConfigError if the user of the URL may not.
         """
         require("revoke", self.client, self.keys)
-        life = (int(self.lives()[0] * 1000), int(self.lives()[1] * 1000))
+        record, revocation = (int(seconds * 1000) for seconds in self.lifetimes())
         for id in ids:
-            self.client.call(REVOKE, self.keys.root, id, *life, signal, TERM_MS)
+            self.client.call(REVOKE, self.keys.root, id, record, revocation, signal, TERM_MS)
 
     def forget(self, ids: list[str]) -> None:
         """Remove records, and end the waits for them.
@@ -65,8 +65,10 @@ class Results:
         """
         require("forget", self.client, self.keys)
         for id in ids:
-            self.client.call(FORGET, self.keys.root, id)
+            self.client.call(FORGET_RESULT, self.keys.root, id)
 
-    def tell(self, consumer: str, name: bytes, state: str, meta: bytes, content_type: str) -> None:
-        """Write a state that a task named which this consumer runs, if it still does."""
-        self.client.call(PROGRESS, self.keys.root, consumer, name, state, meta, content_type)
+    def update_state(
+        self, consumer: str, name: bytes, state: str, meta: bytes, content_type: str
+    ) -> None:
+        """Write a state that a task has set, if this consumer still runs it."""
+        self.client.call(UPDATE_STATE, self.keys.root, consumer, name, state, meta, content_type)

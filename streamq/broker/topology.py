@@ -1,4 +1,4 @@
-"""Declaring, binding, unbinding and deleting, on the server for everybody."""
+"""The topology in Redis: declaring, binding, unbinding and deleting queues and exchanges."""
 
 import logging
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from streamq.routing import Binding, Exchange, Queue, canonical, exchanges_of
 from streamq.transport.client import Client
 from streamq.transport.decode import settings_in, text, texts
 from streamq.transport.keys import Keys
-from streamq.transport.replies import Foreign, Refused
+from streamq.transport.replies import Refused, WrongType
 from streamq.transport.scripts import Script, load, refusal
 
 DECLARE_EXCHANGE = load("declare_exchange")
@@ -26,9 +26,9 @@ DELETE_QUEUE = load("delete_queue")
 EXPLAIN_ROUTE = load("explain_route")
 PUBLISH = load("publish")
 
-#: Names of keys and fields, and the arguments of the publish script: what must be the same
-#: for all that work in one namespace.
-PROTOCOL = "2"
+#: The version of the names of keys and fields, and of the arguments of the publish script: it
+#: must be the same for all producers and workers of one namespace.
+PROTOCOL = "3"
 
 logger = logging.getLogger("streamq.topology")
 
@@ -45,8 +45,8 @@ class Topology:
     ) -> None:
         """Declare queues with everything that leads to them, and further exchanges.
 
-        Raises ConfigError, having done nothing, if the user of the URL may not declare; it
-        then says the ``reason``.
+        Raises ConfigError, having done nothing, if the user of the URL may not declare; the
+        error contains the ``reason``.
         """
         self.require_right([queue.name for queue in queues], reason=reason)
         found = {exchange.name: exchange for exchange in [*exchanges_of(queues), *exchanges]}
@@ -61,7 +61,7 @@ class Topology:
                 self.bind(binding, "queue", queue.name)
 
     def require_right(self, queues: Sequence[str], *, reason: str = "") -> None:
-        """Make sure that the user of the URL may declare these queues.  Raises ConfigError."""
+        """Check that the user of the URL may declare these queues.  Raises ConfigError."""
         require("declare", self.client, self.keys, queues, reason=reason)
 
     def declare_exchange(self, exchange: Exchange) -> None:
@@ -77,18 +77,17 @@ class Topology:
             logger.warning("queue %s: settings %s replaced by %s", queue.name, before, settings)
 
     def restore(self, name: str, queue: Queue) -> None:
-        """Make sure that a queue's streams are there, with the settings it has, if it has any.
+        """Create the streams of a queue that are missing, with the settings that it has.
 
-        ``queue`` says what to declare if the server does not know it, or has settings that
-        nobody can read.
+        ``queue`` is declared if the server does not know it, or its settings are not readable.
         """
         settings = self.client.ask("HGET", self.keys.queues, name)
         if settings is not None:
             try:
                 self.run(DECLARE_QUEUE, name, settings)
-            except Foreign:
+            except WrongType:
                 raise
-            except ConfigError:  # somebody else wrote them
+            except ConfigError:  # they were written by hand
                 settings = None
         if settings is None:
             self.declare([queue])
@@ -98,19 +97,19 @@ class Topology:
         self.run(BIND, *binding_arguments(binding, kind, name))
 
     def unbind(self, binding: Binding, kind: str, name: str) -> bool:
-        """Remove a binding; tell whether there was one."""
+        """Remove a binding; return whether there was one."""
         return bool(self.run(UNBIND, *binding_arguments(binding, kind, name)))
 
     def delete_exchange(self, name: str) -> bool:
-        """Delete an exchange and every binding from and to it; tell whether it existed."""
+        """Delete an exchange and every binding from and to it; return whether it existed."""
         return int(self.run(DELETE_EXCHANGE, name)) >= 0
 
     def delete_queue(self, name: str) -> bool:
-        """Delete an empty queue and its bindings; tell whether it existed."""
+        """Delete an empty queue and its bindings; return whether it existed."""
         return int(self.run(DELETE_QUEUE, name)) >= 0
 
     def explain(self, exchange: str, key: str, headers: dict[str, Any] | None = None) -> Any:
-        """Which bindings match, and which queues that leads to."""
+        """The bindings that match a key, and the queues that they lead to."""
         pairs = [
             part for name, value in (headers or {}).items() for part in (name, canonical(value))
         ]
@@ -126,7 +125,7 @@ class Topology:
         return texts(self.client.ask("HGETALL", self.keys.exchanges))
 
     def publish_interface(self) -> None:
-        """Leave the publish script in Redis, for producers in other languages.
+        """Store the publish script in Redis, for producers in other languages.
 
         Raises ConfigError if a worker of another protocol version works in this namespace.
         """
@@ -142,21 +141,21 @@ class Topology:
                 advice=["use the same version everywhere, or another namespace"],
             )
         fields = ("source", PUBLISH.text, "sha", PUBLISH.sha, "protocol", PROTOCOL)
-        with suppress(BrokerFull):  # a worker is what makes room again
+        with suppress(BrokerFull):  # only workers can make room again
             self.client.ask("HSET", key, *fields)
 
     def run(self, script: Script, *argv: Any) -> Any:
         """Run a script of the topology; turn what it refuses into a ConfigError."""
         try:
             return self.client.call(script, self.keys.root, *argv)
-        except Foreign:
+        except WrongType:
             raise
         except Refused as error:
             raise refused(str(error)) from None
 
 
 def binding_arguments(binding: Binding, kind: str, name: str) -> tuple[Any, ...]:
-    """What bind.lua and unbind.lua are given."""
+    """The arguments of bind.lua and unbind.lua."""
     pairs = [
         part for header, value in binding.arguments.items() for part in (header, canonical(value))
     ]
@@ -164,7 +163,7 @@ def binding_arguments(binding: Binding, kind: str, name: str) -> tuple[Any, ...]
 
 
 def refused(text: str) -> ConfigError:
-    """Say in words what a script of the topology refused."""
+    """The error for a refusal of a script of the topology."""
     match refusal(text):
         case ["EXCHANGETYPE", name, declared, wanted]:
             return ConfigError(

@@ -1,13 +1,13 @@
 """Waiting for results without polling: one reply stream and one connection a process.
 
-Whoever waits writes the name of the process's reply stream into the record of the task;
-the script that ends the task adds the outcome to that stream.  The stream is a hint: after
-a broken connection, and every half minute, all open waits look at their records again.
-The stream is named after the session of the connection that reads it: a new connection reads
-another one, which nobody else has ever read.
+A waiter is the name of the process's reply stream in the record of a task; the script that
+ends the task adds the outcome to that stream.  The stream is a hint: after a broken connection,
+and every half minute, the records of all pending results are read again.  The stream is named
+after the session of the connection that reads it: a new connection reads another one, which no
+process has read before.
 
-No thread of its own reads the stream.  One of the waiting threads leads: it reads for all,
-and when its own answer has come, another one takes the lead.
+No separate thread reads the stream.  One of the waiting threads leads: it reads for all, and
+when its own answer has come, another one takes the lead.
 """
 
 import os
@@ -24,16 +24,16 @@ from streamq.states import FINAL
 from streamq.transport.client import Client
 from streamq.transport.connection import BLOCK_MARGIN, Connection
 from streamq.transport.keys import Keys
-from streamq.transport.replies import Disconnected, Passing
+from streamq.transport.replies import Disconnected, Transient
 from streamq.transport.scripts import load
 
-AWAIT = load("await")
+AWAIT_RESULT = load("await_result")
 
-#: Seconds after which open waits look at their records even if nothing was heard.
+#: Seconds after which the records of pending results are read even if no reply has come.
 RECHECK = 30.0
 #: Seconds for which a read blocks at most: a broken connection is noticed by then.
 LONGEST_BLOCK = 5.0
-#: Seconds after which one who does not lead looks whether somebody does.
+#: Seconds after which a thread that does not lead checks whether another one does.
 LONGEST_SLEEP = 5.0
 #: Seconds between attempts to reach Redis again: the first, and the longest.
 PAUSES = (0.05, 1.0)
@@ -52,60 +52,60 @@ def as_record(flat: Any) -> Record:
 
 
 def is_final(record: Record) -> bool:
-    """Whether the record tells the end of its task, which may end without a word (Ignore)."""
+    """Whether the record has the end of its task, which may end without a state (Ignore)."""
     return record.get("state") in ENDED or "finished" in record
 
 
 def is_answer(record: Record) -> bool:
-    """Whether the record ends a wait: its task has ended, or went to several queues."""
+    """Whether the record answers a wait: its task has ended, or went to several queues."""
     return is_final(record) or "copies" in record
 
 
-def news_in(reply: Any) -> Iterator[tuple[bytes, str, Record]]:
-    """What a read of a reply stream brought: its entries, each with the id and record of a task."""
+def entries_in(reply: Any) -> Iterator[tuple[bytes, str, Record]]:
+    """The entries in the reply of a stream read, each with the id and record of a task."""
     for _, entries in reply or ():
         for entry, flat in entries:
             record = as_record(flat)
             yield entry, record.pop("id", b"").decode(errors="replace"), record
 
 
-class Wait:
-    """One wait for any of some tasks; answers arrive in ``answers`` as they come."""
+class PendingResult:
+    """One wait for any of some tasks; ``answers`` has those that have come."""
 
     def __init__(self) -> None:
         self.forks = FORKS.count
         self.open: set[str] = set()
         self.known: set[str] = set()
         self.began = clock.monotonic()
-        #: When to look once more for ids of which there was no record at the beginning.
+        #: When to read once more the records that did not exist at the beginning.
         self.patience = self.began + RECHECK
         self.answers: deque[tuple[str, Record]] = deque()
-        self.woken: threading.Event | None = None
+        self.wakeup: threading.Event | None = None
 
-    def answer(self, id: str, record: Record) -> None:
-        """Take what is known of a task; an empty record says that there is none."""
+    def resolve(self, id: str, record: Record) -> None:
+        """Add the answer about a task; an empty record says that there is none."""
         if id in self.open:
             self.open.discard(id)
             self.answers.append((id, record))
             self.wake()
 
     def wake(self) -> None:
-        """Make whoever waits look again."""
-        if self.woken is not None:
-            self.woken.set()
+        """Wake the thread that waits, so that it checks again."""
+        if self.wakeup is not None:
+            self.wakeup.set()
 
     def sleep(self, seconds: float) -> None:
-        """Wait to be woken.  The first call only gets ready: what was said before that was
-        not heard, so the caller must look again."""
-        if self.woken is None:
-            self.woken = threading.Event()
+        """Wait to be woken.  The first call only creates the event: a wake-up before that was
+        lost, so the caller must check again."""
+        if self.wakeup is None:
+            self.wakeup = threading.Event()
             return
-        self.woken.wait(seconds)
-        self.woken.clear()
+        self.wakeup.wait(seconds)
+        self.wakeup.clear()
 
 
-class Waits:
-    """All the waits of this process."""
+class Waiter:
+    """The waiter of this process: it reads the reply stream for all pending results."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self.client = client
@@ -113,122 +113,122 @@ class Waits:
         self.reset()
 
     def reset(self) -> None:
-        """Start afresh: at the beginning, and in a forked child."""
+        """Set the initial state: at the beginning, and in a forked child."""
         self.forks = FORKS.count
-        #: The session of the connection that is listened to, and its reply stream; '' for none.
+        #: The session of the connection that is read, and its reply stream; '' for none.
         self.session = self.reply = ""
         self.last: bytes | str = "0"
-        self.waiting: dict[str, list[Wait]] = {}
-        self.sleepers: set[Wait] = set()
+        self.waiting: dict[str, list[PendingResult]] = {}
+        self.sleepers: set[PendingResult] = set()
         self.table = threading.Lock()
-        #: Who reads for all.  A name, not a lock: whoever is interrupted by a time limit gives
-        #: it back when its wait is closed, wherever that was.
-        self.leader: Wait | None = None
+        #: The one whose thread reads for all.  A reference, not a lock: a thread that a time
+        #: limit has interrupted gives up the lead when its wait is closed, wherever that was.
+        self.leader: PendingResult | None = None
         self.connection = Connection(self.client.url, name="streamq:waiting")
         self.checked = clock.monotonic()
         self.broken = 0
 
-    def begin(self, ids: Iterable[str]) -> Wait:
+    def begin(self, ids: Iterable[str]) -> PendingResult:
         """Open a wait.  Tasks that have ended already are answered at once."""
         if self.forks != FORKS.mark[0]:
-            self.stay_apart()
-        wait = Wait()
+            self.detach_from_parent()
+        pending = PendingResult()
         try:
-            absent = self.extend(wait, ids)
+            absent = self.extend(pending, ids)
         except BaseException:
-            self.end(wait)
+            self.end(pending)
             raise
         if absent == []:
-            wait.patience = float("inf")
-        return wait
+            pending.patience = float("inf")
+        return pending
 
-    def stay_apart(self, wait: Wait | None = None) -> None:
-        """Leave to our parent what is its own, if we were forked; take over an inherited wait."""
+    def detach_from_parent(self, pending: PendingResult | None = None) -> None:
+        """Leave the parent's state alone, in a forked child; register a wait that it inherited."""
         if self.forks != FORKS.count:
             self.reset()
-        if wait is not None and wait.forks != self.forks:
-            wait.forks, wait.woken = self.forks, None
-            for id in wait.open:
-                self.waiting.setdefault(id, []).append(wait)
+        if pending is not None and pending.forks != self.forks:
+            pending.forks, pending.wakeup = self.forks, None
+            for id in pending.open:
+                self.waiting.setdefault(id, []).append(pending)
             self.broken += 1
 
-    def extend(self, wait: Wait, ids: Iterable[str]) -> list[str] | None:
-        """Wait for these as well; the ids of which there is no record, None if it is not known."""
-        if wait.forks != FORKS.mark[0]:
-            self.stay_apart(wait)
+    def extend(self, pending: PendingResult, ids: Iterable[str]) -> list[str] | None:
+        """Wait for these too; return the ids without a record, None if Redis did not answer."""
+        if pending.forks != FORKS.mark[0]:
+            self.detach_from_parent(pending)
         fresh = set(ids)
-        wait.open |= fresh
+        pending.open |= fresh
         with self.table:
             for id in fresh:
-                self.waiting.setdefault(id, []).append(wait)
+                self.waiting.setdefault(id, []).append(pending)
         try:
-            absent = self.look(list(fresh))
-        except (Disconnected, Passing):
-            self.broken += 1  # whoever leads looks again when Redis is back
+            absent = self.check_records(list(fresh))
+        except (Disconnected, Transient):
+            self.broken += 1  # the leader reads the records again when Redis is back
             return None
-        wait.known |= fresh.difference(absent)
+        pending.known |= fresh.difference(absent)
         return absent
 
-    def end(self, wait: Wait) -> None:
+    def end(self, pending: PendingResult) -> None:
         """Close a wait, answered or not."""
-        if wait.forks != FORKS.mark[0]:
-            self.stay_apart(wait)
+        if pending.forks != FORKS.mark[0]:
+            self.detach_from_parent(pending)
         with self.table:
-            self.leave(wait)
-            for id in wait.open:
-                others = [other for other in self.waiting.get(id, ()) if other is not wait]
+            self.stop_reading(pending)
+            for id in pending.open:
+                others = [other for other in self.waiting.get(id, ()) if other is not pending]
                 if others:
                     self.waiting[id] = others
                 else:
                     self.waiting.pop(id, None)
-        self.hand_over()
+        self.wake_next_leader()
 
-    def next(self, wait: Wait, deadline: float) -> tuple[str, Record] | None:
+    def next(self, pending: PendingResult, deadline: float) -> tuple[str, Record] | None:
         """The next answer; None when none has come by the deadline (monotonic seconds)."""
-        if wait.forks != FORKS.mark[0]:
-            self.stay_apart(wait)
-        while not wait.answers:
+        if pending.forks != FORKS.mark[0]:
+            self.detach_from_parent(pending)
+        while not pending.answers:
             now = clock.monotonic()
             if now >= deadline:
                 return None
-            if now >= wait.patience:
-                wait.patience = deadline
+            if now >= pending.patience:
+                pending.patience = deadline
                 self.recheck()
                 continue
-            remaining = min(deadline, wait.patience) - now
+            remaining = min(deadline, pending.patience) - now
             try:
-                if self.leads(wait):
+                if self.take_lead(pending):
                     self.listen(min(remaining, LONGEST_BLOCK))
                 else:
-                    self.sleepers.add(wait)
-                    if self.leader is not None:  # else nobody would wake us
-                        wait.sleep(min(remaining, LONGEST_SLEEP))
+                    self.sleepers.add(pending)
+                    if self.leader is not None:  # else no thread would wake us
+                        pending.sleep(min(remaining, LONGEST_SLEEP))
             finally:
-                led = self.leader is wait
-                self.leave(wait)
-                if led and wait.answers:
-                    self.hand_over()
-        return wait.answers.popleft()
+                led = self.leader is pending
+                self.stop_reading(pending)
+                if led and pending.answers:
+                    self.wake_next_leader()
+        return pending.answers.popleft()
 
-    def leads(self, wait: Wait) -> bool:
-        """Take the lead if nobody has it."""
+    def take_lead(self, pending: PendingResult) -> bool:
+        """Take the lead if it is free; return whether this one has it."""
         with self.table:
-            self.leader = self.leader or wait
-        return self.leader is wait
+            self.leader = self.leader or pending
+        return self.leader is pending
 
-    def leave(self, wait: Wait) -> None:
-        """Neither lead nor sleep any more."""
-        self.sleepers.discard(wait)
-        if self.leader is wait:
+    def stop_reading(self, pending: PendingResult) -> None:
+        """Give up the lead, and be no sleeper any more."""
+        self.sleepers.discard(pending)
+        if self.leader is pending:
             self.leader = None
 
-    def hand_over(self) -> None:
-        """Wake one of those who sleep, so that somebody leads."""
+    def wake_next_leader(self) -> None:
+        """Wake one of the sleepers, so that it takes the lead."""
         for sleeper in list(self.sleepers)[:1]:
             sleeper.wake()
 
     def listen(self, seconds: float) -> None:
-        """Read the reply stream once, for everybody; or look at all records again."""
+        """Read the reply stream once, for all; or read all records again."""
         try:
             self.connection.ready()
             if self.session != self.connection.session:
@@ -246,51 +246,52 @@ class Waits:
             time.sleep(min(seconds, PAUSES[0] * 2 ** min(self.broken, 5), PAUSES[1]))
 
     def read(self, seconds: float) -> Any:
-        """Block until the reply stream has news, at most so long."""
+        """Block until the reply stream has entries, at most so many seconds."""
         block = max(1, int(seconds * 1000))
         stream = self.keys.reply(self.reply)
         command = ("XREAD", "COUNT", 1000, "BLOCK", block, "STREAMS", stream, self.last)
         return self.connection.ask(*command, timeout=seconds + BLOCK_MARGIN)
 
     def deliver(self, reply: Any) -> None:
-        """Give each answer to those who wait for it."""
-        for self.last, id, record in news_in(reply):
-            self.answer(id, record)
+        """Resolve the pending results that these entries are about."""
+        for self.last, id, record in entries_in(reply):
+            self.resolve(id, record)
 
-    def answer(self, id: str, record: Record) -> None:
+    def resolve(self, id: str, record: Record) -> None:
+        """Resolve every pending result that waits for this task."""
         with self.table:
-            waits = self.waiting.pop(id, [])
-        for wait in waits:
-            wait.answer(id, record)
+            pendings = self.waiting.pop(id, [])
+        for pending in pendings:
+            pending.resolve(id, record)
 
     def recheck(self) -> None:
-        """Look at the records of all open waits: an answer may have been missed."""
+        """Read the records of all open waits: an answer may have been missed."""
         with self.table:
             ids = list(self.waiting)
-        for id in self.look(ids):
-            self.give_up(id)
+        for id in self.check_records(ids):
+            self.resolve_missing(id)
         self.checked, self.broken = clock.monotonic(), 0
 
-    def give_up(self, id: str) -> None:
-        """End the waits for a record that vanished, or that nobody wrote for half a minute."""
+    def resolve_missing(self, id: str) -> None:
+        """End the waits for a record that vanished, or did not appear for half a minute."""
         before = clock.monotonic() - RECHECK + 0.1
         with self.table:
-            waits = list(self.waiting.get(id, ()))
-        for wait in waits:
-            if id in wait.known or wait.began < before:
-                wait.answer(id, {})
+            pendings = list(self.waiting.get(id, ()))
+        for pending in pendings:
+            if id in pending.known or pending.began < before:
+                pending.resolve(id, {})
 
-    def look(self, ids: list[str]) -> list[str]:
-        """Ask for these records, answer what has ended, be told of the rest.
+    def check_records(self, ids: list[str]) -> list[str]:
+        """Read these records, resolve what has ended, and register as a waiter for the rest.
 
-        While nobody listens it is only asked: whoever begins to listen looks again.  Returns
-        the ids of which there is no record.
+        While no reply stream is read it only reads them: the leader does this again when it
+        starts to read.  Returns the ids without a record.
         """
         absent, reply_stream = [], self.reply
         for first in range(0, len(ids), 500):
             chunk = ids[first : first + 500]
             if reply_stream:
-                calls = [(AWAIT, (id, reply_stream)) for id in chunk]
+                calls = [(AWAIT_RESULT, (id, reply_stream)) for id in chunk]
                 replies = self.client.call_all(calls, self.keys.root)
             else:
                 replies = self.client.try_all([("HGETALL", self.keys.task(id)) for id in chunk])
@@ -299,7 +300,7 @@ class Waits:
                     raise reply
                 record = as_record(reply)
                 if is_answer(record):
-                    self.answer(id, record)
+                    self.resolve(id, record)
                 elif "state" not in record:
                     absent.append(id)
         return absent

@@ -1,4 +1,4 @@
-"""``streamq acl``: the rights of producers, workers and monitors, as a line for redis-cli."""
+"""``streamq acl``: prints the rights of a producer, worker or monitor as a line for redis-cli."""
 
 from collections.abc import Sequence
 from typing import IO
@@ -7,8 +7,8 @@ import click
 
 from streamq.acl.roles import NEWER, PLACEHOLDER, RIGHTS, ROLES, newer_commands, rule
 from streamq.app import App
-from streamq.cli.command import Command, Given
-from streamq.cli.shared import app_if_any, say, typed, warn
+from streamq.cli.command import Command, GivenOptions
+from streamq.cli.shared import app_if_any, say, usage_errors, warn
 from streamq.core.text import nearest
 from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.routing import check_name
@@ -16,12 +16,12 @@ from streamq.transport.address import address_of
 from streamq.transport.client import Client
 from streamq.transport.keys import Keys
 
-#: Seconds to wait for a server that is only asked which commands it knows.
+#: Seconds to wait for the server, which is only asked for the commands it knows.
 PATIENCE = 1.0
 
 
 def rights_in(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[str]:
-    """The callback of ``--may``: names of rights, with commas between them or one by one."""
+    """The callback of ``--may``: names of rights, separated by commas or in several options."""
     names = [name.strip() for value in values for name in value.split(",") if name.strip()]
     for name in names:
         if name not in RIGHTS:
@@ -41,7 +41,7 @@ def rights_in(ctx: click.Context, param: click.Parameter, values: Sequence[str])
     multiple=True,
     callback=rights_in,
     metavar=",".join(RIGHTS),
-    help="What else a producer may do; nothing, unless it is said.",
+    help="Additional rights of a producer; none by default.",
 )
 @click.option("--user", metavar="NAME", help="Its name; else streamq-ROLE.")
 @click.option("--namespace", metavar="NAME", help="Else that of the app.")
@@ -54,7 +54,7 @@ def rights_in(ctx: click.Context, param: click.Parameter, values: Sequence[str])
 )
 @click.pass_obj
 def acl(
-    given: Given,
+    given: GivenOptions,
     role: str,
     may: list[str],
     user: str | None,
@@ -71,15 +71,17 @@ def acl(
     streamq acl producer --may revoke,declare | redis-cli …
     """
     if may and role != "producer":
-        raise click.UsageError("--may is for producers: workers may, and monitors may not")
+        raise click.UsageError(
+            "--may is for producers: workers have these rights, and monitors have not"
+        )
     app = app_if_any(given)
-    with typed():
+    with usage_errors():
         named = None if namespace is None else check_name(namespace, "--namespace:")
         password = None if password_file is None else password_in(password_file)
     keys = Keys(named or app.conf.namespace)
     chosen = ROLES[role]
     newer = known_commands(app)
-    with typed():
+    with usage_errors():
         line = rule(
             chosen.needs.union(*(RIGHTS[right].needs for right in may)),
             keys,
@@ -93,13 +95,13 @@ def acl(
     for right in may:
         warn(f"this one may also {RIGHTS[right].may}")
     if password is None:
-        warn(f"put a password in the place of {PLACEHOLDER}, or say --password-file FILE")
+        warn(f"replace {PLACEHOLDER} by a password, or use --password-file FILE")
     warn("give the line to redis-cli; ACL SAVE or CONFIG REWRITE keeps it over a restart")
     say(line)
 
 
 def database_of(app: App) -> int:
-    """The number of the database that the app's URL names."""
+    """The number of the database in the app's URL; 0 without one."""
     return 0 if app.conf.url is None else int(address_of(app.conf.url).options.get("db") or 0)
 
 
@@ -112,8 +114,8 @@ def password_in(file: IO[str]) -> str:
 
 
 def known_commands(app: App) -> frozenset[str]:
-    """Which of the newer commands the app's server knows; none where there is no server."""
-    if app.conf.url is None:  # no server is started for a question
+    """The newer commands that the app's server knows; none if it cannot be reached."""
+    if app.conf.url is None:  # the bundled server is not started for this
         return frozenset()
     client = Client(app.conf.url, name="streamq", patience=PATIENCE)
     try:

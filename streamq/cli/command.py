@@ -1,4 +1,4 @@
-"""How every command behaves: options they share, words they do not know, exit codes."""
+"""Base classes of commands: shared options, hints for unknown words, errors and exit codes."""
 
 import io
 import os
@@ -14,16 +14,16 @@ import streamq
 from streamq.core.text import nearest, visible
 from streamq.errors import BrokerUnavailable, ConfigError, ResultTimeout, StreamqError
 
-#: Exit codes, as sysexits.h has them where it has any.
+#: Exit codes; those of sysexits.h where it has one.
 FAILED, USAGE, UNREACHABLE, TIMED_OUT, MISCONFIGURED = 1, 2, 69, 75, 78
 INTERRUPTED, BROKEN_PIPE = 128 + 2, 128 + 13
-#: What other queues call the address of their broker.
-OF_REDIS = ("-u", "--url", "--redis", "--redis-url", "-b", "--broker", "--broker-url")
+#: Options by which other task queues name the URL of their broker.
+URL_OPTIONS = ("-u", "--url", "--redis", "--redis-url", "-b", "--broker", "--broker-url")
 
 
 @dataclass
-class Given:
-    """What was said with the options that stand before or after any command."""
+class GivenOptions:
+    """The values of the options that may stand before or after any command."""
 
     app: str | None = None
     verbose: bool = False
@@ -46,19 +46,19 @@ class Shared(click.Command):
         return [*own, *shared_options(everywhere=ctx.parent is not None), help_option]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; say of an unknown option what may have been meant."""
+        """Parse the arguments.  Raises UsageError for an unknown option, with a suggestion."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise self.no_such_option(ctx, error.option_name) from None
 
     def no_such_option(self, ctx: click.Context, name: str) -> click.UsageError:
-        """Say that there is no such option, or not yet."""
+        """The error for an unknown option, or one of a later version."""
         if name in self.later:
             return click.UsageError(f"not in this version: {name}", ctx)
-        if name in OF_REDIS:
-            told = "Redis is named by STREAMQ_URL=…, streamq.toml or App(url=…)"
-            return click.UsageError(f"no such option: {name}\n  → {told}", ctx)
+        if name in URL_OPTIONS:
+            advice = "Redis is named by STREAMQ_URL=…, streamq.toml or App(url=…)"
+            return click.UsageError(f"no such option: {name}\n  → {advice}", ctx)
         known = [word for param in self.get_params(ctx) for word in param.opts if word[:1] == "-"]
         return unknown("option", name, [*known, *self.later], ctx)
 
@@ -68,13 +68,13 @@ class Command(Shared):
 
 
 class Group(Shared, click.Group):
-    """A noun with its commands."""
+    """A group of commands, such as ``streamq queues``."""
 
     command_class = Command
     group_class = type
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; without any word, show what there is."""
+        """Parse the arguments; without any, show the help and exit."""
         if not args:
             click.echo(ctx.get_help(), err=True)
             ctx.exit(USAGE)
@@ -83,7 +83,7 @@ class Group(Shared, click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; say of an unknown one what may have been meant."""
+        """Find the command.  Raises UsageError for an unknown one, with a suggestion."""
         name = args[0]
         if name in self.later:
             raise click.UsageError(f"not in this version: {ctx.command_path} {name}", ctx)
@@ -93,18 +93,18 @@ class Group(Shared, click.Group):
 
 
 class Root(Group):
-    """The outermost group: what goes wrong below becomes a message and an exit code here."""
+    """The outermost group: turns errors of all commands into messages and exit codes."""
 
     def main(self, args: Any = None, prog_name: Any = None, *rest: Any, **extra: Any) -> Any:
-        """Run a command line and exit.  No traceback is shown, unless with ``-v``."""
-        given = Given()
+        """Run a command line and exit.  A traceback is shown only with ``-v``."""
+        given = GivenOptions()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show ✓ shows ?
                 stream.reconfigure(errors="replace")
         sys.exit(self.run(list(sys.argv[1:] if args is None else args), given))
 
-    def run(self, words: list[str], given: Given) -> int:
-        """Run a command line; return its exit code."""
+    def run(self, words: list[str], given: GivenOptions) -> int:
+        """Run a command line.  Returns its exit code."""
         try:
             with self.make_context("streamq", words, obj=given) as context:
                 self.invoke(context)
@@ -126,15 +126,15 @@ class Root(Group):
                 show_traceback(error)
             click.echo(f"streamq: {visible(explained(error))}", err=True)
             return exit_code(error)
-        except OSError as error:  # such as a full disk below the standard output
+        except OSError as error:  # for instance, standard output is a file on a full disk
             if given.verbose:
                 show_traceback(error)
             where = f": {error.filename}" if error.filename else ""
-            told = f"{error.strerror or error}{where}\n  → -v shows the whole traceback"
-            click.echo(f"streamq: cannot go on: {visible(told)}", err=True)
+            text = f"{error.strerror or error}{where}\n  → -v shows the whole traceback"
+            click.echo(f"streamq: cannot go on: {visible(text)}", err=True)
             close_stdout()
             return FAILED
-        except UnicodeEncodeError as error:  # bytes of the command line that became no text
+        except UnicodeEncodeError as error:  # an argument is not UTF-8
             if given.verbose:
                 show_traceback(error)
             click.echo("streamq: an argument is not UTF-8", err=True)
@@ -142,7 +142,7 @@ class Root(Group):
 
 
 def show_traceback(error: BaseException) -> None:
-    """Print where an error comes from."""
+    """Print the traceback of an error to standard error."""
     click.echo(visible("".join(traceback.format_exception(error))), err=True)
 
 
@@ -168,12 +168,12 @@ def take_app(ctx: click.Context, param: click.Parameter, value: str | None) -> N
     if value is not None and not value.strip():
         raise click.UsageError("-A names no app: it is empty", ctx)
     if value is not None:
-        ctx.ensure_object(Given).app = value
+        ctx.ensure_object(GivenOptions).app = value
 
 
 def take_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
-        ctx.ensure_object(Given).verbose = True
+        ctx.ensure_object(GivenOptions).verbose = True
 
 
 def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -183,14 +183,14 @@ def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> Non
 
 
 def unknown(what: str, name: str, known: Iterable[str], ctx: click.Context) -> click.UsageError:
-    """An error about a word nobody knows, with the one that may have been meant."""
+    """The error for an unknown word; suggests the nearest known one."""
     near = nearest(name, known)
     hint = f"\n  → did you mean {near}?" if near else ""
     return click.UsageError(f"no such {what}: {name}{hint}", ctx)
 
 
 def explained(error: Exception) -> str:
-    """The message of an error, and after a mistake in the command line where to read on."""
+    """The message of an error; a mistake in the command line also names the command's help."""
     if not isinstance(error, click.ClickException):
         return "\n".join([str(error), *getattr(error, "__notes__", ())])
     message = error.format_message()
@@ -201,17 +201,17 @@ def explained(error: Exception) -> str:
 
 
 def exit_code(error: Exception) -> int:
-    """Which exit code tells a program what went wrong."""
+    """The exit code for an error."""
     match error:
         case click.ClickException():
             return error.exit_code
-        case ConfigError():  # wrong credentials too, although Redis cannot be used then
+        case ConfigError():  # includes wrong credentials
             return MISCONFIGURED
         case BrokerUnavailable():
             return UNREACHABLE
         case ResultTimeout():
             return TIMED_OUT
-        case LookupError() | ValueError():  # a name that leads nowhere, a value that cannot be sent
+        case LookupError() | ValueError():  # an unknown name, a value that cannot be sent
             return USAGE
     return FAILED
 
@@ -222,5 +222,5 @@ def interrupted() -> int:
 
 
 def close_stdout() -> None:
-    """Nobody reads any more: let Python's last flush go nowhere, instead of complaining."""
+    """Replace a broken standard output by /dev/null, so that Python's last flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,11 +1,11 @@
-"""``streamq config``: every setting, and where its value comes from."""
+"""``streamq config``: shows every setting, and where its value comes from."""
 
 from decimal import Decimal
 from typing import Any
 
 import click
 
-from streamq.cli.command import Command, Given, Group
+from streamq.cli.command import Command, GivenOptions, Group
 from streamq.cli.shared import app_if_any, as_json, print_json
 from streamq.cli.tables import show_table
 from streamq.core.units import DURATIONS
@@ -13,14 +13,14 @@ from streamq.core.units import DURATIONS
 
 @click.group(cls=Group)
 def config() -> None:
-    """Every setting, and where its value comes from."""
+    """Show every setting, and where its value comes from."""
 
 
 @config.command(cls=Command)
 @as_json
 @click.option("--origin/--no-origin", default=True, help="Say where each value comes from.")
 @click.pass_obj
-def show(given: Given, as_json: bool, origin: bool) -> None:
+def show(given: GivenOptions, as_json: bool, origin: bool) -> None:
     """Show every setting; passwords are masked."""
     settings = app_if_any(given).conf.items()
     if as_json:
@@ -33,12 +33,12 @@ def show(given: Given, as_json: bool, origin: bool) -> None:
 
 
 def plain(value: Any) -> Any:
-    """What JSON can say of a value; anything else as text."""
+    """A value that JSON can hold; other types become text."""
     return value if isinstance(value, str | int | float | tuple | None) else repr(value)
 
 
 def readable(value: Any) -> Any:
-    """A value as one would write it; numbers with a fraction are durations."""
+    """A value as it is written in a configuration; floats are durations in seconds."""
     match value:
         case None | ():
             return "none"
@@ -53,7 +53,7 @@ def readable(value: Any) -> Any:
 
 
 def duration(seconds: float) -> str:
-    """Whole numbers of the largest unit that fits: 1d, 90s, 250ms."""
+    """A duration as a whole number of the largest unit that fits: 1d, 90s, 250ms."""
     exact = Decimal(str(seconds))
     for unit, each in DURATIONS.items():
         if exact >= each and exact % each == 0:

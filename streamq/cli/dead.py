@@ -1,4 +1,4 @@
-"""``streamq dead``: messages that could not be run."""
+"""``streamq dead``: lists, shows, retries, deletes, exports and imports dead letters."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -7,52 +7,52 @@ from typing import Any
 
 import click
 
-from streamq.admin.dead_letter import Letter, Which, readable, seconds_in
+from streamq.admin.dead_letter import DeadLetter, DeadLetterFilter, readable, seconds_in
 from streamq.app import App
-from streamq.cli.command import FAILED, Command, Given, Group
+from streamq.cli.command import FAILED, Command, GivenOptions, Group
 from streamq.cli.dead_export import export, import_letters
 from streamq.cli.dead_select import (
-    choice,
-    chosen,
     everything,
     filters,
     letters_of,
     no_letter,
     queues_of,
+    selected_letters,
+    selection,
 )
 from streamq.cli.shared import (
-    NotThere,
+    COUNT,
+    UnknownName,
     app_if_any,
     as_json,
     confirm,
+    format_duration,
+    format_time,
+    history_lines,
     inline,
-    moment,
     print_json,
     say,
-    span,
-    story,
     warn,
     yes,
 )
-from streamq.cli.shared import most as at_most
 from streamq.cli.tables import show_facts, show_list
 from streamq.core.text import count, grouped, visible
 from streamq.errors import StreamqError
 from streamq.routing import Queue
 
-#: In which order a message is shown; what is not here comes last.
+#: Field of a message → its place when it is shown; other fields come last.
 ORDER = {name: at for at, name in enumerate((b"id", b"task", b"args", b"kwargs"))}
 
-#: Fields of a message that are moments in milliseconds.
+#: Fields of a message that are times in milliseconds.
 TIMES = frozenset({"enqueued", "eta", "expires", "stale"})
 
-limit = click.option("-n", "--limit", "most", type=at_most, default=50, show_default=True,
+limit = click.option("-n", "--limit", "most", type=COUNT, default=50, show_default=True,
                      help="How many of each queue, the newest first.")  # fmt: skip
 
 
 @click.group(cls=Group)
 def dead() -> None:
-    """Messages that could not be run: look, retry, delete, move."""
+    """List, retry, delete and move dead letters."""
 
 
 dead.add_command(export)
@@ -65,20 +65,22 @@ dead.add_command(import_letters)
 @limit
 @as_json
 @click.pass_obj
-def ls(given: Given, /, queue: str | None, most: int, as_json: bool, **told: Any) -> None:
+def ls(
+    given: GivenOptions, /, queue: str | None, most: int, as_json: bool, **conditions: Any
+) -> None:
     """List dead letters, of QUEUE or of all queues, the newest first."""
-    dead, which = letters_of(app_if_any(given)), Which(**told)
-    pages = {name: dead.newest(name, most, which) for name in queues_of(dead, queue)}
+    dead, filter = letters_of(app_if_any(given)), DeadLetterFilter(**conditions)
+    pages = {name: dead.newest(name, most, filter) for name in queues_of(dead, queue)}
     show_list(
         [letter for page in pages.values() for letter in page.letters],
         ("queue", "letter", "task", "reason", "since", "error"),
         row_of,
-        empty="no such dead letters" if which != Which() else "no dead letters",
+        empty="no such dead letters" if filter != DeadLetterFilter() else "no dead letters",
         as_json=as_json,
     )
     for name, page in pages.items():
         if page.older:
-            more = "more to look through" if which.looks_inside else "more"
+            more = "more to look through" if filter.needs_fields else "more"
             say(f"… and {grouped(page.older)} {more} in {name}: --limit", err=as_json)
 
 
@@ -87,45 +89,45 @@ def ls(given: Given, /, queue: str | None, most: int, as_json: bool, **told: Any
 @click.argument("letter")
 @as_json
 @click.pass_obj
-def show(given: Given, queue: str, letter: str, as_json: bool) -> None:
-    """Show one dead letter: the whole message, and why it lies here."""
+def show(given: GivenOptions, queue: str, letter: str, as_json: bool) -> None:
+    """Show one dead letter: the whole message, and the reason."""
     app = app_if_any(given)
     dead = letters_of(app)
     queues_of(dead, queue)
-    found = dead.one(queue, letter)
+    found = dead.get(queue, letter)
     if found is None:
         raise no_letter(dead, queue, [letter])
     if as_json:
         print_json(asdict(found))
         return
-    age = span(dead.now() / 1000 - found.at)
+    age = format_duration(dead.now() / 1000 - found.at)
     show_facts(
         f"{found.task}  {letter}  in {queue}",
         {
             "reason": found.reason,
             "error": found.error or None,
             "worker": found.worker or None,
-            "enqueued": moment(found.enqueued) if found.enqueued else None,
-            "died": f"{moment(found.at)}, {age} ago",
+            "enqueued": format_time(found.enqueued) if found.enqueued else None,
+            "died": f"{format_time(found.at)}, {age} ago",
             **{name: note(name, value) for name, value in found.notes.items()},
         },
     )
     if found.traceback:
         say(found.traceback.rstrip(), lines=True)
     say("message")
-    for _, raw in dead.raw(queue, [letter.encode()]):
+    for _, raw in dead.hashes(queue, [letter.encode()]):
         for name, value in message_in(raw, app):
             say(f"  {visible(name, kept=''):<13} {value}", lines=True)
     if found.history:
         say("died before")
-    for line in story(found.history):
+    for line in history_lines(found.history):
         say(f"  {line}", lines=True)
-    place = f"{queue} {letter}"
-    say(f"→ streamq dead retry {place}   ·   streamq dead delete {place}")
+    arguments = f"{queue} {letter}"
+    say(f"→ streamq dead retry {arguments}   ·   streamq dead delete {arguments}")
 
 
 @dead.command(cls=Command)
-@choice
+@selection
 @everything
 @click.pass_context
 def retry(
@@ -134,7 +136,7 @@ def retry(
     queue: str | None,
     letters: tuple[str, ...],
     all_of_them: bool,
-    **told: Any,
+    **conditions: Any,
 ) -> None:
     """Put dead letters into their queue again, as new generations of their tasks.
 
@@ -143,9 +145,9 @@ def retry(
     app = app_if_any(ctx.obj)
     dead = letters_of(app)
     stayed = 0
-    for name, names in chosen(dead, queue, letters, all_of_them, **told).items():
+    for name, names in selected_letters(dead, queue, letters, all_of_them, **conditions).items():
         declare_again(app, name)
-        done = dead.revive(name, names)
+        done = dead.retry(name, names)
         without = f", {done.unexpired} without their expiry, which had passed"
         say(
             f"{count(done.waiting, 'message')} waiting in {name} again"
@@ -160,49 +162,49 @@ def retry(
 
 
 @dead.command(cls=Command)
-@choice
+@selection
 @everything
 @yes
 @click.pass_obj
 def delete(
-    given: Given,
+    given: GivenOptions,
     /,
     queue: str | None,
     letters: tuple[str, ...],
     all_of_them: bool,
     yes: bool,
-    **told: Any,
+    **conditions: Any,
 ) -> None:
     """Delete dead letters for good."""
     dead = letters_of(app_if_any(given))
-    found = chosen(dead, queue, letters, all_of_them, **told)
-    doomed = [f"{count(len(names), 'dead letter')} of {name}" for name, names in found.items()]
-    if doomed:
-        confirm(f"{' and '.join(doomed)} would be deleted", yes=yes)
+    found = selected_letters(dead, queue, letters, all_of_them, **conditions)
+    to_delete = [f"{count(len(names), 'dead letter')} of {name}" for name, names in found.items()]
+    if to_delete:
+        confirm(f"{' and '.join(to_delete)} would be deleted", yes=yes)
     for name, names in found.items():
-        say(f"{count(dead.discard(name, names), 'dead letter')} deleted from {name}")
+        say(f"{count(dead.delete(name, names), 'dead letter')} deleted from {name}")
 
 
 def declare_again(app: App, name: str) -> None:
-    """Make sure that a queue is declared; if it is not, this app must declare it."""
-    if name in app.store.topology.queues():
+    """Declare a queue that is not declared, if it is one of this app.  Raises UnknownName."""
+    if name in app.broker.topology.queues():
         return
     ours = {queue.name: queue for queue in app.queues or [Queue(app.conf.task_default_queue)]}
     if name not in ours:
-        raise NotThere(
-            f"queue {name!r} is not declared: nobody would read what is put there",
+        raise UnknownName(
+            f"queue {name!r} is not declared: no worker would read it",
             known={"declared by this app": ", ".join(ours)},
             advice=[f"start a worker for it first: streamq worker -Q {name}",
-                    "or say with -A which app declares it"],
+                    "or name with -A the app that declares it"],
         )  # fmt: skip
-    app.store.topology.declare([ours[name]])
+    app.broker.topology.declare([ours[name]])
 
 
 def message_in(raw: Mapping[bytes, bytes], app: App) -> Iterator[tuple[str, str]]:
-    """The fields of a letter's message: arguments as JSON where they are, the rest escaped."""
+    """The fields of a letter's message: arguments as JSON if possible, the others escaped."""
     json_only = replace(app.payloads, accept=("json",))
-    manner = [raw.get(name) for name in (b"content_type", b"compression")]
-    content, compression = [None if how is None else readable(how) for how in manner]
+    policy = [raw.get(name) for name in (b"content_type", b"compression")]
+    content, compression = [None if how is None else readable(how) for how in policy]
     for name, value in sorted(raw.items(), key=lambda field: ORDER.get(field[0], len(ORDER))):
         if name in (b"args", b"kwargs"):
             with suppress(StreamqError, ValueError):  # numbers of thousands of digits
@@ -213,13 +215,13 @@ def message_in(raw: Mapping[bytes, bytes], app: App) -> Iterator[tuple[str, str]
             yield readable(name), readable(value)
 
 
-def row_of(letter: Letter) -> tuple[str, ...]:
-    """One line about a letter."""
-    error, died = letter.error.partition("\n")[0], moment(letter.at)
+def row_of(letter: DeadLetter) -> tuple[str, ...]:
+    """The row of a letter in a table."""
+    error, died = letter.error.partition("\n")[0], format_time(letter.at)
     return letter.queue, letter.letter, letter.task, letter.reason, died, error
 
 
 def note(name: str, value: str) -> str:
-    """What else was written down, times as clocks show them; most of these end in ``_at``."""
+    """The value of a field; times, most of which end in ``_at``, as local time."""
     at = seconds_in(value) if name.endswith("_at") or name in TIMES else None
-    return value if at is None else moment(at)
+    return value if at is None else format_time(at)

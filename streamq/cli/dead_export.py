@@ -1,4 +1,4 @@
-"""``streamq dead export`` and ``import``: dead letters on their way between servers."""
+"""``streamq dead export`` and ``import``: move dead letters between servers."""
 
 import os
 import sys
@@ -9,44 +9,44 @@ from typing import IO, Any
 
 import click
 
-from streamq.admin.dead_letter import Parcel, Which, from_line
+from streamq.admin.dead_letter import DeadLetterFilter, ExportedLetter, from_line
 from streamq.admin.dead_letters import AT_ONCE
-from streamq.cli.command import FAILED, Command, Given
-from streamq.cli.dead_select import choice, chosen, letters_of
+from streamq.cli.command import FAILED, Command, GivenOptions
+from streamq.cli.dead_select import letters_of, selected_letters, selection
 from streamq.cli.shared import app_if_any, confirm, say, warn, yes
 from streamq.core.text import count, grouped
 from streamq.errors import DecodeError, StreamqError
 
-#: What becomes of a letter that is imported, in words.
-FATES = {
+#: Answer of import_letter.lua → what the command prints.
+IMPORT_RESULTS = {
     "kept": "imported",
     "known": "known here already",
     "expired": "left out: died longer ago than dead_expires",
-    "crowded": "left out: dead_max_length newer ones are here",
+    "full": "left out: dead_max_length newer ones are here",
 }
 
 
 @click.command(cls=Command)
-@choice
+@selection
 @click.option("-o", "--output", metavar="FILE", help="Write there; else to the standard output.")
 @yes
 @click.pass_obj
 def export(
-    given: Given,
+    given: GivenOptions,
     /,
     queue: str | None,
     letters: tuple[str, ...],
     output: str | None,
     yes: bool,
-    **told: Any,
+    **conditions: Any,
 ) -> None:
     """Write dead letters as lines of JSON; they stay where they are.
 
-    Without any further word, all there are.
+    Without arguments and filters, all of them.
     """
     dead = letters_of(app_if_any(given))
-    no_word = not letters and Which(**told) == Which()
-    found = chosen(dead, queue, letters, no_word, **told)
+    unfiltered = not letters and DeadLetterFilter(**conditions) == DeadLetterFilter()
+    found = selected_letters(dead, queue, letters, unfiltered, **conditions)
     target = None if output in (None, "-") else Path(str(output))
     if target is not None and os.path.isfile(target):
         confirm(f"{target} would be overwritten", yes=yes)
@@ -61,42 +61,42 @@ def export(
 def import_letters(ctx: click.Context, file: IO[bytes]) -> None:
     """Keep the dead letters that `export` wrote to FILE, or that come in.
 
-    They keep their ids, reasons and times.  What is here already is left as it is.
+    They keep their ids, reasons and times.  Letters that are here already stay unchanged.
     """
     app = app_if_any(ctx.obj)
     most, life = app.conf.dead_max_length, app.conf.dead_expires
-    fates, bad, dropped = dict.fromkeys(FATES, 0), 0, 0
+    answers, bad, dropped = dict.fromkeys(IMPORT_RESULTS, 0), 0, 0
     lines = ((at, line) for at, line in enumerate(file, 1) if line.strip())
-    while some := list(islice(lines, AT_ONCE)):
-        parcels, complaints = readable_of(some)
-        for complaint in complaints:
-            warn(complaint)
-        bad += len(complaints)
-        for fate, others in letters_of(app).import_letters(parcels, most=most, life=life):
-            fates[fate] += 1
+    while page := list(islice(lines, AT_ONCE)):
+        letters, errors = decode_lines(page)
+        for error in errors:
+            warn(error)
+        bad += len(errors)
+        for answer, others in letters_of(app).import_letters(letters, most=most, life=life):
+            answers[answer] += 1
             dropped += others
-    say(f"{count(fates.pop('kept'), 'dead letter')} imported")
-    for fate, number in fates.items():
+    say(f"{count(answers.pop('kept'), 'dead letter')} imported")
+    for answer, number in answers.items():
         if number:
-            say(f"{grouped(number)} {FATES[fate]}")
+            say(f"{grouped(number)} {IMPORT_RESULTS[answer]}")
     if dropped:
         say(f"{count(dropped, 'older letter')} dropped: dead_max_length is {most}")
     ctx.exit(FAILED if bad else 0)
 
 
-def readable_of(lines: Iterable[tuple[int, bytes]]) -> tuple[list[Parcel], list[str]]:
-    """What numbered lines hold, and what is wrong with those that hold nothing."""
-    parcels, complaints = [], []
+def decode_lines(lines: Iterable[tuple[int, bytes]]) -> tuple[list[ExportedLetter], list[str]]:
+    """Decode numbered lines.  Returns the letters, and an error for each line that is none."""
+    letters, errors = [], []
     for number, line in lines:
         try:
-            parcels.append(from_line(line))
+            letters.append(from_line(line))
         except DecodeError as error:
-            complaints.append(f"line {number}: {error}")
-    return parcels, complaints
+            errors.append(f"line {number}: {error}")
+    return letters, errors
 
 
 def write(lines: Iterable[bytes], file: IO[bytes]) -> int:
-    """Write lines as they come; return how many there were."""
+    """Write lines as they come.  Returns how many there were."""
     written = 0
     for line in lines:
         file.write(line + b"\n")
@@ -106,10 +106,13 @@ def write(lines: Iterable[bytes], file: IO[bytes]) -> int:
 
 
 def save(lines: Iterable[bytes], target: Path) -> int:
-    """Write a file that is there only when all of it is written; or to a device, or a pipe."""
+    """Write lines to a file, a device or a pipe.  Returns how many there were.
+
+    A file appears only when it is complete.  Raises StreamqError if it cannot be written.
+    """
     try:
         if os.path.exists(target) and not os.path.isfile(target):
-            with target.open("wb") as file:  # nothing may take the place of /dev/null
+            with target.open("wb") as file:  # a device such as /dev/null must not be replaced
                 return write(lines, file)
         unfinished = target.with_name(f".{target.name}.{os.getpid()}")
         with unfinished.open("xb") as file:
@@ -121,7 +124,7 @@ def save(lines: Iterable[bytes], target: Path) -> int:
                 raise
     except StreamqError:
         raise
-    except (OSError, ValueError) as error:  # no name for a file, a folder, a full disk
+    except (OSError, ValueError) as error:  # not a file name, a missing folder, a full disk
         reason = getattr(error, "strerror", None) or str(error)
         raise StreamqError(f"cannot write {target}: {reason}") from error
     return written

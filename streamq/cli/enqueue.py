@@ -1,4 +1,4 @@
-"""``streamq enqueue``: send a task by its name."""
+"""``streamq enqueue``: sends a task by its name."""
 
 import re
 from typing import Any
@@ -6,10 +6,19 @@ from typing import Any
 import click
 
 from streamq.app import App
-from streamq.cli.command import FAILED, Command, Given
-from streamq.cli.shared import inline, print_json, say, spec_of, typed, value_of, warn, without_code
+from streamq.cli.command import FAILED, Command, GivenOptions
+from streamq.cli.shared import (
+    inline,
+    print_json,
+    say,
+    spec_of,
+    usage_errors,
+    value_of,
+    warn,
+    without_code,
+)
 from streamq.cli.shared import timeout as timeout_option
-from streamq.devserver.server import place
+from streamq.devserver.server import project_folder
 from streamq.discovery import NoApp, find_app
 from streamq.errors import ConfigError, TaskError
 from streamq.result import Result
@@ -24,7 +33,7 @@ class Arguments(Command):
     """A command whose arguments may be negative numbers."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; what looks like an option and is none is only good as a number."""
+        """Parse the arguments.  Raises UsageError for an unknown option that is no number."""
         options, *_ = split_at("--", args)
         rest = super().parse_args(ctx, args)
         for word in (ctx.params.get("task") or "", *(ctx.params.get("arguments") or ())):
@@ -33,9 +42,9 @@ class Arguments(Command):
         return rest
 
 
-def split_at(sign: str, words: list[str]) -> tuple[list[str], list[str]]:
-    """The words before and after a sign."""
-    at = words.index(sign) if sign in words else len(words)
+def split_at(separator: str, words: list[str]) -> tuple[list[str], list[str]]:
+    """The words before and after a separator."""
+    at = words.index(separator) if separator in words else len(words)
     return words[:at], words[at + 1 :]
 
 
@@ -74,7 +83,7 @@ def enqueue(
     app = sending_app(ctx.obj, task)
     args, kwargs = arguments_of(arguments)
     given = {name: value for name, value in options.items() if value is not None}
-    with typed():
+    with usage_errors():
         signature = app.signature(task, args, kwargs, **given)
         if not options["exchange"] and (options["routing_key"], options["exchange"]) != (
             None,
@@ -88,18 +97,18 @@ def enqueue(
     queues = queues_of(result)
     if not as_json:
         say(f"✓ {task} {result.id} on {', '.join(queues)}")
-    said: dict[str, Any] = {"id": result.id, "task": task, "queues": queues}
+    output: dict[str, Any] = {"id": result.id, "task": task, "queues": queues}
     if wait or timeout is not None:
-        said |= ending(result, timeout, quiet=as_json)
+        output |= ending(result, timeout, quiet=as_json)
     if as_json:
-        print_json(said)
-    ctx.exit(0 if said.get("state", State.SUCCESS) == State.SUCCESS else FAILED)
+        print_json(output)
+    ctx.exit(0 if output.get("state", State.SUCCESS) == State.SUCCESS else FAILED)
 
 
-def sending_app(given: Given, task: str) -> App:
+def sending_app(given: GivenOptions, task: str) -> App:
     """The app to send with.
 
-    Only one that was named with -A must know the task: whoever sends need not have its code.
+    An app that was named with -A must know the task; any other may lack its code.
     """
     spec, how = spec_of(given)
     try:
@@ -108,7 +117,8 @@ def sending_app(given: Given, task: str) -> App:
         app = App()
         if app.conf.url is None:
             warn(
-                f"no app here, and no URL: sent to the bundled server of {place().folder}\n"
+                "no app here, and no URL: sent to the bundled server of "
+                f"{project_folder().folder}\n"
                 "  → a worker of another folder reads another server: go there, or set STREAMQ_URL"
             )
         return app
@@ -131,7 +141,7 @@ def sending_app(given: Given, task: str) -> App:
 
 
 def arguments_of(words: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
-    """Positional and named arguments, as they were typed."""
+    """Parse positional and named arguments of the command line."""
     args, kwargs = [], {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -146,27 +156,27 @@ def queues_of(result: Result[Any]) -> list[str]:
     """The queues that took a message."""
     if result.queues:
         return list(result.queues)
-    place = result.record().get("queue", b"").decode(errors="replace") if not result.ignored else ""
-    return [place or "its queue"]
+    queue = result.record().get("queue", b"").decode(errors="replace") if not result.ignored else ""
+    return [queue or "its queue"]
 
 
 def ending(result: Result[Any], timeout: float | None, *, quiet: bool) -> dict[str, Any]:
-    """Wait for the end; print it unless ``quiet``, and return it for programs."""
+    """Wait for the outcome and print it unless ``quiet``.  Returns it for ``--json``."""
     try:
         value = result.get(timeout)
     except Exception as error:
         state = result.state
         if state not in (State.FAILURE, State.REVOKED):
             raise
-        what = f"{type_of(error)}{message_of(error)}"
+        text = f"{type_of(error)}{message_of(error)}"
         if not quiet:
-            warn(f"{result.id} failed: {what}")
-        return {"state": state, "error": what, "traceback": result.traceback}
+            warn(f"{result.id} failed: {text}")
+        return {"state": state, "error": text, "traceback": result.traceback}
     if not quiet:
         say(f"→ {inline(value)}")
     return {"state": State.SUCCESS, "value": value}
 
 
 def type_of(error: Exception) -> str:
-    """The class of an error, unless its text says it already."""
+    """The class of an error, as a prefix; empty if the text of the error names it."""
     return "" if isinstance(error, TaskError) else f"{type(error).__name__}: "

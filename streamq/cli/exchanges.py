@@ -1,4 +1,4 @@
-"""``streamq exchanges``: where messages go, and changing it."""
+"""``streamq exchanges``: shows and changes exchanges and bindings."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -6,20 +6,20 @@ from typing import Any
 
 import click
 
-from streamq.admin.inspector import Bound, ExchangeState, Inspector
+from streamq.admin.inspector import BindingState, ExchangeState, Inspector
 from streamq.app import App
-from streamq.cli.command import Command, Given, Group
+from streamq.cli.command import Command, GivenOptions, Group
 from streamq.cli.shared import (
-    NotThere,
+    UnknownName,
     app_if_any,
     as_json,
     confirm,
     inspector_of,
-    not_there,
     pairs_of,
     print_json,
     say,
-    typed,
+    unknown_name,
+    usage_errors,
     yes,
 )
 from streamq.cli.tables import show_facts, show_list, show_table
@@ -27,8 +27,8 @@ from streamq.core.text import count
 from streamq.routing import EXCHANGE_TYPES, HEADER_MATCHES, Binding, Exchange
 from streamq.transport.decode import arguments_in, text
 
-#: What ``explain_route.lua`` says of each step.
-STEP = ("exchange", "type", "why", "to", "key", "headers")
+#: The values that ``explain_route.lua`` returns for each step.
+STEP_FIELDS = ("exchange", "type", "why", "to", "key", "headers")
 
 header = click.option("--header", "headers", metavar="NAME=VALUE", multiple=True,
                       help="A header, again for each; values are JSON, else text.")  # fmt: skip
@@ -37,13 +37,13 @@ match = click.option("--match", type=click.Choice(HEADER_MATCHES), help="How hea
 
 @click.group(cls=Group)
 def exchanges() -> None:
-    """Where messages go: exchanges and their bindings."""
+    """Show and change exchanges and their bindings."""
 
 
 @exchanges.command(cls=Command)
 @as_json
 @click.pass_obj
-def ls(given: Given, as_json: bool) -> None:
+def ls(given: GivenOptions, as_json: bool) -> None:
     """List the exchanges."""
     show_list(
         inspector_of(app_if_any(given)).exchanges(),
@@ -58,7 +58,7 @@ def ls(given: Given, as_json: bool) -> None:
 @click.argument("exchange")
 @as_json
 @click.pass_obj
-def show(given: Given, exchange: str, as_json: bool) -> None:
+def show(given: GivenOptions, exchange: str, as_json: bool) -> None:
     """Show one exchange and its bindings."""
     state = state_of(inspector_of(app_if_any(given)), exchange)
     if as_json:
@@ -81,7 +81,7 @@ def show(given: Given, exchange: str, as_json: bool) -> None:
 @click.option("--type", "type", type=click.Choice(EXCHANGE_TYPES), help="Declare EXCHANGE first.")
 @click.pass_obj
 def bind(
-    given: Given,
+    given: GivenOptions,
     exchange: str,
     target: str,
     key: str,
@@ -91,22 +91,22 @@ def bind(
 ) -> None:
     """Bind a queue, or another exchange, to EXCHANGE.
 
-    Where a queue and an exchange have the same name, say queue:NAME or exchange:NAME.
+    If a queue and an exchange have the same name, write queue:NAME or exchange:NAME.
     """
     app = app_if_any(given)
-    topology = app.store.topology
+    topology = app.broker.topology
     topology.require_right(())
     kind, name = resolved(app, target)
     if type is not None:
-        with typed():
+        with usage_errors():
             declared = Exchange(exchange, type=type)
         topology.declare_exchange(declared)
     known = topology.exchanges()
     if exchange not in known:
-        raise not_there("exchange", exchange, known)
+        raise unknown_name("exchange", exchange, known)
     binding = binding_of(exchange, key, headers, match)
     topology.bind(binding, kind, name)
-    say(f"{exchange}  {said(key, binding.arguments)} → {name}")
+    say(f"{exchange}  {binding_text(key, binding.arguments)} → {name}")
 
 
 @exchanges.command(cls=Command)
@@ -118,7 +118,7 @@ def bind(
 @yes
 @click.pass_obj
 def unbind(
-    given: Given,
+    given: GivenOptions,
     exchange: str,
     target: str,
     key: str,
@@ -126,42 +126,46 @@ def unbind(
     match: str | None,
     yes: bool,
 ) -> None:
-    """Remove a binding, said exactly as it was bound."""
+    """Remove a binding, described exactly as it was bound."""
     app = app_if_any(given)
     state = state_of(inspector_of(app), exchange)
     kind, name = resolved(app, target)
     binding = binding_of(exchange, key, headers, match)
     asked = dict(binding.arguments)
-    wanted = Bound(exchange=exchange, kind=kind, name=name, key=key, arguments=asked)
+    wanted = BindingState(exchange=exchange, kind=kind, name=name, key=key, arguments=asked)
     if wanted not in state.bindings:
-        there = [said(each.key, each.arguments) for each in state.bindings if each.name == name]
-        raise NotThere(
-            f"{name} is not bound to {exchange} with {said(key, asked)}",
+        there = [
+            binding_text(each.key, each.arguments) for each in state.bindings if each.name == name
+        ]
+        raise UnknownName(
+            f"{name} is not bound to {exchange} with {binding_text(key, asked)}",
             known={"bound": ", ".join(there) or "not at all"},
         )
-    confirm(f"1 binding, {exchange}  {said(key, asked)} → {name}, would be removed", yes=yes)
-    app.store.topology.unbind(binding, kind, name)
-    say(f"removed: {exchange}  {said(key, asked)} → {name}")
+    confirm(
+        f"1 binding, {exchange}  {binding_text(key, asked)} → {name}, would be removed", yes=yes
+    )
+    app.broker.topology.unbind(binding, kind, name)
+    say(f"removed: {exchange}  {binding_text(key, asked)} → {name}")
 
 
 @exchanges.command(cls=Command)
 @click.argument("exchange")
 @yes
 @click.pass_obj
-def delete(given: Given, exchange: str, yes: bool) -> None:
+def delete(given: GivenOptions, exchange: str, yes: bool) -> None:
     """Delete an exchange with the bindings from it and to it."""
     app = app_if_any(given)
     inspector = inspector_of(app)
     state_of(inspector, exchange)
-    lost = [
+    removed = [
         binding
         for state in inspector.exchanges()
         for binding in state.bindings
         if exchange == state.name or (binding.kind, binding.name) == ("exchange", exchange)
     ]
-    confirm(f"exchange {exchange} with {count(len(lost), 'binding')} would be deleted", yes=yes)
-    app.store.topology.delete_exchange(exchange)
-    say(f"{exchange} deleted, and {count(len(lost), 'binding')} with it")
+    confirm(f"exchange {exchange} with {count(len(removed), 'binding')} would be deleted", yes=yes)
+    app.broker.topology.delete_exchange(exchange)
+    say(f"{exchange} deleted, and {count(len(removed), 'binding')} with it")
 
 
 @exchanges.command(cls=Command)
@@ -170,16 +174,18 @@ def delete(given: Given, exchange: str, yes: bool) -> None:
 @header
 @as_json
 @click.pass_obj
-def route(given: Given, exchange: str, key: str, headers: tuple[str, ...], as_json: bool) -> None:
-    """Say where a message with this KEY would go, and why.  Sends nothing."""
+def route(
+    given: GivenOptions, exchange: str, key: str, headers: tuple[str, ...], as_json: bool
+) -> None:
+    """Show where a message with this KEY would go, and why.  Sends nothing."""
     app = app_if_any(given)
     inspector = inspector_of(app)
     if exchange:
         state_of(inspector, exchange)
-    reply = app.store.topology.explain(exchange, key, pairs_of(headers, "--header"))
+    reply = app.broker.topology.explain(exchange, key, pairs_of(headers, "--header"))
     queues = [name for name in text(reply[0]).split(":") if name]
     steps: list[dict[str, Any]] = [
-        dict(zip(STEP, map(text, step), strict=True)) for step in reply[1:]
+        dict(zip(STEP_FIELDS, map(text, step), strict=True)) for step in reply[1:]
     ]
     for step in steps:
         step["headers"] = arguments_in(step["headers"])
@@ -189,7 +195,7 @@ def route(given: Given, exchange: str, key: str, headers: tuple[str, ...], as_js
     for step in steps:
         where = step["exchange"] or "default exchange"
         why = {"alternate": "(no match: alternate)", "default": "(queue name)"}.get(step["why"])
-        matched = why or said(step["key"], step["headers"])
+        matched = why or binding_text(step["key"], step["headers"])
         say(f"  ✓ {where}  {matched} → {step['to'].partition(':')[2]}")
     others = not_taken(inspector, exchange, steps)
     if others:
@@ -198,34 +204,34 @@ def route(given: Given, exchange: str, key: str, headers: tuple[str, ...], as_js
 
 
 def not_taken(inspector: Inspector, exchange: str, steps: list[dict[str, Any]]) -> int:
-    """How many bindings of an exchange do not match."""
-    every = [state for state in inspector.exchanges() if state.name == exchange]
+    """The number of bindings of an exchange that do not match."""
+    states = [state for state in inspector.exchanges() if state.name == exchange]
     taken = sum(1 for step in steps if (step["exchange"], step["why"]) == (exchange, "binding"))
-    return len(every[0].bindings) - taken if every else 0
+    return len(states[0].bindings) - taken if states else 0
 
 
 def state_of(inspector: Inspector, exchange: str) -> ExchangeState:
-    """The state of one exchange.  Raises NotThere."""
+    """The state of one exchange.  Raises UnknownName."""
     found = {state.name: state for state in inspector.exchanges()}
     if exchange not in found:
-        raise not_there("exchange", exchange, found)
+        raise unknown_name("exchange", exchange, found)
     return found[exchange]
 
 
 def resolved(app: App, target: str) -> tuple[str, str]:
-    """Whether a name is a queue's or an exchange's, and the name."""
+    """The kind of a target, ``queue`` or ``exchange``, and its name.  Raises UnknownName."""
     kind, _, name = target.rpartition(":")
-    queues, exchanges = app.store.topology.queues(), app.store.topology.exchanges()
+    queues, exchanges = app.broker.topology.queues(), app.broker.topology.exchanges()
     kinds = [
         each
         for each, names in (("queue", queues), ("exchange", exchanges))
         if name in names and kind in ("", each)
     ]
     if not kinds:
-        raise not_there(kind or "queue or exchange", name, [*queues, *exchanges])
+        raise unknown_name(kind or "queue or exchange", name, [*queues, *exchanges])
     if len(kinds) > 1:
         raise click.UsageError(
-            f"{name} is a queue and an exchange: say queue:{name} or exchange:{name}"
+            f"{name} is a queue and an exchange: write queue:{name} or exchange:{name}"
         )
     return kinds[0], name
 
@@ -235,16 +241,16 @@ def binding_of(exchange: str, key: str, headers: tuple[str, ...], match: str | N
     arguments = pairs_of(headers, "--header")
     if match is not None:
         arguments["x-match"] = match
-    with typed():
+    with usage_errors():
         return Binding(exchange, key, arguments)
 
 
-def target_of(binding: Bound) -> str:
+def target_of(binding: BindingState) -> str:
     return binding.name if binding.kind == "queue" else f"exchange {binding.name}"
 
 
-def said(key: str, arguments: Mapping[str, Any]) -> str:
-    """What a binding asks for."""
+def binding_text(key: str, arguments: Mapping[str, Any]) -> str:
+    """A binding as text: its key and its header arguments."""
     return "  ".join(filter(None, (key, arguments_of(arguments)))) or "(no key)"
 
 

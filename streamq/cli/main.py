@@ -1,4 +1,4 @@
-"""The command ``streamq``: a name for each part, loaded when it is used.
+"""The command ``streamq``: imports the module of a command when that is used.
 
 Nothing here imports the app or Redis, so that ``streamq --help`` answers at once, and so
 that a gevent worker can patch the standard library before anything else is imported.
@@ -12,26 +12,26 @@ import click
 
 from streamq.cli.command import Root
 
-#: Every command: its name, which is that of its module too, and what ``--help`` says of it.
+#: Command, which is also the name of its module → its line in ``--help``.
 COMMANDS: Mapping[str, str] = {
     "worker": "Run tasks.",
     "enqueue": "Send a task.",
-    "result": "What became of a task.",
+    "result": "Show the state and the outcome of a task.",
     "revoke": "Keep tasks from running, or stop them.",
-    "queues": "What waits, what runs; look into queues, empty and delete them.",
-    "exchanges": "Where messages go: exchanges and their bindings.",
-    "workers": "Which workers are up, and what each is running.",
-    "dead": "Messages that could not be run: look, retry, delete, move.",
+    "queues": "List queues; look into them, purge, repair and delete them.",
+    "exchanges": "Show and change exchanges and their bindings.",
+    "workers": "List workers, and the tasks that they run.",
+    "dead": "List, retry, delete and move dead letters.",
     "doctor": "Check the Redis of the app, and say what to do.",
-    "acl": "The rights of producers, workers and monitors, for redis-cli.",
-    "config": "Every setting, and where its value comes from.",
+    "acl": "Print the rights of producers, workers and monitors for redis-cli.",
+    "config": "Show every setting, and where its value comes from.",
     "server": "The bundled server of this project (development only).",
-    "redis": "Run any Redis command, readably.",
+    "redis": "Run any Redis command, and print the reply.",
 }
 
 
 class LazyCommands(Root):
-    """Knows its commands by name, and imports the one that is asked for."""
+    """A root group that knows its commands by name, and imports one when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands."""

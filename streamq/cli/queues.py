@@ -1,45 +1,45 @@
-"""``streamq queues``: what waits and what runs; and emptying, repairing and deleting."""
+"""``streamq queues``: shows, purges, repairs and deletes queues."""
 
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from streamq.admin.inspector import Inspector, QueueState, Waiting
+from streamq.admin.inspector import Inspector, QueueState, WaitingMessage
 from streamq.admin.repair import Repair
-from streamq.cli.command import Command, Given, Group
+from streamq.cli.command import Command, GivenOptions, Group
 from streamq.cli.shared import (
-    NotThere,
+    COUNT,
+    UnknownName,
     app_if_any,
     as_json,
     confirm,
+    format_duration,
     inspector_of,
-    not_there,
     print_json,
     say,
-    span,
     timeout,
+    unknown_name,
     yes,
 )
-from streamq.cli.shared import most as at_most
 from streamq.cli.tables import show_facts, show_list, show_table
 from streamq.core.text import count, grouped, shortened
 from streamq.errors import StreamqError
 from streamq.host import clock
 
-#: Seconds to wait for a message that must not be in a worker's hands.
+#: Seconds to wait for a message that a worker holds.
 PATIENCE = 30.0
 
 
 @click.group(cls=Group, later=("pause", "resume"))
 def queues() -> None:
-    """What waits, what runs; look into queues, empty, repair and delete them."""
+    """List queues; look into them, purge, repair and delete them."""
 
 
 @queues.command(cls=Command)
 @as_json
 @click.pass_obj
-def ls(given: Given, as_json: bool) -> None:
+def ls(given: GivenOptions, as_json: bool) -> None:
     """List the queues."""
     inspector = inspector_of(app_if_any(given))
     show_list(
@@ -59,11 +59,11 @@ def ls(given: Given, as_json: bool) -> None:
 @click.argument("queue")
 @as_json
 @click.pass_obj
-def show(given: Given, queue: str, as_json: bool) -> None:
+def show(given: GivenOptions, queue: str, as_json: bool) -> None:
     """Show one queue: its messages, settings, bindings and consumers."""
     inspector = inspector_of(app_if_any(given))
     state = state_of(inspector, queue)
-    readers = inspector.readers(queue)
+    consumers = inspector.consumers(queue)
     bindings = [
         binding
         for exchange in inspector.exchanges()
@@ -74,10 +74,10 @@ def show(given: Given, queue: str, as_json: bool) -> None:
         print_json(
             asdict(state)
             | {"bindings": [asdict(binding) for binding in bindings]}
-            | {"readers": [asdict(reader) for reader in readers]}
+            | {"readers": [asdict(each) for each in consumers]}
         )
         return
-    bound = [f"{each.exchange}  {each.key}" for each in bindings]
+    lines = [f"{each.exchange}  {each.key}" for each in bindings]
     show_facts(
         queue,
         {
@@ -85,22 +85,22 @@ def show(given: Given, queue: str, as_json: bool) -> None:
             "running": state.running,
             "dead": state.dead,
             "settings": settings_of(state) or None,
-            "bindings": "\n".join(bound) or None,
+            "bindings": "\n".join(lines) or None,
         },
     )
     show_table(
         ("consumer", "holds", "silent for"),
-        [(reader.name, reader.running, span(reader.idle)) for reader in readers],
+        [(each.name, each.running, format_duration(each.idle)) for each in consumers],
         empty="no worker reads this queue",
     )
 
 
 @queues.command(cls=Command)
 @click.argument("queue")
-@click.option("-n", "--count", "most", type=at_most, default=10, show_default=True)
+@click.option("-n", "--count", "most", type=COUNT, default=10, show_default=True)
 @as_json
 @click.pass_obj
-def peek(given: Given, queue: str, most: int, as_json: bool) -> None:
+def peek(given: GivenOptions, queue: str, most: int, as_json: bool) -> None:
     """Show the messages that are read next, and leave them there."""
     inspector = inspector_of(app_if_any(given))
     state_of(inspector, queue)
@@ -118,10 +118,10 @@ def peek(given: Given, queue: str, most: int, as_json: bool) -> None:
 @click.argument("queue")
 @yes
 @click.pass_obj
-def purge(given: Given, queue: str, yes: bool) -> None:
+def purge(given: GivenOptions, queue: str, yes: bool) -> None:
     """Remove the messages that wait; their tasks end as REVOKED.
 
-    What is running stays, and what is for later, which is in no queue yet.
+    Messages that run stay, and so do scheduled ones, which are in no queue yet.
     """
     app = app_if_any(given)
     inspector = inspector_of(app)
@@ -138,10 +138,10 @@ def purge(given: Given, queue: str, yes: bool) -> None:
 @click.argument("queue")
 @yes
 @click.pass_obj
-def delete(given: Given, queue: str, yes: bool) -> None:
+def delete(given: GivenOptions, queue: str, yes: bool) -> None:
     """Delete a queue with what waits in it and the bindings to it.
 
-    Not while messages are running: what a worker has read is not taken from it.
+    Refused while messages are running: a message that a worker has read is not taken from it.
     """
     app = app_if_any(given)
     inspector = inspector_of(app)
@@ -154,8 +154,8 @@ def delete(given: Given, queue: str, yes: bool) -> None:
         )
     confirm(f"queue {queue} with {count(state.ready, 'message')} would be deleted", yes=yes)
     removed = inspector.purge(queue, app.conf.result_expires)
-    if not app.store.topology.delete_queue(queue):
-        raise NotThere(f"queue {queue!r} is gone already")
+    if not app.broker.topology.delete_queue(queue):
+        raise UnknownName(f"queue {queue!r} is gone already")
     say(f"{queue} deleted, and {count(removed, 'message')} with it")
     if state.dead:
         say(f"dead letters that stay: {state.dead}   → streamq dead ls {queue}")
@@ -165,7 +165,7 @@ def delete(given: Given, queue: str, yes: bool) -> None:
 @click.argument("queue")
 @timeout
 @click.pass_obj
-def repair(given: Given, queue: str, timeout: float | None) -> None:
+def repair(given: GivenOptions, queue: str, timeout: float | None) -> None:
     """Give a queue that is out of ids fresh streams.
 
     Nothing is lost and nothing runs twice: what waits stays in its order, and workers settle
@@ -174,7 +174,7 @@ def repair(given: Given, queue: str, timeout: float | None) -> None:
     """
     app = app_if_any(given)
     state_of(inspector_of(app), queue)
-    task = Repair(app.store.client, app.store.keys, queue)
+    task = Repair(app.broker.client, app.broker.keys, queue)
     done = task.run(PATIENCE if timeout is None else timeout)
     if not done.streams:
         say(f"{queue} has ids left: nothing was to be repaired")
@@ -184,10 +184,10 @@ def repair(given: Given, queue: str, timeout: float | None) -> None:
 
 
 def state_of(inspector: Inspector, queue: str) -> QueueState:
-    """The state of one queue.  Raises NotThere."""
+    """The state of one queue.  Raises UnknownName."""
     found = inspector.queues([queue])
     if not found:
-        raise not_there("queue", queue, [state.name for state in inspector.queues()])
+        raise unknown_name("queue", queue, [state.name for state in inspector.queues()])
     return found[0]
 
 
@@ -195,9 +195,9 @@ def settings_of(state: QueueState) -> str:
     return "  ".join(f"{name}={value}" for name, value in state.settings.items())
 
 
-def row_of(message: Waiting, now: float) -> tuple[Any, ...]:
-    """One line about a message; entries are named after the time at which they were added."""
+def row_of(message: WaitingMessage, now: float) -> tuple[Any, ...]:
+    """The row of a message in a table; its entry's id holds the time at which it was added."""
     fields = message.fields
-    waits = span(now - int(message.entry.partition("-")[0]) / 1000)
+    waits = format_duration(now - int(message.entry.partition("-")[0]) / 1000)
     args, kwargs = (shortened(fields.get(name, ""), 60) for name in ("args", "kwargs"))
     return message.id, fields.get("task", "–"), args, kwargs, waits, message.stream

@@ -1,25 +1,25 @@
-"""``streamq redis``: any command to the server that streamq uses, answered readably."""
+"""``streamq redis``: runs any Redis command on the server of the app, and prints the reply."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import click
 
-from streamq.cli.command import Command, Given
+from streamq.cli.command import Command, GivenOptions
 from streamq.cli.shared import app_if_any, document, say
 from streamq.core.text import visible
 from streamq.transport.connection import Connection
 from streamq.transport.replies import Refused
 
-#: These wait for others, as long as the caller likes.
+#: Commands that block, as long as their arguments say.
 BLOCKING = frozenset(
     {"BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP"}
     | {"XREAD", "XREADGROUP", "WAIT", "WAITAOF"}
 )
-#: These answer again and again, which one question and one answer cannot show.
+#: Commands with more than one reply, which cannot be shown.
 ENDLESS = frozenset({"MONITOR", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "SYNC", "PSYNC"})
 
-#: Seconds to wait for an answer: to a slow command, and to one that blocks.
+#: Seconds to wait for a reply: to a slow command, and to one that blocks.
 SLOW, BLOCKED = 60.0, 86_400.0
 
 
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 def redis(context: click.Context, as_json: bool, command: tuple[str, ...]) -> None:
     """Run any Redis COMMAND on the server of the app, and print the answer.
 
-    The bundled server is started if that is the one, and it sleeps.
+    If the app uses the bundled server, that is started if it does not run.
 
     \b
     streamq redis XLEN {streamq}:queue:default
@@ -48,7 +48,7 @@ def redis(context: click.Context, as_json: bool, command: tuple[str, ...]) -> No
     verb = command[0].upper()
     if verb in ENDLESS:
         raise click.UsageError(f"{verb} has no end: use redis-cli for it")
-    connection = Connection(app_if_any(context.obj or Given()).url, name="cli")
+    connection = Connection(app_if_any(context.obj or GivenOptions()).url, name="cli")
     words = [word.encode(errors="surrogateescape") for word in command]
     try:
         reply = connection.ask(*words, timeout=BLOCKED if verb in BLOCKING else SLOW)
@@ -62,7 +62,7 @@ def redis(context: click.Context, as_json: bool, command: tuple[str, ...]) -> No
 
 
 def structure(verb: str, arguments: tuple[str, ...], reply: Any) -> Any:
-    """Give a flat reply the shape it means: hashes, and entries of streams."""
+    """Turn a flat reply into hashes and entries of streams, as the command returns them."""
     about = (verb, arguments[0].upper() if arguments else "")
     value = texts(reply)
     if not isinstance(value, list):
@@ -79,7 +79,7 @@ def structure(verb: str, arguments: tuple[str, ...], reply: Any) -> Any:
 
 
 def texts(reply: Any) -> Any:
-    """The reply with text instead of bytes; what is not UTF-8 is shown escaped."""
+    """A reply with text instead of bytes; bytes that are not UTF-8 are escaped."""
     if isinstance(reply, bytes):
         return reply.decode(errors="backslashreplace").replace("\r\n", "\n")
     if isinstance(reply, list):
@@ -97,12 +97,12 @@ def pairs(flat: Any) -> Any:
 
 
 def entry(item: Any) -> Any:
-    """One entry of a stream; its fields are nil if it was deleted while pending."""
+    """One entry of a stream; without fields if it was deleted while pending."""
     return Entry(item[0], pairs(item[1]) or {}) if isinstance(item, list) else item
 
 
 def plain(value: Any) -> Any:
-    """What JSON can say of an answer."""
+    """A reply as values that JSON can hold."""
     if isinstance(value, Entry):
         return {"id": value.id, "fields": value.fields}
     if isinstance(value, dict):
@@ -117,7 +117,7 @@ def shown(value: Any) -> str:
 
 
 def lines(value: Any) -> Iterator[str]:
-    """The answer for people: hashes in two columns, lists numbered, the rest as it is."""
+    """A reply as lines of text: hashes in two columns, lists numbered, other values as they are."""
     match value:
         case None:
             yield "(nil)"
@@ -147,7 +147,7 @@ def columns(fields: dict[str, Any]) -> Iterator[str]:
 
 
 def numbered(items: list[Any]) -> Iterator[str]:
-    """As redis-cli numbers them; entries of a stream have an id, which is enough."""
+    """Lines numbered as redis-cli does; entries of a stream have their id instead."""
     width = len(str(len(items)))
     for number, item in enumerate(items, 1):
         label = "" if isinstance(item, Entry) else f"{number:>{width}}) "
@@ -155,6 +155,6 @@ def numbered(items: list[Any]) -> Iterator[str]:
 
 
 def beside(label: str, inner: Any) -> Iterator[str]:
-    """The label, and the lines to the right of it."""
+    """A label with lines to the right of it."""
     for index, line in enumerate(inner):
         yield (" " * len(label) if index else label) + line

@@ -1,22 +1,22 @@
-"""``streamq result``: what became of a task."""
+"""``streamq result``: shows the state and the outcome of a task."""
 
 from math import isfinite
 from typing import Any
 
 import click
 
-from streamq.admin.dead_letter import deaths_in
+from streamq.admin.dead_letter import parse_history
 from streamq.cli.command import FAILED, Command
 from streamq.cli.shared import (
     app_if_any,
     as_json,
+    format_duration,
+    format_time,
+    history_lines,
     inline,
-    moment,
     number,
     print_json,
     say,
-    span,
-    story,
     task_id,
 )
 from streamq.cli.shared import timeout as timeout_option
@@ -46,7 +46,7 @@ def result(ctx: click.Context, id: str, wait: bool, timeout: float | None, as_js
 
 
 def await_end(result: Result[Any], timeout: float | None) -> None:
-    """Wait until the task has ended, however it ends."""
+    """Wait until the task has ended, with any outcome.  Raises ResultTimeout."""
     try:
         result.get(timeout)
     except Exception:
@@ -55,7 +55,7 @@ def await_end(result: Result[Any], timeout: float | None) -> None:
 
 
 def described(result: Result[Any]) -> dict[str, Any]:
-    """Everything that the record says; the same names whatever the state."""
+    """All data of a record, under the same names in every state."""
     record = {
         name: value.decode(errors="backslashreplace") for name, value in result.record().items()
     }
@@ -75,13 +75,13 @@ def described(result: Result[Any]) -> dict[str, Any]:
         "reason": record.get("reason"),
         "retries": number(record.get("retries")) or 0,
         "generation": number(record.get("generation")) or 1,
-        "history": deaths_in(record.get("history", "")),
+        "history": parse_history(record.get("history", "")),
         "copies": {queue: copy.state for queue, copy in result.copies.items()},
     }
 
 
 def value_in(result: Result[Any]) -> Any:
-    """What the task returned, or told with ``update_state``; as text if it cannot be read here."""
+    """The value of a task, or its ``update_state`` data; as text if it cannot be decoded."""
     state = result.state
     if state == State.RETRY or (state in FINAL and state != State.SUCCESS):
         return None
@@ -92,7 +92,7 @@ def value_in(result: Result[Any]) -> Any:
 
 
 def runtime_in(record: dict[str, str]) -> float | None:
-    """Seconds that the task ran."""
+    """The seconds that a task ran; None if the record has none."""
     try:
         seconds = float(record.get("runtime", ""))
     except ValueError:
@@ -101,14 +101,14 @@ def runtime_in(record: dict[str, str]) -> float | None:
 
 
 def error_in(record: dict[str, str]) -> str | None:
-    """The exception that the task ended with."""
+    """The exception that a task ended with; None if there is none."""
     if "error_type" not in record:
         return record.get("error")
     return f"{record['error_type']}: {record.get('error', '')}"
 
 
 def show(about: dict[str, Any]) -> None:
-    """Print for people: what is known, then the value or the traceback."""
+    """Print a result as text: its facts, then the value or the traceback."""
     task = f"{about['task']}  " if about["task"] else ""
     show_facts(
         f"{task}{about['id']}  {about['state']}",
@@ -121,9 +121,9 @@ def show(about: dict[str, Any]) -> None:
             "generation": about["generation"] if about["generation"] != 1 else None,
             "started": time_of(about["started"]),
             "finished": time_of(about["finished"]),
-            "ran": None if about["runtime"] is None else span(about["runtime"]),
+            "ran": None if about["runtime"] is None else format_duration(about["runtime"]),
             "reason": about["reason"],
-            "history": "\n".join(story(about["history"])) or None,
+            "history": "\n".join(history_lines(about["history"])) or None,
             "copies": "\n".join(f"{q}: {state}" for q, state in about["copies"].items()) or None,
             "error": None if about["traceback"] else about["error"],
         },
@@ -137,4 +137,4 @@ def show(about: dict[str, Any]) -> None:
 
 
 def time_of(seconds: float | None) -> str | None:
-    return None if seconds is None else moment(seconds)
+    return None if seconds is None else format_time(seconds)

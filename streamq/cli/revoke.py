@@ -1,9 +1,9 @@
-"""``streamq revoke``: keep tasks from running."""
+"""``streamq revoke``: keeps tasks from running, or stops them."""
 
 import click
 
-from streamq.cli.command import Command, Given
-from streamq.cli.shared import app_if_any, as_json, print_json, say, task_id, typed
+from streamq.cli.command import Command, GivenOptions
+from streamq.cli.shared import app_if_any, as_json, print_json, say, task_id, usage_errors
 from streamq.core.termination import signal_name
 
 
@@ -14,15 +14,15 @@ from streamq.core.termination import signal_name
 @as_json
 @click.pass_obj
 def revoke(
-    given: Given, /, ids: tuple[str, ...], terminate: bool, signal: str | None, as_json: bool
+    given: GivenOptions, /, ids: tuple[str, ...], terminate: bool, signal: str | None, as_json: bool
 ) -> None:
-    """See to it that tasks do not start any more, on any worker.
+    """Keep tasks from starting, on any worker.
 
-    Those that run go on, unless --terminate stops them; they are not tried again.
+    Tasks that run go on, unless --terminate stops them; they are not tried again.
     """
     if signal is not None and not terminate:
-        raise click.UsageError("--signal says how --terminate stops a task: say that too")
-    with typed():
+        raise click.UsageError("--signal says how --terminate stops a task: give both")
+    with usage_errors():
         signal = signal_name("SIGTERM" if signal is None else signal)
     app = app_if_any(given)
     states = {}
@@ -37,7 +37,7 @@ def revoke(
         say(f"{id}  {state}{MEANINGS.get(state, '')}")
 
 
-#: What the state of a task means for somebody who wanted it revoked.
+#: State of a task → what it means after a revocation.
 MEANINGS = {
     "UNKNOWN": ": not known here; should its message be met, it is not run",
     "STARTED": ": it runs, and is not tried again",

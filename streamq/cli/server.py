@@ -1,4 +1,4 @@
-"""``streamq server``: the server that streamq runs for this project."""
+"""``streamq server``: starts, shows and stops the bundled server of this project."""
 
 from collections import deque
 from datetime import timedelta
@@ -6,50 +6,54 @@ from typing import Any
 
 import click
 
+import streamq.devserver.server
 from streamq.cli.command import Command, Group
-from streamq.cli.shared import most, print_json, say
-from streamq.devserver import server as bundled
+from streamq.cli.shared import COUNT, print_json, say
 from streamq.devserver.server import Server
 
 
 @click.group(cls=Group)
 def server() -> None:
     """The bundled server of this project (development only)."""
-    bundled.place().check_owner()
+    streamq.devserver.server.project_folder().check_owner()
 
 
 @server.command(cls=Command)
 def start() -> None:
     """Start it, and let it run until `streamq server stop`."""
-    running = bundled.start()
+    running = streamq.devserver.server.start()
     say(running.banner, lines=True)
     say(f"  socket  {running.socket}")
     say("  it runs until: streamq server stop")
 
 
 @server.command(cls=Command)
-@click.option("--yes", is_flag=True, help="Do not ask, even if somebody is connected.")
+@click.option("--yes", is_flag=True, help="Do not ask, even if programs are connected.")
 def stop(yes: bool) -> None:
     """End it.  The data stays."""
-    running = bundled.find()
-    clients = count_clients(bundled.describe(running)) if running else 0
+    running = streamq.devserver.server.find()
+    clients = count_clients(streamq.devserver.server.describe(running)) if running else 0
     if clients and not yes:
         noun = "connection" if clients == 1 else "connections"
         click.confirm(f"{clients} {noun} would be cut off. End the server?", abort=True)
-    ended = bundled.stop()
-    say("ended; the data stays in " + str(bundled.place().folder) if ended else asleep())
+    ended = streamq.devserver.server.stop()
+    say(
+        "ended; the data stays in " + str(streamq.devserver.server.project_folder().folder)
+        if ended
+        else not_running()
+    )
 
 
 @server.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
-    """Whether it runs, where, and how it is."""
-    running = bundled.find()
+    """Show whether it runs, and where."""
+    running = streamq.devserver.server.find()
     if as_json:
         print_json(state(running))
         return
     if running is None:
-        say(asleep())
+        say(not_running())
         return
     say(running.banner, lines=True)
     for name, value in state(running).items():
@@ -60,16 +64,16 @@ def status(as_json: bool) -> None:
 @server.command(cls=Command)
 def path() -> None:
     """Print its socket, as in: redis-cli -s "$(streamq server path)"."""
-    say(bundled.place().socket)
+    say(streamq.devserver.server.project_folder().socket)
 
 
 @server.command(cls=Command)
 @click.option(
-    "-n", "--lines", type=most, default=50, show_default=True, help="How many, from the end."
+    "-n", "--lines", type=COUNT, default=50, show_default=True, help="How many, from the end."
 )
 def logs(lines: int) -> None:
     """Print what it logged last."""
-    log = bundled.place().log
+    log = streamq.devserver.server.project_folder().log
     if not log.exists():
         say("no server was ever started here")
         return
@@ -79,11 +83,11 @@ def logs(lines: int) -> None:
 
 
 def state(running: Server | None) -> dict[str, Any]:
-    """What ``status`` shows."""
+    """The data that ``status`` shows."""
     if running is None:
-        place = bundled.place()
-        return {"running": False, "folder": str(place.folder), "pinned": place.pin.exists()}
-    facts = bundled.describe(running)
+        project = streamq.devserver.server.project_folder()
+        return {"running": False, "folder": str(project.folder), "pinned": project.pin.exists()}
+    facts = streamq.devserver.server.describe(running)
     return {
         "running": True,
         "version": running.version,
@@ -100,12 +104,13 @@ def state(running: Server | None) -> dict[str, Any]:
 
 
 def count_clients(facts: dict[str, str]) -> int:
-    """Connections other than the one that asked."""
+    """The number of connections besides the one that asks."""
     return max(int(facts.get("connected_clients", 1)) - 1, 0)
 
 
-def asleep() -> str:
-    return f"no server runs in {bundled.place().folder}; it starts when something needs it"
+def not_running() -> str:
+    folder = streamq.devserver.server.project_folder().folder
+    return f"no server runs in {folder}; it starts when a process needs it"
 
 
 def readable(name: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What commands share: finding the app, answering programs, asking before destroying."""
+"""Functions that commands share: finding the app, options, printing, and confirmation."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ import click
 
 from streamq.admin.inspector import Inspector
 from streamq.app import App
-from streamq.cli.command import Given
+from streamq.cli.command import GivenOptions
 from streamq.config.config import Config
 from streamq.core.text import nearest, visible
 from streamq.core.units import seconds
@@ -20,20 +20,20 @@ from streamq.errors import ConfigError, StreamqError
 from streamq.serialization.strict_json import once_each
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
-#: What a command of its own lists: ``streamq queues ls``.
+#: Nouns with a command that lists them, such as ``streamq queues ls``.
 LISTED = frozenset({"queue", "exchange", "worker"})
-#: Digits of what can be a number of milliseconds.
+#: Digits of the largest number of milliseconds that is shown as a time.
 LONGEST_NUMBER = 15
 
-#: What ``-n`` takes: more is a mistake, and would leave what Redis can count.
-most = click.IntRange(1, 1_000_000)
+#: The type of ``-n``: a larger number is a mistake, and more than Redis can count.
+COUNT = click.IntRange(1, 1_000_000)
 
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
 @contextmanager
-def typed() -> Iterator[None]:
-    """Let a value that was typed be a mistake in the command line, and not in the configuration."""
+def usage_errors() -> Iterator[None]:
+    """Turn a ConfigError inside the block into a UsageError: the command line has the mistake."""
     try:
         yield
     except ConfigError as error:
@@ -41,8 +41,8 @@ def typed() -> Iterator[None]:
 
 
 def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """The callback of an option that is a duration, in seconds."""
-    with typed():
+    """The callback of an option that is a duration.  Returns seconds."""
+    with usage_errors():
         return None if value is None else seconds(value, param.opts[0])
 
 
@@ -51,24 +51,24 @@ timeout = click.option("--timeout", metavar="SECONDS", callback=duration,
 
 
 def task_id(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """The callback of an argument that is the id of a task, or several."""
+    """The callback of an argument that is the id of a task, or several.  Raises UsageError."""
     for id in value if isinstance(value, tuple) else (value,):
         if not id.strip():
             raise click.UsageError("the id of a task is not empty", ctx)
     return value
 
 
-class NotThere(StreamqError, LookupError):
-    """What a command is about does not exist."""
+class UnknownName(StreamqError, LookupError):
+    """A name on the command line does not exist in Redis."""
 
 
-def required_app(given: Given) -> Found:
-    """The app of a command that runs its code.  Raises ConfigError if there is none."""
+def required_app(given: GivenOptions) -> Found:
+    """The app, for a command that needs its code.  Raises ConfigError if there is none."""
     return find_app(*spec_of(given))
 
 
-def app_if_any(given: Given) -> App:
-    """The app of a command that needs no code: without any, one made from configuration."""
+def app_if_any(given: GivenOptions) -> App:
+    """The app, for a command that needs no code; without one, an app from the configuration."""
     spec, how = spec_of(given)
     if spec:
         return find_app(spec, how).app
@@ -81,10 +81,10 @@ def app_if_any(given: Given) -> App:
 
 
 def without_code(error: ConfigError) -> App:
-    """An app for a folder whose module is broken.
+    """An app from the configuration, for a folder whose module cannot be imported.
 
-    Raises the error where nothing else says which Redis to use: the module may name one, and
-    the bundled server would be the wrong one.
+    Raises the error again if the configuration has no URL: the module may name one, and the
+    bundled server would be the wrong one.
     """
     app = App()
     if app.conf.url is None:
@@ -94,8 +94,8 @@ def without_code(error: ConfigError) -> App:
     return app
 
 
-def spec_of(given: Given) -> tuple[str | None, str]:
-    """Where the app is said to be, and who says so."""
+def spec_of(given: GivenOptions) -> tuple[str | None, str]:
+    """The spec of the app, and where it comes from: ``-A`` or a setting's origin."""
     if given.app:
         return given.app, "-A"
     conf = Config.load()
@@ -103,14 +103,14 @@ def spec_of(given: Given) -> tuple[str | None, str]:
 
 
 def inspector_of(app: App) -> Inspector:
-    """For commands that look into Redis; at their end they say what could not be seen."""
-    inspector = Inspector(app.store.client, app.store.keys)
-    click.get_current_context().call_on_close(lambda: say_what_is_hidden(inspector))
+    """The inspector of an app; the command warns at its end of data that it could not read."""
+    inspector = Inspector(app.broker.client, app.broker.keys)
+    click.get_current_context().call_on_close(lambda: warn_of_gaps(inspector))
     return inspector
 
 
-def say_what_is_hidden(inspector: Inspector) -> None:
-    """Say what is missing from an answer: the user may not read it, or it is not ours."""
+def warn_of_gaps(inspector: Inspector) -> None:
+    """Warn of data that an answer lacks: the user may not read it, or it is not streamq's."""
     if inspector.hidden:
         what = " and ".join(sorted(inspector.hidden))
         warn(f"the Redis user of the URL may not read {what}: tasks and ids are not shown")
@@ -118,34 +118,38 @@ def say_what_is_hidden(inspector: Inspector) -> None:
         warn(str(foreign))
 
 
-def not_there(what: str, name: str, known: Iterable[str]) -> NotThere:
-    """An error about a name that is not in Redis, with the one that may have been meant."""
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for a name that is not in Redis; suggests the nearest one."""
     near = nearest(name, known)
     advice = [f"did you mean {near!r}?"] if near else []
     lists = [f"streamq {noun}s ls" for noun in what.split(" or ") if noun in LISTED]
-    return NotThere(f"there is no {what} {name!r}", advice=advice + lists)
+    return UnknownName(f"there is no {what} {name!r}", advice=advice + lists)
 
 
 def say(text: object, *, lines: bool = False, err: bool = False) -> None:
-    """Print a line; or several, with ``lines``.
+    """Print a line, or several with ``lines``.
 
-    Whatever stands in it: a name out of Redis does nothing to a terminal, and makes no line of
-    its own.
+    Control characters are escaped: a name from Redis does nothing to the terminal, and does not
+    start a new line.
     """
     click.echo(visible(text, kept="\t\n" if lines else "\t"), err=err)
 
 
 def warn(text: str) -> None:
+    """Print a warning to standard error."""
     say(f"streamq: {text}", lines=True, err=True)
 
 
 def print_json(value: Any) -> None:
-    """One document; what JSON does not know is written as text."""
+    """Print a value as one JSON document."""
     click.echo(document(value))
 
 
 def document(value: Any) -> str:
-    """A value as JSON that may also be looked at: what would not be seen is escaped."""
+    """A value as indented JSON; characters that a terminal does not show are escaped.
+
+    Values of other types become text.
+    """
     text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
     if visible(text) == text:
         return text
@@ -153,14 +157,14 @@ def document(value: Any) -> str:
 
 
 def inline(value: Any) -> str:
-    """A value on one line, as JSON; what JSON does not know is written as text."""
+    """A value as JSON on one line; values of other types become text."""
     return visible(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def value_of(text: str) -> Any:
-    """An argument as it was typed: JSON, else text.
+    """Parse an argument of the command line: JSON, else text.
 
-    What only looks like JSON is text as a whole: NaN, or a name that stands twice in one object.
+    NaN, and objects with a repeated name, are text.
     """
     try:
         return json.loads(text, parse_constant=no_value, object_pairs_hook=once_each)
@@ -173,7 +177,7 @@ def no_value(name: str) -> Any:
 
 
 def pairs_of(words: Iterable[str], option: str) -> dict[str, Any]:
-    """What ``NAME=VALUE`` words say."""
+    """Parse ``NAME=VALUE`` words.  Raises UsageError if one is none."""
     found = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -186,44 +190,47 @@ def pairs_of(words: Iterable[str], option: str) -> dict[str, Any]:
 def confirm(what: str, *, yes: bool) -> None:
     """Ask before something is destroyed; ``what`` says how much.
 
-    Where nobody can answer, and nobody said yes, that is a mistake in the command line.
+    Raises UsageError if standard input is no terminal and ``--yes`` was not given, and Abort if
+    the answer is no.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{visible(what, kept='')}; nobody is here to ask: say --yes")
+        raise click.UsageError(
+            f"{visible(what, kept='')}; standard input is no terminal: use --yes"
+        )
     click.confirm(f"{visible(what, kept='')}. Go on?", abort=True, err=True)
 
 
-def moment(seconds: float | None) -> str:
-    """A time since the epoch, as clocks here show it."""
+def format_time(seconds: float | None) -> str:
+    """A time since the epoch as local date and time; ``–`` for None."""
     if seconds is None:
         return "–"
     try:
         return datetime.fromtimestamp(seconds).isoformat(" ", "milliseconds")
-    except (OverflowError, ValueError, OSError):  # what somebody else wrote into Redis
+    except (OverflowError, ValueError, OSError):  # another program wrote it into Redis
         return f"{seconds:g} s"
 
 
 def number(text: Any, divided: int = 1) -> float | int | None:
-    """A number out of Redis that may not be there, or not be one; milliseconds become seconds."""
+    """A number from Redis, divided by ``divided``; None if it is missing or no number."""
     text = str(text or "")
     if not (text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER):
         return None
     return int(text) if divided == 1 else int(text) / divided
 
 
-def story(history: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The deaths of a message that was put back, a line for each."""
+def history_lines(history: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The earlier deaths of a message that was retried, one line each."""
     return [
-        f"{moment(death['at'])}  {death.get('reason')}: {death.get('error')}"
+        f"{format_time(death['at'])}  {death.get('reason')}: {death.get('error')}"
         + (f"  ({worker})" if (worker := death.get("worker")) else "")
         for death in history
     ]
 
 
-def span(seconds: float | None) -> str:
-    """A duration that a person reads at a glance."""
+def format_duration(seconds: float | None) -> str:
+    """A duration in the largest units that fit; ``–`` for None."""
     if seconds is None:
         return "–"
     if seconds < 1:

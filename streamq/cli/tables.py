@@ -1,4 +1,4 @@
-"""Tables and facts for people.  The only module that draws, and so the only one with rich."""
+"""Tables and lists of facts as text; the only command module that imports rich."""
 
 import io
 import sys
@@ -16,16 +16,16 @@ from streamq.core.text import shortened, visible
 
 T = TypeVar("T")
 
-#: Columns of output that goes to a file or another program: nothing is wrapped there.
+#: Columns of output to a file or a pipe: no line is wrapped there.
 UNBOUNDED = 100_000
-#: Characters of a cell.  Any name that streamq takes fits; others may write anything.
+#: Characters of a cell.  Every name that streamq accepts fits.
 WIDEST = 256
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Print rows; numbers stand to the right.  ``empty`` is said where there are none.
+    """Print rows, numbers aligned to the right; without rows, print ``empty``.
 
-    A cell is cut where it would make all rows too wide: ``--json`` shows it whole.
+    A cell longer than ``WIDEST`` characters is cut; ``--json`` shows it whole.
     """
     rows = list(rows)
     if not rows:
@@ -49,7 +49,7 @@ def show_list(
     as_json: bool,
     described: Callable[[Any], Any] = asdict,
 ) -> None:
-    """Print what there is: a table for people, for programs what ``described`` makes of each."""
+    """Print items as a table, or as JSON, where ``described`` converts each of them."""
     if as_json:
         print_json([described(item) for item in items])
     else:
@@ -57,7 +57,7 @@ def show_list(
 
 
 def show_facts(title: str, facts: Mapping[str, Any]) -> None:
-    """Print a title, and below it names and values; what is None is left out."""
+    """Print a title, and below it names and values, except those that are None."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     for name, value in facts.items():
         if value is not None:
@@ -68,7 +68,7 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
 
 
 def draw(what: RenderableType) -> None:
-    """Print in the width of the terminal; NO_COLOR is honoured."""
+    """Print in the width of the terminal, without colours if NO_COLOR is set."""
     drawn = io.StringIO()
     terminal = sys.stdout.isatty()
     console = Console(

@@ -1,7 +1,7 @@
-"""``streamq worker``: run tasks.
+"""``streamq worker``: runs tasks.
 
-``--help`` and a mistyped option are answered without the app, Redis and the worker's own modules:
-most of a command's start is imports.
+``--help`` and errors of usage need no import of the app, Redis and the worker's own modules,
+because imports take most of the time that a command needs to start.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from streamq.cli.command import Command, Given
+from streamq.cli.command import Command, GivenOptions
 from streamq.config.settings import LATER_POOLS, POOLS, SETTINGS
 from streamq.host.launch import Launch
 
@@ -36,7 +36,7 @@ from streamq.host.launch import Launch
     help="The worker's name; %h is the host's.",
 )
 @click.option("--processes", metavar="N", help="Processes of the gevent pool.")
-@click.option("--burst", is_flag=True, help="End when nothing waits any more.")
+@click.option("--burst", is_flag=True, help="End when no message waits.")
 @click.option("--max-tasks-per-child", metavar="N", help="Replace a process after so many tasks.")
 @click.option(
     "--max-memory-per-child",
@@ -59,7 +59,7 @@ from streamq.host.launch import Launch
 @click.option("--log-format", metavar="FORMAT", help="text or json.")
 @click.pass_obj
 def worker(
-    given: Given, /, exclude: str, burst: bool, autoscale: str | None, **settings: Any
+    given: GivenOptions, /, exclude: str, burst: bool, autoscale: str | None, **settings: Any
 ) -> None:
     """Run tasks until stopped.
 
@@ -68,10 +68,10 @@ def worker(
     from streamq.cli.shared import required_app, warn
     from streamq.runner.inherited import OWN, Inherited
     from streamq.worker.boot import start_worker
-    from streamq.worker.signals import be_mortal
+    from streamq.worker.signals import exit_on_signals
 
-    OWN.given = Inherited.look()
-    be_mortal()
+    OWN.given = Inherited.read()
+    exit_on_signals()
     if (settings["pool"] or "").lower() in LATER_POOLS:
         advice = f"\n  → pools: {', '.join(POOLS)}"
         raise click.UsageError(f"not in this version: --pool {settings['pool']}{advice}")
@@ -90,10 +90,10 @@ def worker(
 
 
 def check_flags(flags: Mapping[str, str]) -> None:
-    """Raise UsageError for a value that does not fit."""
-    from streamq.cli.shared import typed
+    """Check the values of options.  Raises UsageError."""
+    from streamq.cli.shared import usage_errors
 
-    with typed():
+    with usage_errors():
         for name, value in flags.items():
             setting = SETTINGS[name]
             setting.kind.read(value, f"{name} ({setting.flag})")
@@ -102,7 +102,7 @@ def check_flags(flags: Mapping[str, str]) -> None:
 
 
 def maximum_of(autoscale: str) -> str:
-    """The larger number of ``MAX,MIN``; MIN may be left out."""
+    """The maximum in ``MAX,MIN``, where MIN may be missing.  Raises UsageError."""
     most, _, least = autoscale.partition(",")
     numbers = [part.strip() for part in (most, least or "0")]
     if not all(re.fullmatch(r"\d{1,9}", part, re.ASCII) for part in numbers) or int(
@@ -113,5 +113,5 @@ def maximum_of(autoscale: str) -> str:
 
 
 def names_of(words: str) -> tuple[str, ...]:
-    """Names with commas between them."""
+    """Split names at commas."""
     return tuple(name for name in map(str.strip, words.split(",")) if name)

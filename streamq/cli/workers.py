@@ -1,21 +1,21 @@
-"""``streamq workers``: which workers are up, and what each is running."""
+"""``streamq workers``: shows which workers are up, and which tasks each is running."""
 
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from streamq.admin.inspector import Run, WorkerState, pid_of
-from streamq.cli.command import Command, Given, Group
+from streamq.admin.inspector import RunInfo, WorkerState, pid_of
+from streamq.cli.command import Command, GivenOptions, Group
 from streamq.cli.shared import (
     app_if_any,
     as_json,
+    format_duration,
+    format_time,
     inspector_of,
-    moment,
-    not_there,
     number,
     print_json,
-    span,
+    unknown_name,
 )
 from streamq.cli.tables import show_facts, show_list, show_table
 from streamq.host import clock
@@ -25,13 +25,13 @@ LATER = ("stop", "drain", "grow", "shrink", "autoscale", "consume", "unconsume",
 
 @click.group(cls=Group, later=LATER)
 def workers() -> None:
-    """Which workers are up, and what each is running."""
+    """List workers, and the tasks that they run."""
 
 
 @workers.command(cls=Command)
 @as_json
 @click.pass_obj
-def ls(given: Given, as_json: bool) -> None:
+def ls(given: GivenOptions, as_json: bool) -> None:
     """List the workers."""
     inspector = inspector_of(app_if_any(given))
     states = inspector.workers()
@@ -50,12 +50,12 @@ def ls(given: Given, as_json: bool) -> None:
 @click.argument("node", metavar="WORKER")
 @as_json
 @click.pass_obj
-def show(given: Given, node: str, as_json: bool) -> None:
-    """Show one worker, and what runs where since when."""
+def show(given: GivenOptions, node: str, as_json: bool) -> None:
+    """Show one worker, its runners and the tasks that they run."""
     inspector = inspector_of(app_if_any(given))
     found = {state.node: state for state in inspector.workers()}
     if node not in found:
-        raise not_there("worker", node, found)
+        raise unknown_name("worker", node, found)
     state = found[node]
     about = described(state)
     if as_json:
@@ -69,7 +69,7 @@ def show(given: Given, node: str, as_json: bool) -> None:
             "pool": about["pool"] and f"{about['pool']} {about['concurrency']}",
             "queues": ", ".join(about["queues"]) or None,
             "tasks": ", ".join(about["tasks"]) or None,
-            "started": about["started"] and moment(about["started"]),
+            "started": about["started"] and format_time(about["started"]),
             "runners": ", ".join(about["runners"]) or None,
             "cannot start": about["cannot_start"]
             and f"{about['cannot_start']} of them: see its log",
@@ -84,7 +84,7 @@ def show(given: Given, node: str, as_json: bool) -> None:
 
 
 def described(state: WorkerState) -> dict[str, Any]:
-    """What programs are told; the same names whatever the worker said."""
+    """The data of a worker for ``--json``; the same names for every worker."""
     about = state.about
     return {
         "node": state.node,
@@ -109,14 +109,14 @@ def described(state: WorkerState) -> dict[str, Any]:
 
 def row_of(state: WorkerState, now: float) -> tuple[Any, ...]:
     about = described(state)
-    up = span(now - about["started"]) if state.up and about["started"] else "silent"
+    up = format_duration(now - about["started"]) if state.up and about["started"] else "silent"
     pool = f"{about['pool'] or '–'} {about['concurrency'] or ''}".rstrip()
     failing = f", {about['cannot_start']} cannot start" if about["cannot_start"] else ""
     runners, running = f"{len(about['runners'])}{failing}", len(state.running)
     return state.node, up, pool, runners, running, ", ".join(about["queues"])
 
 
-def running_row(run: Run, now: float) -> tuple[Any, ...]:
+def running_row(run: RunInfo, now: float) -> tuple[Any, ...]:
     since = None if run.since is None else now - run.since
     return (
         run.pid,
@@ -124,6 +124,6 @@ def running_row(run: Run, now: float) -> tuple[Any, ...]:
         run.id or "–",
         run.queue,
         run.state or "read",
-        span(since),
+        format_duration(since),
         run.ack,
     )

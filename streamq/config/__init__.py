@@ -1,1 +1,1 @@
-"""Settings: what there is, and where each value comes from."""
+"""Configuration: the settings, and the sources of their values."""

@@ -1,10 +1,10 @@
-"""What to tell someone who brings a setting of Celery's that streamq does not have.
+"""Advice for settings of Celery that streamq does not have.
 
-Settings of Celery's that mean the same here are aliases in ``settings.py``.
+Celery's settings with the same meaning are aliases in ``settings.py``.
 """
 
-#: One sentence for each name; a name that ends in "_" stands for all that begin with it.
-INSTEAD = {
+#: Advice by name; a name that ends in "_" is for all names that begin with it.
+ADVICE = {
     "result_backend": "results live in the same Redis as the messages; remove it",
     "result_backend_": "results live in the same Redis as the messages; remove it",
     "result_extended": "results always name their task, queue and worker; remove it",
@@ -55,8 +55,8 @@ INSTEAD = {
 
 
 def explain_foreign(name: str) -> str | None:
-    """Say what to do instead of setting ``name``, if Celery has a setting of that name."""
-    if sentence := INSTEAD.get(name):
+    """Return what to do instead of setting ``name``; None if Celery has no such setting."""
+    if sentence := ADVICE.get(name):
         return sentence
-    families = (family for family in INSTEAD if family.endswith("_") and name.startswith(family))
-    return INSTEAD.get(max(families, key=len, default=""))
+    families = (family for family in ADVICE if family.endswith("_") and name.startswith(family))
+    return ADVICE.get(max(families, key=len, default=""))

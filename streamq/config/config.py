@@ -1,4 +1,4 @@
-"""Settings as values: where each comes from, and which one counts.
+"""Config: the values of the settings, their sources and their precedence.
 
     flag  >  environment  >  code  >  file  >  default
 
@@ -23,8 +23,8 @@ from streamq.serialization.signing import KeyRing
 LAYERS = ("flag", "environment", "code", "file")
 
 PREFIX = "STREAMQ_"
-#: Variables with our prefix that are no settings: those that streamq's own processes and
-#: tests hand to each other, and those that Kubernetes sets for a service named "streamq…".
+#: Variables with our prefix that are no settings: those for streamq's own processes and
+#: tests, and those that Kubernetes sets for a service named "streamq…".
 NOT_SETTINGS = re.compile(
     r"STREAMQ_(?:CHILD_|TEST_|SERVER_).*"
     r"|STREAMQ_(?:\w+_)?(?:SERVICE_(?:HOST|PORT\w*)|PORT(?:_\d+_(?:TCP|UDP)\w*)?)"
@@ -43,8 +43,8 @@ class Shown(NamedTuple):
     origin: str
 
 
-class Given(NamedTuple):
-    """A value as somebody gave it: under which name, and where."""
+class GivenValue(NamedTuple):
+    """A value as it was given, with its name and source."""
 
     name: str
     value: object
@@ -54,9 +54,9 @@ class Given(NamedTuple):
 class Config:
     """The settings of one app.
 
-    Reading an attribute costs what reading any attribute costs.  Assigning one, or an
-    item, or calling ``update`` is code's word: it counts unless the environment or a
-    flag says otherwise.  ``Config()`` holds the defaults.
+    A setting is a plain attribute.  Assigning one, or an item, or calling ``update`` sets it
+    in the layer ``code``: the environment and flags override it.  ``Config()`` has the
+    defaults.
     """
 
     url: str | None
@@ -114,7 +114,7 @@ class Config:
     log_level: str
     log_format: str
 
-    _layers: dict[str, dict[str, Given]]
+    _layers: dict[str, dict[str, GivenValue]]
     _origins: dict[str, str]
     _url_is_fixed: bool
     _changes: int
@@ -133,7 +133,7 @@ class Config:
         environ: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ) -> Self:
-        """Read everything that may set something, once.
+        """Read all sources of settings, once.
 
         ``code`` are the arguments of ``App``.  ``environ`` is the process's own unless
         given; the file is the nearest to ``folder``, or to the current one.
@@ -150,22 +150,22 @@ class Config:
         return config
 
     def with_flags(self, **flags: object) -> None:
-        """Take over what the command line says; a flag that is None or () was not given."""
+        """Set the layer of command line flags; a flag that is None or () was not given."""
         given = [(name, value) for name, value in flags.items() if value not in (None, ())]
-        self._give("flag", (Given(name, value, flag_of(name)) for name, value in given))
+        self._give("flag", (GivenValue(name, value, flag_of(name)) for name, value in given))
 
     def update(self, settings: Mapping[str, object] | None = None, /, **more: object) -> None:
-        """Set several at once, in code: all of them or, if one is wrong, none."""
+        """Set several settings in the layer ``code``: all of them or, if one is wrong, none."""
         given = {**(settings or {}), **more}
-        self._give("code", (Given(name, value, "code") for name, value in given.items()))
+        self._give("code", (GivenValue(name, value, "code") for name, value in given.items()))
 
     @property
     def changes(self) -> int:
-        """How often a setting was given: whoever remembers what settings led to asks this."""
+        """The number of changes so far, for caches of values that depend on settings."""
         return self._changes
 
     def origin(self, name: str) -> str:
-        """Say where the value of ``name`` comes from.
+        """Return the source of the value of ``name``.
 
         For example "STREAMQ_LEASE", "streamq.toml (/srv/shop)", "code", "--concurrency"
         or "default".
@@ -173,7 +173,7 @@ class Config:
         return self._origins[find(name).name]
 
     def items(self) -> list[Shown]:
-        """All settings with their origins, for people to see."""
+        """All settings with their origins, with secrets masked."""
         return [Shown(name, self._to_show(name), self._origins[name]) for name in SETTINGS]
 
     def __getitem__(self, name: str) -> Any:
@@ -192,9 +192,9 @@ class Config:
         chosen = [shown for shown in self.items() if shown.origin != "default"]
         return f"Config({', '.join(f'{shown.name}={shown.value!r}' for shown in chosen)})"
 
-    def _give(self, layer: str, settings: Iterable[Given]) -> None:
-        """Put checked values into a layer, over what it held."""
-        taken: dict[str, Given] = {}
+    def _give(self, layer: str, settings: Iterable[GivenValue]) -> None:
+        """Check values and put them into a layer."""
+        taken: dict[str, GivenValue] = {}
         for given in settings:
             setting = recognise(layer, given)
             if setting.name in taken:
@@ -209,7 +209,7 @@ class Config:
         self._resolve(taken)
 
     def _take_arguments(self, code: Mapping[str, object]) -> None:
-        """Take over the arguments of ``App``; nothing outside the code may change its url."""
+        """Set the arguments of ``App``; its url is fixed: no other layer overrides it."""
         urls = {name for name in code if find(name).name == "url"}
         given = {name for name in urls if code[name] is not None}
         vars(self)["_url_is_fixed"] = bool(given)
@@ -242,10 +242,10 @@ class Config:
         return value
 
     def _missing(self, name: str) -> Any:
-        """Answer for an attribute that is not there: one of Celery's names, or none at all."""
+        """Return the setting of one of Celery's names.  Raises UnknownSetting for any other."""
         if name in ALIASES:
             return self[name]
-        if not name.startswith("_"):  # not what copy, pickle and consoles ask any object for
+        if not name.startswith("_"):  # else copy, pickle or a console looks for it
             try:
                 find(name)
             except ConfigError as error:
@@ -253,11 +253,11 @@ class Config:
         raise AttributeError(name)
 
 
-# Put in place out of sight of type checkers, so that they still find a misspelt attribute.
+# Set so that type checkers do not see it, and still find a misspelt attribute.
 type.__setattr__(Config, "__getattr__", Config._missing)
 
 
-def recognise(layer: str, given: Given) -> Setting:
+def recognise(layer: str, given: GivenValue) -> Setting:
     known = {} if layer == "code" else {"set by": given.origin}
     setting = find(given.name, SPELLINGS[layer], known)
     if setting.kind.in_python_only and layer != "code":
@@ -265,8 +265,8 @@ def recognise(layer: str, given: Given) -> Setting:
     return setting
 
 
-def label(layer: str, setting: Setting, given: Given) -> str:
-    """What an error calls the setting: its name and, unless it is near the error, its place."""
+def label(layer: str, setting: Setting, given: GivenValue) -> str:
+    """The setting's name in an error, with its source unless that is code."""
     return given.name if layer == "code" else f"{setting.name} ({given.origin})"
 
 
@@ -291,20 +291,20 @@ SPELLINGS: Mapping[str, Callable[[str], str]] = {
 
 
 def environment(variable: str) -> str | None:
-    """A variable of the process's environment that is no setting of ours; None if not set."""
+    """A variable of the environment that is no setting of streamq; None if not set."""
     return os.environ.get(variable) or None
 
 
-def of_environment(environ: Mapping[str, str]) -> Iterator[Given]:
-    """What variables set; one that is empty counts as not there, as in a compose file."""
+def of_environment(environ: Mapping[str, str]) -> Iterator[GivenValue]:
+    """Yield the settings in environment variables; an empty variable counts as not set."""
     for variable, value in environ.items():
         ours = variable.startswith(PREFIX) and not NOT_SETTINGS.fullmatch(variable)
         if ours and value.strip():
-            yield Given(variable.removeprefix(PREFIX).lower(), value, variable)
+            yield GivenValue(variable.removeprefix(PREFIX).lower(), value, variable)
 
 
-def of_nearest_file(folder: Path | None) -> Iterator[Given]:
-    """What the nearest file sets: in this folder, else in the nearest one above that has any."""
+def of_nearest_file(folder: Path | None) -> Iterator[GivenValue]:
+    """Yield the settings of the nearest file: in this folder, else in the nearest one above."""
     start = folder.absolute() if folder else Path(working_folder())
     for place in (start, *start.parents):
         for read in (read_streamq_toml, read_pyproject):
@@ -312,7 +312,9 @@ def of_nearest_file(folder: Path | None) -> Iterator[Given]:
             if settings is None:
                 continue
             origin = f"{path.name} ({path.parent})"
-            yield from (Given(n.replace("-", "_"), value, origin) for n, value in settings.items())
+            yield from (
+                GivenValue(n.replace("-", "_"), value, origin) for n, value in settings.items()
+            )
             return
 
 
@@ -325,7 +327,7 @@ def read_streamq_toml(folder: Path) -> tuple[Path, dict[str, object] | None]:
 def read_pyproject(folder: Path) -> tuple[Path, dict[str, object] | None]:
     path = folder / "pyproject.toml"
     content = read_if_there(path)
-    if content is None or b"streamq" not in content:  # spares parsing, and errors of others
+    if content is None or b"streamq" not in content:  # no need to parse it, or to report its errors
         return path, None
     tools = parse(content, path).get("tool")
     settings = tools.get("streamq") if isinstance(tools, dict) else None

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: what a container was given, not what its host has."""
+"""CPUs that this process may use: those of its container, not of the host."""
 
 import math
 import os
@@ -17,9 +17,9 @@ def usable_cpus() -> int:
 
 
 def cpu_quota(root: Path) -> float | None:
-    """Return how many CPUs' time the control groups grant, or None if they set no limit.
+    """Return the CPUs that the control groups allow; None if they set no limit.
 
-    The tightest limit counts: of the process's own group and of all those above it.
+    The lowest limit of the process's own group and of all groups above it counts.
     """
     quotas = (quota_of(folder) for folder in groups(root))
     return min((quota for quota in quotas if quota), default=None)

@@ -1,4 +1,4 @@
-"""Optional parts: what to install for them."""
+"""Optional packages: the check that one is installed."""
 
 import importlib.util
 

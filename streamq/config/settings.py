@@ -1,6 +1,6 @@
-"""Every setting, once: what it is called, what it accepts, its default and what it means.
+"""The table of settings: name, accepted values, default and meaning of each.
 
-The readers of ``config.py`` and the page ``docs/settings.md`` are made from this table.
+``config.py`` and the page ``docs/settings.md`` use this table.
 """
 
 import zoneinfo
@@ -16,14 +16,14 @@ from streamq.errors import ConfigError
 from streamq.routing import check_name
 from streamq.serialization.signing import read_keys
 
-#: The default of ``concurrency``: only the machine that runs the worker knows the number.
+#: The default of ``concurrency``: the number is that of the worker's machine.
 USABLE_CPUS = "usable CPUs"
 #: Payloads above this belong in a file or an object store; Redis stops serving while it copies.
 LARGEST_PAYLOAD = "16MiB"
 
 POOLS = ("prefork", "gevent", "solo")
 LATER_POOLS = frozenset({"threads", "asyncio"})
-#: Settings of a later version; refused, so that nobody relies on them in vain.
+#: Settings of a later version; they are refused.
 LATER = frozenset(
     (
         "autoscale",
@@ -35,7 +35,7 @@ URL_SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a setting accepts: how to read it, and the column "unit" of the documentation."""
+    """A kind of setting: the reader of its values, and its unit in the documentation."""
 
     unit: str
     read: Callable[[object, str], Any]
@@ -43,7 +43,7 @@ class Kind:
 
 
 def optional(kind: Kind) -> Kind:
-    """The same, or nothing: None in Python, "none" as text."""
+    """The same kind, or no value: None in Python, "none" as text."""
 
     def read(value: object, name: str) -> Any:
         nothing = value is None or (isinstance(value, str) and value.strip().lower() == "none")
@@ -105,7 +105,7 @@ def pool(value: object, name: str) -> str:
 
 
 def redis_url(value: object, name: str) -> str:
-    if not isinstance(value, str):  # whatever it is, there may be a password in it
+    if not isinstance(value, str):  # not shown: it may contain a password
         raise ConfigError(f"{name} must be text, not {type(value).__name__}")
     url = units.text(value, name)
     if not url.startswith(URL_SCHEMES):
@@ -131,7 +131,7 @@ def timezone(value: object, name: str) -> str:
 
 
 def routes(value: object, name: str) -> Any:
-    """Accept a mapping, a callable, or a list of these; routing looks at what is inside."""
+    """Accept a mapping, a callable, or a list of these; the rules are checked when used."""
     parts = value if isinstance(value, list | tuple) else [value]
     for part in parts:
         if not isinstance(part, Mapping) and not callable(part):
@@ -151,7 +151,7 @@ NAMES = Kind("list of names", names)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting; ``default`` is written as a person would write it."""
+    """One setting; ``default`` is in the form that people write."""
 
     name: str
     kind: Kind
@@ -218,11 +218,11 @@ TABLE = (
     # sending
     Setting("publish_timeout", duration(), "30s",
             "How long a producer tries before it gives up with an error; 1.5 s at most in a "
-            "process that has never reached Redis nor heard of it from a Sentinel: its URL is "
-            "likely wrong. All of a publish ends by then: connecting, answers, confirmation, and "
-            "declaring what is missing."),
+            "process that has never reached Redis nor learnt its address from a Sentinel: its URL "
+            "is likely wrong. All of a publish ends by then: connecting, answers, confirmation, "
+            "and declaring what is missing."),
     Setting("confirm", choice(*CONFIRM), "server",
-            "What an accepted message needs: the server's word, its disk, or replicas."),
+            "What confirms an accepted message: the server's answer, its disk, or replicas."),
     Setting("confirm_replicas", whole("replicas"), 1,
             "How many replicas must have a message with confirm=replica."),
     Setting("confirm_timeout", duration(), "5s",
@@ -304,8 +304,8 @@ def find(
 ) -> Setting:
     """Return the setting called ``name``, by its own name or Celery's.
 
-    Raises ConfigError for any other, with what can be said about it and what else is
-    ``known``; ``spell`` writes a name as it is written in the place this one came from.
+    Raises ConfigError for any other name, with advice and the facts in ``known``; ``spell``
+    writes a name as it is written in the source of this one.
     """
     if setting := SETTINGS.get(ALIASES.get(name, name)):
         return setting

@@ -1,1 +1,1 @@
-"""Words that producers and workers share."""
+"""Types and rules that producers and workers share; no I/O."""

@@ -21,10 +21,10 @@ Publication = tuple[str | bytes | int, ...]
 Sign = Callable[[bytes, bytes, Mapping[bytes, bytes]], bytes]
 
 
-class Envelope:
-    """What all calls of one task with the same options have in common.
+class MessageTemplate:
+    """A message template: all that calls of one task with the same options share.
 
-    Made once; a call then adds its id and its arguments without looking at an option again.
+    Made once; a call then only adds its id and its arguments.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Envelope:
         self.serializer = serializer
         self.compression = compression
         self.plain = (serializer, compression) == ("json", None)
-        self.short = not (exchange or priority or headers or due or expires or sign)
-        #: What stands in every publication: before the id, after the window, after kwargs.
+        self.fits_plain_script = not (exchange or priority or headers or due or expires or sign)
+        #: The constant parts of a publication: before the id, and between window and args.
         self.address = (exchange, routing_key)
         count = 3 + len(extra) // 2 + (sign is not None)
         self.middle = (
@@ -65,17 +65,17 @@ class Envelope:
         self.expires = expires
         self.extra = extra
         self.sign = sign
-        #: What the messages of one call of ``push.lua`` share.
+        #: The arguments of ``publish_plain.lua`` that all its messages share.
         self.shared = (routing_key, int(keep), task, len(extra) // 2, *extra)
 
     def publication(
         self, id: str, args: bytes, kwargs: bytes, *, given: bool, expires: str | None = None
     ) -> Publication:
-        """The arguments of ``publish.lua`` for one message.
+        """Make the arguments of ``publish.lua`` for one message.
 
-        ``given`` says that the caller chose the id, so that the server accepts it once within
-        the dedup window and as long as its task has not ended.  ``expires`` is the moment that
-        a signature covers, where the envelope only knows a time from now.
+        ``given`` says that the caller chose the id: the server then accepts it once within the
+        dedup window and as long as its task has not ended.  ``expires`` is the absolute time
+        (ms) that a signature covers, where the template has a time from now.
         """
         window = (self.window or "none") if given else 0
         middle, extra = self.middle, self.extra
@@ -87,15 +87,15 @@ class Envelope:
         return (*self.address, id, window, *middle, args, "kwargs", kwargs, *extra)
 
     @property
-    def lasts(self) -> float | None:
-        """Seconds for which a signed message may wait, if its signature needs the moment."""
+    def expires_after(self) -> float | None:
+        """Seconds until a signed message expires; None if it is unsigned or has a fixed time."""
         relative = self.sign is not None and self.expires.startswith("+")
         return int(self.expires[1:]) / 1000 if relative else None
 
     def signed(
         self, sign: Sign, id: str, args: bytes, kwargs: bytes, expires: str
     ) -> tuple[str | bytes, ...]:
-        """The further fields of a message, its signature among them."""
+        """The further fields of a message, with its signature."""
         parts = [part.encode() if isinstance(part, str) else part for part in self.extra]
         fields = dict(zip(parts[::2], parts[1::2], strict=True))
         fields |= {b"task": self.task.encode(), b"args": args, b"kwargs": kwargs}
@@ -106,18 +106,18 @@ class Envelope:
 
 
 def from_now(seconds: float) -> str:
-    """A moment so many seconds from now, by the server's clock, as the script takes it."""
+    """Write a time from now (seconds, by the server's clock) as the publish script takes it."""
     return f"+{round(seconds * 1000)}"
 
 
 def at_moment(moment: datetime, zone: str) -> str:
-    """A moment as the script takes it; a naive one is in this time zone."""
+    """Write a point in time as the publish script takes it; a naive one is in ``zone``."""
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=ZoneInfo(zone))
     return str(max(0, round(aware.timestamp() * 1000)))
 
 
 def header_arguments(headers: Mapping[str, Any] | None) -> tuple[str | int, ...]:
-    """Headers as the server compares them: how many, then name and tagged value."""
+    """Write headers as the publish script takes them: the count, then names and tagged values."""
     if not headers:
         return (0,)
     pairs = [text for name, value in headers.items() for text in (name, canonical(value))]

@@ -1,7 +1,7 @@
-"""The options of a task: which there are, what they mean, and which layer wins.
+"""Task options: their names, checks and precedence.
 
-The call wins over the decorator, the decorator over ``task_routes``, and those over the
-configuration.
+The call has precedence over the decorator, the decorator over ``task_routes``, and that over
+the configuration.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from streamq.core.units import SHORTEST, ahead, choice, limit, seconds
 from streamq.errors import ConfigError
 from streamq.routing import check_name
 
-#: What makes a message accepted: the server has it in memory, on disk, or on replicas as well.
+#: Confirmations of an accepted message: in the server's memory, on its disk, or on replicas.
 CONFIRM = ("server", "fsync", "replica")
 
 
@@ -119,7 +119,7 @@ def confirm(value: Any, name: str) -> str:
     return choice(value, f"option {name}", CONFIRM)
 
 
-#: Every option of this version, and what checks its value.
+#: The options of this version, each with the check of its value.
 CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "name": named,
     "bind": flag,
@@ -153,10 +153,10 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "shadow": text,
     "typing": flag,
 }
-#: Options for which None is a value of its own, not the same as not given.
-NONE_MEANS_SOMETHING = frozenset({"max_retries"})
+#: Options for which None is a value, and not the same as not given.
+NONE_IS_A_VALUE = frozenset({"max_retries"})
 
-#: Options that the contract names and a later version brings.
+#: Options of a later version.
 LATER = frozenset(
     [
         "rate_limit",
@@ -165,15 +165,15 @@ LATER = frozenset(
     ]
 )
 
-#: What only makes sense where the task is defined, and only where it is called.
-OF_THE_TASK = frozenset({"name", "bind", "typing", "throws"})
-OF_THE_CALL = frozenset({"task_id", "countdown", "eta"})
+#: Options of the decorator only, and of a call only.
+DECORATOR_ONLY = frozenset({"name", "bind", "typing", "throws"})
+CALL_ONLY = frozenset({"task_id", "countdown", "eta"})
 
 ROUTE = ("queue", "exchange", "routing_key")
 
 
 def checked(options: Mapping[str, Any], *, decorator: bool = False) -> dict[str, Any]:
-    """Return the options with their values checked and in our units; None means not given.
+    """Return the options with checked values, durations in seconds; None means not given.
 
     Raises ConfigError for an unknown name (with the nearest known one), for a name of a
     later version, and for a value that does not fit.
@@ -181,9 +181,9 @@ def checked(options: Mapping[str, Any], *, decorator: bool = False) -> dict[str,
     found: dict[str, Any] = {}
     for name, value in options.items():
         check = CHECKS.get(name)
-        if check is None or name in (OF_THE_CALL if decorator else OF_THE_TASK):
+        if check is None or name in (CALL_ONLY if decorator else DECORATOR_ONLY):
             raise unknown(name, decorator)
-        if value is not None or name in NONE_MEANS_SOMETHING:
+        if value is not None or name in NONE_IS_A_VALUE:
             found[name] = check(value, name)
     if "queue" in found and "exchange" in found:
         raise ConfigError(
@@ -197,7 +197,7 @@ def checked(options: Mapping[str, Any], *, decorator: bool = False) -> dict[str,
 
 
 def check_limits(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a task would be killed before it is warned."""
+    """Raise ConfigError for a soft time limit that is not below the hard one."""
     hard, soft = options.get("time_limit"), options.get("soft_time_limit")
     if hard and soft and soft >= hard:
         raise ConfigError(
@@ -207,10 +207,10 @@ def check_limits(options: Mapping[str, Any]) -> None:
 
 
 def unknown(name: str, decorator: bool) -> ConfigError:
-    """Say why a name is no option here."""
+    """Make the error of a name that is no option here."""
     if name in LATER:
         return ConfigError(f"not in this version: {name}")
-    if name in OF_THE_TASK | OF_THE_CALL:
+    if name in DECORATOR_ONLY | CALL_ONLY:
         return ConfigError(f"option {name} belongs to the {'call' if decorator else 'decorator'}")
     hint = nearest(name, [*CHECKS, *LATER])
     return ConfigError(
@@ -219,22 +219,22 @@ def unknown(name: str, decorator: bool) -> ConfigError:
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge layers, the winner first.
+    """Merge layers of options; the first layer has the highest precedence.
 
-    Where a message goes is one decision: a layer that names a queue hides the exchange
-    and key of the layers below it, and the other way round.  So is when it is due.
+    The destination is one decision: a layer with a queue hides the exchange and routing key
+    of the layers below it, and the other way round.  So is the time: countdown or eta.
     """
     result: dict[str, Any] = {}
     for layer in layers:
-        hidden = settled(result)
+        hidden = hidden_by(result)
         for name, value in layer.items():
             if name not in hidden:
                 result.setdefault(name, value)
     return result
 
 
-def settled(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """The options that say again, in other words, what these have decided."""
+def hidden_by(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options of lower layers that these options exclude."""
     hidden: tuple[str, ...] = ()
     if "queue" in found:
         hidden = ("exchange", "routing_key")

@@ -4,16 +4,23 @@ from collections.abc import Mapping
 
 from streamq.core.delivery import Delivery
 
-#: Words of an outcome for what follows its message.
-BURY, EXPIRE, LATER, OFFER, REVOKED = b"bury", b"expire", b"later", b"offer", b"revoked"
+#: First words of ``Outcome.follow``, as follow.lua takes them.
+DEAD_LETTER, EXPIRE, LATER, OFFER, REVOKED = (
+    b"dead_letter",
+    b"expire",
+    b"later",
+    b"offer",
+    b"revoked",
+)
 
 
 class Outcome:
-    """How a run ended: the state of the record, its fields, and what follows the message.
+    """The outcome of a run: the record's state and fields, and the follow-up of the message.
 
-    ``follow`` are the words that settle.lua takes; with ``release`` the message goes back
-    to its queue, after a pause if its task does that again and again.  ``expected`` says that
-    the task failed in a way that it announces.
+    ``follow`` is the follow-up, in the words that follow.lua takes.  With ``release`` the
+    message goes back to its queue, after a pause if its task keeps rejecting it.  ``expires``
+    is how long the record is kept (ms).  ``expected`` says that the task failed with an
+    exception that its option ``throws`` names.
     """
 
     __slots__ = ("delivery", "expected", "expires", "fields", "follow", "release", "state")
@@ -39,26 +46,27 @@ class Outcome:
 
     @property
     def reason(self) -> bytes:
-        """Why the message goes to the dead letters, if it does, or nobody else wants it."""
-        if self.follow and self.follow[0] in (BURY, OFFER):
+        """Why the message becomes a dead letter, now or if no other worker takes it; else empty."""
+        if self.follow and self.follow[0] in (DEAD_LETTER, OFFER):
             return self.follow[-2]
         return b""
 
     @property
     def pause(self) -> float | None:
-        """Seconds until the message runs again, where that is known in seconds."""
+        """Seconds until the message runs again; None if it does not, or at a fixed time."""
         if self.follow and self.follow[0] == LATER and self.follow[1].startswith(b"+"):
             return int(self.follow[1]) / 1000
         if self.release:
-            return self.delivery.rejected_for
+            return self.delivery.rejection_pause
         return None
 
 
 def millis(seconds: float) -> bytes:
+    """Write seconds as milliseconds."""
     return b"%d" % round(seconds * 1000)
 
 
 def flat(fields: Mapping[str, bytes], **more: bytes) -> tuple[bytes, ...]:
-    """Names and values in a row, as the settle script takes them."""
+    """Names and values in one row, as the settle script takes them."""
     both = {**fields, **more}
     return tuple(part for name, value in both.items() for part in (name.encode(), value))

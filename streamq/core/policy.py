@@ -1,4 +1,4 @@
-"""Task policies: how the messages of one task are run here, settled once."""
+"""Task policies: how a worker runs the messages of one task."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -9,8 +9,12 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Manner(Generic[T]):
-    """How the messages of one task are run here, settled once; ``T`` is the task."""
+class TaskPolicy(Generic[T]):
+    """How a worker runs the messages of one task, decided once; ``T`` is the task's type.
+
+    ``early`` is acknowledging before the run, ``keep`` storing the result, ``expires`` how long
+    (ms); ``hard`` and ``soft`` are the time limits in seconds, 0 for none.
+    """
 
     task: T
     early: bool

@@ -1,6 +1,6 @@
-"""When a task is tried again, and after how long: decided here, done elsewhere.
+"""Retry policies: whether a task is tried again, and after how many seconds.
 
-The formulas are Celery's, so that tasks which come from there keep their rhythm: the pause
+The formulas are Celery's, so that tasks which move from there keep their pauses: the pause
 before the n-th retry (from 0) is ``min(backoff_max, backoff * 2 ** n)``, and with jitter a
 whole number of seconds chosen evenly from 0 to that.
 """
@@ -11,20 +11,20 @@ from typing import Any, Self
 
 from streamq.core.names import type_name
 
-#: Never tried again by themselves: a task raises these to say how its message goes on.
+#: Never retried automatically: a task raises these to decide what follows its message.
 DIRECTIVES = ("streamq.errors.Retry", "streamq.errors.Reject", "streamq.errors.Ignore")
 
-#: Beyond this exponent every pause is at its ceiling; larger powers only cost memory.
+#: Beyond this exponent every pause has its maximum; larger powers only cost memory.
 HIGHEST_POWER = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How a task is tried again.
+    """A retry policy: how often and after which pauses a task is tried again.
 
     ``max_retries`` None means for ever.  ``autoretry_for`` and ``dont_autoretry_for`` are
-    dotted names of exception classes; subclasses count.  ``delay`` is the pause where
-    nothing else is asked for, ``backoff`` its beginning where it grows, 0 for not at all.
+    dotted names of exception classes; subclasses count.  ``delay`` is the default pause in
+    seconds, ``backoff`` the first one where pauses grow; 0 means that they do not.
     """
 
     max_retries: int | None = 3
@@ -36,12 +36,12 @@ class RetryPolicy:
     jitter: bool = True
 
     def changed(self, options: Mapping[str, Any]) -> Self:
-        """The same with what these task options say."""
+        """Return the policy with these task options applied."""
         found = {NAMES[name]: value for name, value in options.items() if name in NAMES}
         return replace(self, **found) if found else self
 
     def wants(self, error: BaseException) -> bool:
-        """Whether a task that raised this is tried again by itself."""
+        """Whether a task that raised this is retried automatically."""
         if not self.autoretry_for:
             return False
         names = ancestors(type(error))
@@ -50,7 +50,7 @@ class RetryPolicy:
         return not names.isdisjoint(self.autoretry_for)
 
     def allows(self, retries: int) -> bool:
-        """Whether a task that was tried again so often may be tried once more."""
+        """Whether a task with so many retries may be tried once more."""
         return self.max_retries is None or retries < self.max_retries
 
     def pause(self, retries: int, chance: float) -> float:
@@ -80,5 +80,5 @@ def ancestors(cls: type) -> frozenset[str]:
 
 
 def class_names(classes: Iterable[type]) -> frozenset[str]:
-    """The dotted names of exception classes: a message can carry them, and chooses none."""
+    """The dotted names of exception classes: a message carries them without importing any."""
     return frozenset(map(type_name, classes))

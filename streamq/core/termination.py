@@ -1,4 +1,4 @@
-"""The signals with which a running task may be ended, and what people write for one."""
+"""Signals that may end a running task."""
 
 from signal import Signals
 
@@ -10,7 +10,10 @@ ENDING = ("SIGTERM", "SIGKILL", "SIGINT", "SIGQUIT", "SIGABRT", "SIGUSR1", "SIGU
 
 
 def signal_name(given: str | int) -> str:
-    """The name of a signal that may end a task: SIGTERM for "term", for 15, for itself."""
+    """Return the name of a signal that may end a task: SIGTERM for "term", 15, "SIGTERM".
+
+    Raises ConfigError for any other.
+    """
     known = {str(int(each)): each.name for each in Signals}
     word = str(int(given) if isinstance(given, int) else given).upper()
     name = known.get(word, word if word.startswith("SIG") else f"SIG{word}")

@@ -1,19 +1,19 @@
-"""Text for people: values shown safely, secrets masked, the nearest name, counts."""
+"""Text for people: values shown safely, masked secrets, the nearest name, counts."""
 
 import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
 
-#: What joins and parts letters without being seen, in Persian for instance, and in emoji.
+#: Invisible characters that join or separate letters, in Persian and in emoji for instance.
 JOINERS = "\u200c\u200d"
 
-#: What stands behind ``?`` or ``&`` in a URL and nobody should see, whatever its exact name.
+#: Parameters of a URL that are secret, by parts of their names.
 SECRET_PARAMETER = re.compile(
     r"((?:^|[?&;#,\s])[^=&;#,\s]*(?:pass|pw|secret|token|auth|credential)[^=&;#,\s]*=)[^&]*",
     re.IGNORECASE,
 )
-#: The others that are no option of a URL: a slip of one of these names may stand before a password.
+#: Parameters that are no option of a URL: a misspelt name may have a password as its value.
 UNKNOWN_PARAMETER = re.compile(
     r"([?&](?!(?:db|(?:sentinel_)?username|protocol|client_name|retry_\w+|max_connections"
     r"|health_check_interval|ssl_\w+|socket_\w+|timeout)=)[^=&;#,\s]+=)[^&]*"
@@ -22,18 +22,18 @@ UNKNOWN_PARAMETER = re.compile(
 URL_START = re.compile(r"(?:[A-Za-z][\w+.-]*)?(?::[/\\]*|[/\\]{2,})")
 WELL_FORMED = re.compile(r"[A-Za-z][\w+.-]*://")
 USER = re.compile(r"[\w.%+~-]*")
-#: What may follow a host and a colon: a port, then whatever ends it.
+#: The text after a host and a colon: a port, then its end.
 PORT = re.compile(r"\d*(?:[/?#,]|$)")
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of ``names`` that ``name`` may be a slip of, if there is one."""
+    """Return the one of ``names`` most similar to ``name``; None if none is."""
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return near[0] if near else None
 
 
 def shown(value: object) -> str:
-    """Return ``value`` as an error shows it: never longer than a line, whatever it is."""
+    """Return ``value`` as an error shows it: one line of at most 80 characters."""
     try:
         line = repr(value)
     except Exception:  # a foreign __repr__, or an int of thousands of digits
@@ -42,15 +42,15 @@ def shown(value: object) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """Text of at most so many characters; a ``…`` stands for what was cut off."""
+    """Cut text to at most so many characters, with a ``…`` at the end."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def visible(value: object, *, kept: str = "\t\n") -> str:
-    """The text of a value, without what would move the cursor, change colours or hide.
+    """Return a value's text with control characters escaped, as they act on a terminal.
 
-    Controls, marks that turn the direction of text, and characters without a shape are
-    written as escapes; those that join the letters of some scripts stay.
+    Control characters, direction marks and invisible characters are written as escapes; those
+    that join the letters of some scripts stay, and so do the characters in ``kept``.
     """
     text = str(value)
     if text.isprintable():
@@ -62,7 +62,7 @@ def visible(value: object, *, kept: str = "\t\n") -> str:
 
 
 def is_harmless(char: str) -> bool:
-    """Whether a character that Python does not print may be shown: spaces, and what joins."""
+    """Whether a non-printable character may be shown: spaces and joiners."""
     return char in JOINERS or unicodedata.category(char) == "Zs"
 
 
@@ -74,8 +74,8 @@ def escaped(char: str) -> str:
 def mask_url(url: str) -> str:
     """Return ``url`` with its passwords, if it has any, replaced by ``***``.
 
-    Whatever may be one is not shown, in a URL that is none as well: what stands before the last
-    ``@``, but for a user's name, what is no port behind a colon, and what follows a space.
+    Masks everything that may be a password, also in a malformed URL: the text before the last
+    ``@`` except a user name, text after a colon that is no port, and text after a space.
     """
     found = URL_START.match(url)
     start = found.group() if found else ""
@@ -91,13 +91,13 @@ def mask_url(url: str) -> str:
         if start == "unix:///":
             return f"{start}{masked_tail(before)}@{after}"
         return f"{start}***@{after}"
-    if start.endswith(":") and not PORT.match(after):  # a user's name, or what should be redis://
+    if start.endswith(":") and not PORT.match(after):  # a user name, or a malformed redis://
         return f"{start}***"
     return start + masked_tail(after)
 
 
 def masked_tail(text: str) -> str:
-    """What follows the user and password of a URL, or all of one that has none."""
+    """Mask the part of a URL after its user and password, or all of one without these."""
     host, colon, rest = text.partition(":")
     if colon and not set("/?#,[]") & set(host) and not PORT.match(rest):
         _, mark, query = rest.partition("?")
@@ -107,10 +107,10 @@ def masked_tail(text: str) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """``1 message``, ``1 204 messages``."""
+    """Write a count with its noun: ``1 message``, ``1 204 messages``."""
     return f"{grouped(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def grouped(number: int) -> str:
-    """``1 204``."""
+    """Write a number with its digits in groups: ``1 204``."""
     return f"{number:,}".replace(",", " ")

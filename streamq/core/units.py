@@ -1,7 +1,7 @@
-"""What people write for a value, and the value: durations, sizes, numbers, yes and no, lists.
+"""Readers of values as people write them: durations, sizes, numbers, booleans, lists.
 
-Every reader takes what was written and the name under which it was written; it returns
-the value or raises a ConfigError that shows both and says what would be accepted.
+Every reader takes a value and the name of its setting or option; it returns the value
+in our units or raises a ConfigError that shows both and says what is accepted.
 """
 
 import math
@@ -13,7 +13,7 @@ from decimal import Decimal
 from streamq.core.text import nearest, shown
 from streamq.errors import ConfigError
 
-#: Seconds in each unit that a duration may name, in the order in which they are written.
+#: Seconds of each unit of a duration, in the order in which units are written.
 DURATIONS = {
     "w": Decimal(604_800),
     "d": Decimal(86_400),
@@ -22,13 +22,13 @@ DURATIONS = {
     "s": Decimal(1),
     "ms": Decimal("0.001"),
 }
-#: A hundred years: anything longer is a mistake, and would leave the range of Redis' clocks.
+#: A hundred years: anything longer is a mistake, and beyond the range of Redis' clocks.
 LONGEST = 100 * 365 * 86_400.0
 
-#: What is said of durations from now on.
+#: The bounds of durations from now, for errors.
 AHEAD = "at most 100 years; less than 0 is now"
 
-#: A millisecond: what Redis and our scripts count, so that less would be nothing.
+#: A millisecond, the unit of Redis and of our scripts: anything shorter would be 0.
 SHORTEST = 0.001
 
 #: Powers of 1024, as Redis and its peers count memory: MB and MiB are the same here.
@@ -38,7 +38,7 @@ SIZES = {
     **{f"{letter}B": 1024**power for power, letter in enumerate("KMGT", 1)},
     **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)},
 }
-#: The largest whole number that Lua, and so every script, can hold exactly.
+#: The largest whole number that Lua, and so every script, has exactly.
 LARGEST = 2**53
 
 NUMBER = r"\d+(?:\.\d+)?"
@@ -78,7 +78,7 @@ def limit(value: object, name: str) -> float:
 
 
 def ahead(value: object, name: str) -> float:
-    """Read a duration from now on; what was before now is now: 0."""
+    """Read a duration from now; a negative one is now: 0."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST:
         return float(value)
     if isinstance(value, str) and value.strip().startswith("-"):
@@ -118,7 +118,7 @@ def whole(value: object, name: str, *, least: int = 0, most: int = LARGEST) -> i
 
 
 def truth(value: object, name: str) -> bool:
-    """Read True or False, or the words people use for them."""
+    """Read a boolean, or one of the words for it."""
     if isinstance(value, bool):
         return value
     answer = TRUTHS.get(value.strip().lower()) if isinstance(value, str) else None
@@ -150,7 +150,7 @@ def texts(value: object, name: str) -> tuple[str, ...]:
 
 
 def choice(value: object, name: str, allowed: Iterable[str]) -> str:
-    """Read one of the words that are ``allowed``; case does not matter."""
+    """Read one of the ``allowed`` words, in any case."""
     allowed = tuple(allowed)
     word = value.strip().lower() if isinstance(value, str) else ""
     if word not in allowed:

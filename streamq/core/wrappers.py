@@ -1,8 +1,9 @@
-"""What a function takes that is wrapped around others.
+"""Signatures of wrapped functions: the arguments that a wrapper accepts.
 
-``functools.wraps`` makes a wrapper look like what it wraps, though it may pass on more than it
-is given, a session for instance.  What it takes is read from its own parameters; for its
-``*args`` and ``**kwargs`` from the line in which it calls what it wraps.
+``functools.wraps`` gives a wrapper the signature of the wrapped function, though it may pass
+more arguments on than it gets, such as a session.  Its real signature is that of its own
+parameters; for ``*args`` and ``**kwargs`` the line is read in which it calls the wrapped
+function.
 """
 
 import ast
@@ -24,83 +25,83 @@ if sys.version_info >= (3, 14):  # where asking for an unresolvable annotation r
     import annotationlib
 
     def own_signature(function: Callable[..., Any]) -> Signature:
-        """What a function takes by its own parameters, whatever it is wrapped around."""
+        """The signature of a function's own parameters, without following ``__wrapped__``."""
         forward = annotationlib.Format.FORWARDREF
         return inspect.signature(function, follow_wrapped=False, annotation_format=forward)
 
 else:
 
     def own_signature(function: Callable[..., Any]) -> Signature:
-        """What a function takes by its own parameters, whatever it is wrapped around."""
+        """The signature of a function's own parameters, without following ``__wrapped__``."""
         return inspect.signature(function, follow_wrapped=False)
 
 
 def accepted(function: Callable[..., Any]) -> Signature:
-    """What a function surely takes and nothing else.  ValueError where Python cannot tell."""
-    return signature_of(function, surely=True)
+    """The arguments that a function certainly accepts.  Raises ValueError if unknown."""
+    return signature_of(function, certain=True)
 
 
 def likely(function: Callable[..., Any]) -> Signature:
-    """The parameters at which arguments arrive, as far as can be told."""
-    return signature_of(function, surely=False)
+    """The parameters that arguments most likely reach."""
+    return signature_of(function, certain=False)
 
 
-def signature_of(function: Callable[..., Any], *, surely: bool) -> Signature:
-    """What a function takes; of a wrapper that is not understood its own parameters, if surely."""
+def signature_of(function: Callable[..., Any], *, certain: bool) -> Signature:
+    """The signature of a function; if ``certain``, only a wrapper's own parameters in doubt."""
     inner = getattr(function, "__wrapped__", None)
     if inner is None or inner is function:
         return own_signature(function)
     try:
         own = own_signature(function)
     except (TypeError, ValueError):  # a cache, for instance
-        return signature_of(inner, surely=surely)
+        return signature_of(inner, certain=certain)
     if not any(each.kind in STARS for each in own.parameters.values()):
         return own
     passing = passing_of(function, inner, own)
-    if passing is not None and (passing.sure or not surely):
+    if passing is not None and (passing.only or not certain):
         with suppress(ValueError):  # parameters in an order that no function can have
-            return combined(own, signature_of(inner, surely=surely), passing)
-    if surely or any(each.kind not in STARS for each in own.parameters.values()):
+            return combined(own, signature_of(inner, certain=certain), passing)
+    if certain or any(each.kind not in STARS for each in own.parameters.values()):
         return own
-    return signature_of(inner, surely=surely)
+    return signature_of(inner, certain=certain)
 
 
 @dataclass(frozen=True, slots=True)
-class Passing:
+class PassedArguments:
     """How a wrapper passes its ``*args`` and ``**kwargs`` on.
 
     ``before`` counts the arguments that it puts before them, ``names`` are those that it adds
-    by name; ``sure`` says that it does nothing else with them.
+    by name; ``only`` says that it uses them in no other way.
     """
 
     before: int
     names: frozenset[str]
-    sure: bool
+    only: bool
 
 
-def combined(own: Signature, inner: Signature, passing: Passing) -> Signature:
-    """What a wrapper takes: its own parameters, and what its stars reach of the inner function."""
-    mine = [each for each in own.parameters.values() if each.kind not in STARS]
+def combined(own: Signature, inner: Signature, passing: PassedArguments) -> Signature:
+    """Combine a wrapper's own parameters with those that its stars pass to the inner function."""
+    outer = [each for each in own.parameters.values() if each.kind not in STARS]
     stars = {each.kind for each in own.parameters.values()} & {*STARS}
-    taken = {each.name for each in mine} | passing.names
-    theirs = list(inner.parameters.values())
-    theirs = theirs[min(passing.before, sum(each.kind in POSITIONAL for each in theirs)) :]
-    found = [passed(each, stars) for each in theirs if each.name not in taken]
+    taken = {each.name for each in outer} | passing.names
+    passed_on = list(inner.parameters.values())
+    passed_on = passed_on[min(passing.before, sum(each.kind in POSITIONAL for each in passed_on)) :]
+    found = [passed(each, stars) for each in passed_on if each.name not in taken]
     reached = [each for each in found if each is not None]
-    if any(each.kind is Parameter.POSITIONAL_OR_KEYWORD for each in mine):  # they come behind it
+    if any(each.kind is Parameter.POSITIONAL_OR_KEYWORD for each in outer):  # they come after it
         reached = [named(each) for each in reached]
-    return Signature(sorted([*mine, *reached], key=lambda each: each.kind))
+    return Signature(sorted([*outer, *reached], key=lambda each: each.kind))
 
 
 def named(parameter: Parameter) -> Parameter:
-    """A parameter with a name too, if it has only a place."""
+    """Make a positional-only parameter accept its name too."""
     if parameter.kind is not Parameter.POSITIONAL_ONLY:
         return parameter
     return parameter.replace(kind=Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def passed(parameter: Parameter, stars: set[Any]) -> Parameter | None:
-    """A parameter of the inner function as it is reached through these stars; None if it is not."""
+    """A parameter of the inner function as reachable through these stars; None if it is not."""
     by_place, by_name = (kind in stars for kind in STARS)
     if parameter.kind in STARS:
         return parameter if parameter.kind in stars else None
@@ -114,8 +115,8 @@ def passed(parameter: Parameter, stars: set[Any]) -> Parameter | None:
 # ── reading the wrapper ──────────────────────────────────────────────────────────────
 
 
-def passing_of(function: Any, inner: Any, own: Signature) -> Passing | None:
-    """How a wrapper calls what it wraps; None if that cannot be told."""
+def passing_of(function: Any, inner: Any, own: Signature) -> PassedArguments | None:
+    """How a wrapper calls the wrapped function; None if that is not clear."""
     stars = {each.kind: each.name for each in own.parameters.values() if each.kind in STARS}
     if isinstance(function, FunctionType):
         closed = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
@@ -130,6 +131,7 @@ def passing_of(function: Any, inner: Any, own: Signature) -> Passing | None:
 
 
 def holds(cell: Any, value: Any) -> bool:
+    """Whether a closure's cell contains this value."""
     try:
         return cell.cell_contents is value
     except ValueError:  # not filled yet
@@ -139,8 +141,8 @@ def holds(cell: Any, value: Any) -> bool:
 @lru_cache(maxsize=256)
 def read(
     code: CodeType, names: Sequence[str], args: str | None, kwargs: str | None
-) -> Passing | None:
-    """Read from the source how what has these names is called with these stars."""
+) -> PassedArguments | None:
+    """Read from the source how the function of these names is called with these stars."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
     except (OSError, TypeError, SyntaxError, ValueError):
@@ -152,14 +154,14 @@ def read(
     calls = [passing_in(each, lists, kwargs) for each in found]
     if not calls or calls[0] is None or any(each != calls[0] for each in calls):
         return None
-    sure = sum(node.id == kwargs for node in used) == (len(calls) if kwargs else 0)
-    return Passing(*calls[0], sure=sure)
+    only = sum(node.id == kwargs for node in used) == (len(calls) if kwargs else 0)
+    return PassedArguments(*calls[0], only=only)
 
 
 def lists_of(
     body: Sequence[ast.stmt], used: Sequence[ast.Name], args: str | None, line: int
 ) -> dict[str, int] | None:
-    """The names of tuples that end with ``*args`` in this line, with how much is before it.
+    """The variables that are tuples ending with ``*args``, with the number of items before it.
 
     None if there is no ``*args``.
     """
@@ -169,7 +171,7 @@ def lists_of(
     for each in body[0].body if body and isinstance(body[0], ast.FunctionDef) else ():
         if isinstance(each, ast.Assign) and each.lineno < line and len(each.targets) == 1:
             name, count = name_of(each.targets[0]), before(each.value, lists)
-            changes = isinstance(each.value, ast.List)  # or may
+            changes = isinstance(each.value, ast.List)  # a list may be changed
             if name is not None and count is not None and not changes and stored.count(name) == 1:
                 lists[name] = count
                 stored.remove(name)
@@ -177,7 +179,7 @@ def lists_of(
 
 
 def before(node: ast.expr, lists: Mapping[str, int]) -> int | None:
-    """How much is before ``*args`` in a list that ends with it; None for any other value."""
+    """The number of items before ``*args`` in a list ending with it; None for other values."""
     if isinstance(node, ast.Name):
         return lists.get(node.id)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # (session,) + args
@@ -196,7 +198,7 @@ def before(node: ast.expr, lists: Mapping[str, int]) -> int | None:
 def passing_in(
     call: ast.Call, lists: Mapping[str, int] | None, kwargs: str | None
 ) -> tuple[int, frozenset[str]] | None:
-    """What a call puts before ``*args``, and adds by name; None if it passes not just these on."""
+    """The arguments that a call adds before ``*args`` and by name; None for any other call."""
     spread = [each.value for each in call.keywords if each.arg is None]
     if [name_of(each) for each in spread] != ([kwargs] if kwargs else []):
         return None
@@ -209,7 +211,7 @@ def passing_in(
 
 
 def name_of(node: ast.expr) -> str | None:
-    """A name, or one of its attributes, as it is written."""
+    """The source text of a name or of an attribute of a name; None for anything else."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         return f"{node.value.id}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else None

@@ -1,1 +1,1 @@
-"""The server that streamq runs by itself where no URL says which one to use."""
+"""The bundled server: a Redis server for development, run where no URL is set."""

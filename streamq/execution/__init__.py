@@ -1,1 +1,1 @@
-"""From a message that was received to how its run ended."""
+"""Execution: from a delivery to its outcome."""

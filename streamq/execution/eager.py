@@ -1,4 +1,4 @@
-"""Running a call in the process that makes it, as ``apply`` and eager mode do."""
+"""Eager calls: run in the process that makes them, by ``apply`` and eager mode."""
 
 import socket
 from typing import Any, Protocol
@@ -7,24 +7,24 @@ from streamq.broker.results import Results
 from streamq.config.config import Config
 from streamq.context import Request
 from streamq.core.delivery import Delivery
-from streamq.core.message import Envelope, Publication
+from streamq.core.message import MessageTemplate, Publication
 from streamq.core.outcome import LATER, Outcome
 from streamq.errors import MaxRetriesExceeded, Reject, SoftTimeLimitExceeded, Stopped
-from streamq.execution.executor import Execution
+from streamq.execution.executor import Executor
 from streamq.producer.registry import Registry
-from streamq.producer.templates import Plans
+from streamq.producer.templates import Templates
 from streamq.result import Result, ResultHere
 from streamq.serialization.payload import Payloads
 from streamq.tasks import Signature, Task
 
-#: How often a task is tried at most: here there is no pause between two tries.
+#: The most tries of an eager task: there is no pause between two tries.
 MOST_TRIES = 1000
 
 
-class Setting(Protocol):
-    """What of an app running here needs."""
+class EagerApp(Protocol):
+    """The parts of an app that an eager call uses."""
 
-    plans: Plans
+    templates: Templates
 
     @property
     def tasks(self) -> Registry: ...
@@ -35,32 +35,37 @@ class Setting(Protocol):
     @property
     def conf(self) -> Config: ...
 
-    def publication(self, signature: Signature, envelope: Envelope) -> tuple[str, Publication]: ...
+    def publication(
+        self, signature: Signature, template: MessageTemplate
+    ) -> tuple[str, Publication]: ...
 
 
-class Local(Execution):
-    """Runs a call where it is made, which may be inside of another task."""
+class EagerExecutor(Executor):
+    """The executor of eager calls, which may run inside another task."""
 
-    def judged(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
-        """How a run ends that raised this; the limits of the task around it pass through."""
+    def outcome_of(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
+        """Make the outcome of a run that raised this; limits of an outer task are raised."""
         if isinstance(error, Stopped) or (isinstance(error, SoftTimeLimitExceeded) and error.here):
             raise error
-        if isinstance(error, Reject):  # there is no queue to go back to
-            return self.endings.failed(delivery, error, seconds)
-        return super().judged(delivery, error, seconds)
+        if isinstance(error, Reject):  # there is no queue to return the message to
+            return self.outcomes.failed(delivery, error, seconds)
+        return super().outcome_of(delivery, error, seconds)
 
 
-def run_here(app: Setting, signature: Signature) -> Result[Any]:
-    """Run a call through serializer and result handling; raises as the settings say."""
+def run_here(app: EagerApp, signature: Signature) -> Result[Any]:
+    """Run a call through serializer and result handling, and return its Result.
+
+    Raises what the task raised if ``task_eager_propagates`` is set.
+    """
     task = signature.task or app.tasks[signature.name]
-    envelope = app.plans.here(signature)
-    id, publication = app.publication(signature, envelope)
+    template = app.templates.for_local_run(signature)
+    id, publication = app.publication(signature, template)
     record = run_local(app, task, id, publication)
     result: Result[Any] = ResultHere(
         id,
         app.no_results,
         app.payloads,
-        ignored=not envelope.keep,
+        ignored=not template.keep,
         convert=task.result_converter,
     )
     result.final = record
@@ -70,34 +75,36 @@ def run_here(app: Setting, signature: Signature) -> Result[Any]:
 
 
 def run_local(
-    app: Setting, task: Task[..., Any], id: str, publication: tuple[str | bytes | int, ...]
+    app: EagerApp, task: Task[..., Any], id: str, publication: tuple[str | bytes | int, ...]
 ) -> dict[str, bytes]:
-    """Run one publication through the same steps as in a worker; return its record."""
-    execution = Local(app.tasks, app.payloads, app.conf, hostname=socket.gethostname(), tell=ignore)
+    """Run one publication through the steps of a worker; return its record."""
+    executor = EagerExecutor(
+        app.tasks, app.payloads, app.conf, hostname=socket.gethostname(), report=drop
+    )
     fields = {b"id": id.encode(), **wire_fields(publication)}
-    manner = execution.manner_of(task)
+    policy = executor.policy_of(task)
     for _ in range(MOST_TRIES):
         delivery = Delivery("here", b"0-0", fields)
-        delivery.manner = manner
-        outcome = execution.run(delivery)
+        delivery.policy = policy
+        outcome = executor.run(delivery)
         if not outcome.follow or outcome.follow[0] != LATER:
             return record_of(outcome)
-        # Tried again at once: nobody waits for the pause here.
+        # Retried at once: an eager call does not wait for the pause.
         changes = outcome.follow[3:]
         fields |= dict(zip(changes[::2], changes[1::2], strict=True))
     error = MaxRetriesExceeded(
         f"{task.name} was tried {MOST_TRIES:,} times at once, and asks to be tried again",
         advice=["only a worker pauses between two tries; give max_retries to end it here"],
     )
-    return record_of(execution.endings.failed(delivery, error, 0.0))
+    return record_of(executor.outcomes.failed(delivery, error, 0.0))
 
 
-def ignore(request: Request, state: str, meta: Any) -> None:
-    """Nobody can look at a task that runs in its caller."""
+def drop(request: Request, state: str, meta: Any) -> None:
+    """Drop a custom state: nothing can read the record of a task that runs here."""
 
 
 def wire_fields(publication: tuple[str | bytes | int, ...]) -> dict[bytes, bytes]:
-    """The fields of a stream entry, out of the arguments of the publish script."""
+    """Extract the fields of the stream entry from the arguments of the publish script."""
     headers_at = 8
     fields_at = headers_at + 1 + 2 * int(publication[headers_at])
     parts = [str(p).encode() if not isinstance(p, bytes) else p for p in publication]
@@ -106,7 +113,7 @@ def wire_fields(publication: tuple[str | bytes | int, ...]) -> dict[bytes, bytes
 
 
 def record_of(outcome: Outcome) -> dict[str, bytes]:
-    """The record that settling the outcome would write; it shows a failure in any case."""
+    """Make the record that settling the outcome would write; a failure is always in it."""
     pairs = iter(outcome.fields)
     record = {name.decode(): value for name, value in zip(pairs, pairs, strict=True)}
     ended = b"FAILURE" if "error_type" in record else b"SUCCESS"

@@ -1,6 +1,6 @@
-"""One message, run: from the fields that were read to the fields of its record.
+"""The executor: runs one message and returns its outcome.
 
-Knows no Redis and no pool.  Whatever happens inside a task ends as an ``Outcome``.
+It uses no Redis and no pool.  Whatever happens inside a task becomes an ``Outcome``.
 """
 
 import logging
@@ -11,8 +11,9 @@ from typing import Any
 from streamq.config.config import Config
 from streamq.context import Request, Running, current
 from streamq.core.delivery import Delivery
+from streamq.core.log_limit import LogLimit
 from streamq.core.outcome import Outcome, millis
-from streamq.core.policy import Manner
+from streamq.core.policy import TaskPolicy
 from streamq.core.retry import RetryPolicy
 from streamq.errors import (
     ConfigError,
@@ -22,30 +23,30 @@ from streamq.errors import (
     SignatureInvalid,
     Stopped,
 )
-from streamq.execution.outcomes import Endings
+from streamq.execution.outcomes import Outcomes
 from streamq.execution.request import request_of
 from streamq.host.clock import monotonic, perf_counter
 from streamq.host.forks import FORKS
 from streamq.producer.registry import Registry
 from streamq.serialization.codec import decode_json
 from streamq.serialization.payload import Payloads, as_text, check_headers
-from streamq.serialization.signing import Seal, Seldom
+from streamq.serialization.signing import Signer
 from streamq.tasks import Task
 
 logger = logging.getLogger("streamq.worker")
 
-#: What pickle carries has its types already; annotations have nothing to turn back.
+#: The content type of pickle, which keeps all types: annotations convert nothing there.
 PICKLED = b"application/x-python-serialize"
 
-#: What positional arguments may come as; ``list | tuple`` would be built for each message.
+#: Types of decoded ``args``; ``list | tuple`` would be built for each message.
 LISTS = (list, tuple)
 
-#: Called with the request, a state and what to know about it.
-Tell = Callable[[Request, str, Any], None]
+#: Stores a custom state: called with the request, the state and its ``meta``.
+ReportState = Callable[[Request, str, Any], None]
 
 
-class Execution:
-    """Runs messages of the registered tasks."""
+class Executor:
+    """The executor of messages of the registered tasks."""
 
     def __init__(
         self,
@@ -54,61 +55,61 @@ class Execution:
         conf: Config,
         *,
         hostname: str,
-        tell: Tell,
-        seal: Seal | None = None,
+        report: ReportState,
+        signer: Signer | None = None,
     ) -> None:
         self.tasks = tasks
         self.payloads = payloads
         self.json_accepted = "json" in payloads.accept
-        self.endings = Endings(tasks, payloads, conf, seal=seal)
+        self.outcomes = Outcomes(tasks, payloads, conf, signer=signer)
         self.conf = conf
         self.hostname = hostname
-        self.tell = tell
-        self.seal = seal
-        self.unsigned = Seldom(60)
-        self.manners: dict[bytes, Manner[Task[..., Any]]] = {}
-        #: Tasks of which we said that their soft limit is dropped.
-        self.outrun: set[str] = set()
-        #: Whose function is running just now; of greenlets, whose began or ended last.
+        self.report = report
+        self.signer = signer
+        self.unsigned = LogLimit(60)
+        self.policies: dict[bytes, TaskPolicy[Task[..., Any]]] = {}
+        #: Names of the tasks for which a dropped soft limit was logged.
+        self.soft_limits_dropped: set[str] = set()
+        #: The delivery whose function is running; with greenlets, the last that began or ended.
         self.inside: Delivery | None = None
         self.forks = FORKS.count
 
     def admit(self, delivery: Delivery) -> None:
-        """Find the task of a message, and whether it is acknowledged early.
+        """Set the delivery's task policy, acknowledgement and time limits, if its task is known.
 
-        One without a proper id is not admitted.
+        A message without a well-formed id gets none, and ends as a dead letter.
         """
         if not delivery.has_good_id():
             return
         fields = delivery.fields
         name = fields.get(b"task", b"")
-        manner = self.manners.get(name)
-        if manner is None:
+        policy = self.policies.get(name)
+        if policy is None:
             task = self.tasks.tasks.get(name.decode(errors="replace"))
             if task is None:
                 return
-            manner = self.manners[name] = self.manner_of(task)
-        delivery.manner = manner
+            policy = self.policies[name] = self.policy_of(task)
+        delivery.policy = policy
         late = fields.get(b"acks_late")
-        delivery.early = manner.early if late is None else late != b"1"
-        delivery.hard, delivery.soft = manner.hard, manner.soft
+        delivery.early = policy.early if late is None else late != b"1"
+        delivery.hard, delivery.soft = policy.hard, policy.soft
         if b"time_limit" in fields or b"soft_time_limit" in fields:
             hard, soft = delivery.seconds(b"time_limit"), delivery.seconds(b"soft_time_limit")
-            delivery.hard = manner.hard if hard is None else hard
-            delivery.soft = manner.soft if soft is None else soft
+            delivery.hard = policy.hard if hard is None else hard
+            delivery.soft = policy.soft if soft is None else soft
         if delivery.soft and 0 < delivery.hard <= delivery.soft:
-            self.drop_soft_limit(delivery, manner.task)
+            self.drop_soft_limit(delivery, policy.task)
 
     def drop_soft_limit(self, delivery: Delivery, task: Task[..., Any]) -> None:
-        """Let only the hard limit count, which comes no later; say so once for each task."""
+        """Drop a soft limit that is not below the hard one; log that once for each task."""
 
         def origin(name: str) -> str:
             if name.encode() in delivery.fields:
                 return "of the call"
             return "of the task" if name in task.own_options else f"from task_{name}"
 
-        if task.name not in self.outrun:
-            self.outrun.add(task.name)
+        if task.name not in self.soft_limits_dropped:
+            self.soft_limits_dropped.add(task.name)
             logger.warning(
                 "%s: soft_time_limit %g s (%s) is dropped, as time_limit %g s (%s) ends it before",
                 *(task.name, delivery.soft, origin("soft_time_limit")),
@@ -116,7 +117,7 @@ class Execution:
             )
         delivery.soft = 0.0
 
-    def manner_of(self, task: Task[..., Any]) -> Manner[Task[..., Any]]:
+    def policy_of(self, task: Task[..., Any]) -> TaskPolicy[Task[..., Any]]:
         own, conf = task.own_options, self.conf
         hard = own.get("time_limit", conf.task_time_limit)
         soft = own.get("soft_time_limit", conf.task_soft_time_limit)
@@ -126,7 +127,7 @@ class Execution:
             backoff_max=conf.retry_backoff_max,
             jitter=conf.retry_jitter,
         )
-        return Manner(
+        return TaskPolicy(
             task,
             early=not own.get("acks_late", conf.acks_late),
             keep=not own.get("ignore_result", conf.ignore_result),
@@ -139,70 +140,76 @@ class Execution:
         )
 
     def run(self, delivery: Delivery) -> Outcome:
-        """Run a message.  Never raises for what the task does.
+        """Run a message and return its outcome; exceptions of the task are not raised.
 
-        In a child that the task has forked it raises SystemExit, if that ends itself.
+        Except SystemExit, in a child process that the task has forked.
         """
-        manner, endings = delivery.manner, self.endings
-        if self.seal is not None and (forged := self.forged(delivery, self.seal)) is not None:
-            return forged
-        if manner is None:
-            return endings.unknown(delivery)
+        policy, outcomes = delivery.policy, self.outcomes
+        if self.signer is not None:
+            refused = self.check_signature(delivery, self.signer)
+            if refused is not None:
+                return refused
+        if policy is None:
+            return outcomes.unknown_task(delivery)
         try:
-            args, kwargs = self.arguments(manner.task, delivery.fields)
+            args, kwargs = self.arguments(policy.task, delivery.fields)
         except ContentDisallowed as error:
-            return endings.buried(delivery, error, "content type not accepted")
+            return outcomes.dead_lettered(delivery, error, "content type not accepted")
         except (DecodeError, ConfigError) as error:
-            return endings.buried(delivery, error, "undecodable message")
-        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # a class of the task's
-            return endings.failed(delivery, error, 0.0)
-        running = LazyRunning(self, delivery, args, kwargs)
+            return outcomes.dead_lettered(delivery, error, "undecodable message")
+        except (
+            SystemExit,
+            KeyboardInterrupt,
+            GeneratorExit,
+        ) as error:  # raised by a class of the task
+            return outcomes.failed(delivery, error, 0.0)
+        running = RunningInWorker(self, delivery, args, kwargs)
         token = current.set(running)
         began = perf_counter()
         try:
-            task = manner.task
+            task = policy.task
             self.inside = delivery
             if task.bind:
                 value = task.function(running, *args, **kwargs)
             else:
                 value = task.function(*args, **kwargs)
             self.inside = None
-        except BaseException as error:  # also sys.exit(): it is the task that fails, not we
+        except BaseException as error:  # also sys.exit(): it fails the task only
             self.inside = None
             if self.forks != FORKS.count and issubclass(type(error), SystemExit):
                 raise
             if error is running.final:
-                return endings.failed(delivery, error, perf_counter() - began)
-            return self.judged(delivery, error, perf_counter() - began)
+                return outcomes.failed(delivery, error, perf_counter() - began)
+            return self.outcome_of(delivery, error, perf_counter() - began)
         finally:
             current.reset(token)
         if running.retrying is not None:
-            return self.judged(delivery, running.retrying, perf_counter() - began)
-        return endings.returned(delivery, value, perf_counter() - began)
+            return self.outcome_of(delivery, running.retrying, perf_counter() - began)
+        return outcomes.returned(delivery, value, perf_counter() - began)
 
-    def judged(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
-        """How a run ends that raised this, however odd it is."""
+    def outcome_of(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
+        """Make the outcome of a run that raised this, whatever its class does."""
         try:
-            return self.endings.raised(delivery, error, seconds)
+            return self.outcomes.raised(delivery, error, seconds)
         except Stopped:
             raise
-        except BaseException as odd:  # a Retry that asks for nonsense, a class that lies
-            return self.endings.failed(delivery, odd, seconds)
+        except BaseException as broken:  # a Retry with bad options, or a broken class
+            return self.outcomes.failed(delivery, broken, seconds)
 
     def interrupted(self, delivery: Delivery, error: BaseException) -> Outcome:
-        """What a limit means that was raised on the way into the task, or out of it."""
+        """Make the outcome for a limit that was raised just before or after the task's code."""
         self.inside = None
-        return self.endings.raised(delivery, error, 0.0)
+        return self.outcomes.raised(delivery, error, 0.0)
 
-    def forged(self, delivery: Delivery, seal: Seal) -> Outcome | None:
-        """The end of a message that must not run, for want of a signature that fits."""
+    def check_signature(self, delivery: Delivery, signer: Signer) -> Outcome | None:
+        """Return the outcome of a message that must not run, for its signature; else None."""
         try:
-            signed = seal.check(delivery.id, delivery.queue.encode(), delivery.fields)
+            signed = signer.check(delivery.id, delivery.queue.encode(), delivery.fields)
         except SignatureInvalid as error:
-            delivery.keep = True  # that there is no record is not for the message to say
-            return self.endings.buried(delivery, error, "signature")
+            delivery.keep = True  # an unsigned ignore_result must not hide this
+            return self.outcomes.dead_lettered(delivery, error, "signature")
         if not signed and self.unsigned.due(monotonic()):
-            more = self.unsigned.missed()
+            more = self.unsigned.take_skipped()
             logger.warning(
                 "%s runs without a signature%s: signing is permissive",
                 delivery.title,
@@ -213,7 +220,7 @@ class Execution:
     def arguments(
         self, task: Task[..., Any], fields: Mapping[bytes, bytes]
     ) -> tuple[list[Any], dict[str, Any]]:
-        """Decode args and kwargs; DecodeError if they are not a list and a mapping."""
+        """Decode args and kwargs.  Raises DecodeError if they are not a list and a mapping."""
         raw_args, raw_kwargs = fields.get(b"args", b"[]"), fields.get(b"kwargs", b"{}")
         if len(raw_args) + len(raw_kwargs) > self.payloads.limit:
             raise self.payloads.not_read(len(raw_args) + len(raw_kwargs))
@@ -237,31 +244,31 @@ class Execution:
         return args, kwargs  # type: ignore[return-value]
 
 
-class LazyRunning(Running):
-    """The running task; its request is only put together when somebody asks."""
+class RunningInWorker(Running):
+    """The running task in a worker; its request is made when it is first read."""
 
     in_worker = True
     made: Request | None = None
 
     def __init__(
-        self, execution: Execution, delivery: Delivery, args: Any, kwargs: dict[str, Any]
+        self, executor: Executor, delivery: Delivery, args: Any, kwargs: dict[str, Any]
     ) -> None:
-        self.execution = execution
+        self.executor = executor
         self.delivery = delivery
         self.arguments = (args, kwargs)
-        self.tell = execution.tell
+        self.report = executor.report
 
     @property
     def request(self) -> Request:  # type: ignore[override]
         if self.made is None:
-            self.made = request_of(self.delivery, *self.arguments, self.execution.hostname)
+            self.made = request_of(self.delivery, *self.arguments, self.executor.hostname)
         return self.made
 
-    def last_word(self, asked: Retry) -> BaseException | None:
-        """What is raised if the task may not be tried again as asked; None if it may."""
-        return self.execution.endings.last_word(self.delivery, asked)
+    def final_error(self, asked: Retry) -> BaseException | None:
+        """The exception that ends a task which may not be retried like this; None if it may."""
+        return self.executor.outcomes.final_error(self.delivery, asked)
 
 
 def shown(error: BaseException) -> str:
-    """One line about an exception, for the log."""
+    """Write an exception as one line for the log."""
     return traceback.format_exception_only(error)[-1].strip()

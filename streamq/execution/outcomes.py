@@ -1,6 +1,6 @@
-"""How a run ends: what its record says, and what follows its message.
+"""Outcomes of runs: the fields of the record, and the follow-up of the message.
 
-Decides and writes nothing: each ending is an ``Outcome`` that the settle script acts upon.
+Nothing is written here: the settle and follow scripts carry an ``Outcome`` out.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from random import SystemRandom
 from typing import Any, cast
 
 from streamq.config.config import Config
-from streamq.core.delivery import LONGEST_LIFE, Delivery
+from streamq.core.delivery import LONGEST_NUMBER, Delivery
 from streamq.core.message import at_moment, from_now
 from streamq.core.names import type_name
 from streamq.core.options import checked
-from streamq.core.outcome import BURY, EXPIRE, LATER, OFFER, REVOKED, Outcome, flat, millis
+from streamq.core.outcome import DEAD_LETTER, EXPIRE, LATER, OFFER, REVOKED, Outcome, flat, millis
 from streamq.core.retry import RetryPolicy, ancestors
 from streamq.core.text import count
 from streamq.errors import (
@@ -36,23 +36,23 @@ from streamq.errors import (
 )
 from streamq.producer.registry import Registry
 from streamq.routing import LONGEST_NAME, check_name
-from streamq.serialization.annotations import turned_back
+from streamq.serialization.annotations import json_form
 from streamq.serialization.codec import encode_json, find_serializer
 from streamq.serialization.exceptions import describe, message_of
 from streamq.serialization.payload import Payloads, as_text
-from streamq.serialization.signing import Seal
-from streamq.serialization.strict_json import Wordless
+from streamq.serialization.signing import Signer
+from streamq.serialization.strict_json import EnumNotRepresentable
 from streamq.tasks import Signature, written
 
-#: Seconds before a message of an unknown task is offered again: the first pause, and the
-#: longest.  In between each is twice the one before.
-OFFERS = (0.5, 10.0)
-#: Refusals after which the pause is the longest in any case.
-GROWING = 10
-#: Chance that no seed of a task's decides, and no two processes share that were forked.
+#: Seconds before a message of an unknown task is offered again: the first and the longest
+#: pause.  Each pause is twice the one before.
+OFFER_PAUSES = (0.5, 10.0)
+#: Doublings after which the pause is the longest in any case.
+MOST_DOUBLINGS = 10
+#: Random numbers that ``random.seed`` of a task cannot fix and forked processes do not share.
 CHANCE = SystemRandom()
 
-#: Fields of a message that change how its task is tried again, and how they are read.
+#: Fields of a message that override its task's retry policy, and how they are read.
 RETRY_FIELDS: dict[bytes, Callable[[bytes], Any]] = {
     b"max_retries": lambda text: None if text == b"none" else whole(text),
     b"default_retry_delay": lambda text: whole(text) / 1000,
@@ -64,8 +64,8 @@ RETRY_FIELDS: dict[bytes, Callable[[bytes], Any]] = {
 }
 
 
-class Endings:
-    """Makes outcomes.  ``chance`` gives numbers in [0, 1) for the pauses between retries."""
+class Outcomes:
+    """The maker of outcomes.  ``chance`` returns numbers in [0, 1) for pauses with jitter."""
 
     def __init__(
         self,
@@ -73,14 +73,14 @@ class Endings:
         payloads: Payloads,
         conf: Config,
         *,
-        seal: Seal | None = None,
+        signer: Signer | None = None,
         chance: Callable[[], float] = CHANCE.random,
     ) -> None:
         self.tasks = tasks
         self.payloads = payloads
         self.results = replace(payloads, limit=conf.result_limit)
         self.conf = conf
-        self.seal = seal
+        self.signer = signer
         self.chance = chance
         self.serializer = conf.result_serializer
         self.compression = conf.result_compression
@@ -91,14 +91,14 @@ class Endings:
     # The task returned
 
     def returned(self, delivery: Delivery, value: Any, seconds: float) -> Outcome:
-        """The task returned."""
-        manner = delivery.manner
-        assert manner is not None
+        """Make the outcome of a task that returned ``value`` after so many seconds."""
+        policy = delivery.policy
+        assert policy is not None
         if not delivery.keep:
             return Outcome(delivery, b"", ())
         runtime = b"%.6f" % seconds
-        if not manner.keep:
-            return Outcome(delivery, b"SUCCESS", (b"runtime", runtime), expires=manner.expires)
+        if not policy.keep:
+            return Outcome(delivery, b"SUCCESS", (b"runtime", runtime), expires=policy.expires)
         try:
             if self.plain:
                 data = encode_json(value)
@@ -108,21 +108,21 @@ class Endings:
                 data = self.results.write(value, self.serializer, self.compression, "the result")
         except Stopped:
             raise
-        except BaseException as error:  # a class of the task's may raise whatever it likes
-            if type(error) is EncodeError and isinstance(error.__cause__, Wordless):
+        except BaseException as error:  # a class of the task may raise anything
+            if type(error) is EncodeError and isinstance(error.__cause__, EnumNotRepresentable):
                 with suppress(EncodeError):
-                    flat = turned_back(value, manner.task.result_converter)
+                    flat = json_form(value, policy.task.result_converter)
                     return self.returned(delivery, flat, seconds)
-            return self.failed(delivery, error, seconds)  # the task has run: not once more
+            return self.failed(delivery, error, seconds)  # the task has run, and must not run twice
         return Outcome(
             delivery,
             b"SUCCESS",
             (b"result", data, b"runtime", runtime, *self.encoding),
-            expires=self.life(delivery),
+            expires=self.record_ttl(delivery),
         )
 
     def result_encoding(self) -> tuple[bytes, ...]:
-        """What the record says of how its result was written; nothing for plain JSON."""
+        """The record's fields about the encoding of results; none for plain JSON."""
         found: list[bytes] = []
         if self.serializer != "json":
             content = find_serializer(self.serializer).content_type
@@ -131,57 +131,57 @@ class Endings:
             found += [b"compression", self.compression.encode()]
         return tuple(found)
 
-    def life(self, delivery: Delivery) -> bytes:
-        """Milliseconds that the record is kept."""
+    def record_ttl(self, delivery: Delivery) -> bytes:
+        """How long the record is kept, in milliseconds."""
         if b"result_expires" in delivery.fields:
             asked = delivery.number(b"result_expires")
-            if asked:  # no message has a record kept for ever
+            if asked:  # 0 would keep it for ever, which no message may ask for
                 return b"%d" % asked
-        return delivery.manner.expires if delivery.manner is not None else self.expires
+        return delivery.policy.expires if delivery.policy is not None else self.expires
 
     # The task raised
 
     def raised(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
-        """The task raised."""
-        kind, expires = type(error), self.life(delivery)
+        """Make the outcome of a task that raised this exception after so many seconds."""
+        kind, expires = type(error), self.record_ttl(delivery)
         if issubclass(kind, Ignore):
             return Outcome(delivery, b"", (), expires=expires if delivery.keep else b"0")
         if issubclass(kind, Terminated):
             return self.revoked(delivery, b"terminated")
         if issubclass(kind, Overdue):
             return self.overdue(delivery, seconds)
-        if issubclass(kind, Retry):  # ``isinstance`` would ask the exception itself
+        if issubclass(kind, Retry):  # ``isinstance`` would run code of the exception
             return self.tried_again(delivery, cast(Retry, error), seconds)
         if issubclass(kind, Reject):
             return self.rejected(delivery, error, seconds)
-        policy = self.policy(delivery)
+        policy = self.retry_policy(delivery)
         if policy.wants(error):
             directive = Retry(exc=error, countdown=policy.pause(delivery.retries, self.chance()))
             return self.tried_again(delivery, directive, seconds)
         return self.failed(delivery, error, seconds)
 
     def overdue(self, delivery: Delivery, seconds: float) -> Outcome:
-        """The task was stopped at its hard limit.
+        """Make the outcome of a task that was stopped at its hard limit.
 
-        It is only tried again where ``autoretry_for`` names that: what took too long once
-        would do so again.
+        It is retried only where ``autoretry_for`` names TimeLimitExceeded: a task that took
+        too long once is likely to do so again.
         """
-        error, policy = over_limit(delivery), self.policy(delivery)
+        error, policy = over_limit(delivery), self.retry_policy(delivery)
         if type_name(TimeLimitExceeded) in policy.autoretry_for:
             return self.raised(delivery, error, seconds)
         return self.failed(delivery, error, seconds)
 
     def failed(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
-        """The task failed, and that is that."""
+        """Make the outcome of a task that failed and is not retried."""
         fields = flat(describe(error, skip=1), runtime=b"%.6f" % seconds)
         state = b"FAILURE" if delivery.keep else b""
-        throws = delivery.manner.throws if delivery.manner is not None else frozenset()
+        throws = delivery.policy.throws if delivery.policy is not None else frozenset()
         expected = bool(throws) and not throws.isdisjoint(ancestors(type(error)))
-        life = self.life(delivery)
-        return Outcome(delivery, state, fields, expires=life, expected=expected)
+        ttl = self.record_ttl(delivery)
+        return Outcome(delivery, state, fields, expires=ttl, expected=expected)
 
     def rejected(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
-        """The task gave its message back, or to the dead letters."""
+        """Make the outcome of a task that rejected its message: requeue, or a dead letter."""
         if getattr(error, "requeue", False) and not delivery.early:
             return Outcome(delivery, b"", (), release=True)
         about = describe(error, skip=1)
@@ -190,31 +190,31 @@ class Endings:
             delivery,
             b"FAILURE" if delivery.keep else b"",
             flat(about, runtime=b"%.6f" % seconds, reason=why),
-            expires=self.life(delivery),
-            follow=(BURY, b"rejected", why),
+            expires=self.record_ttl(delivery),
+            follow=(DEAD_LETTER, b"rejected", why),
         )
 
-    # Again
+    # Retries
 
-    def policy(self, delivery: Delivery) -> RetryPolicy:
-        """How this message is tried again: as its task says, unless it says otherwise."""
-        assert delivery.manner is not None
-        policy, asked = delivery.manner.retry, {}
+    def retry_policy(self, delivery: Delivery) -> RetryPolicy:
+        """The retry policy of this message: its task's, with the message's own fields applied."""
+        assert delivery.policy is not None
+        policy, asked = delivery.policy.retry, {}
         for name, read in RETRY_FIELDS.items():
             if name in delivery.fields:
                 try:
                     asked[name.decode()] = read(delivery.fields[name])
                 except (ValueError, UnicodeDecodeError):
-                    continue  # a hand-typed message may say anything
+                    continue  # a message typed by hand may hold anything
         return policy.changed(asked)
 
     def tried_again(self, delivery: Delivery, asked: Retry, seconds: float) -> Outcome:
-        """The task is to be tried again, if it may be."""
-        final = self.last_word(delivery, asked)
+        """Make the outcome of a task that asked for a retry: a failure if none is allowed."""
+        final = self.final_error(delivery, asked)
         if final is not None:
             return self.failed(delivery, final, seconds)
         try:
-            due = self.due(asked, self.policy(delivery))
+            due = self.due(asked, self.retry_policy(delivery))
             queue = str(checked({"queue": asked.changes.get("queue")}).get("queue", "")).encode()
             changes = self.signed(delivery, queue, self.changes(delivery, asked))
         except StreamqError as error:  # arguments that cannot be sent, a pause that is none
@@ -226,13 +226,13 @@ class Endings:
             delivery,
             b"RETRY" if delivery.keep else b"",
             flat(reason, retries=number),
-            expires=self.life(delivery),
+            expires=self.record_ttl(delivery),
             follow=(LATER, due, made + queue, b"retries", number, *changes),
         )
 
-    def last_word(self, delivery: Delivery, asked: Retry) -> BaseException | None:
-        """What a task fails with that may not be tried again as asked; None if it may."""
-        policy = self.policy(delivery)
+    def final_error(self, delivery: Delivery, asked: Retry) -> BaseException | None:
+        """The exception of a task that may not be retried as asked; None if it may."""
+        policy = self.retry_policy(delivery)
         if asked.max_retries is not UNCHANGED:
             policy = replace(policy, max_retries=asked.max_retries)
         if policy.allows(delivery.retries):
@@ -240,7 +240,7 @@ class Endings:
         return asked.final or self.exhausted(delivery, asked)
 
     def exhausted(self, delivery: Delivery, asked: Retry) -> MaxRetriesExceeded:
-        """Say that a task was tried as often as it may be."""
+        """Make the error of a task that has used all its retries."""
         error = MaxRetriesExceeded(
             f"{delivery.title} was tried again {count(delivery.retries, 'time')}, "
             "and may not be tried once more",
@@ -250,7 +250,7 @@ class Endings:
         return error
 
     def due(self, asked: Retry, policy: RetryPolicy) -> bytes:
-        """When the next try is due, as the script takes it."""
+        """The time of the next try, as the follow script takes it."""
         if asked.eta is not None:
             return at_moment(checked({"eta": asked.eta})["eta"], self.conf.timezone).encode()
         pause = policy.delay
@@ -259,7 +259,7 @@ class Endings:
         return from_now(pause).encode()
 
     def changes(self, delivery: Delivery, asked: Retry) -> tuple[bytes, ...]:
-        """The fields of the message that are different from now on, names and values."""
+        """The fields of the message that the retry changes: names and values in one row."""
         found: list[bytes] = []
         for name in ("args", "kwargs"):
             if name in asked.changes:
@@ -280,8 +280,8 @@ class Endings:
     def signed(
         self, delivery: Delivery, queue: bytes, changes: tuple[bytes, ...]
     ) -> tuple[bytes, ...]:
-        """The changes of a message that was signed, with a signature that fits them."""
-        if self.seal is None or b"signature" not in delivery.fields or not (changes or queue):
+        """Add a new signature to the changes of a signed message."""
+        if self.signer is None or b"signature" not in delivery.fields or not (changes or queue):
             return changes
         fields = delivery.fields | dict(zip(changes[::2], changes[1::2], strict=True))
         if fields.get(b"expires", b"").startswith(b"+"):
@@ -289,62 +289,63 @@ class Endings:
                 "retry cannot change expires of a signed message to a time from now",
                 advice=["give the moment: expires=datetime.now(UTC) + timedelta(…)"],
             )
-        signature = self.seal.signature(delivery.id, queue or delivery.queue.encode(), fields)
+        signature = self.signer.signature(delivery.id, queue or delivery.queue.encode(), fields)
         return (*changes, b"signature", signature)
 
     def encoded(self, delivery: Delivery, name: str, value: Any) -> bytes:
-        """Arguments, ``args`` or ``kwargs``, as the message writes them."""
+        """Encode new ``args`` or ``kwargs`` (``name``) in the message's own format."""
         content = as_text(delivery.fields.get(b"content_type"), "content_type")
         compression = as_text(delivery.fields.get(b"compression"), "compression")
         format = (content or "json", compression, "the arguments")
-        changed: Any = {name: value, "task": delivery.manner and delivery.manner.task}
+        changed: Any = {name: value, "task": delivery.policy and delivery.policy.task}
         return written(Signature("", **changed), name, lambda v: self.payloads.write(v, *format))
 
     # The task did not run, or was stopped
 
-    def unknown(self, delivery: Delivery) -> Outcome:
-        """No task has the name that the message asks for: another worker may know it.
+    def unknown_task(self, delivery: Delivery) -> Outcome:
+        """Make the outcome of a message whose task is not registered here.
 
-        While a new version is rolled out, old workers meet the messages of new tasks.  When
-        patience is at its end, Redis knows whether another one has the task.
+        While a new version is rolled out, old workers read messages of new tasks.  So the
+        message is offered to others for ``unknown_task_patience`` seconds; after that it
+        becomes a dead letter, unless Redis knows another worker that has the task.
         """
         name = delivery.fields.get(b"task", b"").decode(errors="replace")
         if not name:
-            return self.buried(delivery, DecodeError("the message names no task"), "no task")
+            return self.dead_lettered(delivery, DecodeError("the message names no task"), "no task")
         if (error := misnamed(delivery, name)) is not None:
-            return self.buried(delivery, error, "undecodable message")
+            return self.dead_lettered(delivery, error, "undecodable message")
         refusals = delivery.number(b"refusals") or 0
         left = self.conf.unknown_task_patience - offered_for(refusals)
         pause = min(offer_pause(refusals), left) if left > 0 else offer_pause(refusals)
         due, number = from_now(pause).encode(), b"%d" % (refusals + 1)
         if left > 0:
             return Outcome(delivery, b"", (), follow=(LATER, due, b"", b"refusals", number))
-        outcome = self.buried(delivery, self.tasks.missing(name), "unknown task")
+        outcome = self.dead_lettered(delivery, self.tasks.missing(name), "unknown task")
         outcome.follow = (OFFER, due, number, *outcome.follow[1:])
         return outcome
 
-    def buried(self, delivery: Delivery, error: StreamqError, reason: str) -> Outcome:
-        """The message cannot be run at all: it goes to the dead letters."""
+    def dead_lettered(self, delivery: Delivery, error: StreamqError, reason: str) -> Outcome:
+        """Make the outcome of a message that cannot be run: a dead letter."""
         about = describe(error)
         about.pop("traceback", None)
         return Outcome(
             delivery,
             b"FAILURE" if delivery.keep else b"",
             flat(about),
-            expires=self.life(delivery),
-            follow=(BURY, reason.encode(), about["error"]),
+            expires=self.record_ttl(delivery),
+            follow=(DEAD_LETTER, reason.encode(), about["error"]),
         )
 
     def revoked(self, delivery: Delivery, reason: bytes) -> Outcome:
-        """The task was revoked or expired; it did not run, or was stopped."""
+        """Make the outcome of a task that was revoked or expired: not run, or stopped."""
         state = b"REVOKED" if delivery.keep else b""
         follow = (EXPIRE, b"expired", b"it expired") if reason == b"expired" else (REVOKED,)
-        expires = self.life(delivery)
+        expires = self.record_ttl(delivery)
         return Outcome(delivery, state, (b"reason", reason), expires=expires, follow=follow)
 
 
 def misnamed(delivery: Delivery, task: str) -> DecodeError | None:
-    """What is wrong with the id of a message or the name of its task, if anything is."""
+    """The error of a malformed message id or task name; None if both are well formed."""
     given = delivery.fields.get(b"id", delivery.id)
     try:
         if given != delivery.id:
@@ -356,7 +357,7 @@ def misnamed(delivery: Delivery, task: str) -> DecodeError | None:
 
 
 def over_limit(delivery: Delivery) -> TimeLimitExceeded:
-    """Say that a task has run too long."""
+    """Make the error of a task that was stopped at its hard limit."""
     return TimeLimitExceeded(
         f"the task ran longer than its limit of {delivery.hard:g} s, and was stopped",
         advice=["time_limit= of the task or the call, or task_time_limit, allows more"],
@@ -364,26 +365,26 @@ def over_limit(delivery: Delivery) -> TimeLimitExceeded:
 
 
 def past_soft_limit(delivery: Delivery) -> SoftTimeLimitExceeded:
-    """What is raised inside a task that has run for long."""
+    """Make the error that is raised inside a task at its soft limit."""
     error = SoftTimeLimitExceeded(f"the task has been running for {delivery.soft:g} s")
     error.here = True
     return error
 
 
 def whole(text: bytes) -> int:
-    """A whole number from 0 that a message carries; ValueError for anything else."""
-    if not text.isdigit() or len(text) > LONGEST_LIFE:
+    """Read a whole number from 0.  Raises ValueError for anything else."""
+    if not text.isdigit() or len(text) > LONGEST_NUMBER:
         raise ValueError
     return int(text)
 
 
 def offer_pause(refusals: int) -> float:
-    """Seconds before a message is offered again that was refused so often."""
-    first, longest = OFFERS
-    return float(min(longest, first * 2 ** min(refusals, GROWING)))
+    """Seconds before a message that was refused so often is offered again."""
+    first, longest = OFFER_PAUSES
+    return float(min(longest, first * 2 ** min(refusals, MOST_DOUBLINGS)))
 
 
 def offered_for(refusals: int) -> float:
-    """Seconds for which a message has been offered that was refused so often, as it says."""
-    pauses = sum(map(offer_pause, range(min(refusals, GROWING))))
-    return pauses + max(0, refusals - GROWING) * offer_pause(GROWING)
+    """Seconds for which a message that was refused so often has been offered."""
+    pauses = sum(map(offer_pause, range(min(refusals, MOST_DOUBLINGS))))
+    return pauses + max(0, refusals - MOST_DOUBLINGS) * offer_pause(MOST_DOUBLINGS)

@@ -1,4 +1,4 @@
-"""Requests: what a task may know about its run."""
+"""Requests: what a task can read about its run."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from streamq.serialization.codec import decode_json
 
 
 def request_of(delivery: Delivery, args: Any, kwargs: dict[str, Any], hostname: str) -> Request:
-    """What a task may know about its run."""
+    """Make the request of a delivery with its decoded arguments."""
     fields = {k.decode(errors="replace"): v for k, v in delivery.fields.items()}
 
     def text(name: str) -> str | None:
@@ -38,7 +38,7 @@ def request_of(delivery: Delivery, args: Any, kwargs: dict[str, Any], hostname: 
 
 
 def headers_of(delivery: Delivery) -> dict[str, Any]:
-    """The headers of a message; those of one that died before say where, and of what."""
+    """The headers of a message, with ``x-death-*`` for one that was a dead letter before."""
     try:
         headers = decode_json(delivery.fields.get(b"headers", b"{}"))
     except DecodeError:
@@ -46,7 +46,7 @@ def headers_of(delivery: Delivery) -> dict[str, Any]:
     found = dict(headers) if isinstance(headers, dict) else {}
     if b"deaths" in delivery.fields:
         for name in ("queue", "reason"):
-            said = delivery.fields.get(f"death_{name}".encode(), b"")
-            found[f"x-death-{name}"] = said.decode(errors="replace")
+            value = delivery.fields.get(f"death_{name}".encode(), b"")
+            found[f"x-death-{name}"] = value.decode(errors="replace")
         found["x-death-count"] = delivery.number(b"deaths") or 0
     return found

@@ -1,35 +1,34 @@
-"""What a runner says about its tasks: every failure, and of the rest as much as can be read."""
+"""The log of a runner's tasks: every failure, and at most 20 lines a second of the rest."""
 
 import logging
 
+from streamq.core.log_limit import LogLimit
 from streamq.core.outcome import EXPIRE, LATER, OFFER, REVOKED, Outcome
 from streamq.core.text import visible
 from streamq.host import clock
-from streamq.serialization.signing import Seldom
 
 logger = logging.getLogger("streamq.worker")
 
-#: Lines a second about tasks that went well, or have rejected their messages; the rest are
-#: counted.
+#: Lines a second about tasks that succeeded, and about rejected messages; more are counted.
 MOST_LINES = 20
-#: How the fields of a failure begin, also of one that leaves no record.
+#: The first field of every failure, also of one that stores no result.
 FAILED = b"error_type"
-#: Why messages go to the dead letters whose signature does not fit.
-FORGED = b"signature"
+#: The dead-letter reason of messages whose signature is not valid.
+BAD_SIGNATURE = b"signature"
 
 
-class Bounded:
-    """Lines of one kind, so many a second; ``rest`` tells how many more there were."""
+class LineLimit:
+    """A limit for lines of one kind per second; ``rest`` is the line with the skipped count."""
 
     def __init__(self, level: int, rest: str) -> None:
         self.level = level
         self.rest = rest
         self.second = 0
         self.lines = 0
-        self.unsaid = 0
+        self.skipped = 0
 
     def room(self) -> bool:
-        """Whether one more line can be read in this second."""
+        """Whether one more line may be logged in this second; if not, it is counted."""
         second = int(clock.monotonic())
         if second != self.second:
             self.flush()
@@ -37,46 +36,47 @@ class Bounded:
         self.lines += 1
         if self.lines <= MOST_LINES:
             return True
-        self.unsaid += 1
+        self.skipped += 1
         return False
 
     def flush(self) -> None:
-        """Say how many lines were left out."""
-        if self.unsaid:
-            logger.log(self.level, self.rest, self.unsaid)
-            self.unsaid = 0
+        """Log how many lines were skipped."""
+        if self.skipped:
+            logger.log(self.level, self.rest, self.skipped)
+            self.skipped = 0
 
 
 class TaskLog:
-    """Logs how tasks ended."""
+    """The log of how tasks ended."""
 
     def __init__(self) -> None:
         self.enabled = logger.isEnabledFor(logging.INFO)
-        self.well = Bounded(logging.INFO, "… and %d more tasks ok")
-        self.rejected = Bounded(logging.WARNING, "… and %d more rejected")
-        self.refused = Seldom(1.0)
+        self.succeeded = LineLimit(logging.INFO, "… and %d more tasks ok")
+        self.rejected = LineLimit(logging.WARNING, "… and %d more rejected")
+        self.bad_signatures = LogLimit(1.0)
 
     def ended(self, outcome: Outcome) -> None:
-        """Say how a task ended, unless too much is being said already."""
+        """Log how a task ended, within the limits."""
         fields = outcome.fields
         if outcome.follow or outcome.release or (fields and fields[0] == FAILED):
-            self.refuse(outcome) if outcome.reason == FORGED else self.failed(outcome)
-        elif self.enabled and self.well.room():
+            self.refused(outcome) if outcome.reason == BAD_SIGNATURE else self.failed(outcome)
+        elif self.enabled and self.succeeded.room():
             logger.info("%s ok%s", outcome.delivery.title, runtime(outcome))
 
-    def refuse(self, outcome: Outcome) -> None:
-        """Say that a message was not signed as it must be; whoever forges may send many."""
-        if self.refused.due(clock.monotonic()):
+    def refused(self, outcome: Outcome) -> None:
+        """Log a message without a valid signature, once a second: an attacker may send many."""
+        if self.bad_signatures.due(clock.monotonic()):
             self.failed(outcome)
-            if missed := self.refused.missed():
-                logger.error("… and %d more before it, because of their signatures", missed)
+            if skipped := self.bad_signatures.take_skipped():
+                logger.error("… and %d more before it, because of their signatures", skipped)
 
     def flush(self) -> None:
-        """Say how many tasks nothing was said about."""
-        self.well.flush()
+        """Log how many lines were skipped in this second."""
+        self.succeeded.flush()
         self.rejected.flush()
 
     def failed(self, outcome: Outcome) -> None:
+        """Log any outcome but a plain success: failure, retry, rejection, dead letter."""
         fields = dict(zip(outcome.fields[::2], outcome.fields[1::2], strict=True))
         error = fields.get(b"error", b"").decode(errors="replace")
         kind = fields.get(b"error_type", b"").decode(errors="replace")
@@ -103,17 +103,17 @@ class TaskLog:
             why = outcome.reason.decode(errors="replace")
             logger.error("%s went to the dead letters: %s\n%s", title, why, visible(error))
         elif outcome.expected:
-            logger.info("%s failed, as it may: %s", title, visible(f"{kind}: {error}"))
+            logger.info("%s failed as expected: %s", title, visible(f"{kind}: {error}"))
         else:
             trace = fields.get(b"traceback", b"").decode(errors="replace").rstrip()
-            told = f"{kind}: {error}"
-            if trace != told:  # which it is where no code of the task has raised it
-                told = f"{told}\n{trace}"
-            logger.error("%s failed: %s", title, visible(told))
+            text = f"{kind}: {error}"
+            if trace != text:  # they are equal if no code of the task raised it
+                text = f"{text}\n{trace}"
+            logger.error("%s failed: %s", title, visible(text))
 
 
 def runtime(outcome: Outcome) -> str:
-    """How long the task ran, if that is known."""
+    """Write the runtime of the task; empty if it is unknown."""
     fields = outcome.fields
     for place in range(0, len(fields), 2):
         if fields[place] == b"runtime":

@@ -1,1 +1,1 @@
-"""What the operating system and the interpreter say: clocks, forks, how we were launched."""
+"""Facts of the operating system and the interpreter: clocks, forks, launch, modules."""

@@ -1,7 +1,7 @@
-"""The clocks of this system, as they are: where tests freeze time, our waits still end.
+"""Clocks of the system that cannot be frozen: timeouts end also in tests that freeze time.
 
-``freezegun`` puts functions of its own in the place of those of ``time``, in every module that
-holds them.  These are the functions of another instance of that module, which it does not know.
+``freezegun`` replaces the functions of ``time`` in every module that has them.  These are
+the functions of a second instance of that module, which it does not find.
 """
 
 from collections.abc import Callable

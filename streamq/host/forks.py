@@ -1,28 +1,28 @@
-"""Noticing that this process has been forked, by whatever means, without asking the kernel."""
+"""Detection of forks of this process, also forks in C, without a system call."""
 
 import mmap
 import os
 from typing import Protocol
 
-#: Tells the kernel to give every child of a fork this memory as zeroes (Linux, since 4.14);
-#: Python has no name for it.
+#: The flag of madvise: the kernel zeroes this memory in every forked child (Linux 4.14 and later).
+#: Python has no constant for it.
 WIPE_ON_FORK = 18
 
 
-class Mark(Protocol):
-    """One number that a child of a fork reads as 0 until it writes its own."""
+class ForkMark(Protocol):
+    """A number that a forked child reads as 0 until it writes its own."""
 
     def __getitem__(self, at: int, /) -> int:
         """The number."""
 
     def __setitem__(self, at: int, number: int, /) -> None:
-        """Write this process's own."""
+        """Write the number of this process."""
 
 
-class MarkByPid:
-    """A mark for systems that wipe no memory: five times the cost.
+class ForkMarkByPid:
+    """A mark for systems without WIPE_ON_FORK: five times as slow.
 
-    A child in a PID namespace of its own that has its parent's number is not noticed.
+    A child in its own PID namespace with the PID of its parent is not detected.
     """
 
     def __init__(self) -> None:
@@ -36,39 +36,39 @@ class MarkByPid:
         self.written = (os.getpid(), number)
 
 
-def new_mark() -> Mark:
-    """A mark in a page that the kernel wipes in each child, where it knows how to."""
+def new_mark() -> ForkMark:
+    """Make a mark in a page that the kernel wipes in each child, if it supports that."""
     try:
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE)
         page.madvise(WIPE_ON_FORK)
     except (OSError, ValueError, AttributeError):
-        return MarkByPid()
+        return ForkMarkByPid()
     return memoryview(page).cast("Q")
 
 
 class Forks:
-    """How many forks lie between this process and the one that imported this.
+    """The number of forks between this process and the one that imported this module.
 
-    Python's hooks do not hear of a fork in C, such as that of uWSGI or a library, and a process
-    number may be the same in a child that has a PID namespace of its own.  The kernel wipes
-    our page whoever forks; to look there costs half of ``os.getpid``, and a fifth where the mark
-    itself is compared: 0 is nobody's number.  The copy of a whole
-    machine is not noticed: in it connections die, and what must not be there twice is theirs.
+    Python's hooks do not run for a fork in C, such as that of uWSGI or a library, and a child in
+    its own PID namespace may have the PID of its parent.  The kernel wipes our page on every
+    fork; reading it costs half of ``os.getpid``, and comparing the mark itself a fifth: 0 is the
+    number of no process.  The copy of a whole machine is not detected: its connections die, and
+    everything that must be unique belongs to a connection.
     """
 
-    def __init__(self, mark: Mark) -> None:
+    def __init__(self, mark: ForkMark) -> None:
         self.mark = mark
         self.last = 0
-        self.another()
+        self.count_fork()
 
     @property
     def count(self) -> int:
-        """The number; it differs from that of every process before us."""
-        return self.mark[0] or self.another()
+        """The number; it differs from that of every ancestor process."""
+        return self.mark[0] or self.count_fork()
 
-    def another(self) -> int:
-        """Count one more: this is a child.  Several threads may find that at once."""
-        last = self.last  # what is written second is read first: so it is of the parent, or…
+    def count_fork(self) -> int:
+        """Count one more fork: this is a child.  Several threads may do so at once."""
+        last = self.last  # read before the mark, written after it: the parent's, or…
         if not self.mark[0]:  # …another thread has written both
             self.mark[0] = last + 1
         self.last = self.mark[0]

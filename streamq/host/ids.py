@@ -1,4 +1,4 @@
-"""New task ids: they sort by time, and no two are the same."""
+"""New task ids: unique, and sorted by time."""
 
 import os
 
@@ -6,7 +6,7 @@ from streamq.host import clock
 
 
 def new_id() -> str:
-    """A new task id: 26 hexadecimal digits that sort by time.
+    """Make a new task id: 26 hexadecimal digits that sort by time.
 
     11 digits of milliseconds since 1970, then 60 random bits from the system.
     """
@@ -15,7 +15,7 @@ def new_id() -> str:
 
 
 def new_ids(count: int) -> list[str]:
-    """Many new ids at once, at a fraction of the cost."""
+    """Make many new ids at once, at a fraction of the cost."""
     moment = f"{clock.time_ns() // 1_000_000:011x}"
     chance = os.urandom(8 * count).hex()
     return [moment + chance[at : at + 15] for at in range(0, 16 * count, 16)]

@@ -1,8 +1,8 @@
-"""How this process was launched: in which folder, and where it looks for modules.
+"""The launch of this process: its folder, and its module search path.
 
-A module may change both while it is imported.  What a worker starts, and the worker that takes
-its place, take up from what was there before; a folder has the name that the user gave it, so that
-a link to a release leads to the release of the day.
+A module may change both while it is imported.  The processes that a worker starts, and a new
+worker in its place, use the values from before.  A folder keeps the name that the user gave it,
+so that a link to a release leads to the current release.
 """
 
 import os
@@ -16,11 +16,11 @@ from streamq.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What a command of ours began with.
+    """The folder, program and paths with which a streamq command began.
 
-    ``folder`` is where it began, and ``home`` where its process did: a program of the user's may go
-    elsewhere before it calls us.  ``python`` is the program that runs us; ``path`` is what
-    ``sys.path`` was, and ``words`` what ``sys.argv`` was.
+    ``folder`` is its working folder, and ``home`` that of the process at its start: a program of
+    the user may change it before it calls streamq.  ``python`` is the interpreter; ``path`` is
+    ``sys.path`` and ``words`` is ``sys.argv``.
     """
 
     folder: str
@@ -31,14 +31,14 @@ class Launch:
 
     @classmethod
     def here(cls) -> Self:
-        """The launch of this process, before anything of the user's app is imported.
+        """Record the launch of this process, before any module of the user's app is imported.
 
-        From now on ``sys.path`` means the same wherever we are: names in it that are relative
-        become absolute.  Raises ConfigError if the working folder is gone.
+        Makes relative names in ``sys.path`` absolute, so that it means the same in every folder.
+        Raises ConfigError if the working folder is gone.
         """
         real = working_folder()
         folder = as_named(real)
-        paths = [each for each in sys.path if isinstance(each, str)]  # Python heeds no other
+        paths = [each for each in sys.path if isinstance(each, str)]  # Python ignores others
         sys.path[:] = [os.path.join(real, each) if each else real for each in paths]
         return cls(
             folder=folder,
@@ -50,21 +50,21 @@ class Launch:
 
     @property
     def program(self) -> str:
-        """Python: that of the release of the day if there is one, else ours."""
+        """The interpreter: of the current release if it has one, else of this process."""
         return self.python if os.access(self.python, os.X_OK) else sys.executable
 
     def environment(self, folder: str) -> Mapping[str, str]:
-        """The environment of a process that starts in this folder: a shell would say so too."""
+        """The environment of a process that starts in this folder: with PWD, as a shell sets it."""
         return {**os.environ, "PWD": folder}
 
     @property
     def command(self) -> list[str]:
-        """What starts this process anew."""
+        """The command line that starts this process again."""
         return [self.program, *sys.orig_argv[1:]]
 
 
 def working_folder() -> str:
-    """The working folder.  Raises ConfigError if it is gone."""
+    """Return the working folder.  Raises ConfigError if it is gone."""
     try:
         return os.getcwd()
     except FileNotFoundError:
@@ -75,15 +75,15 @@ def working_folder() -> str:
 
 
 def name_of_gone() -> str:
-    """What the working folder was called: the kernel remembers; elsewhere a shell may."""
+    """The name of a deleted working folder: from the kernel, or else from the shell's PWD."""
     try:
         return os.readlink("/proc/self/cwd").removesuffix(" (deleted)")
     except OSError:
-        return os.environ.get("PWD", "nobody knows its name")
+        return os.environ.get("PWD", "its name is unknown")
 
 
 def as_named(folder: str) -> str:
-    """The name by which a shell has entered this folder: with its links; else as it is."""
+    """The folder as the shell names it (PWD), with its links; else as it is."""
     name = os.environ.get("PWD", "")
     try:
         return name if os.path.isabs(name) and os.path.samefile(name, folder) else folder
@@ -92,19 +92,19 @@ def as_named(folder: str) -> str:
 
 
 def renamed(path: str, real: str, folder: str) -> str:
-    """A path below the working folder, below the name that the user has for that."""
+    """Replace the working folder in a path by the name that the user has for it."""
     inside = path == real or path.startswith(os.path.join(real, ""))
     return folder + path[len(real) :] if inside else path
 
 
 def folder_of_script() -> str | None:
-    """Where Python was when it was started with a script that has a relative name."""
+    """The folder in which Python was started with a script of a relative name; else None."""
     file = getattr(sys.modules.get("__main__"), "__file__", None) or ""
     return folder_before(file, sys.orig_argv[1:])
 
 
 def folder_before(file: str, words: Iterable[str]) -> str | None:
-    """The folder from which one of these words leads to the file: Python just joins the two."""
+    """The folder that one of these words was joined to, to give the file; None if none was."""
     for word in words:
         if word and not os.path.isabs(word) and file.endswith(os.path.join("/", word)):
             return as_named(file[: -len(word) - 1] or "/")

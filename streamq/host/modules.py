@@ -2,7 +2,7 @@
 
 A program that is run is called ``__main__``, in a child of multiprocessing ``__mp_main__``,
 by runpy ``<run_path>``.  A worker imports it under its real name: that of its spec, else the
-stem of its file.  What is typed at a prompt has none.
+stem of its file.  Code typed at a prompt has none.
 """
 
 import inspect
@@ -14,30 +14,30 @@ from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-#: Names under which nothing can be imported: those of a program, and of a prompt.
-UNREAL = frozenset({"__main__", "__mp_main__", "<run_path>", "__console__"})
+#: Module names that cannot be imported: of a program, and of a prompt.
+NOT_IMPORTABLE = frozenset({"__main__", "__mp_main__", "<run_path>", "__console__"})
 
-#: What the files of code are called that was typed at a prompt or into a cell.
+#: File names of code that was typed at a prompt or into a notebook cell.
 TYPED = re.compile(
     r"<(stdin|console|input|\w*-input-.*)>|.*[/\\](ipykernel|marimo)_\d+[/\\].*", re.DOTALL
 )
 
-# What Python itself knows of a module and a class, which may answer otherwise when asked.
+# Python's own descriptors: normal attribute access may run code of a module or metaclass.
 CONTENTS, NAMESPACE = (vars(kind)["__dict__"] for kind in (ModuleType, type))
 
-#: What the programs hold whose functions were named, by their real names.  A profiler runs
-#: a program that is not ``sys.modules["__main__"]``.
+#: The globals of programs with tasks, by real module name.  A program that a profiler runs is
+#: not ``sys.modules["__main__"]``.
 programs: dict[str, Mapping[str, Any]] = {}
 
 
 def module_of(function: Any) -> str | None:
-    """The real name of the module that defines a function; None if it has none."""
+    """The importable name of the module that defines a function; None if it has none."""
     module: str = function.__module__
-    if module not in UNREAL:
+    if module not in NOT_IMPORTABLE:
         return real_name(namespace_of(function), module)
     code = code_of(function)
     if code is not None and TYPED.fullmatch(code.co_filename):
-        return None  # a prompt has the names of the program that opened it
+        return None  # a prompt shares the globals of the program that opened it
     namespace = namespace_of(function)
     name = real_name(namespace, module)
     if name is not None:
@@ -46,9 +46,9 @@ def module_of(function: Any) -> str | None:
 
 
 def real_name(namespace: Mapping[str, Any], module: str) -> str | None:
-    """The name under which a module that holds this is imported; None if it has none."""
-    if namespace.get("__name__") != module:  # of something that says it belongs elsewhere
-        return None if module in UNREAL else module
+    """The importable name of the module with these globals; None if it has none."""
+    if namespace.get("__name__") != module:  # an object that claims another module
+        return None if module in NOT_IMPORTABLE else module
     spec = namespace.get("__spec__")
     file = namespace.get("__file__") or getattr(spec, "origin", None)
     names = [getattr(spec, "name", None), module, Path(str(file)).stem if file else None]
@@ -56,25 +56,25 @@ def real_name(namespace: Mapping[str, Any], module: str) -> str | None:
 
 
 def is_real(name: str) -> bool:
-    """Whether something may be imported under a name."""
-    return name not in UNREAL and not name.startswith("<")
+    """Whether a name can be that of an importable module."""
+    return name not in NOT_IMPORTABLE and not name.startswith("<")
 
 
 def code_of(function: Any) -> CodeType | None:
-    """The code of a function, of the innermost one where others are wrapped around it."""
+    """The code of a function, of the innermost one of wrapped functions; None if it has none."""
     code = getattr(innermost(function), "__code__", None)
     return code if isinstance(code, CodeType) else None
 
 
 def innermost(function: Any) -> Any:
-    """The function itself, without what ``functools.wraps`` has put around it."""
+    """The function inside of all wrappers made with ``functools.wraps``."""
     with suppress(ValueError):  # one that wraps itself
         return inspect.unwrap(function)
     return function
 
 
 def namespace_of(function: Any) -> Mapping[str, Any]:
-    """What the module of a function holds."""
+    """The globals of the module of a function."""
     found: Mapping[str, Any] = getattr(innermost(function), "__globals__", {})
     if found.get("__name__") == function.__module__:
         return found
@@ -85,7 +85,7 @@ def namespace_of(function: Any) -> Mapping[str, Any]:
 
 
 def names_in(holder: Any) -> Mapping[str, Any]:
-    """What a module or a class holds, unasked: modules may be lazy, and objects proxies."""
+    """The names in a module or class, without running its code: modules may be lazy."""
     if issubclass(type(holder), ModuleType):
         found: Mapping[str, Any] = CONTENTS.__get__(holder)
         return found
@@ -93,7 +93,7 @@ def names_in(holder: Any) -> Mapping[str, Any]:
 
 
 def found_in(namespace: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """What stands at the end of a path of names; None if nothing does."""
+    """The object at the end of a path of names; None if there is none."""
     found = namespace.get(path[0])
     for name in path[1:]:
         found = names_in(found).get(name)
@@ -101,9 +101,9 @@ def found_in(namespace: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 
 def module_of_class(cls: type) -> str:
-    """The name of the module that defines a class, the real one if it has one."""
+    """The name of the module that defines a class; its importable name if it has one."""
     module = cls.__module__
-    if module not in UNREAL:
+    if module not in NOT_IMPORTABLE:
         return module
     path = cls.__qualname__.split(".")
     main = names_in(sys.modules.get(module))
@@ -115,7 +115,7 @@ def module_of_class(cls: type) -> str:
 
 
 def loaded(module: str) -> Iterator[Mapping[str, Any]]:
-    """What is loaded under a name; first by the program that has it as its real one."""
+    """Yield the globals loaded under a module name; first those of a program of that name."""
     if module in programs:
         yield programs[module]
     main = names_in(sys.modules.get("__main__"))
@@ -128,7 +128,7 @@ def loaded(module: str) -> Iterator[Mapping[str, Any]]:
 
 
 def running() -> Iterator[Mapping[str, Any]]:
-    """What the modules hold whose code runs here."""
+    """Yield the globals of the modules on the call stack."""
     frame: FrameType | None = sys._getframe(1)
     seen: set[int] = set()
     while frame is not None:

@@ -1,1 +1,1 @@
-"""From a call to a message that is published."""
+"""Producers: from a call to a published message."""

@@ -1,4 +1,4 @@
-"""Many calls in few round trips: while the server takes one chunk, the next is prepared."""
+"""Bulk publishing, ``enqueue_many``: one chunk is encoded while the server takes another."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -8,78 +8,79 @@ from typing import Any, Protocol
 
 from streamq.broker.confirmation import Confirmation
 from streamq.broker.publish_retry import Refusal
-from streamq.broker.publisher import Lane, Load, Publisher, answers_of, full, plain
-from streamq.core.message import Envelope, Publication
+from streamq.broker.publisher import Load, Publisher, PublisherChannel, answers_of, full, plain
+from streamq.core.message import MessageTemplate, Publication
 from streamq.errors import NotConfirmed, PartlyPublished, PublishUnknown
 from streamq.host.clock import monotonic
 from streamq.host.ids import new_ids
-from streamq.producer.templates import Plans
+from streamq.producer.templates import Templates
 from streamq.result import Result
 from streamq.tasks import Signature
 
-#: Messages, and bytes, that one call of the publish script carries at most.
+#: The most messages, and bytes of arguments, in one call of a publish script.
 CHUNK = 500
 CHUNK_BYTES = 1 << 20
 
 
-class Office(Protocol):
-    """What the app does for each call."""
+class BulkApp(Protocol):
+    """The parts of an app that ``enqueue_many`` uses."""
 
-    plans: Plans
+    templates: Templates
 
-    def encoded(self, signature: Signature, envelope: Envelope) -> tuple[bytes, bytes]:
-        """The call's arguments, checked and encoded."""
+    def encoded(self, signature: Signature, template: MessageTemplate) -> tuple[bytes, bytes]:
+        """Check and encode the arguments of a call."""
 
-    def moment(self, envelope: Envelope, began: float) -> str | None:
-        """When a signed message expires, if it does."""
+    def moment(self, template: MessageTemplate, began: float) -> str | None:
+        """The server's time (ms) at which a signed message expires; None if it does not."""
 
     def publish(
         self,
         publications: list[Publication],
         signatures: Sequence[Signature],
-        lane: Lane,
+        channel: PublisherChannel,
         *,
         began: float,
     ) -> list[str]:
-        """Publish on this lane, declaring what is missing."""
+        """Publish on this channel, declaring missing queues."""
 
-    def confirmations(self, envelopes: Iterable[Envelope]) -> tuple[Confirmation, ...]:
-        """What these calls need beyond the server's word."""
+    def confirmations(self, templates: Iterable[MessageTemplate]) -> tuple[Confirmation, ...]:
+        """The confirmations that these calls need beyond the server's answer."""
 
     def result_of(
-        self, id: str, envelope: Envelope, signature: Signature, answer: str
+        self, id: str, template: MessageTemplate, signature: Signature, answer: str
     ) -> Result[Any]:
-        """The Result of an accepted call."""
+        """Make the Result of an accepted call."""
 
 
 class Chunk:
-    """Calls that are published together: all of them, or none."""
+    """A chunk: calls that are published together, all or none."""
 
     def __init__(self) -> None:
         self.signatures: list[Signature] = []
-        self.envelopes: list[Envelope] = []
+        self.templates: list[MessageTemplate] = []
         #: Id, args and kwargs of each message, one after the other.
         self.messages: list[Any] = []
         self.size = 0
         self.given = False
-        #: The session of the connection that the ids were drawn for.
+        #: The session of the connection that the ids were made for.
         self.session = ""
 
     @property
     def ids(self) -> list[str]:
+        """The id of each message."""
         return self.messages[::3]
 
     @property
-    def uniform(self) -> bool:
-        """Whether all messages are plain and of one envelope, as the short way takes them."""
-        first = self.envelopes[0]
-        same = self.envelopes.count(first) == len(self.envelopes)
-        return first.short and same and not self.given
+    def fits_plain_script(self) -> bool:
+        """Whether publish_plain.lua takes the chunk: plain messages of one template."""
+        first = self.templates[0]
+        same = self.templates.count(first) == len(self.templates)
+        return first.fits_plain_script and same and not self.given
 
-    def draw_again(self, session: str) -> None:
-        """Give the calls other ids: they are to be sent on another connection than was thought.
+    def renew_ids(self, session: str) -> None:
+        """Give the calls new ids, as they are sent on another connection than planned.
 
-        Another process, or the copy of this machine, may have the same ones in hand.
+        After a fork, or in a copy of this machine, another process may use the same ids.
         """
         fresh = new_ids(len(self.signatures))
         for at, signature in enumerate(self.signatures):
@@ -87,61 +88,59 @@ class Chunk:
                 self.messages[3 * at] = fresh[at]
         self.session = session
 
-    def publications(self, moment: Callable[[Envelope], str | None]) -> list[Publication]:
-        """The messages for the long way; ``moment`` says when signed ones expire."""
+    def publications(self, moment: Callable[[MessageTemplate], str | None]) -> list[Publication]:
+        """The arguments of publish.lua; ``moment`` returns when a signed message expires."""
         parts = iter(self.messages)
-        moments = {envelope: moment(envelope) for envelope in dict.fromkeys(self.envelopes)}
+        moments = {template: moment(template) for template in dict.fromkeys(self.templates)}
         return [
-            envelope.publication(
+            template.publication(
                 id,
                 args,
                 kwargs,
                 given=signature.options.get("task_id") is not None,
-                expires=moments[envelope],
+                expires=moments[template],
             )
-            for envelope, signature, id, args, kwargs in zip(
-                self.envelopes, self.signatures, parts, parts, parts, strict=True
+            for template, signature, id, args, kwargs in zip(
+                self.templates, self.signatures, parts, parts, parts, strict=True
             )
         ]
 
 
 class Bulk:
-    """One ``enqueue_many``: what is done, what is on its way, what is left."""
+    """One call of ``enqueue_many``: its results, the chunk in flight, the remaining calls."""
 
-    def __init__(
-        self, office: Office, publisher: Publisher, signatures: Iterable[Signature]
-    ) -> None:
-        self.office = office
+    def __init__(self, app: BulkApp, publisher: Publisher, signatures: Iterable[Signature]) -> None:
+        self.app = app
         self.publisher = publisher
         self.rest: Iterator[Signature] = iter(signatures)
         self.results: list[Result[Any]] = []
-        self.taken: list[Signature] = []
-        self.flying: Chunk | None = None
-        self.declined = 0
+        self.preparing: list[Signature] = []
+        self.in_flight: Chunk | None = None
+        self.refused_plain = 0
 
     def send(self) -> list[Result[Any]]:
-        """Publish everything.
+        """Publish all calls and return their results.
 
-        Raises PartlyPublished when that is not possible, and NotConfirmed when a chunk was
-        published and not confirmed.
+        Raises PartlyPublished if that is not possible, and NotConfirmed if a chunk was
+        published but not confirmed.
         """
         try:
-            with self.lent() as lane:
+            with self.borrowed_channel() as channel:
                 while True:
                     try:
-                        chunk = self.prepare(lane.connection.session)
-                    except BaseException:  # whatever happened, the answer must be read
-                        self.note(*self.land(lane))
+                        chunk = self.prepare(channel.connection.session)
+                    except BaseException:  # the answer in flight must be read in any case
+                        self.add_results(*self.receive(channel))
                         raise
-                    landed, answers = self.land(lane)
+                    received, answers = self.receive(channel)
                     try:
                         if chunk is None:
                             return self.results
-                        self.flying = chunk
-                        confirm = self.office.confirmations(dict.fromkeys(chunk.envelopes))
-                        self.publisher.begin(lane, partial(self.load, chunk), confirm)
-                    finally:  # while the server is at work
-                        self.note(landed, answers)
+                        self.in_flight = chunk
+                        confirm = self.app.confirmations(dict.fromkeys(chunk.templates))
+                        self.publisher.begin(channel, partial(self.load, chunk), confirm)
+                    finally:  # while the server works on the chunk
+                        self.add_results(received, answers)
         except NotConfirmed as unmet:
             unmet.accepted, unmet.remaining = self.results, self.unsent()
             raise
@@ -149,97 +148,97 @@ class Bulk:
             raise self.stopped(error) from error
 
     @contextmanager
-    def lent(self) -> Iterator[Lane]:
-        """Borrow a lane for a block."""
-        lane = self.publisher.borrow(monotonic())
+    def borrowed_channel(self) -> Iterator[PublisherChannel]:
+        """Borrow a publisher channel for a ``with`` block."""
+        channel = self.publisher.borrow(monotonic())
         try:
-            yield lane
+            yield channel
         finally:
-            self.publisher.lanes.give_back(lane)
+            self.publisher.channels.give_back(channel)
 
     def prepare(self, session: str) -> Chunk | None:
         """Encode the next calls, with ids for this session; None when there are no more."""
         chunk = Chunk()
         chunk.session = session
-        plans, encoded, fresh = self.office.plans, self.office.encoded, new_ids(CHUNK)
+        templates, encoded, fresh = self.app.templates, self.app.encoded, new_ids(CHUNK)
         before: Signature | None = None
-        self.taken = chunk.signatures
+        self.preparing = chunk.signatures
         for signature in islice(self.rest, CHUNK):
             chunk.signatures.append(signature)
             if not isinstance(signature, Signature):
                 raise TypeError(
                     f"enqueue_many takes signatures such as task.s(…), not {signature!r}"
                 )
-            if before is None or not plans.alike(signature, before):
-                envelope, before = plans.envelope(signature), signature
-            args, kwargs = encoded(signature, envelope)
+            if before is None or not templates.same_template(signature, before):
+                template, before = templates.template(signature), signature
+            args, kwargs = encoded(signature, template)
             given = signature.options.get("task_id")
             if given is not None:
                 chunk.given = True
-            chunk.envelopes.append(envelope)
+            chunk.templates.append(template)
             chunk.messages += (given or fresh.pop(), args, kwargs)
             chunk.size += len(args) + len(kwargs)
             if chunk.size >= CHUNK_BYTES:
                 break
-        return chunk if chunk.envelopes else None
+        return chunk if chunk.templates else None
 
     def load(self, chunk: Chunk, session: str) -> Load:
-        """What is sent for a chunk: the short way, where that is one and was not declined twice."""
+        """Make the script call for a chunk: publish_plain.lua, unless it refused two chunks."""
         if session != chunk.session:
-            chunk.draw_again(session)
-        if chunk.uniform and self.declined < 2:
-            return plain(chunk.envelopes[0], chunk.messages)
-        return full(chunk.publications(partial(self.office.moment, began=monotonic())))
+            chunk.renew_ids(session)
+        if chunk.fits_plain_script and self.refused_plain < 2:
+            return plain(chunk.templates[0], chunk.messages)
+        return full(chunk.publications(partial(self.app.moment, began=monotonic())))
 
-    def land(self, lane: Lane) -> tuple[Chunk, list[str]]:
-        """Wait for the answer to the chunk that is on its way."""
-        chunk = self.flying
+    def receive(self, channel: PublisherChannel) -> tuple[Chunk, list[str]]:
+        """Wait for the answer to the chunk in flight; return it with its queues."""
+        chunk = self.in_flight
         if chunk is None:
             return Chunk(), []
         try:
-            answers = self.answers_to(chunk, lane)
+            answers = self.answers_to(chunk, channel)
         except NotConfirmed as unmet:
-            self.flying = None
+            self.in_flight = None
             unmet.unconfirmed = self.results_of(chunk, answers_of(unmet.answer))
             raise
-        self.flying = None
+        self.in_flight = None
         return chunk, answers
 
-    def answers_to(self, chunk: Chunk, lane: Lane) -> list[str]:
-        """The queues of each message of the chunk that is on its way."""
-        began = monotonic() - lane.spent
+    def answers_to(self, chunk: Chunk, channel: PublisherChannel) -> list[str]:
+        """Wait for the queues of each message of the chunk in flight."""
+        began = monotonic() - channel.spent
         try:
-            answer = self.publisher.end(lane)
+            answer = self.publisher.end(channel)
         except Refusal as refused:
-            if not refused.leads_nowhere:
+            if not refused.is_unroutable:
                 raise refused.error() from None
             answer = None
         if answer:
             return answers_of(answer)
-        self.declined += answer is not None
-        publications = chunk.publications(partial(self.office.moment, began=began))
-        return self.office.publish(publications, chunk.signatures, lane, began=began)
+        self.refused_plain += answer is not None
+        publications = chunk.publications(partial(self.app.moment, began=began))
+        return self.app.publish(publications, chunk.signatures, channel, began=began)
 
-    def note(self, chunk: Chunk, answers: list[str]) -> None:
-        """Keep the results of calls that were accepted."""
+    def add_results(self, chunk: Chunk, answers: list[str]) -> None:
+        """Add the results of an accepted chunk."""
         self.results += self.results_of(chunk, answers)
 
     def results_of(self, chunk: Chunk, answers: list[str]) -> list[Result[Any]]:
-        """The results of a chunk; an answer that is alone is that of all."""
-        each = answers * len(chunk.envelopes) if len(answers) == 1 else answers
-        return list(map(self.office.result_of, chunk.ids, chunk.envelopes, chunk.signatures, each))
+        """The results of a chunk; a single answer holds for all its messages."""
+        each = answers * len(chunk.templates) if len(answers) == 1 else answers
+        return list(map(self.app.result_of, chunk.ids, chunk.templates, chunk.signatures, each))
 
     def unsent(self) -> list[Signature]:
-        """What was not sent, or not answered."""
-        flying = self.flying.signatures if self.flying is not None else []
-        left = [*flying, *(self.taken if self.taken is not flying else [])]
-        with suppress(Exception):  # what the caller's generator raises now comes too late
+        """The calls that were not sent or not answered."""
+        in_flight = self.in_flight.signatures if self.in_flight is not None else []
+        left = [*in_flight, *(self.preparing if self.preparing is not in_flight else [])]
+        with suppress(Exception):  # of the caller's generator; one error is enough
             left += self.rest
         return left
 
     def stopped(self, error: Exception) -> PartlyPublished:
-        """Say what was accepted and what was not sent."""
-        chunk = self.flying if isinstance(error, PublishUnknown) else None
+        """Make the PartlyPublished: what was accepted and what was not sent."""
+        chunk = self.in_flight if isinstance(error, PublishUnknown) else None
         unknown = chunk.signatures if chunk is not None else []
         left = self.unsent()
         reason = str(error).partition("\n")[0]

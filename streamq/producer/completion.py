@@ -1,4 +1,4 @@
-"""Results as they end, first the first: of one call or of thousands, of one app or of several."""
+"""``as_completed``: results in the order in which their tasks end, of one app or several."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -8,98 +8,100 @@ from typing import Any, Generic, TypeVar
 from streamq.broker.waiter import Record
 from streamq.errors import ResultTimeout
 from streamq.host import clock
-from streamq.result import Result, deadline_after, patience
+from streamq.result import Result, check_timeout, deadline_after
 
 R = TypeVar("R")
 
-#: Seconds for which one server is listened to, where results of several are awaited.
-TURN = 0.1
+#: Seconds to wait on one server at a time, where results of several servers are awaited.
+SLICE = 0.1
 
 
 def as_completed(results: Iterable[Result[R]], timeout: float | None = None) -> Iterator[Result[R]]:
-    """Yield results as they end, first the first.  ``timeout``, in seconds, is for all of them.
+    """Yield results in the order in which they end.  ``timeout`` (seconds) is for all of them.
 
-    They may be of several apps.  Raises ResultTimeout, naming how many are still open, when
+    They may be of several apps.  Raises ResultTimeout, with the number of open ones, when
     the timeout passes.
     """
-    everyone = dict.fromkeys(results)
-    timeout = patience(timeout)
+    awaited = dict.fromkeys(results)
+    timeout = check_timeout(timeout)
     deadline = deadline_after(timeout)
-    ended = dict.fromkeys(result for result in everyone if result.is_settled())
+    ended = dict.fromkeys(result for result in awaited if result.is_settled())
     yield from ended
     with ExitStack() as stack:
-        groups = by_server(result for result in everyone if result not in ended)
-        races = [stack.enter_context(closing(Race(group))) for group in groups]
-        while left := sum(len(race.left) for race in races):
-            result = first_of([race for race in races if race.left], deadline)
+        groups = by_server(result for result in awaited if result not in ended)
+        completions = [stack.enter_context(closing(Completion(group))) for group in groups]
+        while left := sum(len(completion.left) for completion in completions):
+            result = next_ended(
+                [completion for completion in completions if completion.left], deadline
+            )
             if result is None:
                 raise ResultTimeout(f"{left} of the results did not come within {timeout:g} s")
             yield result
 
 
 def by_server(results: Iterable[Result[R]]) -> list[list[Result[R]]]:
-    """The results that can be awaited together: those of one server and namespace."""
+    """Group the results that one waiter can await: those of one server and namespace."""
     groups: dict[Any, list[Result[R]]] = {}
     for result in results:
-        waits = result.results.waits
-        groups.setdefault((waits.client.url, waits.keys.root), []).append(result)
+        waiter = result.results.waiter
+        groups.setdefault((waiter.client.url, waiter.keys.root), []).append(result)
     return list(groups.values())
 
 
-class Race(Generic[R]):
-    """Results that are awaited together, and how many parts of each have not ended yet."""
+class Completion(Generic[R]):
+    """Results that are awaited together, with the number of open parts of each."""
 
     def __init__(self, results: list[Result[R]]) -> None:
-        self.waits = results[0].results.waits
+        self.waiter = results[0].results.waiter
         self.left: dict[Result[R], int] = {}
         self.owners: dict[str, list[Result[R]]] = {}
         self.ended: deque[Result[R]] = deque()
-        ids = [id for result in results for id in self.enter(result, result.parts())]
-        self.wait = self.waits.begin(ids)
+        ids = [id for result in results for id in self.add(result, result.parts())]
+        self.pending = self.waiter.begin(ids)
 
-    def enter(self, result: Result[R], parts: list[Result[R]]) -> list[str]:
-        """Wait for all of these before the result has ended; their ids."""
+    def add(self, result: Result[R], parts: list[Result[R]]) -> list[str]:
+        """Count these parts as open parts of the result; return their ids."""
         self.left[result] = len(parts)
         for part in parts:
             self.owners.setdefault(part.id, []).append(result)
         return [part.id for part in parts]
 
     def next(self, deadline: float) -> Result[R] | None:
-        """The next result that has ended; None when none has by the deadline."""
+        """Wait for the next result that ends; None if none does by the deadline."""
         while not self.ended:
-            answer = self.waits.next(self.wait, deadline)
+            answer = self.waiter.next(self.pending, deadline)
             if answer is None:
                 return None
             for result in self.owners.pop(answer[0]):
-                self.take(result, answer[1])
+                self.part_ended(result, answer[1])
         result = self.ended.popleft()
         del self.left[result]
         return result
 
-    def take(self, result: Result[R], record: Record) -> None:
-        """Take the answer for a part; one that lists copies only says what to wait for."""
+    def part_ended(self, result: Result[R], record: Record) -> None:
+        """Count a part as ended; if its record lists copies, wait for these instead."""
         copies = list(result.copies.values()) if "copies" in record else []
         if copies:
-            self.waits.extend(self.wait, self.enter(result, copies))
+            self.waiter.extend(self.pending, self.add(result, copies))
             return
         self.left[result] -= 1
         if not self.left[result]:
             self.ended.append(result)
 
     def close(self) -> None:
-        """Wait no more."""
-        self.waits.end(self.wait)
+        """Stop waiting."""
+        self.waiter.end(self.pending)
 
 
-def first_of(races: list[Race[R]], deadline: float) -> Result[R] | None:
-    """The next result of any of these that has ended; None when none has by the deadline.
+def next_ended(completions: list[Completion[R]], deadline: float) -> Result[R] | None:
+    """Wait for the next result of any of these; None if none ends by the deadline.
 
-    Several are listened to in turns.
+    Several servers are asked in turn, ``SLICE`` seconds each.
     """
     while True:
-        for race in races:
-            turn = clock.monotonic() + TURN if len(races) > 1 else deadline
-            result = race.next(min(turn, deadline))
+        for completion in completions:
+            slice_end = clock.monotonic() + SLICE if len(completions) > 1 else deadline
+            result = completion.next(min(slice_end, deadline))
             if result is not None:
                 return result
         if clock.monotonic() >= deadline:

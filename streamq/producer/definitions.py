@@ -1,8 +1,8 @@
-"""Two definitions of one name: the first one made again, or another task.
+"""Definitions of tasks: whether a second one of a name replaces the first or is a mistake.
 
-What runs again, such as a module that is reloaded, a corrected cell of a notebook or a line
-at a prompt, takes the place of what it defined before.  Two that are both there to be called
-are a mistake: a message names one task.
+Code that runs again, such as a reloaded module, a corrected notebook cell or a line at a
+prompt, replaces what it defined before.  Two definitions that can both still be called are a
+mistake: a message names one task.
 """
 
 import dis
@@ -18,15 +18,15 @@ from typing import Any
 from streamq.host.modules import names_in
 from streamq.tasks import Task
 
-#: What assigns a name of a module.
+#: Bytecode instructions that assign a name of a module.
 STORES = frozenset({"STORE_NAME", "STORE_GLOBAL"})
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ModuleRun:
     """One run of the code of a module, a cell or a line, in which tasks are defined.
 
-    ``code`` is gone when the run is over; ``names`` is what the module holds; ``calls`` are
+    ``code`` is gone when the run is over; ``names`` are the module's globals; ``calls`` are
     the places from which the task was registered, the innermost first.
     """
 
@@ -36,8 +36,8 @@ class Run:
     calls: tuple[tuple[str, int], ...]
 
     @classmethod
-    def here(cls) -> "Run":
-        """The run of the innermost module, or of none in a thread."""
+    def here(cls) -> "ModuleRun":
+        """The run of the innermost module of the call stack; an empty one if there is none."""
         calls: list[tuple[str, int]] = []
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
@@ -48,27 +48,27 @@ class Run:
             frame = frame.f_back
         return cls(None, None, "", tuple(calls))
 
-    def is_part_of(self, other: "Run") -> bool:
-        """Whether both are the same run, which is not over."""
+    def is_part_of(self, other: "ModuleRun") -> bool:
+        """Whether both are the same run, which goes on."""
         if self.code is None or other.code is None:
             return self.code is other.code
         return self.code() is other.code() and self.names is other.names
 
     def stores(self) -> set[str]:
-        """The names that this run defines, or is about to."""
+        """The names that the code of this run assigns."""
         code = self.code() if self.code is not None else None
         steps = dis.get_instructions(code) if code is not None else ()
         return {step.argval for step in steps if step.opname in STORES}
 
     def is_kept(self) -> bool:
-        """Whether there is still a module that holds what this run defined."""
+        """Whether a loaded module still has the globals of this run."""
         if self.names is None:
             return True
         return any(names_in(module) is self.names for module in list(sys.modules.values()))
 
 
 def is_of_a_cell(frame: FrameType) -> bool:
-    """Whether this is the frame of code of a module, whatever a notebook calls that."""
+    """Whether this is a frame of module-level code, as a notebook cell is."""
     return not frame.f_code.co_flags & CO_OPTIMIZED and frame.f_locals is frame.f_globals
 
 
@@ -77,7 +77,7 @@ class Definition:
     """A task, and the run that defined it."""
 
     task: Task[..., Any]
-    run: Run
+    run: ModuleRun
 
     @property
     def code(self) -> CodeType | None:
@@ -87,34 +87,34 @@ class Definition:
 
     @property
     def place(self) -> str:
-        """Where the function stands."""
+        """The file and line of the function."""
         code = self.code
         return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(self.task.function)
 
     @property
     def is_of_its_run(self) -> bool:
-        """Whether the module that defines the function is just being imported.
+        """Whether the module that defines the function is being imported now.
 
-        A program may go on for long, and make again what it has dropped.
+        Not for ``__main__``: a program runs long, and may define again what it has dropped.
         """
         names: Mapping[str, Any] = getattr(self.task.function, "__globals__", {})
         return names is self.run.names and str(names.get("__name__")) != "__main__"
 
     def is_compiled_again(self, old: "Definition") -> bool:
-        """Whether the same lines were compiled once more, and depend on nothing around them."""
+        """Whether the same lines were compiled again, and the function closes over nothing."""
         a, b = old.code, self.code
         if a is None or b is None or a is b or b.co_freevars:
             return False
         return a == b and a.co_filename == b.co_filename
 
     def is_remade(self, old: "Definition") -> bool:
-        """Whether one ``def`` has made both, and around the same functions if around any."""
+        """Whether one ``def`` made both, closing over functions of the same names."""
         return self.code is not None and self.code is old.code and inner(self) == inner(old)
 
     def repeats(self, old: "Definition") -> bool | None:
-        """Whether this is what the older one was, defined again.
+        """Whether this is the older definition, made again.
 
-        None means: unless the older one is held by somebody who may call it.
+        None means: only if nothing else refers to the older one.
         """
         if self.is_compiled_again(old):
             return True
@@ -126,10 +126,10 @@ class Definition:
             return not old.run.is_kept()
         if same_path(self.task.function, old.task.function):
             return True
-        return inner(self) == inner(old) and not self.leaves(old)
+        return inner(self) == inner(old) and not self.keeps(old)
 
-    def leaves(self, old: "Definition") -> bool:
-        """Whether the module keeps the older task under a name when this run is over."""
+    def keeps(self, old: "Definition") -> bool:
+        """Whether the module keeps the older task under a name that this run does not assign."""
         stored = self.run.stores()
         return any(
             holds(value, old.task)
@@ -139,14 +139,14 @@ class Definition:
 
 
 def same_path(one: Any, other: Any) -> bool:
-    """Whether two functions have one place in one module, which only one of them can have."""
+    """Whether two functions have one qualified name in one module: one replaces the other."""
     path = getattr(one, "__qualname__", "<")
     same = path == getattr(other, "__qualname__", None) and one.__module__ == other.__module__
     return same and "<" not in path
 
 
 def inner(definition: Definition) -> list[str]:
-    """The names of the functions that a function closes over, as a decorator's does."""
+    """The names of the functions that a function closes over, as a decorator's wrapper does."""
     found: list[str] = []
     for cell in getattr(definition.task.function, "__closure__", None) or ():
         try:
@@ -169,7 +169,7 @@ def holds(value: Any, task: Task[..., Any]) -> bool:
 
 
 def is_shared(task: Task[..., Any]) -> bool:
-    """Whether anybody but its task, and itself, holds a function."""
+    """Whether anything but the task and the function itself refers to the function."""
     function = task.function
     own = [task, vars(task), *(getattr(function, "__closure__", None) or ())]
     return any(
@@ -180,7 +180,7 @@ def is_shared(task: Task[..., Any]) -> bool:
 
 
 def difference(one: Definition, other: Definition) -> tuple[str, str]:
-    """Where two definitions stand, by the lines that made them where one line defines both."""
+    """The places of two definitions; with the calling lines where one line defines both."""
     if one.place != other.place:
         return one.place, other.place
     for (file, line), (other_file, other_line) in zip(one.run.calls, other.run.calls, strict=False):

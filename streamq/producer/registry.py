@@ -1,4 +1,4 @@
-"""Which task has which name, and where tasks are found."""
+"""The registry: the tasks of an app by name, and the discovery of modules with tasks."""
 
 import gc
 import importlib
@@ -19,7 +19,7 @@ from streamq.core.text import count, nearest, shown
 from streamq.core.units import text, texts
 from streamq.errors import ConfigError, TaskNotFound
 from streamq.host.modules import module_of
-from streamq.producer.definitions import Definition, Run, difference, is_shared
+from streamq.producer.definitions import Definition, ModuleRun, difference, is_shared
 from streamq.serialization.exceptions import message_of
 from streamq.tasks import Task
 
@@ -30,17 +30,17 @@ class Registry(Mapping[str, Task[..., Any]]):
     """The tasks of an app by name."""
 
     def __init__(self) -> None:
-        #: Those that are registered by now: whoever needs all asks the registry itself.
+        #: The tasks registered so far; the registry itself first imports what is to be discovered.
         self.tasks: dict[str, Task[..., Any]] = {}
-        self.runs: dict[str, Run] = {}
+        self.runs: dict[str, ModuleRun] = {}
         self.discoveries: list[Discovery] = []
 
     def add(self, task: Task[..., Any]) -> None:
-        """Register a task, in place of the one of its name if that is defined again.
+        """Register a task; it replaces the one of its name if that is defined again.
 
         Raises ConfigError if another task has that name.
         """
-        new, known = Definition(task, Run.here()), self.tasks.get(task.name)
+        new, known = Definition(task, ModuleRun.here()), self.tasks.get(task.name)
         if known is not None and known.function is not task.function:
             old = Definition(known, self.runs[task.name])
             places, again = difference(old, new), new.repeats(old)
@@ -49,13 +49,13 @@ class Registry(Mapping[str, Task[..., Any]]):
                 del known, old
                 again = self.is_dropped(held, task)
             if not again:
-                raise taken(task, places)
+                raise name_taken(task, places)
             logger.warning("task %s is defined again: %s replaces %s", task.name, *places[::-1])
         self.tasks[task.name] = task
         self.runs[task.name] = new.run
 
     def is_dropped(self, held: "weakref.ref[Task[..., Any]]", task: Task[..., Any]) -> bool:
-        """Whether nobody but this registry holds a task whose name another one wants."""
+        """Whether only this registry refers to a task, so that another may take its name."""
         self.tasks[task.name] = task
         gc.collect()  # a task and its calls refer to each other
         known = held()
@@ -64,10 +64,11 @@ class Registry(Mapping[str, Task[..., Any]]):
         return known is None
 
     def discover(self) -> None:
-        """Import what is still to be discovered.  ConfigError says what failed; it stays.
+        """Import the modules that are still to be discovered.
 
-        Who comes while another thread does so imports as well, and so waits for it; what is
-        imported may itself look into the registry.
+        Raises ConfigError for one that fails; it is tried again next time.  A second thread
+        imports the same modules, and so waits for the first; a module that is imported may
+        itself read the registry.
         """
         while self.discoveries:
             left = [each for each in list(self.discoveries) if each not in importing.get()]
@@ -78,11 +79,11 @@ class Registry(Mapping[str, Task[..., Any]]):
                 left[0].run()
             finally:
                 importing.reset(token)
-            with suppress(ValueError):  # another thread was faster
+            with suppress(ValueError):  # another thread has removed it
                 self.discoveries.remove(left[0])
 
     def __getitem__(self, name: str) -> Task[..., Any]:
-        """The task of this name; TaskNotFound, naming the nearest, if there is none."""
+        """The task of this name.  Raises TaskNotFound, with the nearest name."""
         self.discover()
         try:
             return self.tasks[name]
@@ -90,7 +91,7 @@ class Registry(Mapping[str, Task[..., Any]]):
             raise self.missing(name) from None
 
     def missing(self, name: str) -> TaskNotFound:
-        """Say that a task is not here, and which may have been meant."""
+        """Make the TaskNotFound of a name, with the nearest name."""
         hint = nearest(name, list(self.tasks))
         modules = sorted({module_of(task.function) or "a prompt" for task in self.tasks.values()})
         registered = f"{count(len(self.tasks), 'task')} from {', '.join(modules) or 'nowhere'}"
@@ -115,13 +116,13 @@ class Registry(Mapping[str, Task[..., Any]]):
         return len(self.tasks)
 
 
-#: How the names of files begin whose lines say nothing about a mistake in a user's module.
+#: Beginnings of file names that are never the place of a mistake in a user's module.
 PACKAGE = Path(__file__).parents[1]
 MACHINERY = ("<frozen", f"{PACKAGE}/", f"{Path(importlib.__file__).parent}/")
 
 
-def taken(task: Task[..., Any], places: tuple[str, str]) -> ConfigError:
-    """Say that a name has a task already."""
+def name_taken(task: Task[..., Any], places: tuple[str, str]) -> ConfigError:
+    """Make the error of a name that has a task already."""
     advice = ["give one of them a name: @app.task(name=…)"]
     if "<locals>" in getattr(task.function, "__qualname__", ""):
         advice.append("or let the decorator that is around them use functools.wraps")
@@ -132,7 +133,7 @@ def taken(task: Task[..., Any], places: tuple[str, str]) -> ConfigError:
 
 
 def task_name(function: Any) -> str:
-    """``module.qualname``, with the name under which a worker imports the module."""
+    """Make the default name: ``module.qualname``, with the module's name in a worker."""
     if not hasattr(function, "__qualname__"):
         raise ConfigError(
             f"a task needs a name, and {shown(function)} has none", advice=["@app.task(name=…)"]
@@ -140,43 +141,43 @@ def task_name(function: Any) -> str:
     return f"{module_of(function) or function.__module__}.{function.__qualname__}"
 
 
-class NotThere(ConfigError):
-    """There is no module of a name."""
+class NoSuchModule(ConfigError):
+    """A module to import does not exist."""
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import the modules that define tasks; ConfigError says which one failed, and why."""
+    """Import modules that define tasks.  Raises ConfigError for the first that fails."""
     for name in names:
         import_named(name)
 
 
 def import_named(name: str) -> ModuleType:
-    """Import a module.  Raises NotThere if it does not exist, ConfigError if it fails."""
+    """Import a module.  Raises NoSuchModule if it does not exist, ConfigError if it fails."""
     if name.startswith("."):
         raise ConfigError(f"cannot import {name!r}: name the module in full, as in shop.tasks")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-            raise broken(name, error) from error
-        raise NotThere(
+            raise import_failed(name, error) from error
+        raise NoSuchModule(
             f"cannot import {name!r}: no module named {error.name!r}",
             advice=["check include=[…] or -I, and the folder the worker is started in"],
         ) from error
     except ConfigError as error:
-        say_where(error)
+        add_place(error)
         raise
     except (Exception, SystemExit) as error:  # a module that is a script may end itself
-        raise broken(name, error) from error
+        raise import_failed(name, error) from error
 
 
-def broken(name: str, error: BaseException) -> ConfigError:
-    """Say that a module of the user's fails while it is imported, and where."""
+def import_failed(name: str, error: BaseException) -> ConfigError:
+    """Make the error of a user's module that fails while it is imported."""
     return failed(f"importing {name!r}", error, f"{name.replace('.', '/')}.py")
 
 
 def failed(what: str, error: BaseException, file: str = "") -> ConfigError:
-    """Say that code of the user's fails, and where: in ``file`` if the error does not know."""
+    """Make the error of user code that fails, with its place; ``file`` if the error has none."""
     return ConfigError(
         f"{what} failed: {type(error).__name__}: {message_of(error)}",
         known={"at": place} if (place := place_of(error) or file) else None,
@@ -184,8 +185,8 @@ def failed(what: str, error: BaseException, file: str = "") -> ConfigError:
     )
 
 
-def say_where(error: ConfigError) -> None:
-    """Let an error about a declaration in a module say where that stands."""
+def add_place(error: ConfigError) -> None:
+    """Add the file and line of the wrong declaration to an error."""
     if not error.in_code:
         return
     what, *rest = str(error).split("\n")
@@ -195,7 +196,7 @@ def say_where(error: ConfigError) -> None:
 
 
 def place_of(error: BaseException) -> str:
-    """The innermost line of an import that is neither ours nor the machinery's; '' if none."""
+    """The innermost line of an error outside of streamq and the import system; '' if none."""
     if isinstance(error, SyntaxError) and error.filename:  # that line was never run
         return f"{error.filename}:{error.lineno}"
     place, frame = "", error.__traceback__
@@ -209,23 +210,23 @@ def place_of(error: BaseException) -> str:
 
 # ── discovery ────────────────────────────────────────────────────────────────────────
 
-#: What this thread is just importing.
+#: The discoveries that this thread is running.
 importing: "ContextVar[tuple[Discovery, ...]]" = ContextVar("importing", default=())
 
-#: Packages with tasks, what names them when they are needed, or None for the apps of Django.
+#: Packages with tasks, a function that returns them later, or None for the apps of Django.
 Packages = Iterable[str] | Callable[[], Iterable[str]] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """Where to look for modules with tasks, once they are needed."""
+    """One call of ``autodiscover_tasks``: where to look for modules with tasks."""
 
     packages: tuple[str, ...] | Callable[[], Iterable[str]]
     related: str | None
 
     @classmethod
     def of(cls, packages: Packages, related: str | None) -> Self:
-        """What ``autodiscover_tasks`` was asked for.  ConfigError for what names no packages."""
+        """Check the arguments of ``autodiscover_tasks``.  Raises ConfigError if they are wrong."""
         if related is not None:
             text(related, "related_name")
         if packages is None:
@@ -233,13 +234,13 @@ class Discovery:
         return cls(packages if callable(packages) else names_of(packages), related)
 
     def run(self) -> None:
-        """Import what is there.  ConfigError says what failed."""
+        """Import the modules that exist.  Raises ConfigError for one that fails."""
         if self.packages is not django_apps and is_of_django():
             set_up_django()
         import_related(self.named(), self.related)
 
     def named(self) -> tuple[str, ...]:
-        """The packages, asked for now if somebody is to name them."""
+        """The packages; a function that returns them is called now."""
         if not callable(self.packages):
             return self.packages
         try:
@@ -251,7 +252,7 @@ class Discovery:
 
 
 def names_of(packages: Any) -> tuple[str, ...]:
-    """The names of packages, which may also come from a generator."""
+    """Read the names of packages, also from a generator."""
     known = isinstance(packages, str | list | tuple | set | frozenset)
     return texts(
         packages if known or not isinstance(packages, Iterable) else [*packages], "packages"
@@ -259,19 +260,19 @@ def names_of(packages: Any) -> tuple[str, ...]:
 
 
 def import_related(packages: Iterable[str], related: str | None) -> None:
-    """Import ``PACKAGE.related`` wherever there is one; without that name the packages alone."""
+    """Import ``PACKAGE.related`` where it exists; with None, only the packages."""
     for name in packages:
         package = import_package(name)
         if related and hasattr(package, "__path__"):  # nothing is below a plain module
-            with suppress(NotThere):
+            with suppress(NoSuchModule):
                 import_named(f"{package.__name__}.{related}")
 
 
 def import_package(name: str) -> ModuleType:
-    """Import a package; for ``shop.apps.ShopConfig``, a Django app's class, the app's own."""
+    """Import a package; for the class of a Django app (``shop.apps.ShopConfig``) its package."""
     try:
         return import_named(name)
-    except NotThere:
+    except NoSuchModule:
         parent, _, attribute = name.rpartition(".")
         module = sys.modules.get(parent)
         config = getattr(module, attribute, None)
@@ -281,7 +282,7 @@ def import_package(name: str) -> ModuleType:
 
 
 def django_apps() -> list[str]:
-    """The apps of the Django project of this process, which is set up if it is not."""
+    """The names of the apps of this process's Django project, which is set up if needed."""
     conf = sys.modules.get("django.conf")
     if environment("DJANGO_SETTINGS_MODULE") is None and not (conf and conf.settings.configured):
         logger.warning(
@@ -293,11 +294,11 @@ def django_apps() -> list[str]:
     try:
         return [config.name for config in apps.get_app_configs()]
     except (Exception, SystemExit) as error:
-        raise broken("django", error) from error
+        raise import_failed("django", error) from error
 
 
 def is_of_django() -> bool:
-    """Whether this process belongs to a Django project, whose tasks need it to be set up."""
+    """Whether this process belongs to a Django project, which its tasks need set up."""
     settings = environment("DJANGO_SETTINGS_MODULE")
     if settings is None:
         return False
@@ -307,11 +308,11 @@ def is_of_django() -> bool:
 
 
 def set_up_django() -> Any:
-    """Set up Django, if nobody has or is about to; its registry of apps."""
+    """Set up Django unless it is or is being set up; return its registry of apps."""
     try:
         apps: Any = importlib.import_module("django.apps").apps
         if not apps.apps_ready and not getattr(apps, "loading", False):
             importlib.import_module("django").setup()
         return apps
     except (Exception, SystemExit) as error:
-        raise broken("django", error) from error
+        raise import_failed("django", error) from error

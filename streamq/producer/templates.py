@@ -1,7 +1,7 @@
-"""From a call and its options to an envelope: where it goes, and what it says.
+"""Message templates: made of a call's options, and cached.
 
-The winner of each option is settled once for a task and its options, then remembered:
-sending the same call again costs no decision.
+The options of a task and a call are merged once; the next call with the same options takes
+the template from the cache.
 """
 
 import fnmatch
@@ -12,14 +12,14 @@ from functools import cached_property
 from typing import Any
 
 from streamq.config.config import Config
-from streamq.core.message import Envelope, Sign, at_moment, from_now
+from streamq.core.message import MessageTemplate, Sign, at_moment, from_now
 from streamq.core.options import check_limits, checked, merged
 from streamq.core.text import count
 from streamq.errors import EncodeError
 from streamq.routing import Queue
 from streamq.serialization.codec import encode_json, find_serializer
 from streamq.serialization.payload import LONGEST_HEADERS, MOST_HEADERS
-from streamq.serialization.signing import Seal, seal_of
+from streamq.serialization.signing import Signer, make_signer
 from streamq.tasks import Signature
 
 logger = logging.getLogger("streamq")
@@ -28,13 +28,13 @@ NOTHING: Mapping[str, Any] = {}
 
 
 def effective(signature: Signature, conf: Config) -> dict[str, Any]:
-    """The options of a call: its own, its task's, then those of ``task_routes``."""
+    """Merge the options of a call: its own, its task's, then those of ``task_routes``."""
     own = signature.task.own_options if signature.task is not None else {}
     return merged(signature.options, own, route_of(signature, conf.task_routes))
 
 
 def route_of(signature: Signature, routes: Any) -> dict[str, Any]:
-    """The options that ``task_routes`` has for a task; the first rule that matches counts."""
+    """The options that ``task_routes`` has for a task; the first matching rule wins."""
     rules: Sequence[Any] = routes if isinstance(routes, list | tuple) else [routes or {}]
     for rule in rules:
         found = rule_options(rule, signature)
@@ -44,7 +44,7 @@ def route_of(signature: Signature, routes: Any) -> dict[str, Any]:
 
 
 def rule_options(rule: Any, signature: Signature) -> Any:
-    """What one rule says: a mapping from names or globs, or a callable."""
+    """The options of one rule: a mapping from names or globs, or a callable."""
     if callable(rule):
         return rule(signature.name, signature.args, signature.kwargs, dict(signature.options))
     if signature.name in rule:
@@ -71,17 +71,18 @@ def destination(
     return "", conf.task_default_queue
 
 
-def envelope(
+def template(
     task: str,
     options: Mapping[str, Any],
     queues: Sequence[Queue],
     conf: Config,
     asked: Mapping[str, Any] = NOTHING,
     sign: Sign | None = None,
-) -> Envelope:
-    """Make the envelope of a call of this task with these effective options.
+) -> MessageTemplate:
+    """Make the template of calls of this task with these effective options.
 
-    ``asked`` are those that the decorator does not say: a worker knows that one.
+    ``asked`` are the options that are not the decorator's; only these must travel with the
+    message, as the worker knows the decorator.
     """
     check_limits(options)
     exchange, key = destination(options, queues, conf)
@@ -109,7 +110,7 @@ def envelope(
     for name, write in CARRIED_WHEN_ASKED.items():
         if name in asked:
             extra += [name, write(asked[name])]
-    return Envelope(
+    return MessageTemplate(
         task=task,
         exchange=exchange,
         routing_key=key,
@@ -128,7 +129,7 @@ def envelope(
 
 
 def due_of(options: Mapping[str, Any], conf: Config) -> str:
-    """When a call is due, as the script takes it."""
+    """The time at which a call is due, as the publish script takes it; empty for now."""
     if "eta" in options:
         return at_moment(options["eta"], conf.timezone)
     countdown = options.get("countdown", 0.0)
@@ -136,7 +137,7 @@ def due_of(options: Mapping[str, Any], conf: Config) -> str:
 
 
 def expiry_of(options: Mapping[str, Any], conf: Config) -> str:
-    """When a call expires, as the script takes it."""
+    """The time at which a call expires, as the publish script takes it; empty for never."""
     expires = options.get("expires")
     if expires is None:
         return ""
@@ -146,7 +147,7 @@ def expiry_of(options: Mapping[str, Any], conf: Config) -> str:
 
 
 def written_headers(headers: Mapping[str, Any]) -> bytes:
-    """Headers as they travel.  EncodeError for what JSON cannot say, or too much of it."""
+    """Encode headers.  Raises EncodeError for values that JSON cannot represent, or too many."""
     for name, value in headers.items():
         try:
             encode_json({name: value})
@@ -154,7 +155,7 @@ def written_headers(headers: Mapping[str, Any]) -> bytes:
         except EncodeError as error:
             raise EncodeError(
                 f"the header {name!r} cannot be sent: {str(error).splitlines()[0]}",
-                advice=["headers are text, numbers, truths, None, and lists or mappings of them"],
+                advice=["headers are text, numbers, booleans, None, and lists or mappings of them"],
             ) from error
     data = encode_json(headers)
     if len(headers) > MOST_HEADERS or len(data) > LONGEST_HEADERS:
@@ -167,25 +168,27 @@ def written_headers(headers: Mapping[str, Any]) -> bytes:
 
 
 def check_header(value: Any) -> None:
-    """Raise EncodeError for what would arrive as text or a list: no annotation turns it back."""
+    """Raise EncodeError for a value that would arrive as text or a list: headers have no types."""
     if isinstance(value, dict):
         value = list(value.values())
     if type(value) in (list, tuple):
         for item in value:
             check_header(item)
     elif not (value is None or isinstance(value, (bool, int, float, str))):
-        raise EncodeError(f"JSON has no word for a {type(value).__qualname__}")
+        raise EncodeError(f"JSON cannot represent a {type(value).__qualname__}")
 
 
 def truth(value: bool) -> str:
+    """Write a flag as a field."""
     return "1" if value else "0"
 
 
 def in_millis(seconds: float) -> str:
+    """Write seconds as a field, which has milliseconds."""
     return str(round(seconds * 1000))
 
 
-#: Options that travel with the message, for the worker to act on, and how they are written.
+#: Options that are fields of the message, and how they are written.
 CARRIED: Mapping[str, Callable[[Any], str]] = {
     "acks_late": truth,
     "track_started": truth,
@@ -193,7 +196,7 @@ CARRIED: Mapping[str, Callable[[Any], str]] = {
     "max_deliveries": str,
     "shadow": str,
 }
-#: The same for options that the worker finds at the task, unless the call says otherwise.
+#: The same for options that the worker reads from the task, unless the call has others.
 CARRIED_WHEN_ASKED: Mapping[str, Callable[[Any], str]] = {
     "max_retries": lambda times: "none" if times is None else str(times),
     "default_retry_delay": in_millis,
@@ -208,105 +211,106 @@ CARRIED_WHEN_ASKED: Mapping[str, Callable[[Any], str]] = {
 
 
 def is_moment(options: Mapping[str, Any]) -> bool:
-    """Whether a call names a moment, which hardly another will."""
+    """Whether a call has a point in time in its options, so that its template is of one use."""
     return "eta" in options or isinstance(options.get("expires"), datetime)
 
 
 def key_without_id(signature: Signature) -> Any:
-    """What two calls have in common that get one envelope: all but their id."""
+    """The cache key of a call with an id: everything but the id."""
     pairs = (pair for pair in signature.options.items() if pair[0] != "task_id")
     return (signature.name, *pairs)
 
 
-class Plans:
-    """Envelopes, remembered by task and options."""
+class Templates:
+    """The cache of message templates, by task and options."""
 
-    #: Options that differ from call to call, such as headers, must not fill the memory; nor
-    #: may they keep out what comes later.
+    #: The most templates: options that differ from call to call, such as headers, must not fill
+    #: the memory.  A full cache is cleared.
     MOST = 1000
 
     def __init__(self, conf: Config, queues: Callable[[], Sequence[Queue]]) -> None:
         self.conf = conf
         self.queues = queues
-        self.forget()
+        self.invalidate()
 
-    def forget(self) -> None:
-        """Settle everything anew: the queues have changed."""
-        self.known: dict[Any, Envelope] = {}
-        vars(self).pop("seal", None)
+    def invalidate(self) -> None:
+        """Empty the cache: the queues, tasks or settings have changed."""
+        self.cached: dict[Any, MessageTemplate] = {}
+        vars(self).pop("signer", None)
         self.changes = self.conf.changes
 
     def refresh(self) -> None:
-        """Forget what was settled under other settings."""
+        """Empty the cache if the settings have changed."""
         if self.conf.changes != self.changes:
-            self.forget()
+            self.invalidate()
 
-    def envelope(self, signature: Signature) -> Envelope:
-        """The envelope for a call."""
+    def template(self, signature: Signature) -> MessageTemplate:
+        """Return the template of a call, from the cache if it is there."""
         if self.conf.changes != self.changes:
-            self.forget()
+            self.invalidate()
         if self.conf.task_routes is not None:
-            return self.fresh(signature)
+            return self.new_template(signature)
         try:
             options = signature.options
             key: Any = signature.name
             if options:
                 plain = "task_id" not in options
                 key = (key, *options.items()) if plain else key_without_id(signature)
-            found = self.known.get(key)
+            found = self.cached.get(key)
         except TypeError:
-            return self.fresh(signature)
+            return self.new_template(signature)
         if found is None:
-            found = self.fresh(signature)
+            found = self.new_template(signature)
             if not is_moment(signature.options):
-                self.remember(key, found)
+                self.cache(key, found)
         return found
 
-    def alike(self, one: Signature, other: Signature) -> bool:
-        """Whether two calls get one envelope, as far as a glance can tell."""
+    def same_template(self, one: Signature, other: Signature) -> bool:
+        """Whether two calls surely have one template; a cheap check that may say no."""
         same = one.options is other.options and one.name == other.name
         return same and self.conf.task_routes is None
 
-    def remember(self, key: Any, envelope: Envelope) -> None:
-        """Make the same envelope no second time."""
-        if len(self.known) >= self.MOST:
-            self.known.clear()
-        self.known[key] = envelope
+    def cache(self, key: Any, template: MessageTemplate) -> None:
+        """Cache a template."""
+        if len(self.cached) >= self.MOST:
+            self.cached.clear()
+        self.cached[key] = template
 
-    def here(self, signature: Signature) -> Envelope:
-        """The envelope for a call that is run here: no worker has to know its task."""
-        untold = signature.task is not None and signature.task.untold
-        return self.made(signature) if untold else self.envelope(signature)
+    def for_local_run(self, signature: Signature) -> MessageTemplate:
+        """The template of a call that runs in this process: no worker has to import its task."""
+        warn_unimportable = signature.task is not None and signature.task.warn_unimportable
+        return self.make(signature) if warn_unimportable else self.template(signature)
 
-    def fresh(self, signature: Signature) -> Envelope:
-        """A new envelope for a call that is to be sent."""
-        if signature.task is not None and signature.task.untold:
-            signature.task.untold = False
+    def new_template(self, signature: Signature) -> MessageTemplate:
+        """Make the template of a call to be sent; warn once of a task that no worker can import."""
+        if signature.task is not None and signature.task.warn_unimportable:
+            signature.task.warn_unimportable = False
             logger.warning(
                 "%s is sent, but no worker can know a task of that name: its function was not "
                 "loaded from a module. Put it into a file, or name it: @app.task(name=…)",
                 signature.name,
             )
-        return self.made(signature)
+        return self.make(signature)
 
-    def made(self, signature: Signature) -> Envelope:
+    def make(self, signature: Signature) -> MessageTemplate:
+        """Make the template of a call."""
         options = effective(signature, self.conf)
         asked = merged(signature.options, route_of(signature, self.conf.task_routes))
-        sign = self.seal.signature if self.seal is not None else None
-        return envelope(signature.name, options, self.queues(), self.conf, asked, sign)
+        sign = self.signer.signature if self.signer is not None else None
+        return template(signature.name, options, self.queues(), self.conf, asked, sign)
 
     @cached_property
-    def seal(self) -> Seal | None:
-        """What signs messages, if they are signed.  ConfigError if there is no key for it."""
+    def signer(self) -> Signer | None:
+        """The signer; None if messages are not signed.  Raises ConfigError if there is no key."""
         conf = self.conf
-        return seal_of(conf.signing, conf.signing_keys, conf.signing_key, conf.namespace)
+        return make_signer(conf.signing, conf.signing_keys, conf.signing_key, conf.namespace)
 
     def missed_by(self, signatures: Sequence[Signature]) -> list[Queue]:
-        """The queues to declare for calls that led nowhere; none if that would not help."""
-        declared, envelopes = list(self.queues()), list(map(self.envelope, signatures))
-        if not declared and any(envelope.exchange for envelope in envelopes):
+        """The queues to declare for calls that were Unroutable; none if that cannot help."""
+        declared, templates = list(self.queues()), list(map(self.template, signatures))
+        if not declared and any(template.exchange for template in templates):
             return []
-        keys = dict.fromkeys(each.routing_key for each in envelopes if not each.exchange)
+        keys = dict.fromkeys(each.routing_key for each in templates if not each.exchange)
         for queue in declared:
             keys.pop(queue.name, None)
         missing = list(map(Queue, keys)) if self.conf.task_create_missing_queues else []

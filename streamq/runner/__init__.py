@@ -1,1 +1,1 @@
-"""One process that runs tasks."""
+"""The runner: one process that executes tasks."""

@@ -1,8 +1,8 @@
-"""Whether what was raised inside a task from outside has arrived there.
+"""Asynchronous exceptions: has an exception raised inside a task from outside reached it?
 
-It is raised wherever the task happens to be: in a ``__del__``, whose errors Python prints and
-drops, or below a callback that is called with ``except Exception: pass`` around it.  Then the
-task knows nothing, and it is raised again.
+The exception is raised wherever the task happens to be: in a ``__del__``, whose errors Python
+prints and drops, or below a callback that is called with ``except Exception: pass`` around it.
+Then the task does not notice, and the exception is raised again.
 """
 
 import sys
@@ -10,12 +10,12 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-#: References to an exception that only we have: of our attribute, and of who counts.
+#: References to an exception that only we hold: our attribute, and the argument of getrefcount.
 OURS_ALONE = 2
 
 
 class Raised:
-    """An exception that was raised inside a run of this function."""
+    """An asynchronous exception that was raised inside a run of this function."""
 
     def __init__(self, error: BaseException, function: Any) -> None:
         self.error = error
@@ -23,7 +23,7 @@ class Raised:
 
     @property
     def arrived(self) -> bool:
-        """Whether the function's own frame has met it, however it went on."""
+        """Whether the exception has reached the function's own frame, handled there or not."""
         step = self.error.__traceback__
         while step is not None and step.tb_frame.f_code not in self.own:
             step = step.tb_next
@@ -31,7 +31,7 @@ class Raised:
 
     @property
     def is_handled(self) -> bool:
-        """Whether this thread is just now in an ``except`` or ``finally`` that has met it."""
+        """Whether this thread is in an ``except`` or ``finally`` that handles the exception."""
         found = sys.exc_info()[1]
         while found is not None and found is not self.error:
             found = found.__context__
@@ -39,12 +39,12 @@ class Raised:
 
     @property
     def is_held(self) -> bool:
-        """Whether somebody else has it: who handles it, or keeps it for later."""
+        """Whether other code refers to the exception: it handles it, or keeps it for later."""
         return sys.getrefcount(self.error) > OURS_ALONE
 
 
 def codes_of(function: Any) -> set[CodeType]:
-    """The code of a function, and of those that its decorators have wrapped.
+    """The code objects of a function, and of the functions that its decorators have wrapped.
 
     A decorator without ``functools.wraps`` keeps the function in its closure.
     """
@@ -62,7 +62,7 @@ def codes_of(function: Any) -> set[CodeType]:
 
 
 def parts_of(thing: Any) -> list[Any]:
-    """The functions below this one."""
+    """The functions that a callable wraps or consists of."""
     if isinstance(thing, MethodType):
         return [thing.__func__]
     if isinstance(thing, partial):

@@ -1,6 +1,7 @@
-"""What a supervisor tells a runner: everything it needs, in a file that a started process reads.
+"""The configuration of a runner: all that its supervisor hands over to it.
 
-Not on its command line, which everybody on the machine can see: the URL has a password.
+A started process reads it from a file: everybody on the machine can see a command line, and the
+URL has a password.
 """
 
 import os
@@ -10,11 +11,11 @@ from typing import Self
 import msgspec
 
 from streamq.runner.inherited import Inherited
-from streamq.runner.sources import Intake, Source
+from streamq.runner.sources import QueueStreams, ReadOrder
 
 
-class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """One runner's work.  ``sources`` are queues with their number of priority levels."""
+class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration of one runner.  ``sources``: queues with their numbers of levels."""
 
     number: int
     node: str
@@ -30,43 +31,45 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     runners: int
     slots: int
     app: str | None = None
-    #: Whether it runs suspects: one at a time, with nothing beside it.
-    alone: bool = False
+    #: Whether it runs quarantined messages: one at a time, as sole tasks.
+    quarantine: bool = False
     flags: dict[str, object] = {}
-    #: The command line of the worker, for modules that look at it.
-    words: list[bytes] = []
-    #: The signals as the worker was given them.
+    #: The command line of the worker, for modules that read ``sys.argv``.
+    argv: list[bytes] = []
+    #: The signals that the worker inherited as ignored or blocked.
     signals: Inherited = Inherited()
 
     @property
-    def intake(self) -> Intake:
-        """The order in which it looks through its queues."""
-        return Intake([Source(name, levels, self.alone) for name, levels in self.sources])
+    def read_order(self) -> ReadOrder:
+        """The order in which the runner reads its queues."""
+        return ReadOrder(
+            [QueueStreams(name, levels, self.quarantine) for name, levels in self.sources]
+        )
 
     @property
     def streams(self) -> list[str]:
-        """The streams that it reads, by the numbers that its slots have for them."""
-        return self.intake.streams
+        """The streams that the runner reads; their indexes are the stream numbers in its slots."""
+        return self.read_order.streams
 
     def consumer(self, pid: int) -> str:
         """The name of this runner's consumer; never used twice."""
         return f"{self.node}:{pid}:{self.token}"
 
-    def leave(self) -> str:
-        """Write it where only this user can read it; return the path."""
-        path = Path(self.folder) / f"assignment-{self.number}"
-        path.unlink(missing_ok=True)  # a runner that died before it looked has left it
+    def write(self) -> str:
+        """Write the configuration to a file that only this user can read; return its path."""
+        path = Path(self.folder) / f"config-{self.number}"
+        path.unlink(missing_ok=True)  # left by a runner that died before it read it
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(file, "wb") as opened:
             opened.write(msgspec.json.encode(self))
         return str(path)
 
     @classmethod
-    def take(cls, path: str) -> Self:
-        """Read what ``leave`` wrote, and remove it."""
-        assignment = msgspec.json.decode(Path(path).read_bytes(), type=cls)
+    def read(cls, path: str) -> Self:
+        """Read the file that ``write`` made, and remove it."""
+        config = msgspec.json.decode(Path(path).read_bytes(), type=cls)
         Path(path).unlink(missing_ok=True)
-        return assignment
+        return config
 
     def __repr__(self) -> str:
         return f"<runner {self.number} of {self.node}>"

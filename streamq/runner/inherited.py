@@ -1,13 +1,13 @@
-"""What a worker was given by whoever started it, and what of ours a forked child must not have.
+"""Inherited signals of a worker, and process resources that a forked child must not keep.
 
-Whoever starts a worker may ignore or block signals: ``nohup`` does, and a shell does for what
-it runs in the background.  What a task starts gets them in the same way.  For a program that
-is started the kernel sees to that, as far as we leave alone what it hands on: signals that are
-ignored, and that are blocked.  So a runner handles a common signal only where it was not
-ignored, unblocks none, and is spoken to by signals of its own (``interrupts.CONTROL``).
+The process that starts a worker may ignore or block signals: ``nohup`` does, and a shell does for
+background jobs.  Programs that a task starts must inherit the same.  The kernel passes on which
+signals are ignored and blocked, as far as we do not change that.  So a runner handles a common
+signal only where it was not ignored, unblocks none, and is controlled by signals of its own
+(``signals.CONTROL``).
 
-A child that is forked has all that we have.  It gives up our handlers, our pipes and our place
-in them before it runs a line of the task's.
+A forked child has all that its parent has.  It gives up our handlers, pipes and locks before it
+runs any code of the task.
 """
 
 import contextlib
@@ -23,24 +23,24 @@ import msgspec
 
 from streamq.runner.signals import COMMON, CONTROL, handler_of, mask, set_handler
 
-#: Carries what a worker was given over to the one that takes its place by exec.
+#: Environment variable that hands the inherited signals to a worker that replaces us by exec.
 VARIABLE = "_STREAMQ_SIGNALS"
 
 
 class Inherited(msgspec.Struct, frozen=True):
-    """Which signals were ignored, and which blocked, when the worker was started.
+    """The signals that were ignored, and those blocked, when the worker was started.
 
     SIGCHLD is not among them: without it no program learns how its children end.
     """
 
     ignored: frozenset[int] = frozenset()
     blocked: frozenset[int] = frozenset()
-    #: Whether it had a terminal that may hang up; after that nobody can tell.
+    #: Whether it had a terminal that may hang up; afterwards that cannot be found out.
     terminal: bool = False
 
     @classmethod
-    def look(cls) -> Self:
-        """What this process was given; to be called before it takes or blocks a signal."""
+    def read(cls) -> Self:
+        """Read what this process inherited; call it before any signal is handled or blocked."""
         handed = os.environ.pop(VARIABLE, None)
         if handed is not None:
             return msgspec.json.decode(handed, type=cls)
@@ -49,103 +49,105 @@ class Inherited(msgspec.Struct, frozen=True):
         return cls(frozenset(map(int, ignored)), blocked - {signal.SIGCHLD}, has_terminal())
 
     def environment(self) -> dict[str, str]:
-        """The environment of the program that takes our place: it starts with our signals."""
+        """The environment for a program that replaces us by exec, with these signals in it."""
         return os.environ | {VARIABLE: msgspec.json.encode(self).decode()}
 
     def handler(self, number: int) -> Any:
-        """What does with a signal who has not chosen anything."""
+        """The handler that a process without handlers of its own has for a signal."""
         if number in self.ignored:
             return int(signal.SIG_IGN)
         return signal.default_int_handler if number == signal.SIGINT else int(signal.SIG_DFL)
 
 
-class Own:
-    """What belongs to this process alone: signal handlers, pipes and locks, blocked signals.
+class OwnResources:
+    """The resources of this process alone: signal handlers, pipes and locks, blocked signals.
 
-    Forked without a word to Python, a child keeps them all.
+    The fork hooks below take them from each child; a fork past Python's hooks keeps them.
     """
 
     def __init__(self) -> None:
         self.given = Inherited()
         self.handlers: dict[int, Any] = {}
-        #: The descriptors, and what each of them leads to.
+        #: Our descriptors, and the inode behind each of them.
         self.opened: dict[int, tuple[int, int]] = {}
-        #: The signals that we block or let through otherwise than they were given.
+        #: The signals whose blocking we have changed.
         self.changed: frozenset[int] = frozenset()
-        self.wakes = False
-        self.withheld = False
-        self.before = threading.local()
+        self.has_wakeup = False
+        #: Whether a process of ours is being forked, which unblocks its signals itself.
+        self.keep_blocked = False
+        #: Of each thread that forks: its signal mask.
+        self.saved = threading.local()
 
     def handle(self, handlers: Mapping[Any, Callable[..., Any]]) -> None:
-        """Handle these signals."""
+        """Set our handlers for these signals."""
         for number, handler in handlers.items():
             self.handlers[int(number)] = handler
             set_handler(number, handler)
 
     def ignore(self) -> None:
-        """Ignore what was ignored among the common signals, whoever handles it now."""
+        """Ignore the common signals that were ignored at the start, even if handled now."""
         for number in self.given.ignored.intersection(COMMON):
             self.handlers.pop(number, None)
             set_handler(number, int(signal.SIG_IGN))
 
-    def let(self, *, through: Iterable[int] = (), blocked: Iterable[int] = ()) -> None:
-        """Let these signals through to this thread, and these not; all others as given."""
+    def set_mask(self, *, through: Iterable[int] = (), blocked: Iterable[int] = ()) -> None:
+        """Set the signal mask of this thread: these through, these blocked, others as inherited."""
         through, blocked = frozenset(map(int, through)), frozenset(map(int, blocked))
         self.changed = through | blocked
         mask(signal.SIG_SETMASK, self.given.blocked - through | blocked)
 
-    def wake(self, descriptor: int) -> None:
-        """Have the interpreter write to this pipe when a signal arrives."""
+    def set_wakeup(self, descriptor: int) -> None:
+        """Have the interpreter write to this wake-up pipe when a signal arrives; -1 for none."""
         signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
-        self.wakes = descriptor >= 0
+        self.has_wakeup = descriptor >= 0
 
     def keep(self, *descriptors: int) -> int:
-        """Count these among what is ours, the two ends of a pipe for example; return the first."""
+        """Register our descriptors, such as the ends of a pipe; return the first of them."""
         self.opened |= {descriptor: inode(descriptor) for descriptor in descriptors}
         return descriptors[0]
 
     @contextmanager
-    def withholding(self) -> Iterator[None]:
-        """Fork a process of ours in this block: it hears no signal before it says how."""
+    def signals_blocked(self) -> Iterator[None]:
+        """Block all our signals, to fork a process of ours inside: it unblocks them itself."""
         before = mask(signal.SIG_BLOCK, (*COMMON, *CONTROL))
-        self.withheld = True
+        self.keep_blocked = True
         try:
             yield
         finally:  # in the parent, and in a child that does not run a program or end
-            self.withheld = False
+            self.keep_blocked = False
             mask(signal.SIG_SETMASK, before)
 
-    # Hooks: nothing reaches a child before it is rid of our handlers
+    # Fork hooks: no signal reaches a child before our handlers are removed
 
-    def forks(self) -> None:
-        """This thread is going to fork."""
+    def before_fork(self) -> None:
+        """Block signals: this thread is about to fork."""
         if self.handlers:
-            self.before.mask = mask(signal.SIG_BLOCK, (*COMMON, *CONTROL))
+            self.saved.mask = mask(signal.SIG_BLOCK, (*COMMON, *CONTROL))
 
-    def forked(self) -> None:
-        """It has, and this is the parent."""
+    def after_in_parent(self) -> None:
+        """Restore the signal mask after the fork, in the parent."""
         if self.handlers:
-            mask(signal.SIG_SETMASK, self.before.mask)
+            mask(signal.SIG_SETMASK, self.saved.mask)
 
-    def born(self) -> None:
-        """It has, and this is the child."""
+    def after_in_child(self) -> None:
+        """Remove our handlers, pipes and blocked signals after the fork, in the child."""
         if not self.handlers:
             return
         handlers, self.handlers = self.handlers, {}
-        if self.wakes:
-            self.wake(-1)
+        if self.has_wakeup:
+            self.set_wakeup(-1)
         for number, handler in handlers.items():
-            if handler_of(number) is handler:  # else the task has set one of its own
+            if handler_of(number) is handler:  # else the task has set its own
                 set_handler(number, self.given.handler(number))
         opened, self.opened = self.opened, {}
         for descriptor, led_to in opened.items():
             with contextlib.suppress(OSError):
                 if inode(descriptor) == led_to:
-                    posix.close(descriptor)  # gevent's would wait for its loop
-        if self.withheld:  # until it says what it wants to hear
-            self.withheld = False
+                    posix.close(descriptor)  # gevent's close would wait for its loop
+        if self.keep_blocked:  # until it sets its signal mask
+            self.keep_blocked = False
             return
-        blocked = self.before.mask - self.changed | self.given.blocked & self.changed
+        blocked = self.saved.mask - self.changed | self.given.blocked & self.changed
         mask(signal.SIG_SETMASK, blocked)
 
 
@@ -159,14 +161,14 @@ def has_terminal() -> bool:
 
 
 def inode(descriptor: int) -> tuple[int, int]:
-    """What tells the file behind a descriptor from every other."""
+    """Device and inode of the file behind a descriptor.  Raises OSError if it is closed."""
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino
 
 
-OWN = Own()
+OWN = OwnResources()
 os.register_at_fork(
-    before=lambda: OWN.forks(),
-    after_in_parent=lambda: OWN.forked(),
-    after_in_child=lambda: OWN.born(),
+    before=lambda: OWN.before_fork(),
+    after_in_parent=lambda: OWN.after_in_parent(),
+    after_in_child=lambda: OWN.after_in_child(),
 )

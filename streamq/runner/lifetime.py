@@ -1,4 +1,4 @@
-"""When a runner ends by itself, to be replaced by a fresh one."""
+"""The lifetime of a runner: when it ends by itself, to be replaced by a new one."""
 
 import mmap
 import sys
@@ -9,33 +9,33 @@ from streamq.host import clock
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """``tasks`` and ``memory`` (bytes) bound a runner's life; None means no bound.
+class Lifetime:
+    """The limits of a runner's life: ``tasks`` run, ``memory`` in bytes; None means no limit.
 
-    ``patience`` is for how many seconds a runner that stops tries to reach Redis.
+    ``retry_seconds``: how long a runner that stops tries to reach Redis.
     """
 
     tasks: int | None = None
     memory: int | None = None
-    patience: float = 5.0
+    retry_seconds: float = 5.0
 
-    def left(self, ran: int) -> int:
-        """How many more tasks a runner may run that ran so many."""
+    def remaining(self, ran: int) -> int:
+        """The number of tasks that a runner may still run after ``ran`` tasks."""
         return sys.maxsize if self.tasks is None else max(0, self.tasks - ran)
 
     def reached(self, ran: int) -> bool:
-        """Whether a runner that ran so many tasks should end."""
+        """Whether a runner has reached a limit after ``ran`` tasks."""
         if self.tasks is not None and ran >= self.tasks:
             return True
         return self.memory is not None and resident() > self.memory
 
-    def out_of_patience(self, since: float) -> bool:
-        """Whether Redis has been away too long for a runner that wants to end."""
-        return clock.monotonic() - since > self.patience
+    def retries_expired(self, since: float) -> bool:
+        """Whether a runner that stops has tried since ``since`` (monotonic s) for too long."""
+        return clock.monotonic() - since > self.retry_seconds
 
 
 def resident() -> int:
-    """Bytes of memory that this process has resident; 0 where the system does not say."""
+    """The resident memory of this process in bytes; 0 where the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):

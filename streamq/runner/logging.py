@@ -1,4 +1,4 @@
-"""Log lines of a worker: for people, or one JSON object each for programs."""
+"""Log lines of a worker: text for people, or one JSON object a line for programs."""
 
 import contextlib
 import datetime
@@ -13,48 +13,48 @@ from typing import Any
 import msgspec
 
 from streamq.context import current_task
+from streamq.core.log_limit import LogLimit
 from streamq.errors import SoftTimeLimitExceeded, Stopped
 from streamq.host import clock
 from streamq.serialization.exceptions import trace_of
-from streamq.serialization.signing import Seldom
 
-#: What every record has; the rest was given as ``extra``.
-USUAL = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
-#: How deep and how large a value of ``extra`` is taken apart; beyond that it is text.
+#: The attributes of every record; all others were given as ``extra``.
+STANDARD_FIELDS = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+#: Depth and size up to which a value of ``extra`` becomes JSON; beyond that it is text.
 DEEPEST, LARGEST = 8, 1000
-#: Integers that every reader of JSON takes.
+#: Integers below this are read by every JSON parser.
 LARGEST_NUMBER = 2**63
-#: What ends a line for some reader, beyond what JSON writes as an escape anyway.
+#: Characters that end a line for some readers, and that JSON does not escape anyway.
 LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
-class ForPeople(logging.Formatter):
-    """``12:00:01.204 INFO  tasks.add[01…] ok in 1.4 ms``."""
+class TextFormatter(logging.Formatter):
+    """The format for people: ``12:00:01.204 INFO  tasks.add[01…] ok in 1.4 ms``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and the traceback or the stack if there is one."""
+        """Return one line, and the traceback or the stack if there is one."""
         moment = datetime.datetime.fromtimestamp(record.created)
         level = text_of(record.levelname)
-        text = f"{moment:%H:%M:%S}.{record.msecs:03.0f} {level:<5} {said_by_task(record)}"
+        text = f"{moment:%H:%M:%S}.{record.msecs:03.0f} {level:<5} {task_prefix(record)}"
         stack = "" if record.stack_info is None else text_of(record.stack_info)
         parts = [message_in(record), trace_in(record), stack]
         return text + "\n".join(part for part in parts if part)
 
 
-class ForPrograms(logging.Formatter):
-    """One JSON object a line, whatever the record holds."""
+class JsonFormatter(logging.Formatter):
+    """The format for programs: one JSON object a line, whatever the record holds."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Time in UTC, level, logger, message, the task that spoke if one did, and ``extra``."""
+        """Return time (UTC), level, logger, message, the task that logged if any, and ``extra``."""
         try:
             line = self.fields(record)
             return msgspec.json.encode(line).decode().translate(LINE_ENDS)
-        except Exception as error:  # there is no room left on the stack, for instance
+        except Exception as error:  # for example, the stack is full
             kind = type(error).__name__
             return f'{{"level": "error", "message": "a record could not be written: {kind}"}}'
 
     def fields(self, record: logging.LogRecord) -> dict[str, object]:
-        """What the line says, by name."""
+        """Return the fields of the line by name."""
         moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         line: dict[str, object] = {
             "time": moment.isoformat(timespec="milliseconds"),
@@ -71,14 +71,14 @@ class ForPrograms(logging.Formatter):
         if record.stack_info is not None:
             line["stack_info"] = text_of(record.stack_info)
         for given, value in list(vars(record).items()):
-            if given not in USUAL:
+            if given not in STANDARD_FIELDS:
                 name = text_of(given)
-                line[f"{name}_" if name in line else name] = sayable(value)
+                line[f"{name}_" if name in line else name] = json_value(value)
         return line
 
 
 def message_in(record: logging.LogRecord) -> str:
-    """The message; what it was to be made of if the arguments do not fit."""
+    """The message; its format and arguments if they do not fit each other."""
     try:
         return str(record.getMessage())
     except Stopped:
@@ -88,7 +88,7 @@ def message_in(record: logging.LogRecord) -> str:
 
 
 def arguments_of(record: logging.LogRecord) -> tuple[object, ...]:
-    """What was given to be put into the message."""
+    """The arguments of the message."""
     return record.args if isinstance(record.args, tuple) else (record.args,)
 
 
@@ -99,8 +99,8 @@ def trace_in(record: logging.LogRecord) -> str:
     return record.exc_text or ""
 
 
-def sayable(value: Any, depth: int = 0) -> object:
-    """What JSON can say of a value, whatever that is and does; numbers that it lacks as text."""
+def json_value(value: Any, depth: int = 0) -> object:
+    """Return a value as JSON can write it; all others, and numbers JSON lacks, as text."""
     kind = type(value)
     if value is None or kind is bool:
         return value
@@ -111,13 +111,13 @@ def sayable(value: Any, depth: int = 0) -> object:
     if depth < DEEPEST and kind in (dict, list, tuple, set, frozenset) and len(value) <= LARGEST:
         if kind is dict:
             items = list(value.items())
-            return {text_of(name): sayable(item, depth + 1) for name, item in items}
-        return [sayable(item, depth + 1) for item in list(value)]
+            return {text_of(name): json_value(item, depth + 1) for name, item in items}
+        return [json_value(item, depth + 1) for item in list(value)]
     return text_of(value)
 
 
 def text_of(value: object) -> str:
-    """The text of a value; which kind of value it is, if it has none."""
+    """The text of a value; its type and error if ``str`` fails."""
     try:
         return in_utf8(str(value))
     except Stopped:
@@ -128,29 +128,29 @@ def text_of(value: object) -> str:
 
 
 def in_utf8(text: str) -> str:
-    """The text, with what cannot be written as UTF-8 as escapes."""
+    """The text, with escapes for what UTF-8 cannot encode."""
     return str.encode(text, errors="backslashreplace").decode()
 
 
-def said_by_task(record: logging.LogRecord) -> str:
-    """Which task speaks, for the loggers of tasks."""
+def task_prefix(record: logging.LogRecord) -> str:
+    """The task that logs, as a prefix for the loggers of tasks; empty for others."""
     task = current_task()
     if task is None or not text_of(record.name).startswith("streamq.task"):
         return ""
     return f"{task.request.task}[{task.request.id}] "
 
 
-class Lines(logging.Handler):
-    """Writes each line to standard error, at once and in one piece.
+class StderrHandler(logging.Handler):
+    """The handler that writes each line to standard error, at once and in one piece.
 
-    A disk that is full or a reader that has gone costs the line, and nothing else.
+    A line is lost when the disk is full or the reader has gone; nothing else is affected.
     """
 
     #: The level of the root logger if no user has set it.
     root_level = logging.WARNING
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
+        """Write the line of a record."""
         try:
             write_line(self.format(record))
         except Exception:
@@ -158,18 +158,18 @@ class Lines(logging.Handler):
 
 
 def write_line(text: str) -> None:
-    """Write to standard error, whatever has become of it."""
+    """Write a line to standard error; errors of the descriptor are ignored."""
     with contextlib.suppress(OSError, ValueError):
         output = error_output()
         left = (text + "\n").encode(errors="backslashreplace")
-        while left:  # a signal may cut a long one short
+        while left:  # a signal may interrupt a long write
             left = left[os.write(output, left) :]
 
 
 def error_output() -> int:
-    """The descriptor of standard error, also where ``sys.stderr`` is something else by now.
+    """The descriptor of standard error, also where ``sys.stderr`` was replaced.
 
-    Tasks and libraries collect there what is printed, send it to a logger, or close it.
+    Tasks and libraries replace it to collect or log what is printed, or close it.
     """
     stream: Any
     for stream in (sys.stderr, sys.__stderr__):
@@ -180,21 +180,21 @@ def error_output() -> int:
 
 
 def open_closed_streams() -> None:
-    """Open what we were started without: a socket with its number would get what is printed."""
+    """Open standard streams that are closed: else a socket with that number gets the prints."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free is this one
+            os.open(os.devnull, os.O_RDWR)  # this is the lowest free number
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, io.TextIOWrapper(io.FileIO(number, "r+", closefd=False)))
 
 
 def read_nothing() -> None:
-    """Have whatever reads standard input, here or in a program that a task starts, find none.
+    """Replace standard input by an empty one, also for programs that tasks start.
 
-    Who reads from a terminal in the background is stopped by it, without a word.
+    A background process that reads from its terminal would be stopped by SIGTTIN.
     """
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -203,19 +203,19 @@ def read_nothing() -> None:
 
 
 def flush_streams() -> None:
-    """Write what was printed, if that can be done; else it is lost, and spoils no ending."""
+    """Flush the standard streams; what cannot be written is dropped, without an error at exit."""
     for name in ("stdout", "stderr"):
         try:
             getattr(sys, name).flush()
-        except Exception:  # the disk is full, the reader has gone, a task has closed it
+        except Exception:  # disk full, reader gone, or closed by a task
             setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w")))
 
 
-class AlwaysHeard(logging.Logger):
-    """A logger whose lines are seen and harm nobody, whatever a user's configuration does.
+class AlwaysEnabled(logging.Logger):
+    """A logger that a user's configuration cannot disable, and whose errors end no runner.
 
-    ``disable_existing_loggers`` does not silence it; its level can.  A handler, a filter or a
-    factory of records that raises costs no runner its life: the line goes to standard error.
+    ``disable_existing_loggers`` does not disable it; its level can.  When a handler, a filter or a
+    record factory raises, the line goes to standard error.
     """
 
     @property
@@ -239,32 +239,32 @@ class AlwaysHeard(logging.Logger):
         except (Exception, SystemExit) as failed:
             if isinstance(exc_info, BaseException):
                 exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
-            LINES.emit(logging.LogRecord(self.name, level, "", 0, msg, args, exc_info))
-            if UNHEARD.due(clock.monotonic()):
+            STDERR.emit(logging.LogRecord(self.name, level, "", 0, msg, args, exc_info))
+            if LOGGING_FAILURES.due(clock.monotonic()):
                 trace = (type(failed), failed, failed.__traceback__)
-                said = "logging failed, in a handler, filter or record factory that you have set up"
-                LINES.emit(logging.LogRecord("streamq", logging.ERROR, "", 0, said, (), trace))
+                text = "logging failed, in a handler, filter or record factory that you have set up"
+                STDERR.emit(logging.LogRecord("streamq", logging.ERROR, "", 0, text, (), trace))
 
 
-LINES = Lines()
-#: What a user's logging raises is told once a minute.
-UNHEARD = Seldom(60.0)
+STDERR = StderrHandler()
+#: Limits the reports of errors in a user's logging to one a minute.
+LOGGING_FAILURES = LogLimit(60.0)
 
 
 def set_up_logging(level: str, format: str) -> None:
-    """Write log lines to standard error.
+    """Set up logging to standard error, unless the user has set up handlers of their own.
 
-    Handlers that the user has set up stay and get the lines alone, and so does the level of
-    their root logger: ``level`` is then that of streamq's own lines, unless they have set that
-    too.  To be called again when more modules of the user's have been loaded.
+    Handlers of the user stay, and they alone get the lines; the level of their root logger stays
+    too.  ``level`` is then the level of streamq's own lines, unless they have set that as well.
+    Call it again when more of the user's modules have been loaded.
     """
     root, own = logging.getLogger(), logging.getLogger("streamq")
-    LINES.setFormatter(ForPrograms() if format == "json" else ForPeople())
+    STDERR.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     if not root.handlers:
-        root.addHandler(LINES)
-    if root.handlers == [LINES] and root.level == LINES.root_level:
+        root.addHandler(STDERR)
+    if root.handlers == [STDERR] and root.level == STDERR.root_level:
         root.setLevel(level.upper())
-        LINES.root_level = root.level
+        STDERR.root_level = root.level
     if own.level == logging.NOTSET:
         own.setLevel(level.upper())
     for name, logger in list(logging.Logger.manager.loggerDict.items()):
@@ -273,7 +273,7 @@ def set_up_logging(level: str, format: str) -> None:
 
 
 def keep_enabled(logger: logging.Logger) -> None:
-    """Have a logger speak, whatever is configured without naming it."""
+    """Make a logger one that a configuration which does not name it cannot disable."""
     kind = type(logger)
-    if not issubclass(kind, AlwaysHeard):
-        logger.__class__ = type(kind.__name__, (AlwaysHeard, kind), {})
+    if not issubclass(kind, AlwaysEnabled):
+        logger.__class__ = type(kind.__name__, (AlwaysEnabled, kind), {})

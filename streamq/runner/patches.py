@@ -1,7 +1,6 @@
-"""What gevent or eventlet has put in the place of the standard library.
+"""The patches of gevent and eventlet in the standard library, and which pools can run with them.
 
-Where tasks run one at a time nothing would wait for what the system does, and limits would reach
-no task.
+In a sequential pool a patched wait would not wait for the system, and limits would reach no task.
 """
 
 import sys
@@ -10,19 +9,19 @@ from typing import Any
 
 from streamq.errors import ConfigError
 
-#: What may be patched and matters.
+#: The modules whose patches matter.
 PATCHED = (
     *("os", "queue", "select", "selectors", "signal", "socket", "ssl", "subprocess"),
     *("thread", "threading", "time"),
 )
 
 
-#: Who may have patched something, if they are imported.
+#: The modules that patch, if they are imported.
 GEVENT, EVENTLET = "gevent.monkey", "eventlet.patcher"
 
 
 def patched() -> list[str]:
-    """The modules that anybody has patched."""
+    """The modules that gevent or eventlet has patched."""
     return [*patched_by_gevent(), *patched_by_eventlet()]
 
 
@@ -42,7 +41,7 @@ def patched_by_eventlet() -> list[str]:
 
 
 def check_patches(pool: str) -> None:
-    """Raise ConfigError if this pool cannot run what has been patched."""
+    """Check that this pool can run with what has been patched.  Raises ConfigError."""
     if names := patched_by_eventlet():
         raise ConfigError(
             "no pool can run what eventlet has patched",

@@ -1,4 +1,4 @@
-"""How long to wait before Redis is tried again: all of it, or what it could not settle."""
+"""Pauses before Redis is tried again, and parked outcomes, which are settled later."""
 
 import logging
 from collections import deque
@@ -10,48 +10,49 @@ from streamq.host import clock
 
 logger = logging.getLogger("streamq.worker")
 
-#: Seconds after which what could not be settled is tried again.
-ASIDE = 30.0
+#: Seconds after which a parked outcome is tried again.
+RETRY_PARKED = 30.0
 
 
-class Aside:
-    """Outcomes that could not be settled because a key that they need holds something else."""
+class ParkedOutcomes:
+    """The outcomes that could not be settled, because a key that they need is of the wrong type."""
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[float, Outcome]] = deque()
-        self.said: set[str] = set()
+        #: The reasons that were logged since anything was parked.
+        self.logged: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.waiting)
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """What waits here."""
+        """The outcomes that are parked."""
         return [outcome for _, outcome in self.waiting]
 
     def put(self, outcomes: Iterable[Outcome], reason: str) -> None:
-        """Keep these for a while; say why, unless that has been said."""
-        again = clock.monotonic() + ASIDE
+        """Park outcomes for ``RETRY_PARKED`` seconds; log the reason once."""
+        again = clock.monotonic() + RETRY_PARKED
         self.waiting += [(again, outcome) for outcome in outcomes]
-        if reason not in self.said:
-            self.said.add(reason)
-            logger.error("what has ended cannot be settled, and is tried again: %s", reason)
+        if reason not in self.logged:
+            self.logged.add(reason)
+            logger.error("outcomes cannot be settled, and are tried again: %s", reason)
 
     def due(self) -> list[Outcome]:
-        """Take those that are to be tried again now."""
+        """Take out the outcomes that are to be tried again now."""
         now, found = clock.monotonic(), []
         while self.waiting and self.waiting[0][0] <= now:
             found.append(self.waiting.popleft()[1])
         return found
 
-    def forget(self) -> None:
-        """If nothing waits, what comes next is news again."""
+    def reset_log(self) -> None:
+        """Log reasons anew from now on, if nothing is parked."""
         if not self.waiting:
-            self.said.clear()
+            self.logged.clear()
 
 
 class Pauses:
-    """How long to wait before Redis is tried again, and saying so once."""
+    """The pauses between attempts to reach Redis: exponential, in seconds; logs begin and end."""
 
     FIRST, LONGEST = 0.05, 1.0
 
@@ -61,15 +62,15 @@ class Pauses:
         self.away = False
 
     def next(self, error: Exception) -> float:
-        """Seconds to wait after this failure."""
+        """Return the seconds to wait after this failure."""
         if not self.tries:
             self.since, self.away = clock.monotonic(), isinstance(error, BrokerUnavailable)
             logger.warning("%s; trying again", str(error).partition("\n")[0])
         self.tries += 1
         return float(min(self.FIRST * 2 ** (self.tries - 1), self.LONGEST))
 
-    def over(self) -> None:
-        """Redis works again."""
+    def reset(self) -> None:
+        """Note that Redis has answered: the next pause is the shortest again."""
         if self.tries:
             what = "Redis is back" if self.away else "work goes on"
             logger.warning("%s after %.1f s", what, clock.monotonic() - self.since)

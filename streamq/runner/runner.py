@@ -1,4 +1,4 @@
-"""The life of a runner: a process that executes tasks until it is told to stop."""
+"""The life of a runner: a process that executes tasks until it is stopped."""
 
 import ctypes
 import logging
@@ -11,49 +11,48 @@ from types import FrameType
 from typing import Any
 
 from streamq.app import App
-from streamq.broker.consumer import Consumer, Fenced
+from streamq.broker.consumer import Consumer, ConsumerFenced
 from streamq.context import Request
 from streamq.core.names import named
 from streamq.core.outcome import millis
-from streamq.execution.executor import Execution
+from streamq.execution.executor import Executor
 from streamq.routing import Queue
-from streamq.runner import signals as interrupts
-from streamq.runner.config import Assignment
+from streamq.runner.config import RunnerConfig
 from streamq.runner.inherited import OWN
-from streamq.runner.lifetime import Limits
+from streamq.runner.lifetime import Lifetime
 from streamq.runner.pools.solo import Solo
-from streamq.runner.prefetch import Desk
-from streamq.runner.reader_lock import Turns
-from streamq.runner.shared_memory import Board, Slots
-from streamq.runner.signals import STRAY
+from streamq.runner.prefetch import PrefetchBuffer
+from streamq.runner.reader_lock import ReaderLock
+from streamq.runner.shared_memory import RunnerSlots, SharedMemory
+from streamq.runner.signals import CONTROL, FINISH, LATE, READER_LOCK, STOP, STRAY
 from streamq.transport.connection import Connection
 
 logger = logging.getLogger("streamq.worker")
 
 PR_SET_PDEATHSIG = 1
-#: How much of ``shutdown_timeout`` a runner that stops spends at most on trying to reach
-#: Redis: then it still ends by itself.
+#: The share of ``shutdown_timeout`` for which a runner that stops tries to reach Redis: the rest
+#: is enough to end by itself.
 LAST_TRIES = 0.8
 
 
-def work(app: App, assignment: Assignment, pool_of: "Callable[[Runner], Any]") -> int:
-    """Be this runner, with the pool that ``pool_of`` makes.  Returns the exit code."""
-    die_with(assignment.supervisor)
-    runner = Runner(app, assignment)
-    pool = pool_of(runner)
-    OWN.given = assignment.signals
-    listen(pool, runner.slots)
+def work(app: App, config: RunnerConfig, make_pool: "Callable[[Runner], Any]") -> int:
+    """Run this process as a runner, with the pool of ``make_pool``; return the exit code."""
+    die_with(config.supervisor)
+    runner = Runner(app, config)
+    pool = make_pool(runner)
+    OWN.given = config.signals
+    handle_signals(pool, runner.slots)
     pid, fenced = os.getpid(), False
-    runner.slots.arrive()
+    runner.slots.note_ready()
     try:
         pool.run()
-    except Fenced:
+    except ConsumerFenced:
         fenced = True
-        logger.warning("runner %d was declared dead meanwhile; another takes over", pid)
+        logger.warning("runner %d was fenced meanwhile; another takes over", pid)
     finally:
-        if os.getpid() != pid:  # a child of a task
+        if os.getpid() != pid:  # a forked child of a task
             os._exit(STRAY)
-    runner.slots.leave(fenced=fenced)
+    runner.slots.note_exit(fenced=fenced)
     return 0
 
 
@@ -65,16 +64,16 @@ def die_with(supervisor: int) -> None:
         os._exit(1)
 
 
-def listen(pool: Any, slots: Slots) -> None:
-    """Hear what the supervisor says; a Ctrl-C at the terminal is the supervisor's affair."""
+def handle_signals(pool: Any, slots: RunnerSlots) -> None:
+    """Handle the signals of this runner; the supervisor handles Ctrl-C at the terminal."""
     sequential = isinstance(pool, Solo)
 
     def end(number: int, frame: FrameType | None) -> None:
-        """End by a signal that somebody chose to terminate the running task with.
+        """End by this signal if the running task is to be terminated with it.
 
-        One that is meant for the worker reaches its runners too, and is the supervisor's affair.
+        Otherwise ignore it: it was sent to the whole process group, and the supervisor handles it.
         """
-        if sequential and slots.asked_to_stop(0):
+        if sequential and slots.stop_requested(0):
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
@@ -84,91 +83,91 @@ def listen(pool: Any, slots: Slots) -> None:
             **dict.fromkeys(ends, end),
             signal.SIGTERM: lambda *_: pool.stop(),
             signal.SIGALRM: lambda *_: None,
-            interrupts.LATE: lambda *_: pool.soft_limit(),
-            interrupts.STOP: lambda *_: pool.terminate(),
-            interrupts.TURN: lambda *_: pool.skip_turn(),
-            interrupts.FINISH: lambda *_: pool.stop(),
+            LATE: lambda *_: pool.soft_limit(),
+            STOP: lambda *_: pool.terminate(),
+            READER_LOCK: lambda *_: pool.give_up_reader_lock(),
+            FINISH: lambda *_: pool.stop(),
         }
     )
     OWN.ignore()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    OWN.let(through=interrupts.CONTROL)
+    OWN.set_mask(through=CONTROL)
 
 
-def one_by_one(runner: "Runner") -> Solo:
-    """The pool of a forked runner: one task at a time."""
-    desk = runner.desk(repairs_itself=True)
+def make_solo(runner: "Runner") -> Solo:
+    """Make the pool of a forked runner: one task at a time."""
+    prefetch = runner.prefetch(repairs_itself=True)
     return Solo(
-        desk,
+        prefetch,
         runner.slots,
-        runner.turns,
-        runner.limits,
-        burst=runner.assignment.burst,
-        alone=runner.assignment.alone,
+        runner.reader_lock,
+        runner.lifetime,
+        burst=runner.config.burst,
+        isolated=runner.config.quarantine,
     )
 
 
 class Runner:
-    """Puts the parts of one runner together."""
+    """The parts of one runner: made here, and handed to its pool."""
 
-    def __init__(self, app: App, assignment: Assignment) -> None:
+    def __init__(self, app: App, config: RunnerConfig) -> None:
         self.app = app
-        self.assignment = assignment
-        #: Of this process: a task may tell from a child of it.
-        self.name = assignment.consumer(os.getpid())
-        folder, conf = Path(assignment.folder), app.conf
-        board = Board(folder / "slots", assignment.runners, assignment.slots)
-        self.slots = board.of(assignment.number)
-        self.turns = Turns(folder / "turn")
-        self.intake = assignment.intake
-        self.limits = Limits(
+        self.config = config
+        #: The name of this process's consumer, also in forked children of it.
+        self.name = config.consumer(os.getpid())
+        folder, conf = Path(config.folder), app.conf
+        shared_memory = SharedMemory(folder / "slots", config.runners, config.slots)
+        self.slots = shared_memory.of(config.number)
+        self.reader_lock = ReaderLock(folder / "reader-lock")
+        self.read_order = config.read_order
+        self.lifetime = Lifetime(
             conf.max_tasks_per_child,
             conf.max_memory_per_child,
             LAST_TRIES * conf.shutdown_timeout,
         )
 
-    def desk(self, *, repairs_itself: bool) -> Desk:
-        """The desk of this runner."""
+    def prefetch(self, *, repairs_itself: bool) -> PrefetchBuffer:
+        """Make the prefetch buffer of this runner."""
         app = self.app
-        execution = Execution(
+        executor = Executor(
             app.tasks,
             app.payloads,
             app.conf,
-            hostname=self.assignment.node,
-            tell=self.tell,
-            seal=app.seal,
+            hostname=self.config.node,
+            report=self.tell,
+            signer=app.signer,
         )
-        return Desk(
+        return PrefetchBuffer(
             self.consumer("runner"),
-            self.intake,
-            execution,
+            self.read_order,
+            executor,
             lease=app.conf.lease,
             declare=self.declare,
             repairs_itself=repairs_itself,
         )
 
     def consumer(self, role: str) -> Consumer:
-        """This runner's consumer, on a connection of its own."""
+        """Make a client of this runner's consumer, on a connection of its own."""
         conf = self.app.conf
         return Consumer(
-            Connection(self.assignment.url, name=f"streamq:{role}:{self.assignment.node}"),
-            self.app.store.keys,
+            Connection(self.config.url, name=f"streamq:{role}:{self.config.node}"),
+            self.app.broker.keys,
             self.name,
             dead=(conf.dead_max_length, int(millis(conf.dead_expires))),
         )
 
     def declare(self) -> None:
-        """Make sure that what this runner reads is there."""
+        """Declare the queues that this runner reads, where they do not exist."""
         ours = {queue.name: queue for queue in self.app.queues}
-        for name in [source.queue for source in self.intake.wanted]:
-            self.app.store.topology.restore(name, ours.get(name) or Queue(name))
-        self.app.store.client.close()
+        for name in [source.queue for source in self.read_order.wanted]:
+            self.app.broker.topology.restore(name, ours.get(name) or Queue(name))
+        self.app.broker.client.close()
 
     def tell(self, request: Request, state: str, meta: Any) -> None:
-        """Write a state that a running task named."""
+        """Write a state that a running task has set."""
         app = self.app
         serializer = app.conf.result_serializer
         data = app.payloads.write(meta, serializer, None, "meta")
         content = "" if serializer == "json" else serializer
         name = named(request.id.encode(), b"%d" % request.generation)
-        app.store.results.tell(self.name, name, state, data, content)
+        app.broker.results.update_state(self.name, name, state, data, content)

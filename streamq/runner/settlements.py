@@ -1,4 +1,4 @@
-"""What Redis is still to be told of the messages that one runner holds."""
+"""The settlement queue: outcomes and starts that Redis has not confirmed yet."""
 
 import logging
 from collections import deque
@@ -8,19 +8,19 @@ from typing import Any
 from streamq.broker.consumer import MOST_BYTES, MOST_SETTLED, Consumer, Settlement, Start
 from streamq.core.delivery import Delivery
 from streamq.core.outcome import Outcome
-from streamq.runner.pauses import Aside
+from streamq.runner.pauses import ParkedOutcomes
 
 logger = logging.getLogger("streamq.worker")
 
 FOLLOW = attrgetter("follow")
 
 
-class Ledger:
-    """How messages have ended and which are to start, until Redis has answered.
+class SettlementQueue:
+    """The outcomes of messages, and messages to acknowledge early, until Redis has answered.
 
-    Whoever runs tasks appends to ``finished`` and ``starts``; whoever speaks on the
-    connection takes from them.  One settlement is on its way at a time, and is repeated as
-    it is until it gets its answer.
+    The thread or greenlets that run tasks append to ``finished`` and ``starts``; the holder of the
+    connection takes from them.  One settlement is on its way at a time, and is repeated unchanged
+    until it is answered.
     """
 
     def __init__(self, consumer: Consumer) -> None:
@@ -28,21 +28,21 @@ class Ledger:
         self.finished: deque[Outcome] = deque()
         self.starts: deque[Start] = deque()
         self.unanswered: Settlement | None = None
-        self.aside = Aside()
+        self.parked = ParkedOutcomes()
 
     def next(self) -> Settlement | None:
-        """What is to be settled now: first of all what got no answer."""
-        if self.unanswered is None and self.aside.waiting:
-            self.finished += self.aside.due()
+        """The settlement to send now, or None; an unanswered one comes first."""
+        if self.unanswered is None and self.parked.waiting:
+            self.finished += self.parked.due()
         if self.unanswered is None and (self.finished or self.starts):
-            ended = self.ended()
+            ended = self.next_outcomes()
             follows = any(map(FOLLOW, ended))
             start = self.starts.popleft() if self.starts and not follows else None
             self.unanswered = self.consumer.settlement(ended, start, follows=follows)
         return self.unanswered
 
-    def ended(self) -> list[Outcome]:
-        """Outcomes for one settlement."""
+    def next_outcomes(self) -> list[Outcome]:
+        """Take the outcomes for one settlement, as many as its limits allow."""
         if len(self.finished) == 1:
             return [self.finished.popleft()]
         outcomes: list[Outcome] = []
@@ -53,10 +53,10 @@ class Ledger:
             outcomes.append(outcome)
         return outcomes
 
-    # Answers
+    # Replies
 
-    def heed(self, settlement: Settlement, reply: Any) -> None:
-        """Take the answer to a settlement."""
+    def apply(self, settlement: Settlement, reply: Any) -> None:
+        """Apply the reply to a settlement.  Raises the error that it is, if it is one."""
         if isinstance(reply, Exception):
             raise reply
         self.unanswered = None
@@ -64,48 +64,48 @@ class Ledger:
         if settlement.start is not None:
             settlement.start.answer(digits)
         if "0" in digits:
-            say_refused(settlement, digits)
+            log_refused(settlement, digits)
         if reason:
             pairs = zip(settlement.outcomes, digits, strict=False)
-            self.aside.put([outcome for outcome, digit in pairs if digit == "-"], reason)
-        elif self.aside.said:
-            self.aside.forget()
+            self.parked.put([outcome for outcome, digit in pairs if digit == "-"], reason)
+        elif self.parked.logged:
+            self.parked.reset_log()
 
-    def forget(self, start: Start) -> None:
-        """Start these messages no more, if Redis has not said that they may start."""
+    def cancel_start(self, start: Start) -> None:
+        """Drop a start that is not answered yet."""
         if start in self.starts:
             self.starts.remove(start)
         elif self.unanswered is not None and self.unanswered.start is start:
             self.unanswered.start = None
 
-    # What is in here
+    # Contents
 
     def starting(self) -> list[Delivery]:
-        """The messages that are to start when Redis has said so."""
+        """The messages whose early acknowledgement is not answered."""
         starts = [*self.starts]
         if self.unanswered is not None and self.unanswered.start is not None:
             starts.append(self.unanswered.start)
         return [delivery for start in starts for delivery in start.deliveries]
 
     def settling(self) -> list[Delivery]:
-        """The messages that have ended."""
+        """The messages whose outcome is not settled: finished, unanswered or parked."""
         unanswered = self.unanswered.outcomes if self.unanswered is not None else []
-        outcomes = [*self.finished, *unanswered, *self.aside.outcomes]
+        outcomes = [*self.finished, *unanswered, *self.parked.outcomes]
         return [outcome.delivery for outcome in outcomes]
 
     @property
-    def owes(self) -> bool:
-        """Whether Redis is to be told something."""
-        return bool(self.finished or self.starts or self.aside or self.unanswered)
+    def is_pending(self) -> bool:
+        """Whether there is anything to settle, now or later."""
+        return bool(self.finished or self.starts or self.parked or self.unanswered)
 
     @property
     def settled(self) -> bool:
-        """Whether Redis knows of every end that it can be told of now."""
+        """Whether every outcome is settled, except for parked ones."""
         return not (self.finished or self.unanswered)
 
 
-def say_refused(settlement: Settlement, digits: str) -> None:
-    """Say which results came too late: others had the message by then."""
+def log_refused(settlement: Settlement, digits: str) -> None:
+    """Log the outcomes that Redis refused: the messages belonged to others by then."""
     for outcome, digit in zip(settlement.outcomes, digits, strict=False):
         if digit == "0":
             title = outcome.delivery.title

@@ -1,8 +1,8 @@
-"""What each runner is running, in memory that its supervisor shares.
+"""Shared memory in which each runner notes which tasks it runs, for its supervisor to read.
 
-The supervisor reads it when a runner has died, to know which messages were running; and
-in between, to tell what the worker is busy with.  No Redis and no pipe is involved, so that
-it costs a runner less than a microsecond and survives any death of it.
+When a runner has died, the supervisor reads which messages were running; before that, what the
+worker is busy with.  Neither Redis nor a pipe is involved, so that a note costs a runner less than
+a microsecond and survives any death of the runner.
 """
 
 import math
@@ -15,32 +15,37 @@ from pathlib import Path
 
 from streamq.host import clock
 
-#: When the task started (monotonic ns, 0 for none), its hard time limit (seconds, 0 for none),
-#: the number of its stream, its entry id.
+#: A slot: start of the task (monotonic ns, 0 for none), its hard limit (seconds, 0 for none), the
+#: number of its stream, its entry id.
 SLOT = struct.Struct("<QdH38s")
 SIZE = 64
-#: The same as wide as a slot, to look at many.
+#: The same with padding up to ``SIZE``, to unpack many slots at once.
 EVERY = struct.Struct(f"{SLOT.format}{SIZE - SLOT.size}x")
-#: Slots that a process of many tasks has beside those in which one runs.  They are taken in turn,
-#: so that what has ended is seen until as many others have started: it may not be settled yet.
+#: Slots that a greenlet pool has beyond its concurrency.  Slots are taken in turn, so that a task
+#: that has ended is visible until so many others have started: it may not be settled yet.
 SPARE = 512
-#: In each slot, behind that: the start of the task that is to be stopped, if one is.
+#: Offset in each slot of the stop request: the start of the task that is to be stopped.
 STOP = 56
-#: Per runner, before its slots: whether it has left in good order, how many tasks it ran,
-#: whether its supervisor has handed back what it had not started, since when it waits for a
-#: message in a read that ends by itself, since when it cannot reach Redis (monotonic ns), whether
-#: it has started, and when a process of greenlets last gave a sign of life (monotonic ns).
+#: Per runner, before its slots: how it exited, how many tasks it ran, the taken mark (its unstarted
+#: messages were handed back by another thread or process), since when it waits for a message in a
+#: blocking read, since when it cannot reach Redis, whether it is ready, and the last heartbeat of
+#: the hub of a greenlet pool (moments in monotonic ns, 0 for none).
 HEAD = struct.Struct("<QQQQQQQ")
-#: The first part of a slot.
+#: The start of the task, first in a slot.
 SINCE = struct.Struct("<Q")
-TAKEN, READS, AWAY, STARTED, BEAT = 16, 24, 32, 40, 48
-#: How a runner says that it ends by itself.  An exit code would not do: tasks exit too.
-LEFT, FENCED = 1, 2
+#: Offsets of the third and following of these.
+TAKEN, READING, UNREACHABLE, READY, ALIVE = 16, 24, 32, 40, 48
+#: How a runner exited by itself.  An exit code is no proof: tasks exit too.
+CLEAN, FENCED = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Occupied:
-    """A slot in which a task runs."""
+class RunningTask:
+    """A task in a slot: its message, and for how long it has been running.
+
+    ``stream`` is the number of its stream; ``since`` and ``limit`` are in seconds, ``started`` is a
+    moment (monotonic ns).
+    """
 
     stream: int
     entry: bytes
@@ -51,17 +56,17 @@ class Occupied:
 
     @property
     def overdue(self) -> float:
-        """Seconds since its hard limit; negative before."""
+        """Seconds since its hard limit passed; negative before."""
         return overdue(self.since, self.limit)
 
 
 def overdue(seconds: float, limit: float) -> float:
-    """How far past its limit, 0 for none, is what has been running for so many seconds."""
+    """Seconds by which a task that has run for ``seconds`` is past its limit (0: no limit)."""
     return seconds - limit if limit else -math.inf
 
 
-class Slots:
-    """The slots of one runner."""
+class RunnerSlots:
+    """The slots of one runner, and its notes beside them."""
 
     def __init__(self, memory: mmap.mmap, offset: int, count: int) -> None:
         self.memory = memory
@@ -69,117 +74,118 @@ class Slots:
         self.first = offset + HEAD.size
         self.count = count
 
-    def start(self, slot: int, stream: int, entry: bytes, hard: float = 0.0) -> int:
-        """Say that a task starts, and how many seconds it may run; return when (monotonic ns)."""
+    def note_start(self, slot: int, stream: int, entry: bytes, hard: float = 0.0) -> int:
+        """Note that a task with this hard limit (s) starts; return the moment (monotonic ns)."""
         at, now = self.first + slot * SIZE, clock.monotonic_ns()
         SLOT.pack_into(self.memory, at, now, hard, stream, entry)
         return now
 
-    def withdraw(self, slot: int) -> None:
-        """Say that what was said to start here has not, and does not."""
+    def cancel_start(self, slot: int) -> None:
+        """Erase a noted start: the task did not and will not start."""
         at = self.first + slot * SIZE
         self.memory[at : at + SLOT.size] = bytes(SLOT.size)
 
     def clear(self, slot: int) -> None:
-        """Say that nothing runs in this slot."""
+        """Note that the task in this slot has ended."""
         SINCE.pack_into(self.memory, self.first + slot * SIZE, 0)
 
-    def reads(self, on: bool) -> None:
-        """Say that the runner waits for a message, or does not any more."""
+    def note_reading(self, on: bool) -> None:
+        """Note that the runner is in a blocking read, or no longer."""
         now = clock.monotonic_ns() if on else 0
-        struct.pack_into("<Q", self.memory, self.offset + READS, now)
+        struct.pack_into("<Q", self.memory, self.offset + READING, now)
 
     @property
     def reading(self) -> float:
-        """Seconds that the runner has been waiting for a message; 0 if it is not."""
-        return self.elapsed(READS)
+        """Seconds that the runner has been in a blocking read; 0 if it is in none."""
+        return self.elapsed(READING)
 
-    def beats(self, on: bool) -> None:
-        """Give a sign of life; or say that none is to be looked for."""
+    def note_alive(self, on: bool) -> None:
+        """Note a heartbeat of the hub; or, with False, that none is expected."""
         now = clock.monotonic_ns() if on else 0
-        struct.pack_into("<Q", self.memory, self.offset + BEAT, now)
+        struct.pack_into("<Q", self.memory, self.offset + ALIVE, now)
 
     @property
     def silent(self) -> float:
-        """Seconds since the last sign of life; 0 if none is to be looked for."""
-        return self.elapsed(BEAT)
+        """Seconds since the last heartbeat of the hub; 0 if none is expected."""
+        return self.elapsed(ALIVE)
 
-    def away(self, on: bool) -> None:
-        """Say that the runner cannot reach Redis, or can again."""
-        if not on or not self.cut_off:
+    def note_unreachable(self, on: bool) -> None:
+        """Note that the runner cannot reach Redis, or can again."""
+        if not on or not self.unreachable:
             now = clock.monotonic_ns() if on else 0
-            struct.pack_into("<Q", self.memory, self.offset + AWAY, now)
+            struct.pack_into("<Q", self.memory, self.offset + UNREACHABLE, now)
 
     @property
-    def cut_off(self) -> float:
-        """Seconds that the runner has been unable to reach Redis; 0 if it is not."""
-        return self.elapsed(AWAY)
+    def unreachable(self) -> float:
+        """Seconds that the runner has been unable to reach Redis; 0 if it reaches it."""
+        return self.elapsed(UNREACHABLE)
 
     def elapsed(self, at: int) -> float:
         (since,) = struct.unpack_from("<Q", self.memory, self.offset + at)
         return (clock.monotonic_ns() - since) / 1e9 if since else 0.0
 
-    def ask_to_stop(self, slot: int, started: int) -> None:
-        """Leave a mark: the task that started then in this slot is to be stopped."""
+    def request_stop(self, slot: int, started: int) -> None:
+        """Request a stop of the task that started at this moment in this slot."""
         struct.pack_into("<Q", self.memory, self.first + slot * SIZE + STOP, started)
 
-    def asked_to_stop(self, slot: int) -> bool:
-        """Whether the task that runs in this slot is to be stopped."""
+    def stop_requested(self, slot: int) -> bool:
+        """Whether a stop was requested of the task that runs in this slot."""
         at = self.first + slot * SIZE
         return self.memory[at : at + 8] == self.memory[at + STOP : at + STOP + 8] != bytes(8)
 
-    def arrive(self) -> None:
-        """Say that the runner has started: all is imported, and it asks for its lease."""
-        self.memory[self.offset + STARTED] = 1
+    def note_ready(self) -> None:
+        """Note that the runner is ready: all is imported, and it takes its lease next."""
+        self.memory[self.offset + READY] = 1
 
     @property
-    def arrived(self) -> bool:
-        """Whether the runner has started."""
-        return self.memory[self.offset + STARTED] != 0
+    def ready(self) -> bool:
+        """Whether the runner was ready to take its lease."""
+        return self.memory[self.offset + READY] != 0
 
-    def leave(self, *, fenced: bool = False) -> None:
-        """Say that the runner ends by itself: in good order, or because it was fenced."""
-        struct.pack_into("<Q", self.memory, self.offset, FENCED if fenced else LEFT)
+    def note_exit(self, *, fenced: bool = False) -> None:
+        """Note that the runner exits by itself: cleanly, or because it was fenced."""
+        struct.pack_into("<Q", self.memory, self.offset, FENCED if fenced else CLEAN)
 
     @property
-    def left(self) -> bool:
-        """Whether the runner ended in good order."""
-        return self.farewell == LEFT
+    def exited_cleanly(self) -> bool:
+        """Whether the runner exited by itself, cleanly."""
+        return self.exit_kind == CLEAN
 
     @property
     def fenced(self) -> bool:
-        """Whether the runner ended because it had been declared dead."""
-        return self.farewell == FENCED
+        """Whether the runner exited because it was fenced."""
+        return self.exit_kind == FENCED
 
     @property
-    def farewell(self) -> int:
+    def exit_kind(self) -> int:
+        """``CLEAN`` or ``FENCED``; 0 if the runner has not exited by itself."""
         return int(HEAD.unpack_from(self.memory, self.offset)[0])
 
     @property
     def ran(self) -> int:
-        """How many tasks the runner has run."""
+        """The number of tasks that the runner has run."""
         return int(HEAD.unpack_from(self.memory, self.offset)[1])
 
     @ran.setter
     def ran(self, number: int) -> None:
         struct.pack_into("<Q", self.memory, self.offset + 8, number)
 
-    def take_away(self) -> None:
-        """Leave a mark: what the runner has not started is not its own any more."""
+    def mark_taken(self) -> None:
+        """Set the taken mark: messages that the runner has not started are no longer its own."""
         self.memory[self.offset + TAKEN] = 1
 
-    def taken_away(self) -> bool:
-        """Whether the mark is there.  It is looked for after a start has been written down."""
+    def is_taken(self) -> bool:
+        """Whether the taken mark is set; the runner asks after each start that it has noted."""
         return self.memory[self.offset + TAKEN] != 0
 
-    def notice(self) -> None:
-        """Remove the mark."""
+    def clear_taken(self) -> None:
+        """Clear the taken mark."""
         self.memory[self.offset + TAKEN] = 0
 
-    def running(self, past: float = -math.inf) -> list[Occupied]:
-        """What runs; or only what is past its hard limit by so many seconds, negative for before.
+    def running(self, past: float = -math.inf) -> list[RunningTask]:
+        """The running tasks; or those past their hard limit by ``past`` seconds (negative: before).
 
-        To look at all slots costs much less than to describe what is in them.
+        Reading all slots costs much less than making a ``RunningTask`` of each.
         """
         now, found = clock.monotonic_ns(), []
         for slot, (since, limit, stream, entry) in enumerate(self.contents()):
@@ -187,36 +193,36 @@ class Slots:
                 seconds = (now - since) / 1e9
                 if overdue(seconds, limit) >= past:
                     name = entry.rstrip(b"\0")
-                    found.append(Occupied(stream, name, seconds, limit, slot, since))
+                    found.append(RunningTask(stream, name, seconds, limit, slot, since))
         return found
 
-    def ended(self) -> list[Occupied]:
-        """What ran last in each slot where nothing runs now: it may be still to be settled."""
+    def ended(self) -> list[RunningTask]:
+        """The last task of each slot in which none runs: it may not be settled yet."""
         return [
-            Occupied(stream, name, 0.0, slot=slot)
+            RunningTask(stream, name, 0.0, slot=slot)
             for slot, (since, _, stream, entry) in enumerate(self.contents())
             if not since and (name := entry.rstrip(b"\0"))
         ]
 
-    def noted(self) -> set[tuple[int, bytes]]:
-        """Stream and entry of all that was started, unless it ended long ago."""
+    def started_entries(self) -> set[tuple[int, bytes]]:
+        """Stream number and entry of all started tasks, except those that ended long ago."""
         return {(stream, entry.rstrip(b"\0")) for _, _, stream, entry in self.contents()}
 
     def contents(self) -> Iterator[tuple[int, float, int, bytes]]:
-        """What is in each slot: start, hard limit, stream, entry id."""
+        """The content of each slot: start, hard limit, stream number, entry id."""
         end = self.first + self.count * SIZE
         return EVERY.iter_unpack(self.memory[self.first : end])
 
     def reset(self) -> None:
-        """Make it fit for a new runner."""
+        """Erase everything, for a new runner."""
         end = self.first + self.count * SIZE
         self.memory[self.offset : end] = bytes(end - self.offset)
 
 
-class Board:
-    """The slots of all runners of a worker: a file, so that started processes can map it.
+class SharedMemory:
+    """The slots of all runners of a worker: a file, which started processes can map.
 
-    Whoever has it open already gives its descriptor: the name may be gone.
+    ``file`` is its path, or a descriptor of the open file, which may have been unlinked.
     """
 
     def __init__(self, file: Path | int, runners: int, slots: int) -> None:
@@ -232,6 +238,6 @@ class Board:
         finally:
             os.close(descriptor)
 
-    def of(self, runner: int) -> Slots:
+    def of(self, runner: int) -> RunnerSlots:
         """The slots of one runner, by its number."""
-        return Slots(self.memory, runner * self.stride, self.slots)
+        return RunnerSlots(self.memory, runner * self.stride, self.slots)

@@ -1,4 +1,4 @@
-"""Noticing that the running task has passed its soft time limit."""
+"""The soft limit timer: it notices that the running task has passed its soft time limit."""
 
 import math
 import threading
@@ -7,56 +7,56 @@ from collections.abc import Callable
 from streamq.core.delivery import Delivery
 from streamq.host.clock import monotonic
 
-#: Seconds after which it rings again if nobody has heard it: the task may not have begun, or
-#: have been where nothing reaches it.
+#: Seconds after which ``on_late`` is called again while the timer is armed: the task may not have
+#: begun, or been where no exception reaches it.
 AGAIN = 0.1
-#: No task, and when that is late.
-NOTHING: tuple[Delivery | None, float] = (None, math.inf)
+#: No task, and no moment at which it is late.
+DISARMED: tuple[Delivery | None, float] = (None, math.inf)
 
 
-class Alarm:
-    """Calls ``ring`` once the task is late, in a thread that never waits for anything else.
+class SoftLimitTimer:
+    """A thread that calls ``on_late`` while the running task is past its soft limit.
 
-    It sleeps until the task that was running when it last looked would be late, so that
-    tasks which end in time wake nobody.
+    It sleeps until the task that was running at its last check would be late, so that tasks which
+    end in time do not wake it.  It waits for nothing else.
     """
 
-    def __init__(self, ring: Callable[[], None]) -> None:
-        self.ring = ring
-        #: The running task, and from when on it is late.
-        self.set_for = NOTHING
-        #: When the thread looks next.
-        self.wakes = math.inf
-        self.news = threading.Event()
+    def __init__(self, on_late: Callable[[], None]) -> None:
+        self.on_late = on_late
+        #: The running task, and the moment from which on it is late (monotonic s).
+        self.armed_for = DISARMED
+        #: When the thread wakes up next (monotonic s).
+        self.wakes_at = math.inf
+        self.changed = threading.Event()
         self.thread: threading.Thread | None = None
 
     def began(self, delivery: Delivery) -> None:
-        """A task with a soft limit starts."""
+        """Arm the timer for a task with a soft limit, which starts now."""
         due = monotonic() + delivery.soft
-        self.set_for = (delivery, due)
+        self.armed_for = (delivery, due)
         if self.thread is None:
             self.thread = threading.Thread(target=self.run, name="streamq-alarm", daemon=True)
             self.thread.start()
-        if due < self.wakes:
-            self.news.set()
+        if due < self.wakes_at:
+            self.changed.set()
 
     def ended(self) -> None:
-        """The task has ended, or knows."""
-        self.set_for = NOTHING
+        """Disarm the timer: the task has ended, or has received its soft limit."""
+        self.armed_for = DISARMED
 
-    def rings_for(self, task: Delivery | None) -> bool:
-        """Whether this is the task that is late; it goes on to ring until it has ended."""
-        found, due = self.set_for
+    def is_late(self, task: Delivery | None) -> bool:
+        """Whether the timer is armed for this task, and the task is past its soft limit."""
+        found, due = self.armed_for
         return found is not None and found is task and monotonic() >= due
 
     def run(self) -> None:
-        """Ring whenever the task is late."""
+        """Call ``on_late`` whenever the task is late.  Never returns."""
         while True:
-            self.wakes = math.inf
-            self.news.clear()
-            task, due = self.set_for
+            self.wakes_at = math.inf
+            self.changed.clear()
+            task, due = self.armed_for
             if task is not None and monotonic() >= due:
-                self.ring()
+                self.on_late()
                 due = monotonic() + AGAIN
-            self.wakes = due
-            self.news.wait(None if task is None else max(0.0, due - monotonic()))
+            self.wakes_at = due
+            self.changed.wait(None if task is None else max(0.0, due - monotonic()))

@@ -1,8 +1,8 @@
-"""Looking after the desk while a task runs.
+"""The watchdog of a sequential pool: it serves the prefetch buffer while one task runs long.
 
-The runner's own thread settles between batches.  When one task takes longer than its
-share, this thread settles what has finished before it and hands back what would wait
-behind it, so that a slow task keeps nothing waiting; and it shows that the task runs.
+The runner's main thread settles between batches.  When a task takes longer than ``SHARE``, this
+thread settles what has finished before it and hands back what would wait behind it, so that a
+slow task delays nothing else; and it sets the record of the task to STARTED.
 """
 
 import logging
@@ -10,109 +10,112 @@ import threading
 import time
 from collections.abc import Callable
 
-from streamq.broker.consumer import Fenced
+from streamq.broker.consumer import ConsumerFenced
 from streamq.core.delivery import Delivery
 from streamq.core.text import count
 from streamq.errors import BrokerUnavailable
 from streamq.host import clock
-from streamq.runner.prefetch import Desk
+from streamq.runner.prefetch import PrefetchBuffer
 from streamq.runner.sources import SHARE
 from streamq.transport.replies import Refused
 
 logger = logging.getLogger("streamq.worker")
 
-#: Seconds between two looks while tasks run.
+#: Seconds between two checks while tasks run.
 TICK = 0.005
 #: Seconds without a task after which the thread sleeps until it is woken.
-LINGER = 1.0
-#: Seconds that a task runs before its record says STARTED: quick ones never need it.
-WORTH_SAYING = 0.03
-#: Seconds without a look after one that failed by a mistake of ours: it may fail again.
-AFTER_A_MISTAKE = 1.0
+IDLE_AFTER = 1.0
+#: Seconds that a task runs before its record is set to STARTED: quick tasks never need it.
+STARTED_AFTER = 0.03
+#: Seconds without a check after one that failed by an error in streamq: it may fail again.
+PAUSE_AFTER_ERROR = 1.0
 
 
-class Watch:
-    """A thread that looks at the desk every few milliseconds while tasks run."""
+class Watchdog:
+    """A thread that checks the running task every ``TICK``, and sleeps while none runs.
+
+    It calls ``on_slow`` while a task runs long, and ``on_fenced`` when the lease was lost.
+    """
 
     def __init__(
         self,
-        desk: Desk,
+        prefetch: PrefetchBuffer,
         *,
-        fenced: Callable[[], None],
-        slow: Callable[[], None],
+        on_fenced: Callable[[], None],
+        on_slow: Callable[[], None],
     ) -> None:
-        self.desk = desk
-        self.fenced = fenced
-        self.slow = slow
+        self.prefetch = prefetch
+        self.on_fenced = on_fenced
+        self.on_slow = on_slow
         self.task: Delivery | None = None
         self.since = 0.0
-        self.told = False
+        self.marked = False
         self.asleep = False
-        self.wake = threading.Event()
+        self.wakeup = threading.Event()
         self.stopping = False
         self.thread = threading.Thread(target=self.run, name="streamq-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self.thread.start()
 
     def stop(self) -> None:
-        """End the thread; it may be stopped twice."""
+        """End the thread; may be called twice."""
         self.stopping = True
-        self.wake.set()
+        self.wakeup.set()
         if self.thread.is_alive():
             self.thread.join(1.0)
 
     def began(self, delivery: Delivery) -> None:
-        """A task starts."""
-        self.since, self.told, self.task = clock.monotonic(), False, delivery
+        """Note that a task starts."""
+        self.since, self.marked, self.task = clock.monotonic(), False, delivery
         if self.asleep:
-            self.wake.set()
+            self.wakeup.set()
 
     def ended(self) -> None:
-        """The task has ended."""
+        """Note that the task has ended."""
         self.task = None
 
     def run(self) -> None:
-        """Look until stopped."""
+        """Check until stopped."""
         quiet = 0.0
         while not self.stopping:
-            if quiet > LINGER:
+            if quiet > IDLE_AFTER:
                 self.sleep()
                 quiet = 0.0
             time.sleep(TICK)
             quiet = 0.0 if self.task is not None else quiet + TICK
             try:
-                self.look()
-            except Fenced:
-                self.fenced()
+                self.check()
+            except ConsumerFenced:
+                self.on_fenced()
                 return
             except (BrokerUnavailable, Refused):
-                time.sleep(SHARE * 10)  # the runner's own thread says it, and mends it
+                time.sleep(SHARE * 10)  # the main thread logs it, and repairs
             except Exception:
-                logger.exception("looking after the running task failed; it goes on")
-                time.sleep(AFTER_A_MISTAKE)
+                logger.exception("the watchdog failed beside the running task, which goes on")
+                time.sleep(PAUSE_AFTER_ERROR)
 
     def sleep(self) -> None:
         """Wait for the next task."""
-        self.wake.clear()
+        self.wakeup.clear()
         self.asleep = True
         if self.task is None and not self.stopping:
-            self.wake.wait()
+            self.wakeup.wait()
         self.asleep = False
 
-    def look(self) -> None:
-        """Do what a task that takes long makes necessary."""
+    def check(self) -> None:
+        """Settle, hand back and mark the task as started, if it runs longer than ``SHARE``."""
         task, ran = self.task, clock.monotonic() - self.since
         if task is None or ran < SHARE or self.stopping:
             return
-        self.slow()
-        desk = self.desk
-        if desk.ledger.owes:
-            desk.settle()
-        if desk.unstarted:
-            returned = count(desk.hand_back(), "message")
+        self.on_slow()
+        prefetch = self.prefetch
+        if prefetch.settlements.is_pending:
+            prefetch.settle()
+        if prefetch.unstarted:
+            returned = count(prefetch.hand_back(), "message")
             logger.debug("%s handed back: the task before takes long", returned)
-        if ran > WORTH_SAYING and not self.told:
-            self.told = True
-            desk.show_started([task])
+        if ran > STARTED_AFTER and not self.marked:
+            self.marked = True
+            prefetch.mark_started([task])

@@ -1,1 +1,1 @@
-"""Values to bytes, and back."""
+"""Serialization: values to bytes and back, compressed and signed."""

@@ -1,8 +1,8 @@
-"""Values to bytes and back, by content type.
+"""The codec: values to bytes and back, by content type.
 
-A sender picks a serializer by name; the message carries its content type; the receiver
-refuses what it does not accept before a single byte is decoded.  Whatever goes wrong is an
-``EncodeError`` that says where in the value, or a ``DecodeError``.
+A sender chooses a serializer by name; the message carries its content type; the receiver
+refuses content types that it does not accept before decoding a byte.  Every failure is an
+``EncodeError`` with the place in the value, or a ``DecodeError``.
 """
 
 import difflib
@@ -21,8 +21,8 @@ from streamq.serialization.strict_msgpack import read_msgpack, write_msgpack
 def encode(value: Any, serializer: str = "json") -> bytes:
     """Write ``value`` with the serializer of this name or content type.
 
-    What cannot be written is an ``EncodeError`` that names the place, as in ``$.thumb[3]``;
-    a serializer nobody knows is a ``ConfigError``.
+    Raises ``EncodeError`` with the place of the part that cannot be written, such as
+    ``$.thumb[3]``; ``ConfigError`` for an unknown serializer.
     """
     if serializer == "json":
         return encode_json(value)
@@ -36,9 +36,9 @@ def encode(value: Any, serializer: str = "json") -> bytes:
 
 
 def decode(data: bytes, serializer: str = "json") -> Any:
-    """Read what ``encode`` wrote; anything unreadable is a ``DecodeError``.
+    """Read what ``encode`` wrote.  Raises ``DecodeError`` for anything unreadable.
 
-    Check with ``allowed`` first: reading a pickle runs what its sender wants.
+    Check with ``allowed`` first: reading a pickle can run any code of its sender.
     """
     if serializer == "json":
         return decode_json(data)
@@ -52,7 +52,7 @@ def decode(data: bytes, serializer: str = "json") -> Any:
 
 
 def encode_json(value: Any) -> bytes:
-    """``encode(value, "json")`` without the search for the serializer."""
+    """``encode(value, "json")`` without the lookup of the serializer."""
     try:
         return write_json(value)
     except SoftTimeLimitExceeded:
@@ -62,10 +62,10 @@ def encode_json(value: Any) -> bytes:
 
 
 def decode_json(data: bytes) -> Any:
-    """``decode(data, "json")`` without the search for the serializer."""
+    """``decode(data, "json")`` without the lookup of the serializer."""
     try:
         value = read_json(data)
-        if COLON in data or len(data) > SMALL:  # else there is nothing to get wrong
+        if COLON in data or len(data) > SMALL:  # else there is nothing to check
             check_json(data, value)
         return value
     except SoftTimeLimitExceeded:
@@ -100,7 +100,7 @@ def allowed(content: str, accept: Collection[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Serializer:
-    """One way to write values, known by its name and by its content type."""
+    """A serializer, with its name and content type."""
 
     name: str
     content_type: str
@@ -121,14 +121,14 @@ def register_serializer(
     """Add a serializer, for ``task_serializer``, ``result_serializer`` and ``accept_content``.
 
     ``encode`` takes a value and returns bytes, ``decode`` takes those bytes and returns the
-    value; both may raise whatever they like.  Senders and workers must both register it.
-    Registering a name again replaces it, except the names streamq brings.
+    value; both may raise anything.  Senders and workers must both register it.
+    Registering a name again replaces it, except for streamq's own serializers.
     """
     for key in (name, content_type):
         if not isinstance(key, str) or not key:
             raise ConfigError(f"a serializer's name and content type are text, not {key!r}")
         holder = SERIALIZERS.get(key)
-        if key in OURS or (holder and holder.name != name):
+        if key in BUILT_IN or (holder and holder.name != name):
             raise ConfigError(f"{key!r} already belongs to a serializer", advice=["take another"])
     if replaced := SERIALIZERS.get(name):
         del SERIALIZERS[replaced.content_type]
@@ -136,7 +136,7 @@ def register_serializer(
 
 
 def bytes_of(encode: Callable[[Any], Any]) -> Callable[[Any], bytes]:
-    """Hold a stranger's encoder to its word: text becomes UTF-8, all else must be bytes."""
+    """Check the output of a registered encoder: text becomes UTF-8, all else must be bytes."""
 
     def checked(value: Any) -> bytes:
         data = encode(value)
@@ -150,7 +150,7 @@ def bytes_of(encode: Callable[[Any], Any]) -> Callable[[Any], bytes]:
 
 
 def find_serializer(content: str) -> Serializer:
-    """The serializer with this name or content type; ``ConfigError`` if there is none."""
+    """Return the serializer of this name or content type.  Raises ``ConfigError`` for none."""
     try:
         return SERIALIZERS[content]
     except KeyError:
@@ -165,13 +165,13 @@ def find_serializer(content: str) -> Serializer:
 
 
 def canonical(content: str) -> str:
-    """The name of a serializer given by name or content type; what is unknown stays as it is."""
+    """The name of a serializer given by name or content type; an unknown one as it is."""
     known = SERIALIZERS.get(content)
     return known.name if known else content
 
 
 def load_yaml() -> Any:
-    """PyYAML, imported when the first value needs it: it is an extra."""
+    """Import PyYAML when the first value needs it: it is an optional package."""
     try:
         return importlib.import_module("yaml")
     except ImportError as error:
@@ -183,7 +183,7 @@ def load_yaml() -> Any:
 # PyYAML's own parser, not libyaml's: the latter nests in C without a bound and crashes.
 def write_yaml(value: Any) -> bytes:
     text: str = load_yaml().safe_dump(value, sort_keys=False)
-    if "? " in text:  # a key that is no text: a tuple is written as a list, which cannot be one
+    if "? " in text:  # a tuple as a key is written as a list, which is no key
         load_yaml().safe_load(text)
     return text.encode()
 
@@ -213,5 +213,5 @@ for _each in (
 ):
     add(_each)
 
-#: What streamq brings itself and nobody may replace.
-OURS = frozenset(SERIALIZERS)
+#: Names and content types of streamq's own serializers, which cannot be replaced.
+BUILT_IN = frozenset(SERIALIZERS)

@@ -1,7 +1,7 @@
-"""Compressed bytes, and back without being flooded.
+"""Compression, and decompression within limits.
 
-A few kilobytes can claim to hold gigabytes, so decompression stops at the first byte too
-many instead of looking at the size afterwards.
+A few kilobytes can expand to gigabytes, so decompression stops at the first byte over the
+limit instead of checking the size afterwards.
 """
 
 import difflib
@@ -14,31 +14,31 @@ from typing import Any, Protocol
 
 from streamq.errors import ConfigError, DecodeError, SoftTimeLimitExceeded
 
-#: Bytes that any message may grow to: as many as one may have that is not compressed.
+#: Bytes that any message may decompress to: the limit of an uncompressed message.
 ALWAYS = 1 << 20
-#: The window that any compressor of Zstandard uses below its "ultra" levels: 2^23 bytes.
+#: The largest window of Zstandard below its "ultra" levels, as a power of two: 8 MiB.
 USUAL_WINDOW = 23
 
 
 def compress(data: bytes, name: str) -> bytes:
-    """``data`` made smaller by the method of this name; ``ConfigError`` if there is none."""
+    """Compress with the method of this name.  Raises ``ConfigError`` if there is none."""
     if name not in METHODS:
         raise ConfigError(unknown(name), known=THERE_IS, advice=suggest(name))
     return METHODS[name].compress(data)
 
 
 def decompress(data: bytes, name: str, limit: int, ratio: float) -> bytes:
-    """What ``compress`` was given, if it is at most ``limit`` bytes.
+    """Decompress what ``compress`` wrote, up to ``limit`` bytes.
 
-    More than ``ratio`` times the compressed size is refused as well, beyond 1 MiB.  Whatever
-    is wrong with ``data``, or with a name that the sender chose, is a ``DecodeError``.
+    Beyond 1 MiB, at most ``ratio`` times the compressed size.  Raises ``DecodeError`` for more,
+    for broken ``data`` and for an unknown method, as the sender chose it.
     """
     if name not in METHODS:
         raise DecodeError(unknown(name), known=THERE_IS, advice=suggest(name))
     most = largest(len(data), limit, ratio)
     try:
         stream = METHODS[name].stream(most)
-        # One more than may be: enough to tell that there is more, and to see the end.
+        # One byte more than allowed shows that there is more, or lets the stream reach its end.
         content: bytes = stream.decompress(data, most + 1)
     except (ConfigError, SoftTimeLimitExceeded):
         raise
@@ -58,12 +58,12 @@ def decompress(data: bytes, name: str, limit: int, ratio: float) -> bytes:
 
 
 def largest(compressed: int, limit: int, ratio: float) -> int:
-    """How many bytes may come out of so many compressed ones."""
+    """The most bytes to which so many compressed bytes may expand."""
     return min(limit, max(ALWAYS, int(ratio * compressed)))
 
 
 class Stream(Protocol):
-    """A decompressor that stops when it has written as much as it may."""
+    """A decompressor that writes a bounded number of bytes."""
 
     @property
     def eof(self) -> bool: ...
@@ -76,7 +76,7 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way to compress."""
+    """A compression method."""
 
     compress: Callable[[bytes], bytes]
     #: Makes a decompressor for so many bytes at most.
@@ -84,7 +84,7 @@ class Method:
 
 
 def load_zstd() -> Any:
-    """Zstandard, imported when the first bytes need it: before Python 3.14 it is an extra."""
+    """Import Zstandard when first needed: before Python 3.14 it is an optional package."""
     try:
         return importlib.import_module(
             "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
@@ -96,9 +96,9 @@ def load_zstd() -> Any:
 
 
 def bounded_zstd(most: int) -> Any:
-    """A decompressor that takes no more memory than so many bytes of content need.
+    """Make a decompressor with no more memory than ``most`` bytes of content need.
 
-    Its window is as large as the first bytes say, up to 128 MiB, however little follows.
+    Without that limit the header chooses the window, up to 128 MiB, however little follows.
     """
     zstd = load_zstd()
     window = max(USUAL_WINDOW, most.bit_length())

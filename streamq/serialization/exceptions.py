@@ -1,8 +1,8 @@
-"""Exceptions as data: how a failure is written down, and made an exception again.
+"""Exceptions as data: written into fields of a record, and rebuilt from them.
 
-Reading one never imports a module and never runs code of a class: the class must already
-be loaded, must be an Exception, and its ``__init__`` is not called.  What it shows is the text
-that was written down, whatever the class makes of attributes that only its ``__init__`` gives.
+Rebuilding never imports a module and never runs code of a class: the class must already be
+loaded, must be an Exception, and its ``__init__`` is not called.  Its ``str`` is the recorded
+text, as the class's own ``__str__`` may need attributes that only ``__init__`` sets.
 """
 
 import builtins
@@ -18,26 +18,25 @@ from streamq.errors import EncodeError, Stopped, StreamqError, TaskError
 from streamq.host.modules import found_in, loaded
 from streamq.serialization.codec import decode_json, encode_json
 
-#: The dotted name of a class is no longer than this.
+#: The most characters of a dotted class name.
 LONGEST_NAME = 500
-#: What is kept of a message and of a traceback, in characters.
+#: The most characters of a message and of a traceback that are kept.
 LONGEST_MESSAGE = 4096
 LONGEST_TRACEBACK = 65536
-#: Of how many classes the subclass is remembered that shows what was recorded.
+#: The most subclasses (see ``subclass_of``) in the cache.
 MOST_SUBCLASSES = 1000
 
-#: Exceptions that mean something to Python itself where they are raised: they end a process, a
-#: thread, or the loop of whoever asked for the result.
-ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
-#: Python's own exceptions, by identity: a class may say anything of itself, also when it is
-#: asked for its hash.
+#: Exceptions with a meaning for Python itself: they would end the process, the thread or the loop
+#: that asked for the result.
+CONTROL_FLOW = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
+#: Python's own exceptions, by identity: even hashing a class may run code of its metaclass.
 OF_PYTHON = {
     id(found)
     for found in vars(builtins).values()
     if isinstance(found, type) and issubclass(found, BaseException)
 }
 
-# What Python itself knows of an object: asked for by name, a class or its metaclass may answer.
+# Python's own descriptors: normal attribute access may run code of a class or its metaclass.
 MRO, BASE, NAMESPACE, NAME, QUALNAME, MODULE = (
     vars(type)[name]
     for name in ("__mro__", "__base__", "__dict__", "__name__", "__qualname__", "__module__")
@@ -50,7 +49,7 @@ TEXT = "_recorded_text"
 
 
 class RemoteTraceback(StreamqError):
-    """Carries the traceback of the worker as ``__cause__``, where Python prints it."""
+    """The traceback from the worker, set as ``__cause__`` so that Python prints it."""
 
     def __init__(self, text: str = "") -> None:
         super().__init__(f'\n"""\n{text.rstrip()}\n"""')
@@ -61,9 +60,9 @@ class RemoteTraceback(StreamqError):
 
 
 def describe(error: BaseException, *, skip: int = 0) -> dict[str, bytes]:
-    """Write an exception as fields of a record; ``skip`` frames of our own are left out.
+    """Write an exception as fields of a record, without the first ``skip`` frames (streamq's).
 
-    Whatever the class of the exception does, nothing is raised but a task's own end.
+    Whatever the exception's class does, this raises nothing but ``Stopped``.
     """
     try:
         return described(error, skip)
@@ -77,6 +76,7 @@ def describe(error: BaseException, *, skip: int = 0) -> dict[str, bytes]:
 
 
 def described(error: BaseException, skip: int) -> dict[str, bytes]:
+    """Do the work of ``describe``; raises what the exception's class raises."""
     trace, args = error.__traceback__, ARGS.__get__(error)
     for _ in range(skip):
         trace = trace.tb_next if trace is not None and trace.tb_next else trace
@@ -89,7 +89,7 @@ def described(error: BaseException, skip: int) -> dict[str, bytes]:
         try:
             written = encode_json(list(arguments))
         except EncodeError:
-            continue  # a file name may be bytes that are no text
+            continue  # such as a file name in bytes that are no text
         if len(written) <= LONGEST_MESSAGE:
             fields["error_args"] = written
             break
@@ -97,7 +97,7 @@ def described(error: BaseException, skip: int) -> dict[str, bytes]:
 
 
 def arguments_of(error: BaseException, args: Sequence[Any]) -> tuple[Any, ...]:
-    """What an exception is made of: its ``args``, and the file names that OSError takes out."""
+    """The arguments of an exception: ``args``, and the file names that OSError removes from it."""
     if issubclass(type(error), OSError) and len(args) == 2:
         names = [vars(OSError)[name].__get__(error) for name in ("filename", "filename2")]
         one, two = (os.fspath(name) if isinstance(name, os.PathLike) else name for name in names)
@@ -107,12 +107,12 @@ def arguments_of(error: BaseException, args: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def simple(error_type: str, message: str) -> dict[str, bytes]:
-    """Fields for a failure that no code raised, such as a lost worker."""
+    """Make the fields of a failure that no code raised, such as a lost worker."""
     return {"error_type": error_type.encode(), "error": message.encode()}
 
 
 def message_of(error: BaseException) -> str:
-    """``str(error)``, whatever that does."""
+    """``str(error)``, also if its ``__str__`` raises."""
     try:
         text = str(error)
     except Stopped:
@@ -123,7 +123,7 @@ def message_of(error: BaseException) -> str:
 
 
 def trace_of(error: BaseException, trace: Any) -> str:
-    """The formatted traceback, its end if it is too long."""
+    """The formatted traceback; only its end if it is too long."""
     try:
         text = "".join(tracebacks.format_exception(type(error), error, trace))
     except Stopped:
@@ -134,28 +134,30 @@ def trace_of(error: BaseException, trace: Any) -> str:
 
 
 def rebuild(fields: Mapping[str, bytes]) -> Exception:
-    """Make the exception that a failed record tells of.
+    """Rebuild the exception of a failed record.
 
-    The class that failed if it is loaded here, else ``TaskError``; the remote traceback is
-    its ``__cause__``.
+    It is of the recorded class if that is loaded here, else ``TaskError``; the remote
+    traceback is its ``__cause__``.
     """
     name, message, trace = (
         fields.get(key, b"").decode(errors="replace")
         for key in ("error_type", "error", "traceback")
     )
     cls = loaded_class(name)
-    if cls is TaskError:  # of a task that waited for another one
+    if cls is TaskError:  # the task had waited for another one
         name, _, message = message.partition(": ")
-    error = revived(cls, message, fields.get("error_args"))
-    if error is None:  # the truth of an exception may be anything
+    error = instance_or_none(cls, message, fields.get("error_args"))
+    if error is None:  # not its truth, which a class may define
         error = TaskError(name, message, trace)
     if trace:
         CAUSE.__set__(error, RemoteTraceback(trace))
     return error
 
 
-def revived(cls: type[Exception] | None, message: str, arguments: bytes | None) -> Exception | None:
-    """An instance of the class, if it is loaded and can be made without its ``__init__``."""
+def instance_or_none(
+    cls: type[Exception] | None, message: str, arguments: bytes | None
+) -> Exception | None:
+    """Make an instance of a loaded class; None if that is impossible without its code."""
     if cls is None or cls is TaskError:
         return None
     short = arguments is not None and len(arguments) <= LONGEST_MESSAGE
@@ -167,20 +169,20 @@ def revived(cls: type[Exception] | None, message: str, arguments: bytes | None) 
 
 
 def shown_as(cls: type[Exception], values: Sequence[Any], text: str) -> Exception:
-    """An instance of the class that shows this text, made of these arguments.
+    """Make an instance of the class with these arguments, whose ``str`` is this text.
 
-    One of the class itself, if that shows the text and has nothing of its own to say, which may
-    want attributes that only its ``__init__`` gives; else of a subclass.  Raises what Python
-    raises where a class cannot be made like this, or allows no subclass.
+    An instance of the class itself if its ``str`` is the text and it overrides no method of
+    ``OVERRIDES``, which may need attributes that only its ``__init__`` sets; else of a subclass.
+    Raises what Python raises for a class that cannot be instantiated or subclassed like this.
     """
     error = made(cls, values, text)
-    silent = not any(of_its_own(cls, name) for name in (*SPEAKING, "__len__"))
-    if silent and owner(cls, "__str__").__str__(error) == text:
+    plain = not any(of_its_own(cls, name) for name in (*OVERRIDES, "__len__"))
+    if plain and owner(cls, "__str__").__str__(error) == text:
         if not is_made_otherwise(cls):
             return error
         if all(owner(type(cls), name) in (type, object) for name in ("__hash__", "__eq__")):
             ATTRIBUTES.__get__(error)[TEXT] = text
-            copyreg.pickle(cls, reduced_if_ours)
+            copyreg.pickle(cls, reduced_if_rebuilt)
             return error
     error = made(subclass_of(cls), values, text)
     ATTRIBUTES.__get__(error)[TEXT] = text
@@ -188,53 +190,53 @@ def shown_as(cls: type[Exception], values: Sequence[Any], text: str) -> Exceptio
 
 
 def is_made_otherwise(cls: type[Exception]) -> bool:
-    """Whether calling a class is anything else than making an exception of these arguments."""
+    """Whether calling the class does more than make an exception of its arguments."""
     called = owner(type(cls), "__call__") is not type
     return called or of_its_own(cls, "__init__") or of_its_own(cls, "__new__")
 
 
 def made(cls: type[Exception], values: Sequence[Any], text: str) -> Exception:
-    """An instance, by what Python itself has for the class: ``__new__`` and ``__init__`` in C."""
+    """Make an instance with ``__new__`` and ``__init__`` of the class's built-in base only."""
     maker: Any = cls
     while id(maker) not in OF_PYTHON:
         maker = BASE.__get__(maker)
-    if issubclass(maker, BaseExceptionGroup):  # is never empty, and its parts are not recorded
+    if issubclass(maker, BaseExceptionGroup):  # must not be empty; its parts are not recorded
         values = [text, [TaskError(NAME.__get__(cls), text)]]
     error: Exception = maker.__new__(cls, *values)
     try:
         maker.__init__(error, *values)
-    except Exception:  # bytes have become text, for instance
+    except Exception:  # such as bytes that became text
         BaseException.__init__(error, *values)
     return error
 
 
 def subclass_of(cls: type[Exception]) -> type[Exception]:
-    """The subclass of a class, of the same name, that shows what was recorded.
+    """Make a subclass of the same name whose ``str`` is the recorded text; cached.
 
-    Raises TypeError where that cannot be made without asking the class.
+    Raises TypeError if that would run code of the class.
     """
     found = SUBCLASSES.get(id(cls))
     if found is None:
         kind = type(cls)
         if owner(kind, "mro") is not type:
-            raise TypeError("its metaclass has a say in what its classes inherit")
+            raise TypeError("its metaclass has its own method resolution order")
         names: dict[str, Any] = {
-            name: method for name, method in SPEAKING.items() if of_its_own(cls, name)
+            name: method for name, method in OVERRIDES.items() if of_its_own(cls, name)
         }
         names |= {"__str__": recorded_text, "__reduce__": reduced, "__slots__": ()}
-        if of_its_own(cls, "__len__"):  # which decides on the truth, too
+        if of_its_own(cls, "__len__"):  # which also defines the truth
             names["__bool__"] = always
         names |= {"__module__": MODULE.__get__(cls), "__qualname__": QUALNAME.__get__(cls)}
-        bases = (cls,) if owner(cls, "__init_subclass__") is object else (Unasked, cls)
+        bases = (cls,) if owner(cls, "__init_subclass__") is object else (NoInitSubclass, cls)
         found = type.__new__(kind, NAME.__get__(cls), bases, names)
         if len(SUBCLASSES) >= MOST_SUBCLASSES:
             SUBCLASSES.clear()
-        SUBCLASSES[id(cls)] = found  # which holds the class: its number stays its own
+        SUBCLASSES[id(cls)] = found  # refers to the class, so that its id is not reused
     return found
 
 
-class Unasked:
-    """Stands before a class that says something of its subclasses, which it is not asked."""
+class NoInitSubclass:
+    """A base put first so that ``__init_subclass__`` of the other base does not run."""
 
     __slots__ = ()
 
@@ -243,37 +245,37 @@ class Unasked:
 
 
 def recorded_text(error: BaseException) -> str:
-    """``__str__``: what the worker has written down."""
+    """``__str__``: the text that the worker recorded."""
     text: str = ATTRIBUTES.__get__(error)[TEXT]
     return text
 
 
 def reduced(error: BaseException, protocol: object = None) -> tuple[Any, ...]:
-    """``__reduce__`` and ``__reduce_ex__``: made once more as it was made here."""
+    """``__reduce__`` and ``__reduce_ex__``: rebuild it as it was built here."""
     return remade(BASE.__get__(type(error)), error)
 
 
-def reduced_if_ours(error: BaseException) -> Any:
-    """The same for an instance of the class itself; one of somebody else's as ever."""
+def reduced_if_rebuilt(error: BaseException) -> Any:
+    """Reduce a rebuilt instance of the class itself; other instances as before."""
     if TEXT in ATTRIBUTES.__get__(error):
         return remade(type(error), error)
-    return error.__reduce_ex__(4)  # with this ``copy`` asks, and for exceptions all are the same
+    return error.__reduce_ex__(4)  # the protocol that ``copy`` uses; exceptions ignore it
 
 
 def remade(cls: type, error: BaseException) -> tuple[Any, ...]:
-    """What makes an exception once more that shows a recorded text."""
+    """The arguments of ``__reduce__`` that rebuild an exception with its recorded text."""
     kept = dict(ATTRIBUTES.__get__(error))
     text, values = kept.pop(TEXT), arguments_of(error, ARGS.__get__(error))
     return (shown_as, (cls, values, text), kept) if kept else (shown_as, (cls, values, text))
 
 
 def always(error: BaseException) -> bool:
-    """``__bool__``: an exception is there."""
+    """``__bool__``: an exception is true."""
     return True
 
 
 def absent(error: BaseException, name: str) -> Any:
-    """``__getattr__``: say why there is no such attribute."""
+    """``__getattr__``: raise AttributeError that says why the attribute is missing."""
     raise AttributeError(
         f"{NAME.__get__(type(error))!r} has no attribute {name!r}: it was raised in a worker, "
         "and only its text and arguments are kept",
@@ -281,9 +283,9 @@ def absent(error: BaseException, name: str) -> Any:
     )
 
 
-#: The methods that show, compare or copy an exception, and what stands for those that a class has
-#: of its own: they may want what only its ``__init__`` gives.
-SPEAKING: dict[str, Any] = {
+#: The methods that show, compare or copy an exception, with the replacements of a class's own:
+#: those may need attributes that only its ``__init__`` sets.
+OVERRIDES: dict[str, Any] = {
     "__str__": recorded_text,
     "__repr__": BaseException.__repr__,
     "__format__": object.__format__,
@@ -308,21 +310,21 @@ SUBCLASSES: dict[int, type[Exception]] = {}
 
 
 def owner(cls: type, name: str) -> Any:
-    """The class in whose namespace a method of a class stands; None if there is none."""
+    """The class that defines a method of a class; None if none does."""
     return next((base for base in MRO.__get__(cls) if name in NAMESPACE.__get__(base)), None)
 
 
 def of_its_own(cls: type, name: str) -> bool:
-    """Whether a class has such a method from elsewhere than from Python's own exceptions."""
+    """Whether a class has this method from a class outside of Python's own exceptions."""
     found = owner(cls, name)
     return not (found is None or found is object or id(found) in OF_PYTHON)
 
 
 def loaded_class(name: str) -> type[Exception] | None:
-    """The Exception class of this dotted name that is loaded; nothing is imported.
+    """Find the loaded Exception class of this dotted name, without importing; else None.
 
     A class of the program that runs, ``__main__.MyError`` of ``mm.py``, is ``mm.MyError``.
-    Looks into the dictionaries of modules and classes only: no ``__getattr__`` runs.
+    Reads the dictionaries of modules and classes only: no ``__getattr__`` runs.
     """
     if len(name) > LONGEST_NAME:
         return None
@@ -339,5 +341,5 @@ def loaded_class(name: str) -> type[Exception] | None:
 
 
 def is_harmless(cls: type) -> bool:
-    """Whether a class is an Exception, and none of those that mean something to Python."""
-    return issubclass(cls, Exception) and not issubclass(cls, ENDINGS)
+    """Whether a class is an Exception without a meaning for Python itself."""
+    return issubclass(cls, Exception) and not issubclass(cls, CONTROL_FLOW)

@@ -1,40 +1,40 @@
-"""Errors of encoding and decoding that say what is wrong, and where in the value."""
+"""Errors of encoding and decoding: what is wrong, and where in the value."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from streamq.errors import ConfigError, DecodeError, EncodeError, SoftTimeLimitExceeded
-from streamq.serialization.strict_json import Unsayable, attributes, brief, cut
+from streamq.serialization.strict_json import NotRepresentable, attributes, brief, cut
 
-#: Not a complaint about the value: these pass through the translation of errors.
+#: Errors that are not about the value: they are raised unchanged.
 PASSING = (ConfigError, SoftTimeLimitExceeded)
 
-#: No deeper than this is a culprit looked for: deeper values are themselves the fault.
+#: The most levels to search for the part that fails: deeper nesting is itself the error.
 DEEPEST = 200
 
 
 def unwritable(
     value: Any, name: str, encode: Callable[[Any], bytes], error: Exception
 ) -> EncodeError:
-    """The error for a value that ``encode`` refused, with the smallest part it refuses."""
-    path, culprit = "$", value
+    """Make the error of a value that ``encode`` refused, with the smallest part it refuses."""
+    path, part = "$", value
     if not isinstance(error, RecursionError):
-        path, culprit, error = locate(value, encode, error)
+        path, part, error = locate(value, encode, error)
     return EncodeError(
-        f"cannot write {complaint(culprit, error)} at {cut(path)} as {name}",
+        f"cannot write {description(part, error)} at {cut(path)} as {name}",
         known={"reason": reason(error)},
-        advice=[remedy(name, culprit, error)],
+        advice=[advice_for(name, part, error)],
     )
 
 
 def locate(
     value: Any, encode: Callable[[Any], bytes], error: Exception
 ) -> tuple[str, Any, Exception]:
-    """Follow the first part that fails alone, down to one whose parts are all fine."""
+    """Find the path, the value and the error of the smallest part that fails on its own."""
     path = "$"
     for _ in range(DEEPEST):
         for step, part in parts(value):
-            if failure := failing(encode, part):
+            if failure := error_of(encode, part):
                 path, value, error = path + step, part, failure
                 break
         else:
@@ -42,8 +42,8 @@ def locate(
     return path, value, error
 
 
-def failing(encode: Callable[[Any], bytes], part: Any) -> Exception | None:
-    """What ``encode`` raises for this part, if it does."""
+def error_of(encode: Callable[[Any], bytes], part: Any) -> Exception | None:
+    """The exception that ``encode`` raises for this part; None if it can be encoded."""
     try:
         encode(part)
     except PASSING:
@@ -54,11 +54,11 @@ def failing(encode: Callable[[Any], bytes], part: Any) -> Exception | None:
 
 
 def parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a container holds, each with its step in a path."""
+    """The parts of a container, each with its step in a path."""
     if isinstance(value, dict):
         for key, item in value.items():
-            plainly = isinstance(key, str) and key.isidentifier()
-            yield (f".{key}" if plainly else f"[{brief(key)}]"), item
+            is_identifier = isinstance(key, str) and key.isidentifier()
+            yield (f".{key}" if is_identifier else f"[{brief(key)}]"), item
     elif isinstance(value, (list, tuple, set, frozenset)):
         for index, item in enumerate(value):
             yield f"[{index}]", item
@@ -67,31 +67,31 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield f".{name}", item
 
 
-def complaint(culprit: Any, error: Exception) -> str:
-    """What it is that cannot be written."""
+def description(part: Any, error: Exception) -> str:
+    """Describe the part that cannot be written."""
     match error:
         case RecursionError():
             return "a value that contains itself or nests too deeply"
         case UnicodeEncodeError():
             return "text with a lone surrogate"
-        case Unsayable():
+        case NotRepresentable():
             return error.what
-        case _ if isinstance(culprit, dict):  # what it holds is fine, or would be the culprit
+        case _ if isinstance(part, dict):  # its values are fine, else one of them were the part
             return "a key of the dict"
         case _:
-            return f"an object of type {type(culprit).__qualname__}"
+            return f"an object of type {type(part).__qualname__}"
 
 
-def remedy(name: str, culprit: Any, error: Exception) -> str:
-    """What to do about it."""
+def advice_for(name: str, part: Any, error: Exception) -> str:
+    """The advice for a part that cannot be written."""
     match error:
         case RecursionError():
             return "send a flatter value, or an id by which the task finds it"
         case UnicodeEncodeError():
             return "send bytes, or text read with errors='replace'"
-        case Unsayable():
+        case NotRepresentable():
             return error.advice
-        case _ if isinstance(culprit, dict):
+        case _ if isinstance(part, dict):
             return "use text as keys, or send a list of pairs"
         case _ if name == "pickle":
             return "send plain data, an id or a path"
@@ -103,7 +103,7 @@ def remedy(name: str, culprit: Any, error: Exception) -> str:
 
 
 def unreadable(data: bytes, name: str, error: Exception) -> DecodeError:
-    """The error for bytes that the serializer of this name could not read."""
+    """Make the error of bytes that the serializer of this name could not read."""
     return DecodeError(
         f"{len(data)} bytes cannot be read as {name}",
         known={"reason": reason(error), "begins": repr(bytes(data[:40]))},
@@ -111,7 +111,7 @@ def unreadable(data: bytes, name: str, error: Exception) -> DecodeError:
 
 
 def reason(error: Exception) -> str:
-    """An error in one short line, whatever its class does when asked."""
+    """Write an error as one short line, whatever its ``__str__`` does."""
     try:
         text = " ".join(str(error).split())
     except Exception:

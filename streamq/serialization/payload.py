@@ -1,4 +1,4 @@
-"""Values on their way: serialized, compressed, bounded; and back again."""
+"""Payloads: values serialized and compressed within limits, and read back."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from streamq.errors import DecodeError, EncodeError
 from streamq.serialization.codec import allowed, decode, decode_json, encode
 from streamq.serialization.compression import compress, decompress, largest
 
-#: Headers say where a message goes; data travels as arguments.
+#: The most headers, and their bytes: headers are for routing, data belongs in arguments.
 MOST_HEADERS = 64
 LONGEST_HEADERS = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class Payloads:
-    """Writes and reads values within limits.
+    """The reader and writer of values, with limits.
 
     ``accept`` names the content types that may be read, ``limit`` bounds the bytes that
     are written, ``decompressed_limit`` and ``ratio`` what compressed bytes may become.
@@ -27,7 +27,7 @@ class Payloads:
     ratio: float
 
     def write(self, value: Any, serializer: str, compression: str | None, what: str) -> bytes:
-        """Encode a value; raise EncodeError if it does not fit."""
+        """Encode and compress a value.  Raises EncodeError if it is too large."""
         data = encode(value, serializer)
         if compression is not None:
             size, data = len(data), compress(data, compression)
@@ -45,23 +45,24 @@ class Payloads:
         return data
 
     def too_large(self, size: int, what: str) -> EncodeError:
-        """Say that something is over the limit."""
+        """Make the error of a value over the limit."""
         return EncodeError(
             f"{what} of {size:,} bytes is over the limit of {self.limit:,}",
             advice=["send a reference (a key, a path) instead of the data"],
         )
 
     def not_read(self, size: int) -> DecodeError:
-        """Say that a message that somebody sent is over the limit here."""
+        """Make the error of a received message over the limit of this process."""
         return DecodeError(
             f"arguments of {size:,} bytes are over the message_limit of {self.limit:,}",
             advice=["give producers and workers the same message_limit"],
         )
 
     def read(self, data: bytes, content_type: str | None, compression: str | None) -> Any:
-        """Decode bytes; ContentDisallowed if their type is not accepted, before a look at them.
+        """Decompress and decode bytes.
 
-        Raises DecodeError for bytes that are not what they claim.
+        Raises ContentDisallowed for a content type that is not accepted, before decoding, and
+        DecodeError for bytes that are not of their content type.
         """
         if content_type is not None:
             allowed(content_type, self.accept)
@@ -75,7 +76,7 @@ class Payloads:
 
 
 def check_headers(data: bytes) -> None:
-    """Raise DecodeError for headers that no producer of ours would send."""
+    """Raise DecodeError for headers over the limits that producers keep."""
     if len(data) > LONGEST_HEADERS:
         raise DecodeError(f"headers of {len(data):,} bytes; {LONGEST_HEADERS:,} may be")
     if data.count(b":") > MOST_HEADERS:
@@ -85,7 +86,7 @@ def check_headers(data: bytes) -> None:
 
 
 def as_text(data: bytes | None, what: str) -> str | None:
-    """A field that must be text; DecodeError if it is not UTF-8."""
+    """Decode a field that must be text.  Raises DecodeError if it is not UTF-8."""
     if data is None:
         return None
     try:

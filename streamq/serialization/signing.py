@@ -1,8 +1,8 @@
-"""Signed messages: who may write to Redis may still not make a worker run something.
+"""Signed messages: write access to Redis alone cannot make a worker run a task.
 
-A producer signs what it sends with a secret that Redis never sees; a worker refuses what
-was not signed, was changed, or stands where it was not sent to.  What is signed are the
-raw bytes, so nothing is decoded before it is known to be genuine.
+A producer signs messages with a secret that Redis never has; a worker refuses a message that
+is unsigned, was changed, or is in a queue that it was not sent to.  The raw bytes are signed,
+so nothing is decoded before the signature is checked.
 """
 
 import hmac
@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from streamq.core.text import shown, visible
 from streamq.errors import ConfigError, SignatureInvalid
 
-#: What a message gains or changes on its way, so that no signature can cover it.  The id is
-#: covered apart from the other fields, because each copy of a fan-out has its own.
-#: An attacker who changes one of these can delay a task or have it run again, as by putting
-#: the whole message back, but not make another one of it.  Which generation of its id a message
-#: begins only the server knows that accepts it.
-CHANGES = frozenset(
+#: Fields that are added or changed on the way, so that the signature cannot cover them.  The id
+#: is covered apart from the other fields, because each copy of a fan-out has its own.
+#: An attacker who changes one of these can delay a task or have it run again, as by adding the
+#: whole message again, but cannot make another task of it.  The generation is not covered because
+#: the server chooses it when it accepts the message.
+UNSIGNED_FIELDS = frozenset(
     {
         b"id", b"signature",
         b"crashes", b"retries", b"refusals", b"rejections", b"eta", b"stale", b"history",
@@ -25,19 +25,19 @@ CHANGES = frozenset(
     }
 )  # fmt: skip
 
-#: What the signature of a task begins with: it is good for nothing else.
+#: The first parts of every signed text, so that a signature of a task is valid for nothing else.
 DOMAIN = (b"streamq1", b"task")
 
-#: Bytes of a secret at least: what HMAC-SHA-256 can make use of.
+#: The least bytes of a secret: the size of the digest of HMAC-SHA-256.
 SHORTEST = 32
 KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
-#: How to make a secret that is good enough.
+#: Advice: how to make a secret.
 RECIPE = 'python -c "import secrets; print(secrets.token_hex(32))"  makes a good one'
 
 
 class KeyRing(Mapping[str, bytes]):
-    """Secrets by the ids of their keys.  Shows the ids, and never a secret."""
+    """A key ring: secrets by key id.  Its ``repr`` shows the ids and no secret."""
 
     def __init__(self, secrets: Mapping[str, bytes]) -> None:
         self._secrets = dict(secrets)
@@ -58,7 +58,7 @@ class KeyRing(Mapping[str, bytes]):
 def read_keys(value: object, name: str) -> KeyRing:
     """Read a key ring: a mapping from ids to secrets, or text such as ``"k1:…,k2:…"``.
 
-    No error shows any part of what was given: it may be a secret in the wrong place.
+    No error shows any part of the value: it may be a secret in the wrong place.
     """
     if isinstance(value, KeyRing):
         return value
@@ -83,23 +83,25 @@ def read_keys(value: object, name: str) -> KeyRing:
 
 
 def pairs_of(value: object, name: str) -> list[tuple[object, object]]:
-    """Ids and secrets, unchecked."""
+    """Split a value into ids and secrets, unchecked."""
     if isinstance(value, Mapping):
         return list(value.items())
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be a mapping from ids to secrets, or text: ID:SECRET")
     words = [word.strip() for word in value.split(",")]
-    parted = [word.partition(":") for word in words if word]
-    if not all(colon for _, colon, _ in parted):
+    split = [word.partition(":") for word in words if word]
+    if not all(colon for _, colon, _ in split):
         raise ConfigError(
             f"{name}: a key without an id",
             advice=["write ID:SECRET, with commas between several; a secret has no comma"],
         )
-    return [(key.strip(), secret) for key, _, secret in parted]
+    return [(key.strip(), secret) for key, _, secret in split]
 
 
-def seal_of(signing: str, keys: KeyRing | None, key: str | None, namespace: str) -> "Seal | None":
-    """What signs and checks messages under these settings; None where ``signing`` is off.
+def make_signer(
+    signing: str, keys: KeyRing | None, key: str | None, namespace: str
+) -> "Signer | None":
+    """Make the signer of these settings; None if ``signing`` is off.
 
     Raises ConfigError if there is no key to sign with.
     """
@@ -115,11 +117,11 @@ def seal_of(signing: str, keys: KeyRing | None, key: str | None, namespace: str)
             "signing_key is the id of none of the signing_keys",
             known={"there are": ", ".join(keys)},
         )
-    return Seal(keys, key or next(iter(keys)), namespace, required=signing == "required")
+    return Signer(keys, key or next(iter(keys)), namespace, required=signing == "required")
 
 
-class Seal:
-    """Signs with one key, and checks with all of the ring."""
+class Signer:
+    """A signer: signs messages with one key and checks them with all keys of a ring."""
 
     def __init__(self, keys: KeyRing, key: str, namespace: str, *, required: bool) -> None:
         self.keys = keys
@@ -128,17 +130,17 @@ class Seal:
         self.required = required
 
     def signature(self, id: bytes, queue: bytes, fields: Mapping[bytes, bytes]) -> bytes:
-        """The field ``signature`` for a message: ``KEYID:HEX``.
+        """Make the field ``signature`` of a message: ``KEYID:HEX``.
 
-        ``fields`` are those of its entry; any old signature is left out.  ``queue`` is the
-        one it is addressed to; a message that names an exchange is bound to that and its
-        routing key instead.  A worker that changes a message signs it anew with this.
+        ``fields`` are those of its stream entry; an old signature is ignored.  ``queue`` is the
+        queue it is sent to; a message that names an exchange is bound to that and its routing
+        key instead.  A worker that changes a message signs it again with this.
 
-        Raises ConfigError for a copy of a fan-out that is to go to another queue: nobody
-        could tell it from a stolen one there.
+        Raises ConfigError for a copy of a fan-out that is to go to another queue: a worker
+        there could not tell it from a copy that an attacker moved.
         """
-        base, home = address(id, queue, fields)
-        if not home:
+        base, in_place = address(id, queue, fields)
+        if not in_place:
             copy = id.decode(errors="replace")
             raise ConfigError(
                 f"{visible(copy)} is a signed copy of a fan-out, and runs only in the queue that "
@@ -148,7 +150,7 @@ class Seal:
         return b"%s:%s" % (self.key.encode(), self.digest(self.key, base, queue, fields))
 
     def check(self, id: bytes, queue: bytes, fields: Mapping[bytes, bytes]) -> bool:
-        """Tell whether a message read from ``queue`` is signed; an unsigned one may be allowed.
+        """Return whether a message read from ``queue`` is signed; unsigned ones may be allowed.
 
         Raises SignatureInvalid for one that must not run.
         """
@@ -164,9 +166,9 @@ class Seal:
                 known={"known": ", ".join(self.keys)},
                 advice=["add that key to signing_keys of the workers, then sign with it"],
             )
-        base, home = address(id, queue, fields)
-        genuine = self.digest(key, base, queue, fields)
-        if not hmac.compare_digest(genuine, digest.encode("latin-1")) or not home:
+        base, in_place = address(id, queue, fields)
+        expected = self.digest(key, base, queue, fields)
+        if not hmac.compare_digest(expected, digest.encode("latin-1")) or not in_place:
             raise SignatureInvalid(
                 "the signature does not fit the message",
                 known={
@@ -178,23 +180,23 @@ class Seal:
         return True
 
     def digest(self, key: str, base: bytes, queue: bytes, fields: Mapping[bytes, bytes]) -> bytes:
-        """The HMAC of everything that must stay as it is, in hexadecimal digits."""
+        """The HMAC of all signed parts, in hexadecimal digits."""
         place = b"" if fields.get(b"exchange") else queue
         parts = [*DOMAIN, self.namespace, key.encode(), base, place]
-        for name in sorted(fields.keys() - CHANGES):
+        for name in sorted(fields.keys() - UNSIGNED_FIELDS):
             parts += (name, fields[name])
-        # Each part is led by its length, so that no two messages are written alike.
+        # Each part has its length before it, so that no two messages give the same text.
         text = b"".join(b"%d:%s" % (len(part), part) for part in parts)
         return hmac.digest(self.keys[key], text, "sha256").hex().encode()
 
     def __repr__(self) -> str:
-        return f"<seal: {self.key} of {', '.join(self.keys)}>"
+        return f"<signer: {self.key} of {', '.join(self.keys)}>"
 
 
 def address(id: bytes, queue: bytes, fields: Mapping[bytes, bytes]) -> tuple[bytes, bool]:
-    """The id that a message was sent under, and whether it is at home in this queue.
+    """The id that a message was sent with, and whether it belongs in this queue.
 
-    Exchanges alone make copies, ``ID@QUEUE``; whoever else has such an id stole it.
+    Only exchanges make copies, ``ID@QUEUE``; any other message with such an id was moved.
     """
     base, at, copy = id.rpartition(b"@")
     if not at:
@@ -203,7 +205,7 @@ def address(id: bytes, queue: bytes, fields: Mapping[bytes, bytes]) -> tuple[byt
 
 
 def unsigned() -> SignatureInvalid:
-    """Say that a message has no signature, though it must."""
+    """Make the error of a message without a required signature."""
     return SignatureInvalid(
         "the message is not signed, and signing is required here",
         known={"possible": "typed by hand (XADD), or sent by an app without signing_keys"},
@@ -212,25 +214,3 @@ def unsigned() -> SignatureInvalid:
             'while producers get their keys, signing = "permissive" lets it run',
         ],
     )
-
-
-class Seldom:
-    """Says when something that may happen very often is worth a line in the log."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.next = float("-inf")
-        self.unsaid = 0
-
-    def due(self, now: float) -> bool:
-        """Whether to say it now (monotonic seconds); else it is counted in ``unsaid``."""
-        if now < self.next:
-            self.unsaid += 1
-            return False
-        self.next = now + self.seconds
-        return True
-
-    def missed(self) -> int:
-        """How often it was not said since this was last asked."""
-        missed, self.unsaid = self.unsaid, 0
-        return missed

@@ -1,7 +1,7 @@
-"""JSON as msgspec writes it, held to what JSON can say.
+"""Strict JSON: msgspec's JSON without its silent changes of values.
 
 msgspec writes a NaN as null, the key 1 as "1" and an Enum's tuple as a list.  Here that is an
-error: a value either arrives as it was, in the form its annotation turns back, or is not sent.
+error: a value arrives as it was, or in the form that its annotation turns back, or not at all.
 """
 
 import json
@@ -20,22 +20,21 @@ import msgspec
 
 
 def write_json(value: Any) -> bytes:
-    """The value as JSON; raises whatever stands in the way."""
+    """Write a value as JSON.  Raises NotRepresentable, RecursionError or what msgspec raises."""
     if value is None:  # what most tasks return
         return b"null"
     data = dump_json(value)
     kind = type(value)
     few = kind in LISTS and len(value) <= FEW
     if not (kind in LEAVES or (few and LEAVES.issuperset(map(type, value)))):
-        # No number became null where the output has no null, no key became text where it has
-        # no object, and nothing became a list where it has none but those that are: most
-        # values need no second look, or a quick one.
+        # The output shows what may have changed: NaN became null, keys became text in objects,
+        # and other values became lists.  Output without these needs no second check.
         nulls = b"null" in data
         listed = LIST in (data[1:] if kind is tuple else data)
         if nulls or OBJECT in data or (listed and hides_lists(data, value)):
             verify(value, LEAVES if nulls else LEAVES_AND_FLOATS)
     if len(data) > SMALL and (OBJECT in data or data.find(b"[", 1) > 0 or len(data) > WIDE):
-        check_shape(data)  # what nobody would read is not written
+        check_shape(data)  # what readers refuse is not written
     return data
 
 
@@ -43,40 +42,40 @@ OBJECT = ord("{")
 LIST = ord("[")
 COLON = ord(":")
 LISTS = frozenset({list, tuple})
-#: Items of a list that are looked at one by one: what JSON says of many is sooner read.
+#: The most items of a list that are checked one by one; for more, checking the JSON is faster.
 FEW = 16
 
-#: How deep values nest at most, and how many items one list or mapping has.
+#: The deepest nesting of values, and the most items of one list or mapping.
 DEEPEST = 64
 LARGEST = 100_000
 #: Bytes up to which a value cannot be deeper than that, or not larger.
 SMALL, WIDE = 2 * DEEPEST, 2 * LARGEST
 
-#: Text in JSON; and what is kept of the rest to see how deep it nests.
+#: Text in JSON; then the bytes that are removed and replaced to measure the nesting.
 TEXTS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 AS_BRACKETS = bytes.maketrans(b"{}", b"[]")
 
-#: What JSON cannot get wrong; by far the most values are these.
+#: Types that arrive unchanged or that annotations turn back; most values are of these.
 LEAVES = frozenset(
     {NoneType, bool, int, str, bytes, datetime, date, time, timedelta, Decimal, UUID}
 )
 LEAVES_AND_FLOATS = LEAVES | {float}
-#: What an Enum's value may be: the text or number that JSON has for it leads back to the member.
-WORDS = (str, int, float, bytes, datetime, date, time, timedelta, Decimal, UUID)
+#: Types of an Enum's value whose JSON text or number leads back to the member.
+ENUM_VALUES = (str, int, float, bytes, datetime, date, time, timedelta, Decimal, UUID)
 
 
-class Unsayable(ValueError):
-    """JSON has no word for this, and ``advice`` is what to send instead."""
+class NotRepresentable(ValueError):
+    """A value that JSON cannot represent; ``advice`` is what to send instead."""
 
     def __init__(self, what: str, advice: str) -> None:
-        super().__init__(f"JSON has no word for {what}")
+        super().__init__(f"JSON cannot represent {what}")
         self.what = what
         self.advice = advice
 
 
-class Wordless(Unsayable):
-    """An Enum whose value is neither text nor a number, nor written as such."""
+class EnumNotRepresentable(NotRepresentable):
+    """An Enum whose value is neither text nor a number, nor written as one."""
 
     def __init__(self, member: Enum) -> None:
         super().__init__(
@@ -85,8 +84,8 @@ class Wordless(Unsayable):
         )
 
 
-class TooMany(Unsayable):
-    """More items than anybody should send at once."""
+class TooManyItems(NotRepresentable):
+    """A list or mapping with more items than are allowed."""
 
     def __init__(self, items: int) -> None:
         self.what = f"a list or mapping of {items:,} items, more than the {LARGEST:,} that may be,"
@@ -95,7 +94,7 @@ class TooMany(Unsayable):
 
 
 def hides_lists(data: bytes, value: Any) -> bool:
-    """Whether JSON has more lists than a list and those directly in it, so that some were none."""
+    """Whether JSON has more lists than the value and its items: others became lists."""
     seen = 0
     if type(value) in LISTS:
         seen = 1 + len([True for item in value if type(item) in LISTS])
@@ -105,9 +104,9 @@ def hides_lists(data: bytes, value: Any) -> bool:
 def verify(
     value: Any, leaves: frozenset[type], keys: tuple[type, ...] = (str,), *, nan: bool = False
 ) -> None:
-    """Raise ``Unsayable`` for what would arrive as something else, whatever it is taken for.
+    """Raise ``NotRepresentable`` for a value that would arrive as something else.
 
-    ``keys`` are the types that a format has as keys, ``nan`` says that it has NaN.
+    ``keys`` are the types of keys of the format, ``nan`` says that it has NaN.
     """
     todo = [value]
     while todo:
@@ -115,14 +114,14 @@ def verify(
         if isinstance(value, dict):
             for key, item in value.items():
                 if type(key) is not str and not is_key(key, keys):
-                    raise Unsayable(
+                    raise NotRepresentable(
                         f"the key {brief(key)}", "write str(key), or send a list of pairs"
                     )
                 if type(item) not in leaves:
                     todo.append(item)
         elif isinstance(value, Enum):
-            if not isinstance(value.value, WORDS):
-                raise Wordless(value)
+            if not isinstance(value.value, ENUM_VALUES):
+                raise EnumNotRepresentable(value)
             todo.append(value.value)
         elif isinstance(value, (list, tuple)):
             for item in value:
@@ -131,13 +130,13 @@ def verify(
         elif isinstance(value, (set, frozenset)):
             for item in value:
                 if is_named_tuple(item):
-                    raise Unsayable(
+                    raise NotRepresentable(
                         f"a {type(item).__qualname__} in a set", "send a list or tuple of them"
                     )
                 todo.append(item)
         elif isinstance(value, float):
             if not nan and not isfinite(value):
-                raise Unsayable(
+                raise NotRepresentable(
                     f"{float(value)}", "send None, or use the serializer 'msgpack', which has it"
                 )
         elif type(value) not in leaves:
@@ -145,7 +144,7 @@ def verify(
 
 
 def is_key(key: Any, keys: tuple[type, ...]) -> bool:
-    """Whether a format with keys of these types has this one as it is."""
+    """Whether a format with keys of these types keeps this key as it is."""
     if isinstance(key, str):
         return True
     return isinstance(key, keys) and not isinstance(key, Enum) and not is_named_tuple(key)
@@ -156,9 +155,9 @@ def is_named_tuple(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """The text, number or time in a subclass that msgspec does not know by itself.
+    """Convert an instance of a subclass of text, number or time, which msgspec does not take.
 
-    The base's own method reads it: a subclass may show itself as something else.
+    The base class's own method reads it, as the subclass may override that.
     """
     for base, read in PLAIN:
         if isinstance(value, base):
@@ -170,13 +169,13 @@ PLAIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int.__int__),
     (float, float.__float__),
-    (datetime, datetime.isoformat),  # before date, which it is a kind of
+    (datetime, datetime.isoformat),  # before date, its base
     (date, date.isoformat),
 )
 
 
 def attributes(value: Any) -> list[tuple[str, Any]]:
-    """The fields of a dataclass, a Struct or an attrs object; nothing of anything else."""
+    """The fields of a dataclass, a Struct or an attrs object; none of other values."""
     if isinstance(value, type):
         return []
     if is_dataclass(value):
@@ -189,39 +188,39 @@ def attributes(value: Any) -> list[tuple[str, Any]]:
 
 
 def brief(key: Any) -> str:
-    """A key as a person would write it, short."""
+    """Write a key as in Python source, at most 60 characters."""
     if isinstance(key, (str, int, float, bytes, NoneType)) and not isinstance(key, Enum):
         return cut(repr(key), 60)
     return f"an object of type {type(key).__qualname__}"
 
 
 def cut(text: str, length: int = 300) -> str:
-    """Text from outside, short enough for a message and safe to print."""
+    """Shorten foreign text for a message, and make it safe to print."""
     text = str(text).encode(errors="backslashreplace").decode()
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def check_json(data: bytes, value: Any) -> None:
-    """Raise ``ValueError`` if JSON that was read says something twice, or too much.
+    """Raise ``ValueError`` if JSON repeats a name in an object, or is too deep or too large.
 
-    Costs little where nothing is suspicious: brackets, commas and colons are counted in the
-    bytes, and only where there are too many of them is the value looked at.
+    Cheap for most input: brackets, commas and colons are counted in the bytes, and only if
+    there are too many of them is the value checked.
     """
     if len(data) > SMALL and (OBJECT in data or data.find(b"[", 1) > 0 or len(data) > WIDE):
         check_shape(data)
     if COLON in data:
         colons = data.count(b":")
-        # As many members as there are colons: none was given twice.  Else colons stand in
-        # texts, or objects in objects; what is written again as it came has no twins either.
+        # As many members as colons: no name is repeated.  Else there are colons in texts, or
+        # objects in objects; input that is written again unchanged has no repeated name either.
         if colons > 1:
-            told = len(value) if type(value) is dict else members(value)
-            if told != colons and dump_json(value) != data:
+            found = len(value) if type(value) is dict else members(value)
+            if found != colons and dump_json(value) != data:
                 json.loads(data, object_pairs_hook=once_each)
 
 
 def check_shape(data: bytes) -> None:
     """Raise for valid JSON that nests too deeply or holds too many items."""
-    # Looking for a byte that is not there costs a fifth of counting it.
+    # Finding that a byte is absent costs a fifth of counting it.
     openings = data.count(b"[") if data.find(b"[", 1) > 0 else 1
     if OBJECT in data:
         openings += data.count(b"{")
@@ -232,10 +231,10 @@ def check_shape(data: bytes) -> None:
 
 
 def depth(data: bytes) -> int:
-    """How deep valid JSON nests, as far as it matters.
+    """The nesting depth of valid JSON, counted up to just above ``DEEPEST``.
 
-    Of the bytes only the brackets are kept, and the innermost pairs removed until none are
-    left: a look at each value would take longer than reading them all.
+    Only the brackets are kept, and innermost pairs are removed until none are left: visiting
+    each value would take longer than reading them all.
     """
     if b'"' in data:
         plain = b"\\" not in data
@@ -247,13 +246,13 @@ def depth(data: bytes) -> int:
 
 
 def check_sizes(value: Any) -> None:
-    """Raise ``Unsayable`` if a list or mapping in what was read holds too many items."""
+    """Raise ``NotRepresentable`` if a list or mapping in what was read holds too many items."""
     level = [value]
     while level:
         holders = [each for each in level if type(each) in (list, dict)]
         largest = max(map(len, holders), default=0)
         if largest > LARGEST:
-            raise TooMany(largest)
+            raise TooManyItems(largest)
         level = [
             item
             for each in holders
@@ -263,19 +262,19 @@ def check_sizes(value: Any) -> None:
 
 
 def members(value: Any) -> int:
-    """How many members the objects in a list have, as far as they stand at the top."""
+    """The number of members of the objects that are direct items of a list."""
     if type(value) is list:
         return sum([len(item) for item in value if type(item) is dict])
     return 0
 
 
 def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping from the members of an object; raises ``ValueError`` for a name given twice."""
+    """Make a mapping of the members of an object.  Raises ``ValueError`` for a repeated name."""
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"the name {brief(twice)} stands twice in one object")
+        raise ValueError(f"the name {brief(twice)} is repeated in one object")
     return found
 
 

@@ -1,6 +1,6 @@
-"""MessagePack held to the limits that JSON has here.
+"""Strict MessagePack: with the limits of strict JSON.
 
-NaN and the infinities pass: MessagePack has words for them.
+NaN and the infinities are allowed: MessagePack can represent them.
 """
 
 from types import NoneType
@@ -12,12 +12,12 @@ from streamq.serialization.strict_json import (
     DEEPEST,
     LARGEST,
     LEAVES_AND_FLOATS,
-    TooMany,
+    TooManyItems,
     plain,
     verify,
 )
 
-#: What MessagePack has as keys, and reads back as they were.
+#: Types of keys that MessagePack reads back unchanged.
 KEYS = (str, int, float, bytes, tuple, NoneType)
 
 write: Any = msgspec.msgpack.Encoder(enc_hook=plain).encode
@@ -25,35 +25,35 @@ read: Any = msgspec.msgpack.Decoder().decode
 
 
 def write_msgpack(value: Any) -> bytes:
-    """The value as MessagePack; raises whatever stands in the way."""
+    """Write a value as MessagePack.  Raises NotRepresentable, RecursionError or msgspec's error."""
     data: bytes = write(value)
     if type(value) not in LEAVES_AND_FLOATS:
         verify(value, LEAVES_AND_FLOATS, KEYS, nan=True)
-    if is_suspicious(data):  # what nobody would read is not written
+    if is_suspicious(data):  # what readers refuse is not written
         walk(data)
     return data
 
 
 def read_msgpack(data: bytes) -> Any:
-    """The value; ``ValueError`` if it says something twice, or too much."""
+    """Read a value.  Raises ``ValueError`` for a repeated key, or too deep or large a value."""
     value = read(data)
-    # What is written again as it came has no key twice.
+    # Input that is written again unchanged has no repeated key.
     if (is_suspicious(data) or write(value) != data) and walk(data) != members(value):
-        raise ValueError("a key stands twice in one map")
+        raise ValueError("a key is repeated in one map")
     return value
 
 
 def is_suspicious(data: bytes) -> bool:
-    """Whether a value may be too deep or too large: only then is every byte looked at."""
+    """Whether a value may be too deep or too large, so that every byte must be checked."""
     if len(data) > LARGEST:
         return True
     return len(data) > DEEPEST and len(data.translate(None, NO_HEADERS)) > DEEPEST
 
 
-#: The bytes with which no list and no map begins.
+#: The bytes that begin no list and no map.
 NO_HEADERS = bytes(set(range(256)) - {*range(0x80, 0xA0), *range(0xDC, 0xE0)})
 
-#: By first byte: how many bytes of length follow it, and how many of content there are.
+#: By first byte: how many bytes of length follow it (LENGTHS), or of content (FIXED).
 LENGTHS = {
     0xC4: 1, 0xC5: 2, 0xC6: 4,  # bytes
     0xD9: 1, 0xDA: 2, 0xDB: 4,  # text
@@ -69,7 +69,7 @@ LISTS, MAPS, EXTENSIONS = (0xDC, 0xDD), (0xDE, 0xDF), (0xC7, 0xC8, 0xC9)
 
 
 def walk(data: bytes) -> int:
-    """How many members all maps announce.  Raises for what is too deep, large or cut short."""
+    """The number of members that all maps announce.  Raises for too deep, large or cut input."""
     at, end, announced = 0, len(data), 0
     open_items = [1]  # how many values are still to come, for each level
     while open_items:
@@ -83,7 +83,7 @@ def walk(data: bytes) -> int:
         if items is None:
             continue
         if items > LARGEST * (2 if pairs else 1):
-            raise TooMany(items // 2 if pairs else items)
+            raise TooManyItems(items // 2 if pairs else items)
         if len(open_items) > DEEPEST:
             raise RecursionError(f"more than {DEEPEST} lists or maps inside each other")
         announced += items // 2 if pairs else 0
@@ -92,7 +92,7 @@ def walk(data: bytes) -> int:
 
 
 def header(data: bytes, at: int) -> tuple[int, int | None, bool]:
-    """Where the next value begins, and for a list or map how many values it announces."""
+    """The position after a header, the items it announces (None for no container), if a map."""
     first = data[at]
     at += 1
     if first < 0x80 or first >= 0xE0:
@@ -118,7 +118,7 @@ def header(data: bytes, at: int) -> tuple[int, int | None, bool]:
 
 
 def members(value: Any) -> int:
-    """How many members all maps in a value have, those in keys included."""
+    """The number of members of all maps in a value, also in keys."""
     found, level = 0, [value]
     while level:
         below: list[Any] = []

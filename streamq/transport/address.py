@@ -1,4 +1,4 @@
-"""Where Redis is: what a URL says, and which server behind Sentinels is the master just now."""
+"""The address of Redis: parsing a URL, and asking Sentinels for the current master."""
 
 import re
 import shlex
@@ -28,12 +28,12 @@ QUOTING = "in a user or password write / as %2F, ? as %3F, # as %23, @ as %40, :
 
 
 class NoMaster(redis.ConnectionError):
-    """There is no master to connect to, for now."""
+    """No Sentinel names a master to connect to at the moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """Some Sentinels, and the service whose master they know."""
+    """The Sentinels of a URL, and the service whose master they know."""
 
     service: str
     hosts: tuple[tuple[str, int], ...]
@@ -62,7 +62,7 @@ class Sentinels:
         raise NoMaster(f"no Sentinel knows a master of {self.service!r} ({'; '.join(answers)})")
 
     def ask(self, host: str, port: int) -> tuple[str, int] | str:
-        """What one Sentinel says: an address, or why not."""
+        """The answer of one Sentinel: the address of the master, or why there is none."""
         link: Any = redis.Connection(  # type: ignore[no-untyped-call]
             host=host,
             port=port,
@@ -87,14 +87,14 @@ class Sentinels:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a URL says: options for redis-py, and the Sentinels to ask first, if any."""
+    """An address: options for redis-py, and the Sentinels to ask first, if any."""
 
     kind: type[redis.connection.AbstractConnection]
     options: dict[str, Any]
     sentinels: Sentinels | None = None
 
     def now(self) -> dict[str, Any]:
-        """The options with host and port as they are at this moment: ask at each connect."""
+        """The options with the current host and port; called at each connect."""
         if self.sentinels is None:
             return dict(self.options)
         host, port = self.sentinels.master()
@@ -102,7 +102,7 @@ class Address:
 
     @property
     def trial(self) -> str:
-        """A command with which a person sees whether it answers; '' for a plain URL."""
+        """A command that shows whether the server answers; '' for a plain URL."""
         if "path" in self.options:  # redis-cli takes no URL of a socket
             return f"redis-cli -s {shlex.quote(self.options['path'])} ping"
         if self.sentinels is None:
@@ -117,9 +117,9 @@ DATABASE = re.compile(r"/?\d*/?", re.ASCII)
 
 @cache
 def address_of(url: str) -> Address:
-    """Read a URL, once.  Raises ConfigError if it is none.
+    """Parse a URL, with a cache.  Raises ConfigError if it is not valid.
 
-    Who looks for a lost server needs no descriptor for this: there may be none left.
+    Reconnecting needs no file descriptor for this: there may be none left.
     """
     try:
         if url.startswith(SCHEME):
@@ -132,7 +132,7 @@ def address_of(url: str) -> Address:
         check_host(options.get("host", ""))
         check_options(address)
     except ValueError as error:
-        # What redis-py quotes of it may be a password.
+        # redis-py quotes a part of the URL, which may be a password.
         problem = re.sub(r"(['\"]).*\1", "…", str(error), flags=re.DOTALL)
         advice = (*FORMS, QUOTING) if "@" in url else FORMS
         raise ConfigError(
@@ -142,7 +142,7 @@ def address_of(url: str) -> Address:
 
 
 def check_options(address: Address) -> None:
-    """Let redis-py look at the options, without connecting.  Raises ValueError if it will not."""
+    """Check the options with redis-py, without connecting.  Raises ValueError."""
     try:
         address.kind(**address.options)
     except TypeError as error:
@@ -156,7 +156,7 @@ def check_options(address: Address) -> None:
 
 
 def check_host(host: str) -> None:
-    """Raise ValueError if nobody can be asked for the address of such a host."""
+    """Raise ValueError if a name server cannot be asked for such a host."""
     try:
         host.encode("idna")
     except UnicodeError:

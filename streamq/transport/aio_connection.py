@@ -23,13 +23,13 @@ from streamq.transport.loops import within
 from streamq.transport.replies import Disconnected, Failover, Refused, after_loading, translated
 from streamq.transport.scripts import Script
 
-#: What a child of a fork does not touch, and keeps for that: to close it would take it from the
-#: event loop of its parent, as the kernel's list of what a loop waits for is shared by both.
-LEFT_ALONE: list[Any] = []
+#: Connections of the parent that a forked child keeps open: closing one would remove it from the
+#: parent's event loop too, as both processes share the kernel's epoll set.
+KEPT_OPEN: list[Any] = []
 
 
 class MasterConnection(redis.asyncio.Connection):
-    """A connection to whoever is the master when it is made, as Sentinels know it."""
+    """A connection to the server that the Sentinels name as master when it connects."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
         super().__init__(**options)
@@ -58,7 +58,7 @@ KINDS = {
 
 
 def link_to(address: Address) -> Any:
-    """A connection of redis-py's, not opened yet, with every default that matters said aloud."""
+    """A connection of redis-py, not opened yet, with every default that matters set explicitly."""
     options = {
         **address.options,
         "protocol": 2,
@@ -76,18 +76,18 @@ def link_to(address: Address) -> Any:
 
 
 class AsyncConnection:
-    """A connection with one user at a time.  It is a lane too: it numbers what is published."""
+    """A connection with one user at a time; also a publisher channel: it numbers publishes."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.link: Any = None
-        #: What no other connection ever had; '' before the first.
+        #: A unique name for this connect; '' before the first one.
         self.session = ""
         #: The number of what was last published in this session.
         self.number = 0
-        #: The process that has opened it.
+        #: The fork count of the process that has opened it.
         self.forks = 0
-        #: Whether CONFIG GET stands in for WAITAOF; None: the server was not asked yet.
+        #: Whether CONFIG GET replaces WAITAOF; None if the server was not asked yet.
         self.by_policy: bool | None = None
 
     @property
@@ -112,9 +112,9 @@ class AsyncConnection:
         self.session, self.number = secrets.token_hex(8), 0
 
     async def exchange(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Send commands in one packet, read their replies; an error stands in its place.
+        """Send commands in one packet and return their replies, errors in their places.
 
-        The connection is dropped, whatever interrupts this: a late reply would answer the next.
+        Any interruption drops the connection: a late reply would be taken for the next one.
         """
         link = self.link
         try:
@@ -125,7 +125,7 @@ class AsyncConnection:
             raise
 
     async def reply(self) -> Any:
-        """The next reply as it came; an error is returned too."""
+        """The next raw reply; an error reply is returned, not raised."""
         try:
             return await self.link.read_response()
         except redis.ResponseError as error:
@@ -137,7 +137,7 @@ class AsyncConnection:
         if link is None:
             return
         if self.forks != FORKS.count:
-            LEFT_ALONE.append(link)
+            KEPT_OPEN.append(link)
             return
         await link.disconnect(nowait=True)
 
@@ -181,9 +181,9 @@ class AsyncClient:
     async def on(
         self, connection: AsyncConnection, commands: Iterable[tuple[Any, ...]], timeout: float
     ) -> list[Any]:
-        """Send commands; their replies, with errors in their places and in our words.
+        """Send commands and return their replies, with errors of ours in their places.
 
-        ``commands`` may be made late: they are looked at when the connection is open.
+        ``commands`` may be lazy: they are read when the connection is open.
         """
         opened = False
 
@@ -196,21 +196,21 @@ class AsyncClient:
         try:
             replies = await within(exchange(), timeout)
         except (TimeoutError, redis.RedisError, OSError) as error:
-            said = translated(error, self.url) or self.disconnected(error, sent=opened)
-            await self.heed(said)
-            raise said from error
-        said_all = [
+            failure = translated(error, self.url) or self.disconnected(error, sent=opened)
+            await self.drop_idle_after(failure)
+            raise failure from error
+        found = [
             translated(reply, self.url) or reply if isinstance(reply, Exception) else reply
             for reply in replies
         ]
-        for reply in said_all:
+        for reply in found:
             if isinstance(reply, Failover):
                 await connection.drop()
-                await self.heed(reply)
-        return said_all
+                await self.drop_idle_after(reply)
+        return found
 
     async def ask(self, *command: Any, until: float | None = None) -> Any:
-        """Send one command and return its raw reply, with errors in our words."""
+        """Send one command and return its raw reply; raises errors of ours."""
         until = clock.monotonic() + ANSWER_TIMEOUT if until is None else until
         async with self.lent(until) as connection:
             return await self.ask_on(connection, command, until)
@@ -225,8 +225,8 @@ class AsyncClient:
             raise reply
         return reply
 
-    async def heed(self, error: StreamqError) -> None:
-        """Forget what is idle of the connections to a server that is not the master, or silent."""
+    async def drop_idle_after(self, error: StreamqError) -> None:
+        """Drop idle connections if the server is not the master any more, or does not answer."""
         if isinstance(error, Failover) or (isinstance(error, Disconnected) and error.timed_out):
             idle = [self.free.get_nowait() for _ in range(self.free.qsize())]
             for connection in idle:
@@ -234,11 +234,11 @@ class AsyncClient:
                 await connection.drop()
 
     def disconnected(self, error: Exception, *, sent: bool) -> Disconnected:
-        """Say which Redis was lost, and whether a command may have been executed."""
-        said = Disconnected(f"cannot reach Redis at {mask_url(self.url)}: {reason_of(error)}")
-        said.sent = sent and not isinstance(error, NoMaster)
-        said.timed_out = isinstance(error, TimeoutError)
-        return said
+        """The error for a lost connection; ``sent``: a command may have been executed."""
+        lost = Disconnected(f"cannot reach Redis at {mask_url(self.url)}: {reason_of(error)}")
+        lost.sent = sent and not isinstance(error, NoMaster)
+        lost.timed_out = isinstance(error, TimeoutError)
+        return lost
 
     async def call(self, script: Script, *argv: Any) -> Any:
         """Run a script; load it first where the server does not know it."""

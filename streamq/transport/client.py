@@ -1,7 +1,7 @@
 """Connections for commands that do not block, shared by the threads of a process.
 
-For commands that may be repeated: reads, declarations, and scripts that find their work
-done.  Publishing and settling have connections of their own.
+For commands that may be repeated: reads, declarations, and scripts that are idempotent.
+Publishing and settling have connections of their own.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, TypeVar
 
 from streamq.transport.connection import ANSWER_TIMEOUT, Connection
-from streamq.transport.pool import Lending
+from streamq.transport.pool import ResourcePool
 from streamq.transport.replies import Disconnected, Refused, named
 from streamq.transport.scripts import Script
 
@@ -21,7 +21,7 @@ MOST = 4
 
 
 class Client:
-    """A few connections; each is lent to one caller at a time."""
+    """A client: a few connections, each lent to one caller at a time."""
 
     def __init__(
         self, url: str, *, name: str, most: int = MOST, patience: float = ANSWER_TIMEOUT
@@ -29,16 +29,16 @@ class Client:
         self.url = url
         #: When to stop waiting for an answer (monotonic seconds).
         self.until = inf
-        self.connections = Lending(lambda: Connection(url, name=name, patience=patience), most)
+        self.connections = ResourcePool(lambda: Connection(url, name=name, patience=patience), most)
 
     def limited(self, until: float) -> "Client":
-        """The same connections for somebody who waits until then (monotonic seconds)."""
+        """A client on the same connections that waits until then (monotonic seconds)."""
         other = copy(self)
         other.until = until
         return other
 
     def run(self, act: Callable[[Connection], T]) -> T:
-        """Do something on a connection; once more on a new one if an idle one was dead."""
+        """Call ``act`` with a connection; again with a new one if an idle one was dead."""
         try:
             connection = self.connections.borrow(self.until)
         except TimeoutError as error:
@@ -49,7 +49,7 @@ class Client:
             return act(connection)
         except Disconnected as error:
             if error.timed_out:
-                self.close()  # those that are idle may be as dead
+                self.close()  # the idle ones may be dead too
             if error.timed_out or not was_open:
                 raise
             return act(connection)
@@ -94,15 +94,15 @@ class Client:
         return replies
 
     def moment(self, seconds: float) -> int:
-        """So many seconds from now, in milliseconds of the server's clock.
+        """The moment ``seconds`` from now, in milliseconds of the server's clock.
 
-        For what a signature covers, which must be said before the server has seen it.  Asked
-        for each time: what the clocks differed by a while ago may not be true any more.
+        For signed messages: the signature covers the moment, so the script cannot compute it.
+        The server's time is read at each call: the clocks may drift apart.
         """
         return later(self.ask("TIME"), seconds)
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close the idle connections."""
         for connection in self.connections.clear():
             connection.drop()
 

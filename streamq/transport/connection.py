@@ -2,7 +2,7 @@
 
 The defaults of redis-py suit a cache, not a queue: a command whose reply was lost is
 sent again, so that an XADD happens twice.  Here a command is sent once, a broken
-connection is dropped, and whoever asked decides, knowing that the outcome is unknown.
+connection is dropped, and the caller decides, as the outcome is unknown.
 """
 
 import contextlib
@@ -47,33 +47,33 @@ ANSWER_TIMEOUT = 10.0
 #: What Redis may take longer than the BLOCK it was asked for (its timers run at 10 Hz).
 BLOCK_MARGIN = 5.0
 
-#: The option that answers the kernel's own number of a socket (Linux, since 4.6); Python has
-#: no name for it.
+#: The socket option that returns the kernel's unique number of a socket (Linux, since 4.6);
+#: Python has no name for it.
 SO_COOKIE = 57
 
-#: What Redis refuses in the name of a client.
+#: Characters that Redis refuses in the name of a client.
 UNPRINTABLE = re.compile(r"[^!-~]")
 
 
-#: All that this process has.
+#: All connections of this process.
 CONNECTIONS: "WeakSet[Connection]" = WeakSet()
 
 
-def leave_all() -> None:
-    """Close our copies of the connections, in a forked child."""
+def close_copies() -> None:
+    """Close the inherited descriptors of all connections, in a forked child."""
     for connection in list(CONNECTIONS):
-        connection.leave()
+        connection.close_copy()
 
 
-os.register_at_fork(after_in_child=leave_all)
+os.register_at_fork(after_in_child=close_copies)
 
 
 class Connection:
     """A dedicated connection.  It has one user at a time, and is not shared with a child.
 
-    What must be one process's own is named after its ``session``: a new one at each connect, so
-    that a forked child has another, and so has the copy of a whole machine, in which
-    connections die.
+    Names that must belong to one process contain its ``session``, a new one at each connect: a
+    forked child has another one, and so has the copy of a whole machine, in which connections
+    break.
     """
 
     def __init__(
@@ -82,27 +82,27 @@ class Connection:
         self.url = url
         self.name = UNPRINTABLE.sub("?", name)
         self.patience = patience
-        #: Replies that were asked for and not read.
+        #: How many replies are still to be read.
         self.unread = 0
         self.socket: Any = None
         self.reader: Any = None
-        #: What no other connection ever had; '' before the first.
+        #: A unique name for this connect; '' before the first one.
         self.session = ""
-        #: The process that has opened it.
+        #: The fork count of the process that has opened it.
         self.forks = 0
-        #: The loop that its waits go through, where gevent has patched sockets.
+        #: The gevent hub that its waits go through, where gevent has patched sockets.
         self.hub: Any = None
-        #: When to stop waiting for the server, whatever else is said (monotonic seconds); and
-        #: what that becomes as soon as the connection has to be opened, or only a part of a
+        #: When to stop waiting for the server, whatever the timeout (monotonic seconds); and
+        #: the value that this gets when the connection has to be opened, or only a part of a
         #: reply has come.
         self.until = self.due = inf
         self.timeout: float | None = None
         self.link: Any = None
-        #: Whether what is sent is written by TLS, and not by us.
+        #: Whether TLS writes to the socket.
         self.encrypted = False
-        #: What our descriptor stands for, as the kernel numbers it.
+        #: The socket behind our descriptor, as the kernel numbers it.
         self.identity: object = None
-        #: Whether the server said that another one is the master.
+        #: Whether the server has answered that another one is the master.
         self.outdated = False
         CONNECTIONS.add(self)
 
@@ -128,11 +128,13 @@ class Connection:
         for at, reply in enumerate(replies):
             if isinstance(reply, Refused):
                 script, argv = calls[at]
-                replies[at] = self.heal(reply, script, root, argv)
+                replies[at] = self.load_and_repeat(reply, script, root, argv)
         return replies
 
-    def heal(self, reply: Refused, script: Script, root: str, argv: tuple[Any, ...]) -> Any:
-        """Load a script that the server has forgotten, and run it; else return the refusal."""
+    def load_and_repeat(
+        self, reply: Refused, script: Script, root: str, argv: tuple[Any, ...]
+    ) -> Any:
+        """Load a script that the server does not have, and run it; else return the refusal."""
         if reply.code == "NOSCRIPT":
             self.ask("SCRIPT", "LOAD", script.text)
             self.send([script.command(root, *argv)])
@@ -146,16 +148,16 @@ class Connection:
         self.transmit(packed[0] if len(packed) == 1 else b"".join(packed), len(packed))
 
     def ready(self) -> None:
-        """Open the connection, unless it is open, ours, and without a reply nobody has read."""
-        if self.unread or self.outdated:  # an unread reply would answer us
+        """Open the connection, unless it is open, ours, and without unread replies."""
+        if self.unread or self.outdated:  # an unread reply would be taken for the next one
             self.drop()
-        if self.hub is not None and self.hub is not hub_here():
+        if self.hub is not None and self.hub is not current_hub():
             self.drop()
         if self.socket is None or self.forks != FORKS.mark[0] or not self.is_ours(self.socket):
             self.connect()
 
     def transmit(self, data: bytes, replies: int) -> None:
-        """Write commands that are packed; ``ready`` has just been called."""
+        """Write packed commands; ``ready`` must have been called."""
         try:
             self.unread = replies
             self.write(self.socket, data)
@@ -163,16 +165,15 @@ class Connection:
             self.interrupted(error)
 
     def refuse_inherited(self) -> None:
-        """Raise Disconnected, as after a break, if what was sent is our parent's."""
+        """Raise Disconnected if the commands were sent by our parent process."""
         if self.forks != FORKS.mark[0]:
             self.drop()
-            raise lost("this process was forked: the answer is for the other one")
+            raise lost("this process was forked: the answer is for its parent")
 
     def write(self, opened: socket.socket, data: bytes) -> None:
-        """Send all of this, waiting only where the kernel has no room for it.
+        """Send all of the data; wait only if the kernel's buffer is full.
 
-        A socket with a timeout asks the kernel for that before each send, which there
-        nearly always is.
+        A socket with a timeout polls before each send, which is hardly ever needed.
         """
         if self.encrypted:
             opened.sendall(data)
@@ -219,12 +220,12 @@ class Connection:
                 reply = self.reader.gets()
                 if reply is not False:
                     return reply
-                self.until = min(self.until, self.due)  # a part of a reply starts no clock anew
+                self.until = min(self.until, self.due)  # a part of a reply extends no deadline
         except BaseException as error:
             self.interrupted(error)
 
     def interrupted(self, error: BaseException) -> NoReturn:
-        """Drop the connection, whatever interrupted it: a late reply would answer the next."""
+        """Drop the connection after any interruption: a late reply would be taken for the next."""
         self.drop()
         if isinstance(error, OSError | hiredis.ProtocolError):
             raise self.disconnected(error, sent=True) from error
@@ -241,18 +242,18 @@ class Connection:
         try:
             link = self.open(address_of(self.url))
         except (redis.RedisError, OSError) as error:
-            said = translated(error, self.url)
-            raise said or self.disconnected(error, sent=False) from error
+            failure = translated(error, self.url)
+            raise failure or self.disconnected(error, sent=False) from error
         self.link, self.socket, self.forks = link, link._sock, FORKS.count
         self.hub = getattr(self.socket, "hub", None)
         self.session = secrets.token_hex(8)
-        link.pid = -1  # redis-py shuts down what it thinks is its own: we do that
+        link.pid = -1  # keeps redis-py from shutting the socket down: drop() does that
         self.reader, self.timeout = hiredis.Reader(), None
         self.encrypted = isinstance(link, redis.SSLConnection)
         self.identity = identity(self.socket)
 
     def open(self, address: Address) -> Any:
-        """Let redis-py do the handshake, with every default that matters said aloud."""
+        """Let redis-py do the handshake, with every default that matters set explicitly."""
         patience = min(self.patience, self.left())
         options = address.now() | {
             "protocol": 2,
@@ -278,7 +279,7 @@ class Connection:
         return link
 
     def disconnected(self, error: BaseException, *, sent: bool) -> Disconnected:
-        """Say which Redis was lost, and why."""
+        """The error for a lost connection: which Redis, and why."""
         shown = mask_url(self.url)
         lost = Disconnected(
             f"cannot reach Redis at {shown}: {reason(error)}",
@@ -300,20 +301,20 @@ class Connection:
         opened = self.socket
         if opened is not None:
             if not self.is_ours(opened):
-                opened.detach()  # before redis-py's object closes what the number stands for now
+                opened.detach()  # else redis-py's object would close another file of this number
             elif self.forks == FORKS.count:
                 with contextlib.suppress(OSError):
                     opened.shutdown(socket.SHUT_RDWR)  # a child may have it open too
         self.socket = self.reader = self.link = None
         self.unread, self.outdated = 0, False
         if opened is not None:
-            with contextlib.suppress(OSError):  # somebody else has closed its descriptor
+            with contextlib.suppress(OSError):  # its descriptor was closed by other code
                 opened.close()
 
-    def leave(self) -> None:
-        """Close the descriptor, in a forked child: the connection goes on, for its parent.
+    def close_copy(self) -> None:
+        """Close the inherited descriptor, in a forked child; the parent keeps the connection.
 
-        As long as the child had it open, nobody would notice that the parent has gone.
+        With the descriptor open in the child, the server would not notice the parent's end.
         """
         opened = self.socket
         self.socket = self.reader = self.link = None
@@ -327,8 +328,8 @@ class Connection:
     def is_ours(self, opened: socket.socket) -> bool:
         """Whether the descriptor still is our connection.
 
-        A task may close descriptors that are not its own, and the next socket or file that
-        is opened gets the number: we would send into it, and then close it.
+        A task may close descriptors that are not its own, and the next socket or file gets the
+        number: we would write to it, and then close it.
         """
         try:
             return opened.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8) == self.identity
@@ -337,7 +338,7 @@ class Connection:
 
     @property
     def has_reply(self) -> bool:
-        """Whether something was received that nobody has read."""
+        """Whether received data is waiting to be read."""
         return self.reader is not None and bool(self.reader.has_data())
 
     def fileno(self) -> int:
@@ -345,27 +346,27 @@ class Connection:
         return self.socket.fileno() if self.socket is not None else -1
 
 
-def hub_here() -> Any:
-    """The loop of this system thread, in a process that gevent has patched.
+def current_hub() -> Any:
+    """The gevent hub of this system thread, in a process that gevent has patched.
 
-    Each has its own, also those of gevent's own pool of threads; a socket waits in the loop of
-    the thread that has made it, and in no other.
+    Each thread has its own, also those of gevent's thread pool; a socket waits in the hub of the
+    thread that has made it, and in no other.
     """
     return sys.modules["gevent"].get_hub()
 
 
 def lost(text: str) -> Disconnected:
-    """A connection that was lost after something was sent."""
+    """The error for a connection that was lost after something was sent."""
     error = Disconnected(text)
     error.sent = True
     return error
 
 
 def identity(opened: socket.socket) -> object:
-    """What tells the socket behind a descriptor from every other; None if there is none.
+    """The identity of the socket behind a descriptor; None if there is no socket.
 
-    Linux numbers its sockets, each once.  To ask for that takes half as long as ``fstat``,
-    and is done before each command.
+    Linux numbers its sockets, each once.  Reading that number takes half as long as ``fstat``,
+    which matters because it is done before each command.
     """
     try:
         return opened.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)

@@ -1,7 +1,7 @@
-"""Redis's answers as text, numbers and settings.
+"""Decoding of replies: text, numbers, settings and arguments.
 
-Nothing here believes what it reads: anybody may have written it, and what is not as it
-should be is shown as it is.
+The data is not trusted, as anybody may have written it: what cannot be decoded is shown as it
+is.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ def settings_in(data: str) -> dict[str, Any]:
 
 
 def millis(digits: str) -> float | None:
-    """Seconds out of a field of milliseconds; None if that is not what somebody wrote there."""
+    """Seconds out of a field of milliseconds; None if the field has no such number."""
     fits = digits.isascii() and digits.isdecimal() and len(digits) <= 15
     return int(digits) / 1000 if fits else None
 

@@ -1,4 +1,4 @@
-"""The name of every key; the same names stand in scripts/lua/includes/keys.lua."""
+"""The names of all keys; the scripts build the same ones with scripts/lua/includes/keys.lua."""
 
 import re
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Keys:
 
     @cached_property
     def root(self) -> str:
-        """What every script is given as its only key."""
+        """The root of the namespace, the only key that a script is given."""
         return f"{{{self.namespace}}}"
 
     @property
     def glob(self) -> str:
-        """The root as patterns take it: what is special in them stands for itself."""
+        """The root as a glob pattern: its special characters are escaped."""
         return re.sub(r"([\\*?\[])", r"\\\1", self.root)
 
     # Topology
@@ -36,7 +36,7 @@ class Keys:
 
     @property
     def alternates(self) -> str:
-        """Hash: exchange → the exchange to try where it matches nothing."""
+        """Hash: exchange → the alternate exchange, used where no binding of it matches."""
         return f"{self.root}:alternates"
 
     @property
@@ -49,7 +49,7 @@ class Keys:
         return f"{self.root}:bindings:{exchange}"
 
     def routes(self, exchange: str) -> str:
-        """Hash: the index of these bindings, which is all that publishing reads."""
+        """Hash: the index of these bindings; publishing reads no other key of them."""
         return f"{self.root}:routes:{exchange}"
 
     # Messages
@@ -59,17 +59,17 @@ class Keys:
         return f"{self.root}:queue:{name}:p{level}" if level else f"{self.root}:queue:{name}"
 
     def returned(self, name: str) -> str:
-        """Stream of what was handed back or recovered: it goes first."""
+        """Stream of messages that were handed back or recovered: it is read first."""
         return f"{self.root}:queue:{name}:returned"
 
-    def suspected(self, name: str) -> str:
-        """Stream of what crashed too often beside others, and is to be run alone."""
-        return f"{self.root}:queue:{name}:suspects"
+    def quarantine_stream(self, name: str) -> str:
+        """Stream of messages that are suspected of crashes: each runs as a sole task."""
+        return f"{self.root}:queue:{name}:quarantine"
 
     def streams(self, name: str, highest: int = HIGHEST_LEVEL) -> list[str]:
         """Every stream of a queue, in the order in which they are served."""
         levels = [self.queue(name, level) for level in range(highest, -1, -1)]
-        return [self.suspected(name), self.returned(name), *levels]
+        return [self.quarantine_stream(name), self.returned(name), *levels]
 
     def task(self, id: str) -> str:
         """Hash: state, result, times and worker of one task."""
@@ -79,61 +79,61 @@ class Keys:
         """Text: where a message with a chosen id went, for the dedup window."""
         return f"{self.root}:dedup:{id}"
 
-    def lane(self, lane: str) -> str:
-        """Text: the last number a producer published under, and the answer it got."""
-        return f"{self.root}:lane:{lane}"
+    def channel(self, channel: str) -> str:
+        """Text: the last number and first id of a publisher channel, and the answer it got."""
+        return f"{self.root}:publisher:{channel}"
 
     @property
     def scheduled(self) -> str:
-        """Sorted set: messages for later, by the moment when they are due."""
+        """Sorted set: scheduled messages, by the moment when they are due."""
         return f"{self.root}:scheduled"
 
     def later(self, name: str) -> str:
-        """Hash: one message for later, and ``scheduled_for``, the stream it goes to."""
+        """Hash: one scheduled message, and ``scheduled_for``, the stream it goes to."""
         return f"{self.root}:scheduled:{name}"
 
     @property
     def revoked(self) -> str:
-        """Sorted set: tasks that are revoked and whose message has not been met."""
+        """Sorted set: revoked tasks whose message no worker has read yet, by their expiry."""
         return f"{self.root}:revoked"
 
     @property
-    def graveyards(self) -> str:
+    def queues_with_dead(self) -> str:
         """Set: the queues that have dead letters."""
         return f"{self.root}:dead"
 
     def dead(self, name: str) -> str:
-        """The dead letters of a queue."""
+        """Sorted set: the dead letters of a queue, by the time of their death."""
         return f"{self.root}:dead:{name}"
 
     def dead_letter(self, name: str, id: str) -> str:
-        """One dead letter of a queue."""
+        """Hash: one dead letter of a queue."""
         return f"{self.root}:dead:{name}:{id}"
 
-    def wish(self, id: str) -> str:
-        """Text: who asked for a task before there was a record of it."""
-        return f"{self.root}:wish:{id}"
+    def early_waiters(self, id: str) -> str:
+        """Text: the waiters of a task that has no record yet."""
+        return f"{self.root}:waiters:{id}"
 
     def generation(self, id: str) -> str:
-        """Text: the last number of an id that keeps no record, where it is used again."""
+        """Text: the last generation of an id that keeps no record, from the second one on."""
         return f"{self.root}:generation:{id}"
 
     # Workers and waiters
 
     @property
-    def bell(self) -> str:
-        """Channel: what supervisors should know at once."""
-        return f"{self.root}:bell"
+    def notices(self) -> str:
+        """Channel: notices to supervisors."""
+        return f"{self.root}:notices"
 
     @property
     def terminating(self) -> str:
-        """Sorted set: ``SIGNAL ID`` of running tasks that are to be stopped."""
+        """Sorted set: ``SIGNAL ID`` of running tasks that are to be terminated."""
         return f"{self.root}:terminating"
 
     @property
-    def suspects(self) -> str:
-        """Set: queues with messages that are to be run alone."""
-        return f"{self.root}:suspects"
+    def quarantine(self) -> str:
+        """Set: the queues with quarantined messages."""
+        return f"{self.root}:quarantine"
 
     @property
     def leases(self) -> str:
@@ -146,34 +146,34 @@ class Keys:
         return f"{self.root}:lease_ms"
 
     @property
-    def survey(self) -> str:
-        """Text, expires: there while nobody needs to look at the groups again."""
-        return f"{self.root}:survey"
+    def group_scan(self) -> str:
+        """Text, expires: exists until the groups are to be scanned again."""
+        return f"{self.root}:group_scan"
 
     @property
     def orphans(self) -> str:
-        """Sorted set, expires: consumers that a group knows and no lease, since when."""
+        """Sorted set, expires: consumers of a group that have no lease, and since when."""
         return f"{self.root}:orphans"
 
     def started(self, consumer: str) -> str:
-        """Hash: what a consumer acknowledged early and has not finished."""
+        """Hash: marks of messages that a consumer acknowledged early and has not settled."""
         return f"{self.root}:started:{consumer}"
 
     def settled(self, consumer: str) -> str:
-        """The last settle call of a consumer, and the answer it got."""
+        """Text: the number of the last settlement of a consumer, and the answer it got."""
         return f"{self.root}:settled:{consumer}"
 
     def reply(self, name: str) -> str:
-        """Stream: tells one waiting process which tasks have ended."""
+        """Stream: the ends of tasks that one waiting process is notified of."""
         return f"{self.root}:reply:{name}"
 
     @property
     def workers(self) -> str:
-        """The nodes that are up."""
+        """Sorted set: the nodes that are up, by the time when that ends without a renewal."""
         return f"{self.root}:workers"
 
     def worker(self, node: str) -> str:
-        """What one node says about itself."""
+        """Hash: what one node has stored about itself."""
         return f"{self.root}:worker:{node}"
 
     def script(self, name: str) -> str:

@@ -1,6 +1,6 @@
-"""Waiting in asyncio for so long, also where the clock of the loop stands still.
+"""Timeouts in asyncio that also work where the clock of the loop is frozen.
 
-Tests freeze it: nothing that an event loop was to do later is done then.
+Tests of users freeze it: then an event loop runs no timer.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from streamq.host import clock
 
 R = TypeVar("R")
 
-#: Seconds by which the clock of a loop may differ from ours; a frozen one is years away.
-ASIDE = 60.0
+#: Seconds by which the clock of a loop may differ from ours; a frozen one differs by years.
+CLOCK_TOLERANCE = 60.0
 
 
 async def within(act: Awaitable[R], seconds: float) -> R:
-    """``asyncio.wait_for``; where the loop has another clock than ours, by ours."""
+    """``asyncio.wait_for``, by our clock if that of the loop differs.  Raises TimeoutError."""
     loop = asyncio.get_running_loop()
-    if abs(loop.time() - clock.monotonic()) < ASIDE:
+    if abs(loop.time() - clock.monotonic()) < CLOCK_TOLERANCE:
         return await asyncio.wait_for(act, seconds)
     future = asyncio.ensure_future(act)
     late = threading.Event()
@@ -44,7 +44,7 @@ async def within(act: Awaitable[R], seconds: float) -> R:
 
 
 async def pause(seconds: float) -> None:
-    """``asyncio.sleep``, as ``within``."""
+    """``asyncio.sleep``, by the same clock as ``within``."""
     never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     with contextlib.suppress(TimeoutError):
         await within(never, seconds)

@@ -1,4 +1,4 @@
-"""Things that one caller uses at a time, lent to the threads or greenlets of a process."""
+"""A pool of resources, each lent to one thread or greenlet of the process at a time."""
 
 import threading
 from collections import deque
@@ -14,13 +14,13 @@ from streamq.host.forks import FORKS
 T = TypeVar("T")
 
 
-class Lending(Generic[T]):
-    """Lends at most ``most`` things, made when they are first needed; a caller may wait.
+class ResourcePool(Generic[T]):
+    """A pool of at most ``most`` resources, made when they are needed; a caller may wait.
 
-    A time limit may interrupt a task anywhere, also between taking a thing and knowing that
-    it has to be given back.  So what counts is which things still exist.
-    After a fork the child starts with none: a reply must never reach the other process.  What
-    it had borrowed before it gives back like anything else; a connection opens anew by itself.
+    A time limit may interrupt a task anywhere, also after it has borrowed a resource and before
+    it has noted that.  So the pool counts the resources that still exist, not those that are out.
+    After a fork the child starts with none: a reply must never reach the other process.  It gives
+    back what it had borrowed before like any other; a connection opens anew by itself.
     """
 
     def __init__(self, make: Callable[[], T], most: int) -> None:
@@ -29,7 +29,7 @@ class Lending(Generic[T]):
         self.reset()
 
     def reset(self) -> None:
-        """Start with none: at the beginning, and in a forked child."""
+        """Start with no resources: at the beginning, and in a forked child."""
         self.forks = FORKS.count
         self.idle: deque[T] = deque()
         self.made: WeakSet[T] = WeakSet()
@@ -40,11 +40,11 @@ class Lending(Generic[T]):
     @contextmanager
     def lent(self, until: float = inf) -> Iterator[T]:
         """Borrow one for a block, as ``borrow`` does."""
-        thing = self.borrow(until)
+        resource = self.borrow(until)
         try:
-            yield thing
+            yield resource
         finally:
-            self.give_back(thing)
+            self.give_back(resource)
 
     def borrow(self, until: float = inf) -> T:
         """Take one, the last used if there is a choice; ``give_back`` must follow.
@@ -56,10 +56,11 @@ class Lending(Generic[T]):
         try:
             return self.idle.pop()
         except IndexError:
-            pass  # what is raised from here on has not come of this
+            pass  # outside of `except`: later errors get no context
         return self.make_or_wait(until)
 
     def make_or_wait(self, until: float = inf) -> T:
+        """Make a resource, or wait until one is free; as ``borrow``."""
         with self.lock:
             self.waiting += 1
             try:
@@ -69,9 +70,9 @@ class Lending(Generic[T]):
                     except IndexError:
                         pass
                     if len(self.made) < self.most:
-                        thing = self.make()
-                        self.made.add(thing)
-                        return thing
+                        resource = self.make()
+                        self.made.add(resource)
+                        return resource
                     left = until - monotonic()
                     if left <= 0:
                         raise TimeoutError(f"none of {self.most} was free in time")
@@ -79,17 +80,17 @@ class Lending(Generic[T]):
             finally:
                 self.waiting -= 1
 
-    def give_back(self, thing: T) -> None:
-        """Return what was borrowed, for the next caller."""
+    def give_back(self, resource: T) -> None:
+        """Give back a resource, for the next caller."""
         if self.forks != FORKS.mark[0]:
             self.reset()
-        self.idle.append(thing)
+        self.idle.append(resource)
         if self.waiting:
             with self.lock:
                 self.returned.notify()
 
     def clear(self) -> list[T]:
-        """Take out what is idle, to be closed."""
+        """Take out the idle resources, so that the caller can close them."""
         taken: list[T] = []
         while self.idle:
             taken.append(self.idle.pop())

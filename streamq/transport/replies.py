@@ -1,4 +1,4 @@
-"""What an error reply of Redis means: our exceptions, and which reply becomes which."""
+"""Error replies of Redis: our exceptions, and which reply becomes which."""
 
 import re
 from collections.abc import Sequence
@@ -18,24 +18,24 @@ class Disconnected(BrokerUnavailable):
     timed_out = False
 
 
-class Passing(BrokerUnavailable):
-    """The server answered that it cannot work just now; nothing was executed."""
+class Transient(BrokerUnavailable):
+    """The server cannot work at the moment; nothing was executed."""
 
 
-class Failover(Passing):
-    """This server takes no writes, or not any more: by now another one may be the master."""
+class Failover(Transient):
+    """The server is not the master, or not any more; nothing was executed."""
 
 
-class WritesRefused(Passing):
-    """The server takes no writes until somebody mends it; nothing was written."""
+class WritesRefused(Transient):
+    """The server takes no writes until an operator repairs it; nothing was written."""
 
 
 class Denied(BrokerUnavailable, ConfigError):
-    """The server does not let this user do it: trying again does not help."""
+    """The server denies this to the user: trying again does not help."""
 
 
-class NotLetIn(Denied):
-    """The connection itself was refused: a wrong user or password, or no such database."""
+class LoginRefused(Denied):
+    """The login was refused: a wrong user or password, or no such database."""
 
 
 class Refused(StreamqError):
@@ -46,14 +46,14 @@ class Refused(StreamqError):
         self.code = text.partition(" ")[0] if code is None else code
 
 
-class Foreign(Refused, ConfigError):
-    """A key of ours holds something else: to users a mistake, to who works a refusal.
+class WrongType(Refused, ConfigError):
+    """A key of ours has another type: a ConfigError for users, a refusal for workers.
 
-    ``key`` is its name, unless the answer says it: ``WRONGTYPE KEY is a …``.
+    ``key`` is its name, unless the answer names it: ``WRONGTYPE KEY is a …``.
     """
 
     def __init__(self, text: str = "", key: str = "") -> None:
-        key = key or (said[1] if (said := NAMED.match(text)) else "")
+        key = key or (said[1] if (said := KEY_NAMED.match(text)) else "")
         what = f"{key or 'a key of this namespace'} holds something that is not streamq's: {text}"
         look = f"streamq redis TYPE {key}  shows what it is" if key else "streamq doctor  names it"
         advice = [f"{look}; remove or rename it, or use another namespace"]
@@ -61,33 +61,33 @@ class Foreign(Refused, ConfigError):
         self.key = key
 
 
-#: Codes of a server that cannot work just now: wait, and try again.
+#: Codes of a server that cannot work at the moment: wait, and try again.
 PASSING = frozenset({"LOADING", "TRYAGAIN", "BUSY"})
-#: … that is not the one to write to: connect anew, to whoever is the master then.
+#: Codes of a server that is not the master: connect anew, to the master of then.
 FAILOVER = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "UNBLOCKED"})
-#: … that takes no writes until somebody does something about it, and what that is.
+#: Codes of a server that takes no writes, and what an operator should do.
 WRITES_REFUSED = {
-    "MISCONF": "it cannot save its data: look at its log, free the disk, or mend what it says",
+    "MISCONF": "it cannot save its data: look at its log, free the disk, or repair what it says",
     "NOREPLICAS": "bring its replicas back, or lower its min-replicas-to-write",
 }
 DENIED = frozenset({"NOAUTH", "WRONGPASS"})
-#: Where in a script it was: what servers append, and nobody but us can read.
+#: The place in a script that servers append to an error; it means nothing to users.
 WHERE = re.compile(r" script: (\S+, )?on @user_script:\d+\.")
-#: What a script answers that did something its caller may not: Redis 7.0, and newer servers.
+#: The reply of a script that was denied a command: Redis 7.0, and newer servers.
 DENIED_INSIDE = re.compile(r"ERR (The user executing the script can't|ACL failure in script)")
-#: How Redis 7.0 says NOGROUP to whoever is blocked when the key goes.
+#: The NOGROUP of Redis 7.0 to a client that is blocked when the key is deleted.
 KEY_GONE = "UNBLOCKED the stream key no longer exists"
-#: Redis says this to a new connection, and closes it; what follows differs in a cluster.
+#: The reply to a new connection before Redis closes it; in a cluster the text goes on.
 TOO_MANY_CLIENTS = "max number of clients"
 
-#: How a script of ours names a key that holds something else.
-NAMED = re.compile(r"WRONGTYPE (\S*:\S*) is an? ")
+#: The error of our scripts for a key that has another type.
+KEY_NAMED = re.compile(r"WRONGTYPE (\S*:\S*) is an? ")
 #: A database that the server does not have, or none but the first.
 NO_DATABASE = re.compile(r"(ERR )?(DB index is out of range|SELECT is not allowed)")
 #: A database that is not this user's.
 OTHER_DATABASE = re.compile(r"(NOPERM )?(this user|User \S+) has no permissions to run the 'select")
 
-#: redis-py takes these codes off the reply and makes classes of them.  Subclasses first.
+#: redis-py removes these codes from the reply and raises classes for them.  Subclasses first.
 CODES = {
     redis.exceptions.NoScriptError: "NOSCRIPT",
     redis.exceptions.OutOfMemoryError: "OOM",
@@ -103,7 +103,7 @@ CODES = {
 
 
 def meaning(text: str) -> StreamqError:
-    """Translate an error reply into our words."""
+    """Our exception for an error reply."""
     code = text.partition(" ")[0]
     if text.startswith(KEY_GONE):
         return Refused(text, code="NOGROUP")
@@ -123,7 +123,7 @@ def meaning(text: str) -> StreamqError:
             advice=["let the URL name the master, or the Sentinels, who know which one it is"],
         )
     if code in PASSING:
-        return Passing(f"Redis cannot work just now, and did nothing: {text}")
+        return Transient(f"Redis cannot work just now, and did nothing: {text}")
     if code == "NOPERM" or DENIED_INSIDE.match(text):
         return Denied(
             f"Redis does not permit this to the user of the URL: {text}",
@@ -135,7 +135,7 @@ def meaning(text: str) -> StreamqError:
     if code in DENIED:
         return denied("", text)
     if TOO_MANY_CLIENTS in text:
-        return Passing(
+        return Transient(
             f"Redis takes no more connections: {text}",
             advice=["close some (CLIENT LIST says whose they are), or raise its maxclients"],
         )
@@ -143,25 +143,25 @@ def meaning(text: str) -> StreamqError:
 
 
 def named(reply: Any, command: Sequence[Any] = ()) -> Any:
-    """A reply; where a key holds something else, an error that says which one.
+    """The reply; if a key has another type, an error that names the key.
 
-    ``command`` is what was asked for; a script names the key itself.
+    ``command`` is the one that was sent; a script names the key itself.
     """
     if isinstance(reply, Refused) and reply.code == "WRONGTYPE":
         place = 2 if command[:1] == ("XINFO",) else 1
-        return Foreign(str(reply), reading.text(command[place]) if command else "")
+        return WrongType(str(reply), reading.text(command[place]) if command else "")
     return reply
 
 
 def after_loading(reply: Any) -> Any:
-    """A script's reply just after the script was loaded: forgotten again is for now only."""
+    """The reply of a script that was just loaded; Transient if the server has dropped it again."""
     if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
-        return Passing("somebody makes Redis forget our scripts all the time")
+        return Transient("another client makes Redis forget our scripts again and again")
     return reply
 
 
-def denied(url: str, text: str) -> NotLetIn:
-    """Say that the credentials are not good enough, or the database is not there."""
+def denied(url: str, text: str) -> LoginRefused:
+    """The error for wrong credentials, or a database that does not exist."""
     advice = "check the user and password in the URL, and that user's ACL rules"
     if NO_DATABASE.match(text):
         advice = (
@@ -170,14 +170,14 @@ def denied(url: str, text: str) -> NotLetIn:
     elif OTHER_DATABASE.match(text):
         advice = "name the database of this user, or give it this one: streamq acl ROLE --db N"
         text = "its user may not use this database"
-    return NotLetIn(
+    return LoginRefused(
         f"Redis refused the connection{f' at {mask_url(url)}' if url else ''}: {text}",
         advice=[advice, "streamq config show  says where the URL comes from"],
     )
 
 
 def translated(error: Exception, url: str) -> StreamqError | None:
-    """What redis-py made of an error reply, in our words; None if there was no reply."""
+    """Our exception for an error reply that redis-py has raised; None if there was no reply."""
     text = as_sent(error)
     if isinstance(error, redis.AuthenticationError) or wrong_database(text):
         return denied(url, text)
@@ -186,7 +186,7 @@ def translated(error: Exception, url: str) -> StreamqError | None:
 
 
 def wrong_database(text: str) -> bool:
-    """Whether an error says that the URL's database is not there, or not for its user."""
+    """Whether an error says that the URL's database does not exist, or is denied to its user."""
     return bool(NO_DATABASE.match(text) or OTHER_DATABASE.match(text))
 
 

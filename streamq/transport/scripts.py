@@ -1,4 +1,4 @@
-"""The Lua scripts: found, put together from their includes, and named by their hash."""
+"""The Lua scripts: loading them, expanding their includes, and calling them by hash."""
 
 import hashlib
 import importlib.resources
@@ -18,7 +18,7 @@ INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One Lua file with its includes: what Redis is given to load."""
+    """A script: one Lua file with its includes, as Redis loads it."""
 
     name: str
     text: str
@@ -29,7 +29,7 @@ class Script:
 
     @property
     def header(self) -> str:
-        """What the script is for, its KEYS, ARGV and answer: its first comment."""
+        """The first comment: purpose, KEYS, ARGV and answer of the script."""
         lines = self.text.splitlines()
         lines = lines[lines[0].startswith("#!") :]
         end = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))
@@ -48,9 +48,9 @@ def load(name: str, clock: str | None = None) -> Script:
 
 
 def expand(text: str, replaced: dict[str, str]) -> str:
-    """Put each include, once, before what asks for it first.
+    """Insert each include once, before the first part that needs it.
 
-    The first line stays first, because Redis looks for flags there, and the header
+    The first line stays first, because Redis reads flags from it, and the header
     comment stays above the code.  No line end at the end: a shell's ``$(…)`` would drop
     it, and with it the hash.
     """
@@ -59,7 +59,7 @@ def expand(text: str, replaced: dict[str, str]) -> str:
 
     def take(name: str, above: tuple[str, ...]) -> None:
         if name in above:
-            raise StreamqError(f"the Lua includes go in a circle: {' → '.join([*above, name])}")
+            raise StreamqError(f"the Lua includes form a cycle: {' → '.join([*above, name])}")
         if name in done:
             return
         source = replaced.get(name) or read(f"includes/{name}.lua")
@@ -82,6 +82,7 @@ def names() -> list[str]:
 
 
 def read(path: str) -> str:
+    """The text of a file in ``scripts/lua``."""
     item = folder().joinpath(*path.split("/"))
     if not item.is_file():
         raise StreamqError(f"there is no Lua script {path!r}", known={"folder": folder()})
@@ -90,7 +91,7 @@ def read(path: str) -> str:
 
 @cache
 def folder() -> Traversable:
-    """Where the scripts lie: beside this package when installed, else in the checkout."""
+    """The folder of the scripts: in the package when installed, else in the checkout."""
     packaged = importlib.resources.files("streamq").joinpath("lua")
     checkout = Path(__file__).resolve().parents[2] / "scripts" / "lua"
     for place in (packaged, checkout):
@@ -104,7 +105,7 @@ def folder() -> Traversable:
 
 
 def refusal(error: str) -> list[str]:
-    """What a script refused, and why: the code, then the words that go with it.
+    """The words of a refusal: its code, then the details.
 
     >>> refusal("UNROUTABLE 0 orders a%20key")
     ['UNROUTABLE', '0', 'orders', 'a key']

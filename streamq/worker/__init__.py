@@ -1,1 +1,1 @@
-"""One supervisor process, and the runners below it."""
+"""The worker: one supervisor process, and the runner processes below it."""

@@ -1,4 +1,4 @@
-"""What a worker says when it starts: everything that one asks when something is odd."""
+"""The banner of a worker: the settings that one asks for first when something is wrong."""
 
 import os
 import platform
@@ -6,22 +6,22 @@ from collections.abc import Sequence
 
 import streamq
 from streamq.core.text import mask_url
-from streamq.devserver import server as bundled
+from streamq.devserver import server
 from streamq.discovery import Found
 from streamq.runner.logging import error_output
-from streamq.runner.sources import Source
+from streamq.runner.sources import QueueStreams
 
 MOST_TASKS = 12
 
 
-def banner(found: Found, node: str, sources: Sequence[Source]) -> str:
-    """One screen: app, Redis, queues, pool and tasks, with where each comes from."""
+def banner(found: Found, node: str, sources: Sequence[QueueStreams]) -> str:
+    """The banner: app, Redis, queues, pool and tasks, and where each setting comes from."""
     app, conf = found.app, found.app.conf
     pool = f"{conf.pool} {conf.concurrency}"
     if conf.pool == "gevent":
         pool = f"gevent {conf.processes} × {conf.concurrency}"
-    server = bundled.find() if conf.url is None else None
-    redis = server.banner if server else f"{mask_url(app.url)}  [{conf.origin('url')}]"
+    bundled = server.find() if conf.url is None else None
+    redis = bundled.banner if bundled else f"{mask_url(app.url)}  [{conf.origin('url')}]"
     names = sorted(app.tasks)
     more = f" … and {len(names) - MOST_TASKS} more" if len(names) > MOST_TASKS else ""
     tasks = "  ".join(names[:MOST_TASKS]) + more if names else "none registered!"

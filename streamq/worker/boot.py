@@ -1,4 +1,4 @@
-"""Starting a worker: its queues and runners, the banner, and the end of it all."""
+"""The start of a worker: its queues, name, parts and banner; and its exit."""
 
 import logging
 import os
@@ -13,48 +13,50 @@ import msgspec
 
 from streamq.acl.rights import permitted
 from streamq.app import App
-from streamq.broker.notifier import Bell
+from streamq.broker.notifier import Notifier
 from streamq.broker.recovery import Recovery
-from streamq.broker.worker_names import Nodes
+from streamq.broker.worker_names import WorkerNames
 from streamq.config.extras import require
 from streamq.core.options import check_limits
 from streamq.core.outcome import millis
-from streamq.devserver.project import Unusable
+from streamq.devserver.project import NoServer
 from streamq.discovery import Found
 from streamq.errors import BrokerUnavailable, ConfigError
-from streamq.execution.executor import Execution
+from streamq.execution.executor import Executor
 from streamq.host import clock
 from streamq.host.launch import Launch
 from streamq.routing import Queue
-from streamq.runner.config import Assignment
+from streamq.runner.config import RunnerConfig
 from streamq.runner.inherited import OWN
 from streamq.runner.logging import flush_streams, open_closed_streams, set_up_logging, write_line
 from streamq.runner.patches import check_patches
 from streamq.runner.pauses import Pauses
-from streamq.runner.runner import one_by_one, work
+from streamq.runner.runner import make_solo, work
 from streamq.runner.shared_memory import SPARE
-from streamq.runner.sources import Source
+from streamq.runner.sources import QueueStreams
 from streamq.transport.client import Client
 from streamq.transport.replies import Denied, Disconnected
 from streamq.worker.banner import banner
-from streamq.worker.processes import Nursery
-from streamq.worker.services.due_messages import Timetable
-from streamq.worker.services.hard_limits import Verdicts
-from streamq.worker.services.heartbeat import Presence, node_name, own_name
-from streamq.worker.services.revocations import Terminations
-from streamq.worker.services.stuck_runners import Relief
-from streamq.worker.services.takeover import Vigil
-from streamq.worker.signals import be_deaf, interrupt
-from streamq.worker.supervisor import Duties, Supervisor
-from streamq.worker.workdir import Workplace
+from streamq.worker.processes import RunnerProcesses
+from streamq.worker.services.due_messages import DueMessages
+from streamq.worker.services.hard_limits import HardLimits
+from streamq.worker.services.heartbeat import Heartbeat, claim_name, node_name
+from streamq.worker.services.revocations import Revocations
+from streamq.worker.services.services import Services
+from streamq.worker.services.stuck_runners import StuckRunners
+from streamq.worker.services.takeover import Takeover
+from streamq.worker.signals import ignore_signals, interrupt
+from streamq.worker.supervisor import Supervisor
+from streamq.worker.workdir import WorkDir
 
 logger = logging.getLogger("streamq.worker")
 
 T = TypeVar("T")
 
-#: Seconds that a supervisor waits for an answer: signals and dead runners wait with it.
-PATIENCE, LEAST_PATIENCE = 2.0, 0.5
-#: Seconds that the threads of the user's modules have to end when the worker has.
+#: Seconds that a supervisor waits for an answer at most, and at least where leases are short:
+#: meanwhile it handles no signal and reaps no runner.
+ANSWER_TIMEOUT, LEAST_ANSWER_TIMEOUT = 2.0, 0.5
+#: Seconds that threads of the user's modules have to end after the worker has.
 THREADS_END = 2.0
 
 
@@ -69,8 +71,8 @@ def start_worker(
     """Run a worker for this app until it is stopped; return its exit code.
 
     ``flags`` are settings from the command line; ``exclude`` names queues not to read;
-    ``launch`` is what this process began with;
-    with ``burst`` the worker ends when nothing waits any more.
+    ``launch`` is how this process was started; with ``burst`` the worker ends when nothing waits
+    any more.
     """
     open_closed_streams()
     app = found.app
@@ -81,45 +83,45 @@ def start_worker(
     set_up_logging(conf.log_level, conf.log_format)
     app.import_tasks()
     check_patches(conf.pool)
-    set_up_logging(conf.log_level, conf.log_format)  # as what was loaded has left it
+    set_up_logging(conf.log_level, conf.log_format)  # the tasks' modules may have changed it
     check_limits({"time_limit": conf.task_time_limit, "soft_time_limit": conf.task_soft_time_limit})
-    _ = app.seal  # without a key there is nothing to start: say so now
+    _ = app.signer  # raises here if a key is missing
     queues, name = chosen_queues(app, exclude), node_name(conf.worker_name)
-    workplace = Workplace()
+    workdir = WorkDir()
     for number in {signal.SIGTERM} | ({signal.SIGINT} - OWN.given.ignored):
         signal.signal(number, interrupt)
     try:
-        sources = awaited(lambda: declare(app, allowed(app, queues)), burst=burst)
-        node = awaited(lambda: named(app, name), burst=burst)
-        nursery = Nursery(lambda assignment: work(app, assignment, one_by_one), launch)
-        supervisor = assemble(found, dict(flags), node, sources, nursery, workplace, burst=burst)
-        awaited(supervisor.announce, burst=burst)
+        sources = retry_until_available(lambda: declare(app, allowed(app, queues)), burst=burst)
+        node = retry_until_available(lambda: claim_worker_name(app, name), burst=burst)
+        processes = RunnerProcesses(lambda config: work(app, config, make_solo), launch)
+        supervisor = assemble(found, dict(flags), node, sources, processes, workdir, burst=burst)
+        retry_until_available(supervisor.announce, burst=burst)
         if conf.log_format == "json":  # a program reads every line
             logger.info(banner(found, node, sources))
         else:
             write_line(banner(found, node, sources))
         code = supervisor.run()
-        be_deaf()
+        ignore_signals()
     except KeyboardInterrupt:
-        logger.info("stopped before it had begun")
+        logger.info("stopped before it had started")
         code = 0
     finally:
         flush_streams()
-        workplace.remove()
+        workdir.remove()
     end_without_threads(code)
     return code
 
 
 def end_without_threads(code: int) -> None:
-    """End soon, though a module of the user's has started threads that Python would wait for."""
+    """Exit soon, though modules of the user's have started threads that Python would wait for."""
     main = threading.main_thread()
     left = [each for each in threading.enumerate() if not each.daemon and each is not main]
     if left:
-        threading.Thread(target=end_anyway, args=(left, code), daemon=True).start()
+        threading.Thread(target=exit_after_threads, args=(left, code), daemon=True).start()
 
 
-def end_anyway(threads: Sequence[threading.Thread], code: int) -> None:
-    """Wait for these threads a while, then end the process with this code."""
+def exit_after_threads(threads: Sequence[threading.Thread], code: int) -> None:
+    """Wait for these threads for ``THREADS_END``, then exit with this code."""
     end = clock.monotonic() + THREADS_END
     for thread in threads:
         thread.join(max(0.0, end - clock.monotonic()))
@@ -130,32 +132,36 @@ def end_anyway(threads: Sequence[threading.Thread], code: int) -> None:
         os._exit(code)
 
 
-def awaited(act: Callable[[], T], *, burst: bool) -> T:
-    """Do this as soon as Redis lets us: it may be started beside us, and get its name only then.
+def retry_until_available(act: Callable[[], T], *, burst: bool) -> T:
+    """Do this as soon as Redis is available; return what it returns.
 
-    A worker for a burst waits for no Redis that cannot be reached.
+    Redis may be starting at the same time, and its host name may not resolve until it has.  With
+    ``burst``, a Redis that cannot be reached is an error at once.
     """
     pauses = Pauses()
     while True:
         try:
             done = act()
         except BrokerUnavailable as error:
-            hopeless = (Denied, Unusable, Disconnected) if burst else (Denied, Unusable)
-            if isinstance(error, hopeless):
+            permanent = (Denied, NoServer, Disconnected) if burst else (Denied, NoServer)
+            if isinstance(error, permanent):
                 raise
             time.sleep(pauses.next(error))
         else:
-            pauses.over()
+            pauses.reset()
             return done
 
 
-def named(app: App, name: str) -> str:
-    """The name of this worker in its fleet."""
-    return own_name(name, Nodes(app.store.client, app.store.keys), app.conf.lease)
+def claim_worker_name(app: App, name: str) -> str:
+    """Claim a name for this worker among all workers of the namespace; return it."""
+    return claim_name(name, WorkerNames(app.broker.client, app.broker.keys), app.conf.lease)
 
 
 def chosen_queues(app: App, exclude: Sequence[str]) -> list[Queue]:
-    """The queues to read: those asked for, else all that the app declares and the default one."""
+    """The queues to read: those asked for, else all that the app declares and the default one.
+
+    Raises ConfigError if none is left.
+    """
     declared = {queue.name: queue for queue in app.queues}
     names = list(app.conf.queues)
     if not names:
@@ -169,22 +175,23 @@ def chosen_queues(app: App, exclude: Sequence[str]) -> list[Queue]:
 
 
 def allowed(app: App, queues: Sequence[Queue]) -> Sequence[Queue]:
-    """The same queues, if the user of the URL may serve them.  Raises ConfigError."""
-    return permitted(app.store.client, app.store.keys, queues)
+    """The same queues, if the user of the URL has the rights to serve them; else ConfigError."""
+    return permitted(app.broker.client, app.broker.keys, queues)
 
 
-def declare(app: App, queues: Sequence[Queue]) -> list[Source]:
-    """Declare the app's topology and the queues to read; say which levels they have."""
-    app.store.topology.publish_interface()
+def declare(app: App, queues: Sequence[Queue]) -> list[QueueStreams]:
+    """Declare the app's topology and the queues to read; return these with their levels."""
+    app.broker.topology.publish_interface()
     app.declare()
     declared = {queue.name for queue in app.queues}
-    topology = app.store.topology
+    topology = app.broker.topology
     for queue in queues:
         if queue.name not in declared:
             topology.restore(queue.name, queue)
     settings = topology.queues()
     return [
-        Source(queue.name, int(settings[queue.name].get("max_priority") or 0)) for queue in queues
+        QueueStreams(queue.name, int(settings[queue.name].get("max_priority") or 0))
+        for queue in queues
     ]
 
 
@@ -192,17 +199,17 @@ def assemble(
     found: Found,
     flags: dict[str, object],
     node: str,
-    sources: Sequence[Source],
-    nursery: Nursery,
-    workplace: Workplace,
+    sources: Sequence[QueueStreams],
+    processes: RunnerProcesses,
+    workdir: WorkDir,
     *,
     burst: bool,
 ) -> Supervisor:
-    """Put the parts of a worker together."""
+    """The supervisor of a worker, made from its parts."""
     app, conf = found.app, found.app.conf
     prefork, gevent = conf.pool == "prefork", conf.pool == "gevent"
     runners = conf.concurrency if prefork else conf.processes if gevent else 1
-    first = Assignment(
+    first = RunnerConfig(
         number=0,
         node=node,
         token="",
@@ -212,31 +219,33 @@ def assemble(
         pool=conf.pool,
         concurrency=conf.concurrency if gevent else 1,
         burst=burst,
-        folder=str(workplace.folder),
+        folder=str(workdir.folder),
         runners=runners + 1,
         slots=conf.concurrency + SPARE if gevent else 1,
         app=found.spec,
         flags=flags,
-        words=list(map(os.fsencode, nursery.launch.words)),
+        argv=list(map(os.fsencode, processes.launch.words)),
         signals=OWN.given,
     )
     change = msgspec.structs.replace
     return Supervisor(
         [change(first, number=number) for number in range(runners)],
-        change(first, number=runners, alone=True, concurrency=1, burst=True),
-        nursery,
-        duties(app, node, sources, runners * first.concurrency, workplace.turn),
-        workplace,
+        change(first, number=runners, quarantine=True, concurrency=1, burst=True),
+        processes,
+        make_services(app, node, sources, runners * first.concurrency, workdir.reader_lock),
+        workdir,
         lease=conf.lease,
         shutdown_timeout=conf.shutdown_timeout,
     )
 
 
-def duties(app: App, node: str, sources: Sequence[Source], concurrency: int, turn: Path) -> Duties:
-    """What the supervisor looks after."""
-    conf, keys, name = app.conf, app.store.keys, "streamq:supervisor"
-    patience = min(PATIENCE, max(LEAST_PATIENCE, conf.lease / 3))
-    client = Client(app.url, name=name, patience=patience)
+def make_services(
+    app: App, node: str, sources: Sequence[QueueStreams], concurrency: int, reader_lock: Path
+) -> Services:
+    """The services of the supervisor, and their connections."""
+    conf, keys, name = app.conf, app.broker.keys, "streamq:supervisor"
+    timeout = min(ANSWER_TIMEOUT, max(LEAST_ANSWER_TIMEOUT, conf.lease / 3))
+    client = Client(app.url, name=name, patience=timeout)
     recovery = Recovery(
         client,
         keys,
@@ -245,11 +254,11 @@ def duties(app: App, node: str, sources: Sequence[Source], concurrency: int, tur
         result_expires=conf.result_expires,
         dead=(conf.dead_max_length, int(millis(conf.dead_expires))),
     )
-    execution = Execution(app.tasks, app.payloads, conf, hostname=node, tell=say_nothing)
-    verdicts = Verdicts(recovery, execution)
-    return Duties(
+    executor = Executor(app.tasks, app.payloads, conf, hostname=node, report=say_nothing)
+    hard_limits = HardLimits(recovery, executor)
+    return Services(
         recovery=recovery,
-        presence=Presence(
+        heartbeat=Heartbeat(
             node=node,
             pool=conf.pool,
             concurrency=concurrency,
@@ -258,14 +267,14 @@ def duties(app: App, node: str, sources: Sequence[Source], concurrency: int, tur
             levels={source.queue: source.levels for source in sources},
             recovery=recovery,
         ),
-        bell=Bell(app.url, keys.bell, name=name, patience=patience),
-        vigil=Vigil(recovery, lease=conf.lease),
-        timetable=Timetable(recovery),
-        verdicts=verdicts,
-        terminations=Terminations(recovery, verdicts.stop),
-        relief=Relief(recovery, turn),
+        notifier=Notifier(app.url, keys.notices, name=name, patience=timeout),
+        takeover=Takeover(recovery, lease=conf.lease),
+        due_messages=DueMessages(recovery),
+        hard_limits=hard_limits,
+        revocations=Revocations(recovery, hard_limits.stop),
+        stuck_runners=StuckRunners(recovery, reader_lock),
     )
 
 
 def say_nothing(*said: object) -> None:
-    """A supervisor runs no task that could tell anything."""
+    """Report nothing: a supervisor runs no task that could update its state."""

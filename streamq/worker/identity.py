@@ -1,8 +1,8 @@
-"""Who a consumer is: NODE:PID:TOKEN, never used twice; and whether a process lives.
+"""The identity of consumers, NODE:PID:TOKEN, never used twice; and whether a process lives.
 
-The first half of the token names the machine as it has been since it was started, and the
-process namespace on it; whoever is in the same place can see whether the process lives.
-Nobody else can: what cannot be told counts as alive.
+The first part of the token names a place: the machine since its last start, and the process
+namespace on it.  Only a process in the same place can see whether the consumer's process lives.  To
+all others that is unknown, which counts as alive.
 """
 
 import enum
@@ -12,12 +12,12 @@ import socket
 from functools import cache
 from pathlib import Path
 
-#: Hexadecimal digits of a token that name the place, and those that are chance.
-PLACE, CHANCE = 10, 6
+#: The hexadecimal digits of a token: so many name the place, and so many are random.
+PLACE, RANDOM = 10, 6
 
 
 class Life(enum.Enum):
-    """What is known of a process."""
+    """The life of a process, as far as it is known here."""
 
     ALIVE = "alive"
     GONE = "gone"
@@ -26,14 +26,15 @@ class Life(enum.Enum):
 
 def new_token() -> str:
     """The last part of the name of a new consumer."""
-    return place() + os.urandom(CHANCE // 2).hex()
+    return place() + os.urandom(RANDOM // 2).hex()
 
 
 @cache
 def place() -> str:
-    """This machine since its start, and the process namespace: who shares it shares pids.
+    """The place of this process: its machine since the last start, and its process namespace.
 
-    Who cannot know where it is has a place of its own, where nobody else is.
+    Processes of one place see each other's pids.  Where the place cannot be known it is random, so
+    that no other process has it.
     """
     facts = [socket.gethostname()]
     for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
@@ -45,39 +46,39 @@ def place() -> str:
 
 
 def died_here(consumer: str) -> bool:
-    """Whether a consumer was a process of this place, and that process is gone."""
+    """Whether a consumer was a process of this place that is gone."""
     *_, pid, token = ("", *consumer.rsplit(":", 2)[-2:])
-    if not (pid.isascii() and pid.isdigit()) or len(token) != PLACE + CHANCE:
+    if not (pid.isascii() and pid.isdigit()) or len(token) != PLACE + RANDOM:
         return False
     return life_of(int(pid), token[:PLACE]) is Life.GONE
 
 
 def life_of(pid: int, where: str) -> Life:
-    """Whether the process of this number in that place lives.
+    """The life of the process with this pid in that place.
 
-    The kernel says so of every process of this place, whoever's it is: /proc does not, as it may
-    hide those of others (``hidepid``) or show the processes of another namespace.
+    The kernel is asked, which knows every process of this place, of any user.  /proc may hide those
+    of other users (``hidepid``) or show another namespace.
     """
     if where != place() or pid <= 0:
         return Life.UNKNOWN
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):  # no process can have a number that is too large
+    except (ProcessLookupError, OverflowError):  # or no process can have so large a pid
         return Life.GONE
     except PermissionError:
-        pass  # somebody else's
+        pass  # it lives, and is another user's
     return Life.GONE if state_of(pid) in ("Z", "X") else Life.ALIVE
 
 
 def state_of(pid: int) -> str:
-    """The state of a process of this place as the system names it; nothing if it does not show it.
+    """The state of a process of this place, one letter as in /proc; empty if it is not shown.
 
-    A dead one that nobody has waited for yet still has its number (Z): in a container without
-    an init, for ever.
+    A dead one that was not waited for still has its pid (Z): in a container without an init, for
+    ever.
     """
     try:
         if os.readlink("/proc/self") != str(os.getpid()):
-            return ""  # it counts the processes of another namespace
+            return ""  # it shows the processes of another namespace
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return ""

@@ -1,4 +1,4 @@
-"""The runner processes of one worker: started, watched, and what their deaths mean."""
+"""The runner processes of one worker: how they are started, reaped, and why they ended."""
 
 import contextlib
 import logging
@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 
 from streamq.host import clock
 from streamq.host.launch import Launch
-from streamq.runner.config import Assignment
+from streamq.runner.config import RunnerConfig
 from streamq.runner.inherited import OWN
 from streamq.runner.logging import flush_streams, read_nothing
-from streamq.runner.shared_memory import Slots
+from streamq.runner.shared_memory import RunnerSlots
 from streamq.runner.signals import CONTROL
 from streamq.worker.identity import Life, life_of, place, state_of
 from streamq.worker.orphans import Orphans
@@ -27,14 +27,14 @@ logger = logging.getLogger("streamq.worker")
 
 #: Seconds to wait for a process to stop.
 STOPPED_WITHIN = 0.5
-#: The same, where the system does not say whether one has stopped.
-BLIND = 0.05
-#: Seconds to wait before the next start of a runner that dies before finishing anything.
+#: The same, where the system does not show whether a process has stopped.
+STOPPED_UNSEEN = 0.05
+#: Seconds to wait before the next start of a runner that ends before it has finished any task.
 BACKOFF = (0.0, 1.0, 2.0, 5.0)
-#: After as many starts in a row that failed, it is said that a runner cannot start.
-HOPELESS = 3
-#: How a runner starts that is a program of its own.  Before all else it gets our path, behind
-#: which streamq may be found; nothing beside us hides the standard library (``-P``).
+#: After as many starts in a row that failed, a runner counts as one that cannot start.
+CANNOT_START = 3
+#: The code of a runner that is a program of its own.  First it gets the path of this process, on
+#: which streamq is found; no file in the folder hides the standard library (``-P``).
 RUNNER = """\
 import sys
 sys.path[:] = sys.argv[2:]
@@ -45,7 +45,7 @@ sys.exit(main())
 
 
 def python_options() -> list[str]:
-    """The options of Python with which this process runs: -O, -W, -X and the like."""
+    """The options of Python that this process runs with: -O, -W, -X and the like."""
     options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     options += [
         f"-X{name}={value}" if value is not True else f"-X{name}"
@@ -56,10 +56,10 @@ def python_options() -> list[str]:
     return options
 
 
-def kills_for_memory() -> int:
-    """How many processes this machine has killed for their memory, in whatever control group.
+def oom_kills() -> int:
+    """How many processes this machine has killed for lack of memory, in any control group.
 
-    0 where it does not tell.  The group of a process that has ended may not be known any more.
+    0 where the system does not say.  The group of a process that has ended may be gone.
     """
     try:
         counters = Path("/proc/vmstat").read_text().splitlines()
@@ -69,64 +69,64 @@ def kills_for_memory() -> int:
 
 
 @dataclass(slots=True)
-class Child:
-    """One runner process."""
+class RunnerProcess:
+    """One runner process, as its supervisor knows it."""
 
     number: int
     pid: int
     consumer: str
-    slots: Slots
+    slots: RunnerSlots
     streams: list[str]
     #: Whether it runs one task at a time: a forked runner does.
     sequential: bool = True
-    #: The tasks for which we have ended it, and how each of them ends.
-    verdicts: list[Any] = field(default_factory=list)
-    #: Why we have ended it, if we have.
-    ended: str = ""
+    #: The tasks for which the supervisor kills it, and how each of them is settled.
+    forced_ends: list[Any] = field(default_factory=list)
+    #: Why the supervisor has killed it, if it has.
+    kill_reason: str = ""
     #: Whether it has been seen in the lease table.
     leased: bool = False
-    #: When it was told that it had been declared dead.
-    dismissed: float | None = None
+    #: When it was first seen to have lost its lease, in monotonic seconds.
+    fenced_at: float | None = None
     started: float = field(default_factory=clock.monotonic)
-    #: How many processes the machine had killed for their memory when it started.
-    kills: int = field(default_factory=kills_for_memory)
+    #: How many processes the machine had killed for lack of memory when it started.
+    oom_kills_before: int = field(default_factory=oom_kills)
 
-    def end(self, why: str) -> None:
+    def kill(self, reason: str) -> None:
         """Kill it, for this reason."""
-        self.ended = why
+        self.kill_reason = reason
         self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> None:
-        """Send a signal; a process that is gone already is none of our concern."""
+        """Send a signal; do nothing if the process is gone already."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
-    """How a runner ended."""
+class RunnerExit:
+    """The exit of a runner: how its process ended."""
 
-    child: Child
-    #: As the system says it; None if somebody else has asked.
+    child: RunnerProcess
+    #: The wait status; None if other code in this process has taken it.
     status: int | None
     #: The most memory that it had resident, in bytes.
     memory: int = 0
-    #: Whether the machine has killed a process for its memory while it lived.
-    scarce: bool = False
+    #: Whether the machine has killed a process for lack of memory while the runner lived.
+    oom_seen: bool = False
 
     @property
     def orderly(self) -> bool:
-        """Whether it ended because it was told to, or had nothing more to do.
+        """Whether it ended because it was asked to, or had nothing more to do.
 
-        It says so last of all; a signal may still have ended the process after that.
+        The runner notes that last of all; a signal may still have ended the process after it.
         """
-        return self.child.slots.left
+        return self.child.slots.exited_cleanly
 
     @property
     def started(self) -> bool:
-        """Whether it has ever come so far as to ask Redis for something."""
+        """Whether it ever came so far as to send a command to Redis."""
         slots = self.child.slots
-        return bool(slots.arrived or self.child.leased or slots.running() or slots.ended())
+        return bool(slots.ready or self.child.leased or slots.running() or slots.ended())
 
     @property
     def fenced(self) -> bool:
@@ -135,15 +135,15 @@ class Death:
 
     @property
     def reason(self) -> str:
-        """What happened to it, in words."""
-        if self.child.ended:
-            return f"runner {self.child.pid} was ended by its worker: {self.child.ended}"
+        """What happened to it, as a sentence for logs, records and dead letters."""
+        if self.child.kill_reason:
+            return f"runner {self.child.pid} was ended by its worker: {self.child.kill_reason}"
         slots = self.child.slots
         idle = "after it ran the task" if slots.ended() else "before it ran any task"
         when = "while it ran the task" if slots.running() else idle
         peak = f"; its memory had reached {self.memory / 2**20:.0f} MiB" if self.memory else ""
         if self.status is None:
-            who = "a module of yours that waits for every child has been told how"
+            who = "a module of yours that waits for every child has taken its exit status"
             return f"runner {self.child.pid} ended {when}; {who}"
         code = os.waitstatus_to_exitcode(self.status)
         if code > 0 and not self.started:
@@ -155,74 +155,75 @@ class Death:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        hint = " (out of memory?)" if self.scarce and code == -signal.SIGKILL else ""
+        hint = " (out of memory?)" if self.oom_seen and code == -signal.SIGKILL else ""
         return f"runner {self.child.pid} was killed by {name} ({-code}) {when}{peak}{hint}"
 
 
-class Nursery:
-    """Starts runners and notices when they end."""
+class RunnerProcesses:
+    """The runner processes: starts them, signals them, and reaps those that have ended."""
 
-    def __init__(self, run_forked: Callable[[Assignment], int], launch: Launch) -> None:
+    def __init__(self, run_forked: Callable[[RunnerConfig], int], launch: Launch) -> None:
         self.run_forked = run_forked
         self.launch = launch
-        self.children: dict[int, Child] = {}
-        self.failures: dict[int, int] = {}
+        self.children: dict[int, RunnerProcess] = {}
+        #: By the number of a runner: how often in a row it ended before it had finished any task.
+        self.early_exits: dict[int, int] = {}
         #: By the number of a runner: how often in a row it could not start.
-        self.unstarted: dict[int, int] = {}
+        self.failed_starts: dict[int, int] = {}
         self.orphans = Orphans()
 
-    def start(self, assignment: Assignment, slots: Slots) -> Child:
-        """Start a runner: fork, or a fresh process where gevent must patch first."""
+    def start(self, config: RunnerConfig, slots: RunnerSlots) -> RunnerProcess:
+        """Start a runner: a fork, or a program of its own where gevent must patch first."""
         slots.reset()
-        if assignment.pool == "gevent":
-            child = self.execute(assignment, slots)
+        if config.pool == "gevent":
+            child = self.start_program(config, slots)
         else:
-            child = self.fork(assignment, slots)
+            child = self.start_fork(config, slots)
         self.children[child.pid] = child
         return child
 
-    def fork(self, assignment: Assignment, slots: Slots) -> Child:
+    def start_fork(self, config: RunnerConfig, slots: RunnerSlots) -> RunnerProcess:
         """Fork a runner; it shares the memory of the app that is loaded already."""
-        pid = self.begin(lambda: self.run_forked(assignment))
-        consumer = assignment.consumer(pid)
-        return Child(assignment.number, pid, consumer, slots, assignment.streams)
+        pid = self.fork(lambda: self.run_forked(config))
+        consumer = config.consumer(pid)
+        return RunnerProcess(config.number, pid, consumer, slots, config.streams)
 
-    def execute(self, assignment: Assignment, slots: Slots) -> Child:
-        """Start a runner as a program of its own, in the world in which we were started."""
+    def start_program(self, config: RunnerConfig, slots: RunnerSlots) -> RunnerProcess:
+        """Start a runner as a program of its own, with the folder and environment of this one."""
         launch = self.launch
-        os.stat(launch.folder)  # or raise what is wrong with it
-        words = [*python_options(), "-P", "-c", RUNNER, assignment.leave(), *launch.path]
+        os.stat(launch.folder)  # raises here and not in the child if it is gone
+        options = [*python_options(), "-P", "-c", RUNNER, config.write(), *launch.path]
         environment = launch.environment(launch.folder)
 
-        def become() -> NoReturn:
+        def execute() -> NoReturn:
             os.chdir(launch.folder)
-            OWN.let(blocked=CONTROL)  # all others as they were given
-            os.execve(launch.program, [launch.program, *words], environment)
+            OWN.set_mask(blocked=CONTROL)  # all others as they were when the worker was started
+            os.execve(launch.program, [launch.program, *options], environment)
 
-        pid = self.begin(become)
-        consumer, streams = assignment.consumer(pid), assignment.streams
-        return Child(assignment.number, pid, consumer, slots, streams, sequential=False)
+        pid = self.fork(execute)
+        consumer, streams = config.consumer(pid), config.streams
+        return RunnerProcess(config.number, pid, consumer, slots, streams, sequential=False)
 
-    def begin(self, live: Callable[[], int]) -> int:
-        """Begin a process that does this and ends with its code; return its number.
+    def fork(self, run: Callable[[], int]) -> int:
+        """Fork a process that calls this and exits with the code that it returns; return its pid.
 
-        A module of the user's may have put gevent's functions in the place of those in ``os``
-        and ``subprocess``, which wait for children behind our back.
+        Not by ``os.fork`` or ``subprocess``: a module of the user's may have replaced them by
+        gevent's, which wait for children themselves and take their exit status.
         """
         flush_streams()
-        with OWN.withholding():
+        with OWN.signals_blocked():
             pid = posix.fork()
             if pid == 0:
-                self.in_child(live)
+                self.run_in_child(run)
         return pid
 
-    def in_child(self, live: Callable[[], int]) -> NoReturn:
-        """Be a runner, and never come back from here to the supervisor's code."""
+    def run_in_child(self, run: Callable[[], int]) -> NoReturn:
+        """Run this in the child, and exit: never return to the supervisor's code."""
         code = 1
         try:
             os.setsid()  # what tasks start in it ends with it, and no terminal stops them
             read_nothing()
-            code = live()
+            code = run()
         except BaseException:
             with contextlib.suppress(Exception):
                 sys.excepthook(*sys.exc_info())
@@ -230,49 +231,53 @@ class Nursery:
             flush_streams()
             os._exit(code)
 
-    def reap(self) -> list[Death]:
-        """The runners that have ended since the last look; what tasks have left is waited for."""
+    def reap(self) -> list[RunnerExit]:
+        """Reap the runners that have ended, and the orphans that tasks have left behind."""
         self.orphans.reap(self.children)
-        return [self.bury(child) for child in list(self.children.values()) if has_ended(child.pid)]
+        return [
+            self.remove(child) for child in list(self.children.values()) if has_ended(child.pid)
+        ]
 
-    def bury(self, child: Child) -> Death:
-        """End what a runner has left behind, and ask how it ended."""
-        # While it is not waited for, nobody else has its number.
+    def remove(self, child: RunnerProcess) -> RunnerExit:
+        """Kill what a runner has left in its process group, and take its exit status."""
+        # Until it is waited for, no other process has its pid.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         del self.children[child.pid]
-        scarce = kills_for_memory() > child.kills
+        oom_seen = oom_kills() > child.oom_kills_before
         try:
             _, status, usage = os.wait4(child.pid, 0)
         except ChildProcessError:
-            return Death(child, None, 0, scarce)
-        return Death(child, status, usage.ru_maxrss * 1024, scarce)
+            return RunnerExit(child, None, 0, oom_seen)
+        return RunnerExit(child, status, usage.ru_maxrss * 1024, oom_seen)
 
-    def patience(self, death: Death) -> float:
-        """Seconds to wait before this runner is replaced."""
-        number = death.child.number
-        if death.started or death.orderly or death.child.ended:
-            self.unstarted.pop(number, None)
+    def restart_delay(self, ended: RunnerExit) -> float:
+        """Seconds to wait before this runner is replaced; counts its failed starts."""
+        number = ended.child.number
+        if ended.started or ended.orderly or ended.child.kill_reason:
+            self.failed_starts.pop(number, None)
         else:
-            self.note_failure(number)
-        if death.orderly or death.child.slots.ran:
-            self.failures[number] = 0
+            self.note_failed_start(number)
+        if ended.orderly or ended.child.slots.ran:
+            self.early_exits[number] = 0
             return 0.0
-        failures = self.failures.get(number, 0)
-        self.failures[number] = failures + 1
-        return BACKOFF[min(failures, len(BACKOFF) - 1)]
+        before = self.early_exits.get(number, 0)
+        self.early_exits[number] = before + 1
+        return BACKOFF[min(before, len(BACKOFF) - 1)]
 
-    def note_failure(self, number: int) -> None:
-        """Count a start that failed; from the third in a row on, say each time how it stands."""
-        self.unstarted[number] = failed = self.unstarted.get(number, 0) + 1
-        if failed >= HOPELESS:
+    def note_failed_start(self, number: int) -> None:
+        """Count a start that failed; from the third in a row on, log each."""
+        self.failed_starts[number] = failed = self.failed_starts.get(number, 0) + 1
+        if failed >= CANNOT_START:
             logger.error("a runner could not start %d times in a row; it is tried again", failed)
 
     @property
-    def hopeless(self) -> int:
-        """How many runners could not start for several times in a row, and have not since."""
-        started = {child.number for child in self.children.values() if child.slots.arrived}
-        failing = {number for number, failed in self.unstarted.items() if failed >= HOPELESS}
+    def cannot_start(self) -> int:
+        """How many runners failed to start ``CANNOT_START`` times in a row, and have not since."""
+        started = {child.number for child in self.children.values() if child.slots.ready}
+        failing = {
+            number for number, failed in self.failed_starts.items() if failed >= CANNOT_START
+        }
         return len(failing - started)
 
     def signal_all(self, number: int) -> None:
@@ -285,23 +290,24 @@ class Nursery:
         for pid, child in self.children.items():
             try:
                 os.killpg(pid, number)
-            except (ProcessLookupError, PermissionError):  # it has only just been born
+            except (ProcessLookupError, PermissionError):  # it leads no group yet
                 child.signal(number)
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a child has ended; it stays to be waited for, unless somebody has."""
+    """Whether a child has ended; it stays to be waited for, unless other code has done so."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
         return True
 
 
-def stands_still(pid: int, states: str = "T") -> bool:
-    """Wait until a process is in one of these states, as the system names them.
+def wait_suspended(pid: int, states: str = "T") -> bool:
+    """Wait until a process is in one of these states, as the system names them; return whether.
 
-    T has been stopped; D waits for a device or a child, and cannot be stopped just now.
-    Where that cannot be seen, it is taken to stand still after a while.
+    T has been stopped; D waits for a device or a child, and cannot be stopped just now.  Gives up
+    after ``STOPPED_WITHIN``.  Where states cannot be seen it counts as suspended after
+    ``STOPPED_UNSEEN``.
     """
     deadline = clock.monotonic() + STOPPED_WITHIN
     while clock.monotonic() < deadline:
@@ -309,7 +315,7 @@ def stands_still(pid: int, states: str = "T") -> bool:
         if not state:
             if life_of(pid, place()) is Life.GONE:
                 return False
-            time.sleep(BLIND)  # nothing can be seen here
+            time.sleep(STOPPED_UNSEEN)
             return True
         if state in states or state in "ZX":
             return state in states

@@ -1,4 +1,4 @@
-"""What signals ask of a worker: end warmly, end now, leave at once, begin anew, stand still."""
+"""The signals of a worker: requests to stop, stop now, exit at once, reload, or suspend."""
 
 import contextlib
 import os
@@ -11,68 +11,69 @@ from streamq.host import clock
 from streamq.runner.inherited import OWN
 from streamq.runner.signals import CONTROL, handler_of
 
-#: Seconds within which two signals are one request: shells and ``timeout`` send one to us
-#: and one to our group.
+#: Seconds within which two signals are one request: shells and ``timeout`` send one to the
+#: process and one to its group.
 SAME_REQUEST = 0.05
-#: The signals that ask for an end.
+#: The signals that request a stop.
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
-def be_mortal() -> None:
-    """Let signals end a worker that has not begun, though it is the first process of a container.
+def exit_on_signals() -> None:
+    """Let signals end a worker that is still starting, also as the first process of a container.
 
-    From that one the kernel keeps every signal that it has no handler for.
+    To that one the kernel delivers no signal that it has no handler for.
     """
     if os.getpid() == 1:
         numbers = (*ENDING, signal.SIGHUP)
-        OWN.handle({n: end for n in numbers if handler_of(n) == signal.SIG_DFL})
+        OWN.handle({n: exit_now for n in numbers if handler_of(n) == signal.SIG_DFL})
 
 
-def end(number: int, frame: FrameType | None) -> None:
-    """End this process, with the code that a shell gives to one that a signal has ended."""
+def exit_now(number: int, frame: FrameType | None) -> None:
+    """Exit, with the code that a shell gives to a process that this signal has ended."""
     os._exit(128 + number)
 
 
-def be_deaf() -> None:
-    """Hear no more requests: this worker has ended, and nothing may change how.
+def ignore_signals() -> None:
+    """Ignore requests from here on: this worker has ended, and its exit code must stay.
 
-    Python itself resets handlers before it ends, and then any of them would end the process.
+    Python resets handlers before it ends, and then any of these signals would end the process.
     """
     for number in (*ENDING, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """End a worker that has not begun; asked once, it needs no second request."""
-    be_deaf()
+    """Raise KeyboardInterrupt in a worker that is still starting; ignore further signals."""
+    ignore_signals()
     raise KeyboardInterrupt
 
 
-class Stops:
-    """Counts the requests to stop, and rings a bell that ``sleep`` hears."""
+class StopSignals:
+    """The stop requests of a worker: counted by signal handlers, which also end a ``sleep``."""
 
     def __init__(self) -> None:
         self.count = 0
         self.reload = False
-        #: Whether it is to stand still: somebody has pressed Ctrl-Z.
+        #: Whether it is to be suspended: Ctrl-Z was pressed.
         self.suspended = False
-        self.asked = 0.0
-        self.bell, self.rope = os.pipe()
+        #: When the last signal came, in monotonic seconds.
+        self.signalled = 0.0
+        self.wakeup_r, self.wakeup_w = os.pipe()
 
     def listen(self) -> None:
-        """Take the signals of this process.
+        """Handle the signals of this process.
 
-        Whoever started us, or a module of the user's, may have kept them from us.
+        They may have been blocked or ignored by what started it, or by a module of the user's.
         """
-        os.set_blocking(self.bell, False)
-        os.set_blocking(self.rope, False)
-        OWN.keep(self.bell, self.rope)
-        OWN.wake(self.rope)
+        os.set_blocking(self.wakeup_w, False)
+        os.set_blocking(self.wakeup_r, False)
+        OWN.keep(self.wakeup_r, self.wakeup_w)
+        OWN.set_wakeup(self.wakeup_w)
         OWN.handle(
             {
-                signal.SIGTERM: self.ask,
-                signal.SIGINT: self.ask,
-                signal.SIGQUIT: self.ask_now,
+                signal.SIGTERM: self.request_stop,
+                signal.SIGINT: self.request_stop,
+                signal.SIGQUIT: self.request_stop_now,
                 signal.SIGCHLD: lambda *_: None,
             }
         )
@@ -80,77 +81,77 @@ class Stops:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         else:
             terminal = OWN.given.terminal
-            OWN.handle({signal.SIGHUP: self.hang_up if terminal else self.ask_to_reload})
+            OWN.handle({signal.SIGHUP: self.hang_up if terminal else self.request_reload})
         if handler_of(signal.SIGTSTP) == signal.SIG_DFL:
-            OWN.handle({signal.SIGTSTP: self.ask_to_suspend})
-        # Where `stty tostop` holds, a line of our log would stop us, in the background, and not
-        # our runners: they would go on and lose their leases.
+            OWN.handle({signal.SIGTSTP: self.request_suspend})
+        # Where `stty tostop` is set, a line of the log would stop this process in the background,
+        # and not its runners: they would go on and lose their leases.
         blocked = (*CONTROL, signal.SIGTTOU)
-        OWN.let(through=(*ENDING, signal.SIGHUP, signal.SIGCHLD), blocked=blocked)
+        OWN.set_mask(through=(*ENDING, signal.SIGHUP, signal.SIGCHLD), blocked=blocked)
 
-    def hold_reloads(self) -> None:
-        """Keep requests to begin anew for the program that takes our place, until it listens.
+    def block_reloads(self) -> None:
+        """Block SIGHUP until the program that takes our place handles it.
 
-        It would be ended by one that comes before that.
+        One that came before that would end it.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
-    def let_go(self) -> bool:
-        """Leave it to the system to end this process from here on; False if it is to stop.
+    def restore_signals(self) -> bool:
+        """Restore the default handlers, so that stop requests end the process from here on.
 
-        A request that was still noted here would be forgotten by the program that takes our
-        place.
+        Returns False, and restores nothing, if a stop was requested before.  Counted here, a
+        request would be lost with the program that takes our place.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # whatever came before has been noted
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # what came before has been counted
         if not self.count:
             for number in ENDING:
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         return not self.count
 
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """Stop; asked again, stop now; once more, leave."""
+    def request_stop(self, number: int, frame: FrameType | None) -> None:
+        """Count a request: the first stops the worker, the second now, the third exits at once."""
         self.count += self.is_new()
 
-    def ask_now(self, number: int, frame: FrameType | None) -> None:
-        """Stop now; asked again, leave."""
+    def request_stop_now(self, number: int, frame: FrameType | None) -> None:
+        """Count a request to stop now; a further one exits at once."""
         self.count = max(self.count + self.is_new(), 2)
 
     def hang_up(self, number: int, frame: FrameType | None) -> None:
-        """Stop: the terminal is gone, and nobody could do it by hand.
+        """Count one request: the terminal is gone, so that nobody could stop the worker there.
 
-        The kernel may say so, and a shell again, which ends those that stand still with SIGTERM
-        besides: it is never more than one request.
+        The kernel may send this, and a shell again, which also sends SIGTERM to what is suspended:
+        together they are never more than one request.
         """
         self.is_new()
         self.count = max(self.count, 1)
 
     def is_new(self) -> bool:
-        """Whether a signal that comes now is a request of its own."""
-        before, self.asked = self.asked, clock.monotonic()
-        return self.asked - before > SAME_REQUEST
+        """Whether a signal that comes now is a request of its own; notes when it came."""
+        before, self.signalled = self.signalled, clock.monotonic()
+        return self.signalled - before > SAME_REQUEST
 
-    def ask_to_reload(self, number: int, frame: FrameType | None) -> None:
-        """Begin anew, with the code as it is on disk then."""
+    def request_reload(self, number: int, frame: FrameType | None) -> None:
+        """Note a request to reload: to stop, and start again with the code as it is on disk."""
         self.reload = True
 
-    def ask_to_suspend(self, number: int, frame: FrameType | None) -> None:
-        """Stand still, with what runs, until somebody lets us go on."""
+    def request_suspend(self, number: int, frame: FrameType | None) -> None:
+        """Note a request to suspend this process and its runners."""
         self.suspended = True
 
-    def stand_still(self) -> None:
-        """Stop as the system stops a process, and come back when somebody lets it go on.
+    def suspend_process(self) -> None:
+        """Suspend this process as the system does at Ctrl-Z; return when it is continued.
 
-        Where no shell could do that, the system does not stop it.
+        Where no shell could continue it, the system does not suspend it.
         """
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTSTP)
         self.suspended = False
-        OWN.handle({signal.SIGTSTP: self.ask_to_suspend})
+        OWN.handle({signal.SIGTSTP: self.request_suspend})
 
     def sleep(self, seconds: float, *others: Any) -> None:
-        """Wait for a signal, for something to read from the others, or until the time is up."""
-        watched = [self.bell, *others]
-        if self.bell in select.select(watched, [], [], max(0.0, seconds))[0]:
+        """Wait for a signal, until one of ``others`` can be read, or for this many seconds."""
+        watched = [self.wakeup_r, *others]
+        if self.wakeup_r in select.select(watched, [], [], max(0.0, seconds))[0]:
             with contextlib.suppress(BlockingIOError):
-                os.read(self.bell, 4096)
+                os.read(self.wakeup_r, 4096)

@@ -1,7 +1,7 @@
-"""Runs in which one guard is missing: each must be found out, or the checks are worth nothing.
+"""The controls of chaos: runs in which one guard is missing, which the checker must detect.
 
-``python -m tests.chaos.run --control NAME``.  Where chance would need too long to meet what
-the guard is for, the faults of the run are directed at it: ``weights`` says which.
+``python -m tests.chaos.run --control NAME``.  Where random faults would need too long
+to reach the guard, the faults of the run are directed at it: ``weights`` says which.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ LUA = "scripts/lua/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """What is missing, which faults and calls meet it, and the rules that must see it."""
+    """The missing guard, the faults and calls that need it, and the rules that must notice."""
 
     edits: tuple[Edit, ...]
     seen_by: frozenset[str]
@@ -28,32 +28,32 @@ LEASE_CHECK = "if not redis.call('ZRANK', key_of('leases'), consumer) then\n"
 NEVER = "  if false then\n"
 
 CONTROLS: Mapping[str, Control] = {
-    # The dead settle: what a runner does whose supervisor is frozen for longer than a lease.
+    # A consumer settles without a lease: its supervisor was frozen for longer than a lease.
     "no-fence": Control(
-        edits=((LUA + "includes/numbered.lua", LEASE_CHECK, "if false then\n"),),
+        edits=((LUA + "includes/replay.lua", LEASE_CHECK, "if false then\n"),),
         weights={"freeze_supervisor": 3, "freeze_family": 1},
         seen_by=frozenset({"posthumous"}),
     ),
-    # Directed: a lease that is there again hides from the first guard that a message is not.
+    # Directed: after its lease came back, a consumer passes the lease check with a lost message.
     "any-ack": Control(
         edits=(
             (
-                LUA + "complete.lua",
-                "      mine = redis.call('XACK', key, 'workers', entry)\n",
-                "      redis.call('XACK', key, 'workers', entry)\n      mine = 1\n",
+                LUA + "settle.lua",
+                "      settled = redis.call('XACK', key, 'workers', entry)\n",
+                "      redis.call('XACK', key, 'workers', entry)\n      settled = 1\n",
             ),
             (
-                LUA + "settle.lua",
+                LUA + "follow.lua",
                 "  return redis.call('XPENDING', key, 'workers', entry, entry, 1)[1], ",
                 "  return true, ",
             ),
             (
-                LUA + "settle.lua",
-                "  return take(message.stream, message.entry)\n",
-                "  take(message.stream, message.entry)\n  return true\n",
+                LUA + "follow.lua",
+                "  return ack_and_delete(message.stream, message.entry)\n",
+                "  ack_and_delete(message.stream, message.entry)\n  return true\n",
             ),
         ),
-        weights={"raise_the_dead": 1},
+        weights={"recover_living": 1},
         kinds="late slow again",
         seen_by=frozenset({"double"}),
     ),
@@ -61,31 +61,35 @@ CONTROLS: Mapping[str, Control] = {
         edits=(
             (
                 LUA + "recover.lua",
-                "    give_back(stream, entry, fields)\n    moved = moved + 1\n  elseif certain",
-                "    take(stream, entry)\n    moved = moved + 1\n  elseif certain",
+                "    hand_back(stream, entry, fields)\n    moved = moved + 1\n  elseif ran_alone",
+                "    ack_and_delete(stream, entry)\n    moved = moved + 1\n  elseif ran_alone",
             ),
         ),
         weights={"kill_runner": 3, "kill_family": 1},
         seen_by=frozenset({"lost"}),
     ),
-    # Directed: only a lost answer makes a producer send the same call again.
-    "no-lane-memory": Control(
+    # Directed: a producer sends the same call again only after a lost answer.
+    "no-channel-memory": Control(
         edits=(
-            (LUA + "push.lua", "  if last == mark then\n", "  if false then\n"),
+            (LUA + "publish_plain.lua", "  if last == mark then\n", "  if false then\n"),
             (LUA + "publish.lua", "  if last == mark_of(number) then\n", "  if false then\n"),
-            (LUA + "push.lua", "if newest and tonumber(newest) >= tonumber(number) then\n", NEVER),
+            (
+                LUA + "publish_plain.lua",
+                "if newest and tonumber(newest) >= tonumber(number) then\n",
+                NEVER,
+            ),
             (LUA + "publish.lua", "  if tonumber(newest) >= tonumber(number) then\n", NEVER),
         ),
         weights={"drop_answers": 1},
         kinds="late early delayed again",
         seen_by=frozenset({"double", "unexplained", "twice"}),
     ),
-    # Directed: leases run out while Redis is away, and nobody waits before judging.
+    # Directed: leases expire while Redis is away, and supervisors declare deaths at once.
     "no-view-rule": Control(
         edits=(
             (
                 "streamq/worker/lease_view.py",
-                "return self.since is not None and now - self.since >= ENOUGH * self.lease",
+                "return self.since is not None and now - self.since >= JUDGE_AFTER * self.lease",
                 "return True",
             ),
         ),
@@ -98,7 +102,7 @@ CONTROLS: Mapping[str, Control] = {
         edits=(
             (
                 LUA + "promote.lua",
-                "  drop_later(name)\n",
+                "  drop_scheduled(name)\n",
                 "  redis.call('ZADD', scheduled, now + 500, name)\n",
             ),
         ),
@@ -109,14 +113,14 @@ CONTROLS: Mapping[str, Control] = {
     "no-early-mark": Control(
         edits=(
             (
-                LUA + "complete.lua",
+                LUA + "settle.lua",
                 "        redis.call('HSET', marks, stream .. ' ' .. entry, ARGV[at + 1])\n",
                 "",
             ),
             (
-                LUA + "complete.lua",
-                "      mine = redis.call('HDEL', marks, stream .. ' ' .. entry)\n",
-                "      mine = 1\n",
+                LUA + "settle.lua",
+                "      settled = redis.call('HDEL', marks, stream .. ' ' .. entry)\n",
+                "      settled = 1\n",
             ),
         ),
         weights={"kill_runner": 3, "kill_family": 1},

@@ -1,7 +1,7 @@
-"""What happened: every process appends lines of JSON to one file, each in a single write.
+"""The history of a chaos run: every process appends lines of JSON to one file.
 
-Whatever dies next, what it has said stays whole.  Times are seconds of the monotonic clock,
-which all processes of a machine share.
+Each line is a single write, so that it is whole even if its process is killed next.  Times are
+seconds of the monotonic clock, which all processes of a machine share.
 """
 
 import os
@@ -12,14 +12,14 @@ from typing import Any
 
 import msgspec
 
-#: Where the history of this run is, for the processes that take part in it.
+#: The environment variable with the path of the history, for the processes of a run.
 PLACE = "CHAOS_HISTORY"
 
 Event = dict[str, Any]
 
 
-class Pen:
-    """Writes events, from any thread or greenlet, and in forked children too."""
+class HistoryWriter:
+    """The writer of a history: may be used by threads, greenlets and forked children."""
 
     def __init__(self, path: str | Path) -> None:
         self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -33,11 +33,12 @@ class Pen:
 
 
 def read(path: str | Path) -> list[Event]:
-    """Every event of a history, in the order of time."""
+    """All events of a history, in the order of time."""
     return sorted(lines(path), key=lambda event: event["at"])
 
 
 def lines(path: str | Path) -> Iterator[Event]:
+    """The complete lines of a history, decoded, in the order in which they were written."""
     decode = msgspec.json.Decoder().decode
     with open(path, "rb") as file:
         for line in file:

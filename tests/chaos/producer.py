@@ -1,4 +1,4 @@
-"""A process that sends a mix of calls until it is told to stop, and notes what it is told.
+"""A producer process: sends a mix of calls until it is to stop, and records the answers.
 
     python -m tests.chaos.producer NUMBER RATE SEED KINDS
 
@@ -17,19 +17,19 @@ from typing import Any
 
 import streamq
 from tests.chaos.history import PLACE
-from tests.chaos.tasks import app, pen
+from tests.chaos.tasks import app, writer
 from tests.chaos.workload import Call, Workload
 
-#: Numbers of one producer: they never meet those of another.
+#: Call numbers of one producer: they never overlap with those of another.
 SPAN = 10_000_000
-#: Of so many accepted calls one is waited for.
+#: One of so many accepted calls is waited for.
 SAMPLE = 20
-#: Seconds of lateness that are made up for; what an outage has cost beyond is not sent.
+#: Seconds of delay that are made up for; calls that an outage has delayed longer are left out.
 CATCH_UP = 0.5
 
 
 class Producer:
-    """Sends calls at a steady rate."""
+    """A producer that sends calls at a steady rate."""
 
     def __init__(self, number: int, rate: float, seed: int, kinds: str) -> None:
         lease = float(os.environ["STREAMQ_LEASE"].removesuffix("s"))
@@ -41,7 +41,7 @@ class Producer:
         self.listener = threading.Thread(target=self.listen, daemon=True)
 
     def run(self) -> None:
-        """Send until there is enough; then wait for what is still listened to."""
+        """Send until the file ``enough`` exists; then wait for the results still awaited."""
         self.listener.start()
         moment = time.monotonic()
         while not self.enough.exists():
@@ -58,50 +58,51 @@ class Producer:
         self.listener.join()
 
     def send(self, call: Call) -> Any:
-        """Send one call; None if nobody can say what became of it."""
+        """Send one call; return its result, or None if it is unknown whether it was accepted."""
         about = {"number": call.number, "kind": call.kind}
         signature = app.signature(
             f"tests.chaos.tasks.{call.how.task}",
             (call.number, call.kind, call.seconds),
             **call.options,
         )
-        pen.note("invoked", **about)
+        writer.note("invoked", **about)
         try:
             result = app.enqueue(signature)
         except streamq.BrokerUnavailable as error:
-            pen.note("unknown", **about, error=str(error).partition("\n")[0])
+            writer.note("unknown", **about, error=str(error).partition("\n")[0])
             return None
-        pen.note("accepted", **about, id=result.id)
+        writer.note("accepted", **about, id=result.id)
         return result
 
     def follow(self, call: Call, result: Any) -> None:
-        """Revoke it, or listen for its end, if it is one of those."""
+        """Revoke the task or wait for its result, if its kind or number asks for that."""
         if call.how.revoked:
             try:
                 result.revoke()
             except streamq.BrokerUnavailable:
                 return
-            pen.note("revoked", number=call.number, id=result.id)
+            writer.note("revoked", number=call.number, id=result.id)
         elif call.how.keep and not call.how.copies and call.number % SAMPLE == 0:
             with suppress(queue.Full):
                 self.waiting.put_nowait((call, result))
 
     def listen(self) -> None:
-        """Wait for results, one after the other, and note what is told of them."""
+        """Wait for results one after the other, and record each."""
         while (chosen := self.waiting.get()) is not None:
             call, result = chosen
             try:
-                told: Any = ["SUCCESS", result.get(timeout=0.5 if self.enough.exists() else 30)]
+                seconds = 0.5 if self.enough.exists() else 30
+                reported: Any = ["SUCCESS", result.get(timeout=seconds)]
             except streamq.ResultTimeout:
-                continue  # others are to be heard too; whether it ends is seen later
+                continue  # the others wait; whether this one ends is checked later
             except streamq.BrokerUnavailable as error:
-                pen.note("deaf", number=call.number, error=str(error).partition("\n")[0])
+                writer.note("unanswered", number=call.number, error=str(error).partition("\n")[0])
                 continue
             except streamq.Revoked:
-                told = ["REVOKED", None]
+                reported = ["REVOKED", None]
             except Exception as error:  # what the task raised
-                told = ["FAILURE", type(error).__name__]
-            pen.note("told", number=call.number, id=result.id, said=told)
+                reported = ["FAILURE", type(error).__name__]
+            writer.note("reported", number=call.number, id=result.id, said=reported)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The app of a chaos run: its queues, and tasks that note when they start and end."""
+"""The app of a chaos run: its queues, and tasks that record their start and end."""
 
 import os
 import signal
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from streamq import App, Exchange, Queue, Reject
-from tests.chaos import witness
-from tests.chaos.history import PLACE, Pen
+from tests.chaos import recorder
+from tests.chaos.history import PLACE, HistoryWriter
 from tests.chaos.workload import TRIES_AGAIN, value_of
 
-pen = Pen(os.environ[PLACE])
-witness.install(pen)
+writer = HistoryWriter(os.environ[PLACE])
+recorder.install(writer)
 
 fan, after = Exchange("fan", type="fanout"), Exchange("after", type="fanout")
 app = App("chaos")
@@ -23,17 +23,17 @@ app.queues = [
     Queue("left", fan),
     Queue("right", fan),
     Queue("doomed", dead_letter_exchange=after),
-    Queue("afterlife", after),
+    Queue("dead_queue", after),
 ]
 
 
 @contextmanager
 def run(task: Any, number: int, kind: str) -> Iterator[str]:
-    """Note that a task starts, as whom and from which entry; and how it ended."""
+    """Record the start of a task with its process and stream entry, and how it ended."""
     delivery, request = task.delivery, task.request
     entry = f"{delivery.stream} {delivery.entry.decode()}"
     token = f"{os.getpid()} {entry} {time.monotonic_ns()}"
-    pen.note(
+    writer.note(
         "start",
         number=number,
         kind=kind,
@@ -50,7 +50,7 @@ def run(task: Any, number: int, kind: str) -> Iterator[str]:
         yield token
         how = "returned"
     finally:
-        pen.note("end", token=token, how=how)
+        writer.note("end", token=token, how=how)
 
 
 @app.task(bind=True)
@@ -62,7 +62,7 @@ def quick(self: Any, number: int, kind: str, seconds: float) -> list[Any]:
 
 @app.task(bind=True)
 def again(self: Any, number: int, kind: str, seconds: float) -> list[Any]:
-    """Succeeds when it has been tried again often enough."""
+    """Succeeds after ``TRIES_AGAIN`` retries."""
     with run(self, number, kind) as token:
         time.sleep(seconds)
         if self.request.retries < TRIES_AGAIN:
@@ -79,7 +79,7 @@ def failing(self: Any, number: int, kind: str, seconds: float) -> None:
 
 @app.task(bind=True)
 def rejected(self: Any, number: int, kind: str, seconds: float) -> list[Any]:
-    """Its letter runs, in another queue."""
+    """Rejects its message; the dead letter runs in another queue."""
     with run(self, number, kind) as token:
         if self.request.queue == "doomed":
             raise Reject(requeue=False)

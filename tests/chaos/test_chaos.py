@@ -1,4 +1,4 @@
-"""Chaos, in two sizes, and the controls without which it would prove nothing.
+"""Chaos for ten seconds, and a check that its controls fit the code.
 
 ``make chaos SECONDS=600 SEED=7`` runs it for longer.
 """
@@ -11,12 +11,12 @@ import pytest
 
 from tests.chaos.checker import RULES
 from tests.chaos.controls import CONTROLS
-from tests.chaos.stage import SHIFTED_CLOCK
+from tests.chaos.deployment import SHIFTED_CLOCK
 from tests.edits import CHECKOUT, copy_checkout
 
 
 def chaos(*words, seconds):
-    """Run it as a program of its own; return its verdict, and whether it ended well."""
+    """Run chaos as a program of its own; return its verdict, and whether it exited with 0."""
     command = [sys.executable, "-m", "tests.chaos.run", *map(str, words)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=seconds)
     print(done.stdout[-30_000:], done.stderr[-5_000:])  # shown if the test fails

@@ -1,17 +1,17 @@
-"""The checker of chaos runs: it passes what was promised, and sees each way to break it."""
+"""The checker of chaos runs: accepts histories without a fault, and detects each violation."""
 
 import json
 
 import pytest
 
-from tests.chaos.checker import RULES, check, story, tell
+from tests.chaos.checker import RULES, check, events_of, report
 from tests.chaos.workload import KINDS, Workload, value_of
 
 CONSUMER = "w1@chaos:100:0123456789abcdef"
 
 
-class Tale:
-    """Makes up a history, line by line; each line is a moment later."""
+class MadeUpHistory:
+    """A history made up event by event; each event is 10 ms later."""
 
     def __init__(self):
         self.events = []
@@ -25,7 +25,7 @@ class Tale:
         self.events.append(event)
         return event
 
-    def pass_by(self, seconds):
+    def advance(self, seconds):
         self.now += seconds
 
     def send(self, number=1, kind="late", id="a"):
@@ -44,16 +44,16 @@ class Tale:
     def settle(self, token, id="a", meaning="SUCCESS", *, accepted=True, sent=None):
         self.note("end", token=token, how="returned")
         entry = token.partition(" ")[2]
-        told = [[id, entry, meaning, accepted]]
+        answers = [[id, entry, meaning, accepted]]
         sent = self.now if sent is None else sent
-        self.note("settled", consumer=CONSUMER, sent=sent, told=told)
+        self.note("settled", consumer=CONSUMER, sent=sent, answers=answers)
 
     def record(self, token="", id="a", number=1, **fields):
         found = {"state": "SUCCESS", "result": [value_of(number), token], **fields}
         self.note("record", id=id, **{"error_type": None, "reason": None, **found})
 
     def run(self, number=1, kind="late", id="a", **more):
-        """One task as it should be."""
+        """Add a task without a fault; return the token of its run."""
         self.send(number, kind, id)
         token = self.start(number, kind, id, **more)
         self.settle(token, id)
@@ -71,101 +71,101 @@ class Tale:
 
 
 @pytest.fixture
-def tale():
-    return Tale()
+def history():
+    return MadeUpHistory()
 
 
-def test_tasks_that_ran_once_break_no_rule(tale):
+def test_tasks_that_ran_once_break_no_rule(history):
     for number in range(1, 20):
-        tale.run(number, id=f"t{number}")
+        history.run(number, id=f"t{number}")
 
-    assert tale.broken == set()
-
-
-def test_an_accepted_task_that_never_ended_is_lost(tale):
-    tale.send()
-    tale.record(state="QUEUED", result=None)
-
-    assert tale.broken == {"lost"}
+    assert history.broken == set()
 
 
-def test_an_accepted_task_without_a_record_is_lost(tale):
-    tale.send()
+def test_an_accepted_task_that_never_ended_is_lost(history):
+    history.send()
+    history.record(state="QUEUED", result=None)
 
-    assert tale.broken == {"lost"}
-
-
-def test_a_task_whose_sender_was_told_nothing_need_not_exist(tale):
-    tale.note("invoked", number=1, kind="late")
-    tale.note("unknown", number=1, kind="late", error="away")
-
-    assert tale.broken == set()
+    assert history.broken == {"lost"}
 
 
-def test_one_copy_of_a_fan_out_is_not_enough(tale):
-    tale.send(kind="fan")
-    token = tale.start(kind="fan", id="a@left")
-    tale.settle(token, "a@left")
-    tale.record(token, "a@left")
+def test_an_accepted_task_without_a_record_is_lost(history):
+    history.send()
 
-    assert tale.broken == {"lost"}
+    assert history.broken == {"lost"}
 
 
-def test_what_nobody_sent_is_unexpected(tale):
-    tale.run()
-    tale.start(number=2, id="b")
+def test_a_task_whose_sender_got_no_answer_need_not_exist(history):
+    history.note("invoked", number=1, kind="late")
+    history.note("unknown", number=1, kind="late", error="away")
 
-    assert tale.broken == {"unexpected"}
-
-
-def test_a_run_under_another_id_is_unexpected(tale):
-    tale.run()
-    tale.start(id="b")
-
-    assert tale.broken == {"unexpected"}
+    assert history.broken == set()
 
 
-def test_two_accepted_settlements_are_double(tale):
-    first = tale.run()
-    tale.kill()
-    second = tale.start()
-    tale.settle(second)
+def test_one_copy_of_a_fan_out_is_not_enough(history):
+    history.send(kind="fan")
+    token = history.start(kind="fan", id="a@left")
+    history.settle(token, "a@left")
+    history.record(token, "a@left")
 
-    assert "double" in tale.broken
+    assert history.broken == {"lost"}
+
+
+def test_a_run_that_was_never_sent_is_unexpected(history):
+    history.run()
+    history.start(number=2, id="b")
+
+    assert history.broken == {"unexpected"}
+
+
+def test_a_run_under_another_id_is_unexpected(history):
+    history.run()
+    history.start(id="b")
+
+    assert history.broken == {"unexpected"}
+
+
+def test_two_accepted_settlements_are_double(history):
+    first = history.run()
+    history.kill()
+    second = history.start()
+    history.settle(second)
+
+    assert "double" in history.broken
     assert first != second
 
 
-def test_a_settlement_that_was_refused_is_none(tale):
-    tale.send()
-    zombie = tale.start()
-    tale.kill()
-    winner = tale.start(pid=200, worker="w2.1")
-    tale.settle(winner)
-    tale.settle(zombie, accepted=False)
-    tale.record(winner)
+def test_a_refused_settlement_does_not_count(history):
+    history.send()
+    fenced = history.start()
+    history.kill()
+    winner = history.start(pid=200, worker="w2.1")
+    history.settle(winner)
+    history.settle(fenced, accepted=False)
+    history.record(winner)
 
-    assert tale.broken == set()
-
-
-def test_an_early_task_that_starts_again_broke_its_promise(tale):
-    tale.send(kind="early")
-    tale.start(kind="early")
-    tale.kill()
-    token = tale.start(kind="early", pid=200, worker="w2.1")
-    tale.settle(token)
-    tale.record(token)
-
-    assert tale.broken == {"twice"}
+    assert history.broken == set()
 
 
-def test_one_entry_runs_once_whatever_happened(tale):
-    tale.send()
-    tale.start(entry="work 7-0")
-    tale.kill()
-    token = tale.start(pid=200, worker="w2.1", entry="work 7-0")
-    tale.record(token)
+def test_an_early_task_that_starts_again_broke_its_promise(history):
+    history.send(kind="early")
+    history.start(kind="early")
+    history.kill()
+    token = history.start(kind="early", pid=200, worker="w2.1")
+    history.settle(token)
+    history.record(token)
 
-    assert tale.broken == {"twice"}
+    assert history.broken == {"twice"}
+
+
+def test_one_entry_runs_once_whatever_happened(history):
+    history.send()
+    history.start(entry="work 7-0")
+    history.kill()
+    token = history.start(pid=200, worker="w2.1", entry="work 7-0")
+    history.record(token)
+
+    assert history.broken == {"twice"}
 
 
 @pytest.mark.parametrize(
@@ -179,187 +179,187 @@ def test_one_entry_runs_once_whatever_happened(tale):
         ({"explains": "nothing"}, False),
     ],
 )
-def test_a_second_run_needs_a_fault_of_the_first_ones_worker(tale, fault, excused):
-    tale.send()
-    tale.start()
-    tale.note("fault", fault="some", began=tale.now, **fault)
-    token = tale.start(pid=200, worker="w2.1")
-    tale.settle(token)
-    tale.record(token)
+def test_a_second_run_needs_a_fault_of_the_first_ones_worker(history, fault, excused):
+    history.send()
+    history.start()
+    history.note("fault", fault="some", began=history.now, **fault)
+    token = history.start(pid=200, worker="w2.1")
+    history.settle(token)
+    history.record(token)
 
-    assert tale.broken == (set() if excused else {"unexplained"})
-
-
-def test_a_fault_long_before_a_run_excuses_nothing(tale):
-    tale.kill()
-    tale.pass_by(10)
-    tale.send()
-    tale.start()
-    token = tale.start(pid=200, worker="w2.1")
-    tale.settle(token)
-    tale.record(token)
-
-    assert tale.broken == {"unexplained"}
+    assert history.broken == (set() if excused else {"unexplained"})
 
 
-def test_a_run_after_the_accepted_one_is_not_excused_by_a_fault_of_that_one(tale):
-    tale.send()
-    token = tale.start()
-    tale.kill()
-    tale.settle(token)
-    tale.start(pid=200, worker="w2.1")
-    tale.record(token)
+def test_a_fault_long_before_a_run_excuses_nothing(history):
+    history.kill()
+    history.advance(10)
+    history.send()
+    history.start()
+    token = history.start(pid=200, worker="w2.1")
+    history.settle(token)
+    history.record(token)
 
-    assert tale.broken == {"unexplained"}
+    assert history.broken == {"unexplained"}
 
 
-def test_poison_excuses_what_ran_beside_it(tale):
-    tale.send()
-    tale.start()
-    tale.send(2, "poison", "p")
-    tale.start(2, "poison", "p")
-    token = tale.start(pid=200, worker="w2.1", deliveries=2)
-    tale.settle(token)
-    tale.record(token)
-    tale.record(
+def test_a_run_after_the_accepted_one_is_not_excused_by_a_fault_of_that_one(history):
+    history.send()
+    token = history.start()
+    history.kill()
+    history.settle(token)
+    history.start(pid=200, worker="w2.1")
+    history.record(token)
+
+    assert history.broken == {"unexplained"}
+
+
+def test_poison_excuses_what_ran_beside_it(history):
+    history.send()
+    history.start()
+    history.send(2, "poison", "p")
+    history.start(2, "poison", "p")
+    token = history.start(pid=200, worker="w2.1", deliveries=2)
+    history.settle(token)
+    history.record(token)
+    history.record(
         "", "p", state="FAILURE", result=None, error_type="streamq.errors.WorkerLost",
         worker=CONSUMER,
     )  # fmt: skip
 
-    assert tale.broken == set()
+    assert history.broken == set()
 
 
-def test_a_value_that_the_payload_does_not_make_is_wrong(tale):
-    tale.send()
-    token = tale.start()
-    tale.settle(token)
-    tale.record(token, result=[12345, token])
+def test_a_value_that_the_payload_does_not_make_is_wrong(history):
+    history.send()
+    token = history.start()
+    history.settle(token)
+    history.record(token, result=[12345, token])
 
-    assert tale.broken == {"wrong"}
-
-
-def test_the_value_of_a_run_that_was_refused_is_wrong(tale):
-    tale.send()
-    zombie = tale.start()
-    tale.kill()
-    winner = tale.start(pid=200, worker="w2.1")
-    tale.settle(winner)
-    tale.record(zombie)
-
-    assert tale.broken == {"wrong"}
+    assert history.broken == {"wrong"}
 
 
-def test_an_ending_that_its_kind_cannot_have_is_wrong(tale):
-    tale.send()
-    token = tale.start()
-    tale.settle(token)
-    tale.record(state="REVOKED", result=None, reason="expired")
+def test_the_value_of_a_run_that_was_refused_is_wrong(history):
+    history.send()
+    fenced = history.start()
+    history.kill()
+    winner = history.start(pid=200, worker="w2.1")
+    history.settle(winner)
+    history.record(fenced)
 
-    assert tale.broken == {"wrong"}
+    assert history.broken == {"wrong"}
 
 
-def test_an_early_task_may_be_lost_with_its_runner_and_only_then(tale):
+def test_an_ending_that_its_kind_cannot_have_is_wrong(history):
+    history.send()
+    token = history.start()
+    history.settle(token)
+    history.record(state="REVOKED", result=None, reason="expired")
+
+    assert history.broken == {"wrong"}
+
+
+def test_an_early_task_may_be_lost_with_its_runner_and_only_then(history):
     for id, number in (("a", 1), ("b", 2)):
-        tale.send(number, "early", id)
-        tale.record(
+        history.send(number, "early", id)
+        history.record(
             "", id, state="FAILURE", result=None, error_type="streamq.errors.WorkerLost",
             worker=CONSUMER if id == "a" else "w2@chaos:200:0123456789abcdef",
         )  # fmt: skip
-    tale.kill()
+    history.kill()
 
-    verdict = check(tale.events)
+    verdict = check(history.events)
     assert [id for id, _ in verdict.broken["wrong"]] == ["b"]
 
 
-def test_a_late_task_is_condemned_for_crashes_alone(tale):
-    tale.send()
-    tale.start()
-    tale.record(
+def test_a_late_task_becomes_a_dead_letter_for_crashes_alone(history):
+    history.send()
+    history.start()
+    history.record(
         state="FAILURE", result=None, error_type="streamq.errors.WorkerLost", worker=CONSUMER
     )
-    tale.note("letter", id="a", queue="work", reason="crashed 3 times", crashes="3")
+    history.note("letter", id="a", queue="work", reason="crashed 3 times", crashes="3")
 
-    assert tale.broken == {"wrong"}
-
-
-def test_a_crash_that_never_was_is_not_charged(tale):
-    tale.send()
-    token = tale.start(deliveries=2)
-    tale.settle(token)
-    tale.record(token)
-
-    assert tale.broken == {"crashes"}
+    assert history.broken == {"wrong"}
 
 
-def test_the_dead_settle_nothing(tale):
-    tale.send()
-    token = tale.start()
-    tale.note("declared dead", consumer=CONSUMER, charge="suspects", costs=[0, 0, 0, 0])
-    tale.settle(token)
-    tale.record(token)
+def test_a_crash_that_never_was_is_not_charged(history):
+    history.send()
+    token = history.start(deliveries=2)
+    history.settle(token)
+    history.record(token)
 
-    assert tale.broken == {"posthumous"}
-
-
-def test_what_was_sent_before_the_death_may_be_answered_after_it(tale):
-    tale.send()
-    token = tale.start()
-    sent = tale.now
-    tale.note("declared dead", consumer=CONSUMER, charge="suspects", costs=[0, 0, 0, 0])
-    tale.settle(token, sent=sent)
-    tale.record(token)
-
-    assert tale.broken == set()
+    assert history.broken == {"crashes"}
 
 
-def test_who_waited_must_have_been_told_what_is_kept(tale):
-    token = tale.run()
-    tale.note("told", number=1, id="a", said=["SUCCESS", [value_of(1), token]])
-    assert tale.broken == set()
+def test_a_consumer_that_was_declared_dead_settles_nothing(history):
+    history.send()
+    token = history.start()
+    history.note("declared dead", consumer=CONSUMER, blame="suspected", costs=[0, 0, 0, 0])
+    history.settle(token)
+    history.record(token)
 
-    tale.note("told", number=1, id="a", said=["SUCCESS", [value_of(1), "another"]])
-    assert tale.broken == {"told"}
+    assert history.broken == {"posthumous"}
+
+
+def test_what_was_sent_before_the_death_may_be_answered_after_it(history):
+    history.send()
+    token = history.start()
+    sent = history.now
+    history.note("declared dead", consumer=CONSUMER, blame="suspected", costs=[0, 0, 0, 0])
+    history.settle(token, sent=sent)
+    history.record(token)
+
+    assert history.broken == set()
+
+
+def test_a_waiter_must_get_the_result_of_the_record(history):
+    token = history.run()
+    history.note("reported", number=1, id="a", said=["SUCCESS", [value_of(1), token]])
+    assert history.broken == set()
+
+    history.note("reported", number=1, id="a", said=["SUCCESS", [value_of(1), "another"]])
+    assert history.broken == {"reported"}
 
 
 @pytest.mark.parametrize(("pause", "broken"), [(1.0, set()), (6.0, {"slow"})])
-def test_work_flows_again_soon_after_an_outage(tale, pause, broken):
-    tale.note("producing", rate=10.0)
-    tale.run(1, id="before")
-    tale.note("fault", fault="kill_server", began=tale.now, explains="nothing", outage=True)
-    tale.pass_by(pause)
+def test_work_flows_again_soon_after_an_outage(history, pause, broken):
+    history.note("producing", rate=10.0)
+    history.run(1, id="before")
+    history.note("fault", fault="kill_server", began=history.now, explains="nothing", outage=True)
+    history.advance(pause)
     for number in range(2, 30):
-        tale.run(number, id=f"t{number}")
-    tale.pass_by(10)
-    tale.note("enough")
+        history.run(number, id=f"t{number}")
+    history.advance(10)
+    history.note("enough")
 
-    assert tale.broken == broken
-
-
-def test_a_complaint_at_the_end_counts(tale):
-    tale.note("complaint", says="work holds 1 message")
-
-    assert tale.broken == {"unrest"}
+    assert history.broken == broken
 
 
-def test_the_verdict_is_one_line_with_every_rule(tale):
-    tale.run()
-    verdict = check(tale.events)
+def test_a_complaint_at_the_end_counts(history):
+    history.note("complaint", says="work holds 1 message")
+
+    assert history.broken == {"leaks"}
+
+
+def test_the_verdict_is_one_line_with_every_rule(history):
+    history.run()
+    verdict = check(history.events)
 
     line = json.loads(verdict.line(seed=7))
     assert (line["ok"], line["seed"], line["accepted"], line["runs"]) == (True, 7, 1, 1)
     assert {rule.__name__ for rule in RULES} <= set(line)
 
 
-def test_what_broke_is_told_with_the_whole_story_of_the_task(tale):
-    tale.run(1, id="good")
-    tale.send(2, id="bad")
-    tale.start(2, id="bad")
-    tale.kill()
-    verdict = check(tale.events)
+def test_a_violation_is_reported_with_all_events_of_the_task(history):
+    history.run(1, id="good")
+    history.send(2, id="bad")
+    history.start(2, id="bad")
+    history.kill()
+    verdict = check(history.events)
 
-    said = "\n".join(tell(verdict, tale.events))
+    said = "\n".join(report(verdict, history.events))
     assert said.startswith("lost: bad: ")
-    whats = [event["what"] for event in story(tale.events, "bad")]
+    whats = [event["what"] for event in events_of(history.events, "bad")]
     assert whats == ["invoked", "accepted", "start", "fault"]
     assert "good" not in said
 

@@ -1,4 +1,4 @@
-"""What is sent in a chaos run, and how each kind of it may end.
+"""The workload of a chaos run: kinds of tasks, and how each may end.
 
 Payloads are unique numbers, so that every result can be computed again.
 """
@@ -20,9 +20,9 @@ def nothing(chance: random.Random, lease: float) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind of task: how often it is sent (by weight), how, and what may come of it.
+    """One kind of task: how often it is sent (by weight), how, and how it may end.
 
-    ``endings`` are the states that it may have at the end.  A late task that is killed too
+    ``outcomes`` are the states that it may have at the end.  A late task that is killed too
     often and an early one whose runner dies may also fail as WorkerLost, if that is explained.
     """
 
@@ -30,14 +30,14 @@ class Kind:
     weight: float
     seconds: Callable[[random.Random, float], float] = lambda chance, lease: 0.0
     options: Options = nothing
-    endings: frozenset[str] = frozenset({"SUCCESS"})
+    outcomes: frozenset[str] = frozenset({"SUCCESS"})
     error: str = ""
     early: bool = False
     keep: bool = True
     #: The queues that get a copy each; empty for one queue.
     copies: tuple[str, ...] = ()
     #: The queue that a copy goes to when the task is rejected.
-    afterlife: str = ""
+    dead_letter_queue: str = ""
     chosen: bool = False
     revoked: bool = False
 
@@ -76,20 +76,20 @@ KINDS: Mapping[str, Kind] = {
         weight=5,
         seconds=short,
         options=lambda chance, lease: {"expires": chance.uniform(0.02, 1.0)},
-        endings=frozenset({"SUCCESS", "REVOKED"}),
+        outcomes=frozenset({"SUCCESS", "REVOKED"}),
     ),
     "again": Kind(task="again", weight=8, seconds=short),
     "failing": Kind(
         task="failing",
         weight=5,
         seconds=short,
-        endings=frozenset({"FAILURE"}),
+        outcomes=frozenset({"FAILURE"}),
         error="ValueError",
     ),
     "poison": Kind(
         task="poison",
         weight=0.1,
-        endings=frozenset({"FAILURE"}),
+        outcomes=frozenset({"FAILURE"}),
         error="streamq.errors.WorkerLost",
     ),
     "slow": Kind(weight=6, seconds=slow),
@@ -98,7 +98,7 @@ KINDS: Mapping[str, Kind] = {
         weight=3,
         seconds=medium,
         options=lambda chance, lease: chance.choice([{}, {"countdown": 0.3}]),
-        endings=frozenset({"SUCCESS", "REVOKED"}),
+        outcomes=frozenset({"SUCCESS", "REVOKED"}),
         revoked=True,
     ),
     "ranked": Kind(
@@ -119,21 +119,21 @@ KINDS: Mapping[str, Kind] = {
         task="rejected",
         weight=2,
         options=always(queue="doomed"),
-        endings=frozenset({"FAILURE"}),
+        outcomes=frozenset({"FAILURE"}),
         error="streamq.errors.Reject",
-        afterlife="afterlife",
+        dead_letter_queue="dead_queue",
     ),
 }
 
 
 def value_of(number: int) -> int:
-    """What a task makes of its payload."""
+    """The value that a task returns for its payload."""
     return number * 31 + 7
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call that is to be made."""
+    """One call to be sent."""
 
     number: int
     kind: str

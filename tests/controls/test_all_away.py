@@ -13,7 +13,7 @@ from tests.system.traffic import runs_through
 def test_without_an_unbroken_view_they_would_take_from_the_living(short, server):
     short.changed_module(
         "streamq/worker/lease_view.py",
-        "return self.since is not None and now - self.since >= ENOUGH * self.lease",
+        "return self.since is not None and now - self.since >= JUDGE_AFTER * self.lease",
         "return True",
     )
     with (

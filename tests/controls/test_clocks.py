@@ -43,7 +43,7 @@ def test_without_looking_at_the_clock_it_would(shifted, server):
 def test_without_looking_whether_the_deadline_moves_they_would_live_for_long(shifted, server):
     shifted.changed_module(
         "streamq/worker/lease_view.py",
-        "lease.end < server or now - first > ENOUGH * lease.length",
+        "lease.end < server or now - first > JUDGE_AFTER * lease.length",
         "lease.end < server",
     )
 

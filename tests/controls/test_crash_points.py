@@ -12,8 +12,8 @@ from tests.system.test_crash_points import Scenario
         (
             "kill",
             "scripts/lua/recover.lua",
-            "    give_back(stream, entry, fields)\n    moved = moved + 1\n  elseif certain",
-            "    take(stream, entry)\n    moved = moved + 1\n  elseif certain",
+            "    hand_back(stream, entry, fields)\n    moved = moved + 1\n  elseif ran_alone",
+            "    ack_and_delete(stream, entry)\n    moved = moved + 1\n  elseif ran_alone",
         ),
         (
             "drop",

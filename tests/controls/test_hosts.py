@@ -17,7 +17,7 @@ from tests.system.test_hosts import (
 def test_the_check_finds_that_nobody_watches_over_the_others(short):
     short.changed_module(
         "streamq/worker/services/takeover.py",
-        "if self.views.of[others[consumer].length].clear(now)",
+        "if self.views.by_length[others[consumer].length].is_reliable(now)",
         "if False",
     )
 

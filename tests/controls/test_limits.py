@@ -9,8 +9,8 @@ from tests.system.test_limits import TASKS, busy_beside_others
 def test_the_check_finds_neighbours_that_are_charged(site):
     site.changed_module(
         "streamq/worker/services/crash_recovery.py",
-        "ended = stopped or child.ended or verdicts",
-        "ended = stopped",
+        "killed = stopped or child.kill_reason or forced_ends",
+        "killed = stopped",
     )
 
     assert busy_beside_others(site) == [2] * 5
@@ -19,7 +19,7 @@ def test_the_check_finds_neighbours_that_are_charged(site):
 def test_the_check_finds_limits_that_nobody_looks_at(site):
     site.changed_module(
         "streamq/worker/services/hard_limits.py",
-        "running(past=patience_with(child))",
+        "running(past=grace_of(child))",
         "running(past=float('inf'))",
     )
     site.write(TASKS)

@@ -13,10 +13,12 @@ from tests.system.test_lost_replies import (
 
 def test_without_the_memory_of_the_last_settlement_it_would_never_run(behind, proxy):
     behind.changed_package(
-        "includes/numbered.lua", "local same = last == number", "local same = false"
+        "includes/replay.lua", "local same = last == number", "local same = false"
     )
     behind.changed_package(
-        "complete.lua", "mine = redis.call('HEXISTS', marks, stream .. ' ' .. entry)", "mine = 0"
+        "settle.lua",
+        "settled = redis.call('HEXISTS', marks, stream .. ' ' .. entry)",
+        "settled = 0",
     )
 
     with pytest.raises(ResultTimeout):
@@ -26,7 +28,7 @@ def test_without_the_memory_of_the_last_settlement_it_would_never_run(behind, pr
 def test_without_looking_for_it_what_was_read_in_vain_would_never_run(behind, proxy):
     behind.changed_module(
         "streamq/runner/prefetch.py",
-        "if self.broken or monotonic() - self.compared > self.lease:",
+        "if self.broken or monotonic() - self.compared_at > self.lease:",
         "if False:",
     )
 

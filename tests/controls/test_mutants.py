@@ -3,7 +3,7 @@
 import pytest
 
 from tests.model.directed import DIRECTED
-from tests.model.histories import tell
+from tests.model.histories import play
 from tests.model.mutants import MUTANTS
 from tests.model.server import Server
 from tests.model.test_mutants import search
@@ -14,4 +14,4 @@ def test_the_machine_sees_what_is_wrong(redis, mutant):
     server, history = Server(redis, mutant.edit), DIRECTED.get(mutant.name)
 
     with pytest.raises(AssertionError):
-        tell(server, history) if history else search(server, mutant.profile)
+        play(server, history) if history else search(server, mutant.profile)

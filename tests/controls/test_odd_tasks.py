@@ -10,7 +10,7 @@ from tests.system.test_odd_tasks import TASKS
 
 
 def test_the_check_finds_a_child_that_goes_on_as_if_it_were_the_runner(site):
-    guards = ("self.forks != FORKS.mark[0]:", "self.property.stolen:")
+    guards = ("self.forks != FORKS.mark[0]:", "self.guard.descriptors_closed:")
     for guard in guards:
         site.changed_module("streamq/runner/pools/solo.py", f"if {guard}", "if False:")
 
@@ -30,7 +30,9 @@ def test_the_check_finds_a_child_that_goes_on_as_if_it_were_the_runner(site):
 
 
 def test_the_check_finds_descriptors_that_nobody_misses(site):
-    site.changed_module("streamq/runner/pools/solo.py", "if self.property.stolen:", "if False:")
+    site.changed_module(
+        "streamq/runner/pools/solo.py", "if self.guard.descriptors_closed:", "if False:"
+    )
     site.write(TASKS)
     site.worker("-c", 1)
     site.send("close_all", 1).get(timeout=10)

@@ -10,7 +10,7 @@ from tests.system.test_revoked import TASKS, old_and_new_side_by_side, roll_out
 
 def test_the_check_finds_expiry_that_nobody_asks_for(site):
     site.changed_package(
-        "screen.lua", "elseif expires and expires <= now then", "elseif false then"
+        "check_start.lua", "elseif expires and expires <= now then", "elseif false then"
     )
     site.write(TASKS)
     site.app.declare([])
@@ -37,7 +37,7 @@ def test_the_check_finds_a_termination_that_nobody_carries_out(site):
 
 
 def test_the_check_finds_letters_of_tasks_that_a_living_worker_has(site):
-    site.changed_package("settle.lua", "if about[2] and", "if false and")
+    site.changed_package("follow.lua", "if about[2] and", "if false and")
 
     _, results = old_and_new_side_by_side(site)
 
@@ -45,7 +45,7 @@ def test_the_check_finds_letters_of_tasks_that_a_living_worker_has(site):
     assert len(letters(site)) == sum(each.state == "FAILURE" for each in results) > 0
 
 
-def test_the_check_finds_unknown_tasks_that_are_buried_at_once(site):
+def test_the_check_finds_unknown_tasks_that_are_dead_lettered_at_once(site):
     _, result = roll_out(site, patience="0s")
 
     assert (result.state, letters(site)) == ("FAILURE", [result.id])

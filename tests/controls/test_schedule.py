@@ -7,7 +7,7 @@ from tests.system.test_schedule import (
 
 
 def test_the_check_finds_tasks_that_are_moved_without_being_removed(two):
-    two.changed_package("promote.lua", "  drop_later(name)\n", "")
+    two.changed_package("promote.lua", "  drop_scheduled(name)\n", "")
 
     two.worker("-c", 2)
     later(two, 20, first=0.1, last=0.2)

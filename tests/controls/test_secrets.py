@@ -10,7 +10,7 @@ from tests.system.test_secrets import (
 
 def test_control_an_assignment_on_the_command_line_would_show_the_password(guarded):
     guarded.changed_module(
-        "streamq/worker/processes.py", "assignment.leave()", "assignment.leave(), assignment.url"
+        "streamq/worker/processes.py", "config.write()", "config.write(), config.url"
     )
     worker = guarded.worker("-P", "gevent", "-c", 2)
 

@@ -29,7 +29,7 @@ def test_the_check_finds_a_supervisor_that_waits_long_for_an_answer(site, server
 
 
 def test_the_check_finds_a_signal_that_ends_the_new_worker_before_it_listens(site):
-    site.changed_module("streamq/worker/supervisor.py", "        self.stops.hold_reloads()\n", "")
+    site.changed_module("streamq/worker/supervisor.py", "        self.stops.block_reloads()\n", "")
     site.write('note(f"loads {os.getpid()}")\ntime.sleep(1.0)\n' + TASKS)
     worker = site.worker("-c", 1)
     loads = f"loads {worker.pid}"
@@ -45,7 +45,7 @@ def test_the_check_finds_a_signal_that_ends_the_new_worker_before_it_listens(sit
 def test_the_check_finds_a_reload_that_does_not_wait_for_redis(hasty, server):
     hasty.changed_module(
         "streamq/worker/supervisor.py",
-        "while (self.anew or clock.monotonic() < end)",
+        "while (self.reloading or clock.monotonic() < end)",
         "while (clock.monotonic() < end)",
     )
     worker = hasty.worker("-c", 1)

@@ -6,7 +6,7 @@ from tests.system.test_signed import sealed  # noqa: F401 - a fixture
 def test_control_without_the_check_it_is_run(sealed):
     sealed.changed_module(
         "streamq/execution/executor.py",
-        'return self.endings.buried(delivery, error, "signature")',
+        'return self.outcomes.dead_lettered(delivery, error, "signature")',
         "pass; signed = True",
     )
     sealed.worker("-c", 1)

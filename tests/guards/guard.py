@@ -1,4 +1,4 @@
-"""A guard of the product: what stands in the code, and the test that must miss it."""
+"""A guard of the product: lines of the code, and the test that must fail without them."""
 
 import os
 import re
@@ -12,18 +12,18 @@ from pathlib import Path
 from tests.edits import PACKAGE, Edit, copy_checkout
 from tests.zygote import PYTEST, Forked
 
-#: What a run of tests needs of the checkout.
+#: The parts of the checkout that a run of tests needs.
 PARTS = (*PACKAGE, "tests", "examples", "setup.cfg", "pyproject.toml")
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What is taken away, the rows of the fault matrix it is there for, and who sees it missing."""
+    """A guard: its rows in the fault matrix, the edits that remove it, the test that fails then."""
 
     name: str
     rows: tuple[str, ...]
     test: str
-    #: A pattern of what the test then says.
+    #: A pattern that the failure of the test must match.
     says: str
     edits: tuple[Edit, ...]
 
@@ -35,17 +35,17 @@ def guard(name: str, rows: str, test: str, says: str, *edits: Edit) -> Guard:
 
 @contextmanager
 def changed_checkout(edits: tuple[Edit, ...]) -> Iterator[Path]:
-    """A copy of the checkout in which some lines are others."""
+    """A copy of the checkout with some lines changed."""
     with tempfile.TemporaryDirectory(prefix="streamq-guard-", ignore_cleanup_errors=True) as name:
         copy_checkout(Path(name), edits, parts=PARTS)
         yield Path(name)
 
 
 def run(folder: Path, *tests: str, seconds: float) -> subprocess.CompletedProcess[str]:
-    """Run tests of a copy, in a process of its own."""
+    """Run tests of a copy in a process of its own, for at most so many seconds each."""
     words = ["-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short"]
     words += [f"--basetemp={folder / 'tmp'}", f"--timeout={seconds}", *tests]
-    # not what the run of tests around us has put there
+    # without the variables of the surrounding run
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     env["PYTHONPATH"] = str(folder)
     with Forked(
@@ -64,5 +64,5 @@ def run(folder: Path, *tests: str, seconds: float) -> subprocess.CompletedProces
 
 
 def complaint(output: str) -> str:
-    """The lines in which pytest says what was wrong."""
+    """The lines of the output in which pytest describes failures."""
     return "\n".join(re.findall(r"^E   .*", output, re.M))

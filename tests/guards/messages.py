@@ -5,20 +5,20 @@ from tests.guards.guard import guard
 ENQUEUE = "tests/integration/test_enqueue.py::"
 PUBLISH_FAULTS = "tests/integration/test_publish_faults.py::"
 FORKS = "tests/integration/test_forks.py::"
-WAITING = "tests/integration/test_waiting.py::"
+WAITER = "tests/integration/test_waiter.py::"
 RESULTS = "tests/integration/test_results.py::"
 SIGNING = "tests/integration/test_signing.py::"
-BOUNDS = "tests/unit/test_bounds.py::"
+VALUE_LIMITS = "tests/unit/test_value_limits.py::"
 COMPRESSION = "tests/unit/test_compression.py::"
-EXECUTION = "tests/unit/test_execution.py::"
-ENDINGS = "tests/unit/test_endings.py::"
-FAILURE = "tests/unit/test_failure.py::"
+EXECUTOR = "tests/unit/test_executor.py::"
+OUTCOMES = "tests/unit/test_outcomes.py::"
+EXCEPTIONS = "tests/unit/test_exceptions.py::"
 REJECT = "tests/lua/test_reject.py::"
 ACL = "tests/integration/test_acl.py::"
 OUT_OF_IDS = "tests/integration/test_out_of_ids.py::"
-LETTERS = "tests/system/test_letters.py::"
+DEAD_LETTERS = "tests/system/test_dead_letters.py::"
 DATA = "tests/promises/test_data.py::"
-CROWDS = "tests/system/test_crowds.py::"
+OVERLOAD = "tests/system/test_overload.py::"
 REVOKED = "tests/system/test_revoked.py::"
 GENERATIONS = "tests/system/test_generations.py::"
 
@@ -31,7 +31,7 @@ GUARDS = [
         "nothing was written",
         (
             "streamq/broker/publish_retry.py",
-            "if not self.sent or (isinstance(error, Refusal) and error.leads_nowhere):",
+            "if not self.sent or (isinstance(error, Refusal) and error.is_unroutable):",
             "if True:",
         ),
     ),
@@ -88,7 +88,7 @@ GUARDS = [
             "  return id\n",
         ),
         (
-            "streamq/core/delivery.py",
+            "streamq/core/names.py",
             'return id if generation == b"1" else b"%s::%s" % (id, generation)',
             "return id",
         ),
@@ -100,13 +100,13 @@ GUARDS = [
         "::test_the_end_of_the_older_one_is_nothing_to_the_newer_one[SUCCESS]",
         "assert",
         (
-            "scripts/lua/includes/endings.lua",
+            "scripts/lua/includes/finish.lua",
             "local another = (before[4] or '1') ~= generation",
             "local another = false",
         ),
     ),
     guard(
-        "a forked child takes lanes of its own",
+        "a forked child takes channels of its own",
         "C4",
         FORKS + "test_parent_and_children_send_at_the_same_time",
         r"that of the parent has lived on|assert all|assert \d+ == 401|== \(300, 100\)",
@@ -132,7 +132,11 @@ GUARDS = [
         "C4",
         FORKS + "test_a_wait_goes_on_on_both_sides[in_c]",
         "ended_well",
-        ("streamq/broker/waiter.py", "wait is not None and wait.forks != self.forks", "False"),
+        (
+            "streamq/broker/waiter.py",
+            "pending is not None and pending.forks != self.forks",
+            "False",
+        ),
     ),
     guard(
         "ids that were drawn in advance are of one connection",
@@ -157,7 +161,11 @@ GUARDS = [
         "C25",
         FORKS + "test_the_copy_of_a_machine_sends_what_it_sends[one_by_one-1]",
         r"== \[-2, -1, 0, 1\]",
-        ("scripts/lua/push.lua", "number .. ' ' .. (ARGV[shared_to + 1] or '')", "number .. ' '"),
+        (
+            "scripts/lua/publish_plain.lua",
+            "number .. ' ' .. (ARGV[shared_to + 1] or '')",
+            "number .. ' '",
+        ),
     ),
     guard(
         "what no queue wants is refused",
@@ -176,7 +184,7 @@ GUARDS = [
     guard(
         "what cannot be decoded is an error of ours",
         "C8",
-        BOUNDS + "test_any_bytes_end_as_a_value_or_an_error_of_ours",
+        VALUE_LIMITS + "test_any_bytes_end_as_a_value_or_an_error_of_ours",
         "msgspec.DecodeError: ",
         (
             "streamq/serialization/codec.py",
@@ -185,7 +193,7 @@ GUARDS = [
         ),
     ),
     guard(
-        "a message that cannot be decoded is put aside by its runner",
+        "a message that cannot be decoded is dead-lettered by its runner",
         "C8",
         DATA + "test_messages_that_cannot_be_run_become_dead_letters",
         "ResultTimeout: no result of default-",
@@ -209,7 +217,7 @@ GUARDS = [
     guard(
         "a message that names no task is not offered to others",
         "C9",
-        EXECUTION + "test_a_message_that_names_no_task_is_buried",
+        EXECUTOR + "test_a_message_that_names_no_task_is_dead_lettered",
         "b'no task'",
         ("streamq/execution/outcomes.py", "if not name:", "if False:"),
         (
@@ -221,14 +229,14 @@ GUARDS = [
     guard(
         "a field that should be a number may be anything",
         "C9",
-        LETTERS + "test_odd_fields_do_no_harm",
+        DEAD_LETTERS + "test_odd_fields_do_no_harm",
         "still not so after 20 s: .*soon",
         ("streamq/core/delivery.py", "found.isdigit() and ", ""),
     ),
     guard(
         "a letter is written in pieces however many fields it has",
         "C9",
-        LETTERS + "test_fields_that_nobody_knows_do_no_harm_however_many[9000]",
+        DEAD_LETTERS + "test_fields_that_nobody_knows_do_no_harm_however_many[9000]",
         "ResultTimeout: no result of lost",
         ("scripts/lua/includes/hashes.lua", "#values, 1000 do", "#values, 100000 do"),
         ("scripts/lua/includes/hashes.lua", "math.min(at + 999, #values)", "#values"),
@@ -252,16 +260,16 @@ GUARDS = [
         ),
     ),
     guard(
-        "an unknown task is buried when patience is at its end",
+        "an unknown task is dead-lettered when its patience ends",
         "C11",
-        EXECUTION + "test_an_unknown_task_is_offered_again_and_again_before_it_is_buried",
+        EXECUTOR + "test_an_unknown_task_is_offered_again_and_again_before_it_is_dead_lettered",
         "Left contains 6 more items",
         ("streamq/execution/outcomes.py", "        if left > 0:", "        if True:"),
     ),
     guard(
         "JSON knows no number that is none",
         "C12",
-        BOUNDS + "test_json_holds_no_nan_no_infinity_and_nothing_but_utf_8",
+        VALUE_LIMITS + "test_json_holds_no_nan_no_infinity_and_nothing_but_utf_8",
         "DID NOT RAISE",
         (
             "streamq/serialization/strict_json.py",
@@ -272,7 +280,7 @@ GUARDS = [
     guard(
         "what is read as JSON is UTF-8",
         "C13",
-        BOUNDS + "test_json_holds_no_nan_no_infinity_and_nothing_but_utf_8",
+        VALUE_LIMITS + "test_json_holds_no_nan_no_infinity_and_nothing_but_utf_8",
         "DID NOT RAISE",
         (
             "streamq/serialization/strict_json.py",
@@ -285,7 +293,7 @@ GUARDS = [
         "C14",
         ENQUEUE + "test_a_message_over_the_limit_is_refused",
         "DID NOT RAISE",
-        ("streamq/app.py", "if len(encoded) + len(named) > self.payloads.limit:", "if False:"),
+        ("streamq/app.py", "if size > self.payloads.limit:", "if False:"),
         ("streamq/serialization/payload.py", "if len(data) > self.limit:", "if False:"),
     ),
     guard(
@@ -317,8 +325,8 @@ GUARDS = [
         r"assert \d+ <= 20",
         (
             "streamq/execution/task_log.py",
-            "self.refused = Seldom(1.0)",
-            "self.refused = Seldom(0.0)",
+            "self.bad_signatures = LogLimit(1.0)",
+            "self.bad_signatures = LogLimit(0.0)",
         ),
     ),
     guard(
@@ -326,7 +334,7 @@ GUARDS = [
         "C16",
         SIGNING + "test_a_copy_of_a_fan_out_is_not_tried_again_in_another_queue",
         "SignatureInvalid: the signature does not fit the message",
-        ("streamq/serialization/signing.py", "        if not home:", "        if False:"),
+        ("streamq/serialization/signing.py", "        if not in_place:", "        if False:"),
     ),
     guard(
         "what waits too long for its queue expires",
@@ -343,7 +351,7 @@ GUARDS = [
         ("streamq/errors.py", "class Stopped(BaseException):", "class Stopped(Exception):"),
         (
             "streamq/worker/services/hard_limits.py",
-            "if request.until <= clock.monotonic() and not request.child.ended:",
+            "if request.until <= clock.monotonic() and not request.child.kill_reason:",
             "if False:",
         ),
     ),
@@ -354,8 +362,8 @@ GUARDS = [
         "assert 2 == 1",
         (
             "streamq/worker/services/crash_recovery.py",
-            "child.verdicts if (each.stream, each.entry) in running]",
-            "child.verdicts]",
+            "child.forced_ends if (each.stream, each.entry) in running]",
+            "child.forced_ends]",
         ),
     ),
     guard(
@@ -365,21 +373,21 @@ GUARDS = [
         "assert 1 == 0",
         (
             "streamq/execution/outcomes.py",
-            "except BaseException as error:  # a class of the task's may raise whatever it likes",
+            "except BaseException as error:  # a class of the task may raise anything",
             "except Stopped as error:",
         ),
     ),
     guard(
         "of a long message the beginning is kept",
         "C20",
-        FAILURE + "test_messages_and_tracebacks_are_bounded",
+        EXCEPTIONS + "test_messages_and_tracebacks_are_bounded",
         "assert 1000000 == 4096",
         ("streamq/serialization/exceptions.py", "return text[:LONGEST_MESSAGE]", "return text"),
     ),
     guard(
         "of a long traceback the end is kept",
         "C20",
-        FAILURE + "test_messages_and_tracebacks_are_bounded",
+        EXCEPTIONS + "test_messages_and_tracebacks_are_bounded",
         r"assert \d+ <= \(65536 \+ 1\)",
         (
             "streamq/serialization/exceptions.py",
@@ -390,7 +398,7 @@ GUARDS = [
     guard(
         "an exception whose text cannot be had is described",
         "C20",
-        FAILURE + "test_a_text_that_cannot_be_had_is_said",
+        EXCEPTIONS + "test_a_text_that_cannot_be_had_is_said",
         "RuntimeError: no text",
         (
             "streamq/serialization/exceptions.py",
@@ -401,7 +409,7 @@ GUARDS = [
     guard(
         "an exception is made again without its own methods",
         "C20",
-        FAILURE + "test_no_method_of_a_class_runs_when_its_exception_is_made_again",
+        EXCEPTIONS + "test_no_method_of_a_class_runs_when_its_exception_is_made_again",
         "E   SystemExit",
         (
             "streamq/serialization/exceptions.py",
@@ -412,44 +420,45 @@ GUARDS = [
     guard(
         "the metaclass of an exception is not asked",
         "C20",
-        FAILURE + "test_no_metaclass_is_asked_when_an_exception_is_made_again",
+        EXCEPTIONS + "test_no_metaclass_is_asked_when_an_exception_is_made_again",
         "E   SystemExit",
         ("streamq/serialization/exceptions.py", "type.__new__(kind, ", "kind("),
     ),
     guard(
         "an exception shows what its worker recorded",
         "C20",
-        FAILURE + "test_an_exception_shows_what_the_worker_recorded_and_is_caught_by_its_class",
+        EXCEPTIONS + "test_an_exception_shows_what_the_worker_recorded_and_is_caught_by_its_class",
         "AssertionError: assert '",
         (
             "streamq/serialization/exceptions.py",
-            'if silent and owner(cls, "__str__").__str__(error) == text:',
+            'if plain and owner(cls, "__str__").__str__(error) == text:',
             "if 1:",
         ),
     ),
     guard(
         "an exception is copied by what was recorded",
         "C20",
-        FAILURE + "test_an_exception_that_was_made_again_can_be_copied",
+        EXCEPTIONS + "test_an_exception_that_was_made_again_can_be_copied",
         "TypeError: ",
         ("streamq/serialization/exceptions.py", "if not is_made_otherwise(cls):", "if 1:"),
     ),
     guard(
         "the truth of an exception is not asked for",
         "C20",
-        FAILURE + "test_an_exception_that_was_made_again_is_compared_and_formatted_as_others_are",
+        EXCEPTIONS
+        + "test_an_exception_that_was_made_again_is_compared_and_formatted_as_others_are",
         "AttributeError: 'Several' object has no attribute 'errors'",
         (
             "streamq/serialization/exceptions.py",
-            "    if error is None:  # the truth",
-            "    if not error:  # the truth",
+            "    if error is None:  # not its truth",
+            "    if not error:  # its truth",
         ),
         ("streamq/serialization/exceptions.py", 'names["__bool__"] = always', "pass"),
     ),
     guard(
         "the class of an exception is looked for among what is loaded",
         "C20",
-        FAILURE + "test_a_class_that_is_not_loaded_becomes_a_task_error",
+        EXCEPTIONS + "test_a_class_that_is_not_loaded_becomes_a_task_error",
         "assert .*unloaded.Odd.* is TaskError",
         (
             "streamq/host/modules.py",
@@ -469,28 +478,28 @@ GUARDS = [
         "C22",
         RESULTS + "test_a_result_that_expired_before_it_was_read_ends_the_wait",
         r"assert \(\d.* - .*\) < 5",
-        ("streamq/broker/waiter.py", "wait.known or wait.began < before:", "wait.known:"),
+        ("streamq/broker/waiter.py", "pending.known or pending.began < before:", "pending.known:"),
     ),
     guard(
         "who waits for a record that vanishes is told",
         "C22",
-        WAITING + "test_a_record_that_vanishes_ends_the_wait",
+        WAITER + "test_a_record_that_vanishes_ends_the_wait",
         "E   TimeoutError",
-        ("streamq/broker/waiter.py", "if id in wait.known or wait.began", "if wait.began"),
+        ("streamq/broker/waiter.py", "if id in pending.known or pending.began", "if pending.began"),
     ),
     guard(
         "what is said to those who wait expires",
         "C23",
-        CROWDS + "test_who_dies_while_it_waits_leaves_nothing",
+        OVERLOAD + "test_who_dies_while_it_waits_leaves_nothing",
         r"leaked: \['{streamq}:reply:",
-        ("scripts/lua/includes/endings.lua", "redis.call('PEXPIRE', reply, REPLY_LIFE_MS)", ""),
+        ("scripts/lua/includes/finish.lua", "redis.call('PEXPIRE', reply, REPLY_LIFE_MS)", ""),
     ),
     guard(
         "one who waits reads for all",
         "C23",
-        CROWDS + "test_those_who_wait_in_one_process_need_one_connection",
+        OVERLOAD + "test_those_who_wait_in_one_process_need_one_connection",
         r"assert \d+ == 1",
-        ("streamq/broker/waiter.py", "return self.leader is wait", "return True"),
+        ("streamq/broker/waiter.py", "return self.leader is pending", "return True"),
         (
             "streamq/broker/waiter.py",
             "return self.connection.ask(",
@@ -500,11 +509,11 @@ GUARDS = [
     guard(
         "who rejects without end is paused",
         "D5",
-        ENDINGS + "test_who_rejects_again_and_again_is_paused_for_longer_each_time",
+        OUTCOMES + "test_who_rejects_again_and_again_is_paused_for_longer_each_time",
         r"assert \[0.0, 0.0, 0.0",
         (
             "streamq/core/delivery.py",
-            "return 0.0 if grown < 0 else float(min(first * 2**grown, longest))",
+            "return 0.0 if doublings < 0 else float(min(first * 2**doublings, longest))",
             "return 0.0",
         ),
     ),
@@ -526,7 +535,7 @@ GUARDS = [
         "DID NOT RAISE",
         (
             "scripts/lua/publish.lua",
-            "find_room(messages) or find_spent(messages)",
+            "assign_queues(messages) or find_out_of_ids(messages)",
             "find_room(messages)",
         ),
     ),

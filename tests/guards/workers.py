@@ -3,29 +3,29 @@
 from tests.guards.guard import guard
 
 CRASHES = "tests/system/test_crashes.py::"
-DEATHS = "tests/system/test_deaths.py::"
-HUBWATCH = "tests/unit/test_hubwatch.py::"
+CRASH_BLAME = "tests/system/test_crash_blame.py::"
+HUB_WATCHDOG = "tests/unit/test_hub_watchdog.py::"
 HOSTS = "tests/system/test_hosts.py::"
 LIMITS = "tests/system/test_limits.py::"
 ODD_TASKS = "tests/system/test_odd_tasks.py::"
-PRESENCE = "tests/integration/test_presence.py::"
+WORKER_NAMES = "tests/integration/test_worker_names.py::"
 SCARCITY = "tests/system/test_scarcity.py::"
 SHUTDOWN = "tests/system/test_shutdown.py::"
 SIGNALS = "tests/system/test_signals.py::"
-VERDICTS = "tests/unit/test_verdicts.py::"
+HARD_LIMITS = "tests/unit/test_hard_limits.py::"
 
 GUARDS = [
     guard(
         "a result and its acknowledgement are one act",
         "A3",
-        DEATHS + "test_a_runner_that_dies_after_it_has_settled_costs_no_second_run",
+        CRASH_BLAME + "test_a_runner_that_dies_after_it_has_settled_costs_no_second_run",
         "'innocent 0' != 'innocent 1'",
         (
-            "scripts/lua/complete.lua",
-            "      mine = redis.call('XACK', key, 'workers', entry)\n",
-            "      mine = 1\n",
+            "scripts/lua/settle.lua",
+            "      settled = redis.call('XACK', key, 'workers', entry)\n",
+            "      settled = 1\n",
         ),
-        ("scripts/lua/complete.lua", "redis.call('XDEL', key, unpack(done))", "local _ = done"),
+        ("scripts/lua/settle.lua", "redis.call('XDEL', key, unpack(done))", "local _ = done"),
     ),
     guard(
         "the kernel frees the turn of the dead",
@@ -46,8 +46,8 @@ GUARDS = [
         "assert 0 is None|Right contains 2 more items",
         (
             "streamq/worker/supervisor.py",
-            "self.nursery.signal_all(FINISH)",
-            "self.nursery.signal_all(signal.SIGKILL)",
+            "self.processes.signal_all(FINISH)",
+            "self.processes.signal_all(signal.SIGKILL)",
         ),
     ),
     guard(
@@ -57,8 +57,8 @@ GUARDS = [
         r"\[0, 2\] == \[0, 1\]",
         (
             "streamq/worker/services/crash_recovery.py",
-            "ended = stopped or child.ended or verdicts",
-            "ended = child.ended or verdicts",
+            "killed = stopped or child.kill_reason or forced_ends",
+            "killed = child.kill_reason or forced_ends",
         ),
     ),
     guard(
@@ -68,7 +68,7 @@ GUARDS = [
         "still not so after 20 s",
         (
             "streamq/worker/services/hard_limits.py",
-            "running(past=patience_with(child))",
+            "running(past=grace_of(child))",
             "running(past=float('inf'))",
         ),
     ),
@@ -80,25 +80,25 @@ GUARDS = [
         ("streamq/worker/processes.py", "os.setsid()  # what", "pass  # what"),
         (
             "streamq/runner/runner.py",
-            "        if sequential and slots.asked_to_stop(0):\n",
+            "        if sequential and slots.stop_requested(0):\n",
             "        if True:\n",
         ),
     ),
     guard(
         "a reason looks at what the machine has killed",
         "A12",
-        VERDICTS + "test_a_runner_that_we_ended_ran_out_of_nothing",
+        HARD_LIMITS + "test_a_runner_that_we_ended_ran_out_of_nothing",
         r"killed by SIGKILL \(9\) while it ran the task \(out of memory\?\)",
         (
             "streamq/worker/processes.py",
-            "if self.scarce and code == -signal.SIGKILL",
+            "if self.oom_seen and code == -signal.SIGKILL",
             "if code == -signal.SIGKILL",
         ),
     ),
     guard(
         "a reason names the signal",
         "A15",
-        DEATHS + "test_the_reason_tells_how_a_runner_died_and_its_largest_memory[segfault]",
+        CRASH_BLAME + "test_the_reason_tells_how_a_runner_died_and_its_largest_memory[segfault]",
         r"killed by a signal \(11\)",
         ("streamq/worker/processes.py", "name = signal.Signals(-code).name", 'name = "a signal"'),
     ),
@@ -120,8 +120,8 @@ GUARDS = [
         "no result of .* within",
         (
             "streamq/worker/processes.py",
-            "return self.child.slots.left",
-            "return self.child.slots.left or self.status == 0",
+            "return self.child.slots.exited_cleanly",
+            "return self.child.slots.exited_cleanly or self.status == 0",
         ),
     ),
     guard(
@@ -139,20 +139,20 @@ GUARDS = [
         ("streamq/runner/lifetime.py", "and resident() > self.memory", "and 0 > self.memory"),
     ),
     guard(
-        "a wait in the kernel stands still as well",
+        "a wait in the kernel counts as suspended",
         "A23",
-        VERDICTS + "test_who_waits_in_the_kernel_is_ended_at_its_limit",
+        HARD_LIMITS + "test_who_waits_in_the_kernel_is_ended_at_its_limit",
         "assert not True",
         (
             "streamq/worker/services/hard_limits.py",
-            'stands_still(child.pid, "TD")',
-            "stands_still(child.pid)",
+            'wait_suspended(child.pid, "TD")',
+            "wait_suspended(child.pid)",
         ),
     ),
     guard(
         "one look at runners has its budget",
         "A23",
-        VERDICTS + "test_a_crowd_that_cannot_be_stopped_leaves_time_for_leases_and_is_ended",
+        HARD_LIMITS + "test_many_that_cannot_be_stopped_leave_time_for_leases_and_are_ended",
         r"< 1\.0",
         (
             "streamq/worker/services/hard_limits.py",
@@ -167,7 +167,7 @@ GUARDS = [
         r"its lease ran out|assert \d+ == \d+",
         (
             "streamq/worker/supervisor.py",
-            "if child.slots.cut_off < self.lease]",
+            "if child.slots.unreachable < self.lease]",
             "if not child.slots.running()]",
         ),
     ),
@@ -178,7 +178,7 @@ GUARDS = [
         "no result of .* within",
         (
             "streamq/worker/services/hard_limits.py",
-            "running(past=patience_with(child))",
+            "running(past=grace_of(child))",
             "running(past=float('inf'))",
         ),
     ),
@@ -201,14 +201,14 @@ GUARDS = [
     guard(
         "a worker takes no name that another one has",
         "A28",
-        PRESENCE + "test_a_living_worker_keeps_its_name_for_itself_and_the_second_one_says_so",
+        WORKER_NAMES + "test_a_living_worker_keeps_its_name_for_itself_and_the_second_one_says_so",
         "'w1@web' == 'w1-2@web'",
         ("scripts/lua/claim.lua", "if free or is(", "if true or is("),
     ),
     guard(
         "a process that cannot be seen counts as living",
         "A30",
-        PRESENCE + "test_who_cannot_be_seen_counts_as_living",
+        WORKER_NAMES + "test_who_cannot_be_seen_counts_as_living",
         "'worker@web' == 'worker-2@web'",
         ("streamq/worker/identity.py", "return Life.UNKNOWN", "return Life.GONE"),
     ),
@@ -223,8 +223,7 @@ GUARDS = [
     guard(
         "a folder that is locked is in use",
         "A30",
-        "tests/unit/test_workplace.py"
-        "::test_a_worker_that_starts_leaves_the_folders_of_others_alone",
+        "tests/unit/test_workdir.py::test_a_worker_that_starts_leaves_the_folders_of_others_alone",
         "is_dir",
         (
             "streamq/worker/workdir.py",
@@ -235,29 +234,29 @@ GUARDS = [
     guard(
         "nothing runs that starts behind the mark",
         "A24",
-        HUBWATCH + "test_what_starts_behind_the_mark_does_not_run",
+        HUB_WATCHDOG + "test_what_starts_behind_the_mark_does_not_run",
         r"\[b'1-1'\] == \[\]",
         (
             "streamq/runner/pools/greenlets.py",
-            "            if slots.taken_away() and not delivery.early:\n",
+            "            if slots.is_taken() and not delivery.early:\n",
             "            if False:\n",
         ),
     ),
     guard(
         "starts are looked for behind the mark",
         "A24",
-        HUBWATCH + "test_what_starts_while_redis_is_asked_does_not_go_back",
+        HUB_WATCHDOG + "test_what_starts_while_redis_is_asked_does_not_go_back",
         "b'1-2'",
         (
             "streamq/runner/pools/hub_watchdog.py",
-            "release(self.unstarted(held), e",
+            "release(self.not_started(held), e",
             "release(held, e",
         ),
     ),
     guard(
         "the mark stays while somebody looks",
         "A24",
-        HUBWATCH + "test_the_mark_stays_until_the_look_is_over_and_nothing_in_hand_outlives_it",
+        HUB_WATCHDOG + "test_the_mark_stays_until_the_look_is_over_and_nothing_in_hand_outlives_it",
         "assert False",
         (
             "streamq/runner/pools/hub_watchdog.py",
@@ -268,8 +267,8 @@ GUARDS = [
     guard(
         "what we hold is compared with what was in hand before",
         "A24",
-        HUBWATCH + "test_what_is_settled_while_redis_is_asked_what_we_hold_is_not_found_again",
-        "screen_command|== \\[\\]",
+        HUB_WATCHDOG + "test_what_is_settled_while_redis_is_asked_what_we_hold_is_not_found_again",
+        "check_start_command|== \\[\\]",
         (
             "streamq/runner/prefetch.py",
             "self.reclaim(self.consumer.deliveries(reply), held)",
@@ -281,12 +280,16 @@ GUARDS = [
         "A24",
         "tests/system/test_blocked.py::test_what_is_revoked_meanwhile_does_not_run[prefork-hold]",
         r"== \[\]",
-        ("streamq/core/delivery.py", "STALE = 50_000_000", "STALE = 50_000_000_000"),
+        (
+            "streamq/core/delivery.py",
+            "RECHECK_AFTER = 50_000_000",
+            "RECHECK_AFTER = 50_000_000_000",
+        ),
     ),
     guard(
         "a worker that can write nowhere else keeps its files in memory",
         "A34",
-        "tests/unit/test_workplace.py::test_where_nothing_else_can_be_written_it_is_in_memory",
+        "tests/unit/test_workdir.py::test_where_nothing_else_can_be_written_it_is_in_memory",
         "no folder for temporary files",
         (
             "streamq/worker/workdir.py",
@@ -297,7 +300,7 @@ GUARDS = [
     guard(
         "a reload goes back to where its worker was started",
         "A35",
-        "tests/system/test_worlds.py::test_a_module_may_go_to_another_folder[prefork]",
+        "tests/system/test_environment.py::test_a_module_may_go_to_another_folder[prefork]",
         "no module named 'tasks'",
         ("streamq/worker/supervisor.py", "os.chdir(launch.home)", "pass"),
     ),

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from streamq import App, Queue
-from streamq.runner.config import Assignment
-from streamq.runner.runner import Runner, one_by_one
+from streamq.runner.config import RunnerConfig
+from streamq.runner.runner import Runner, make_solo
 from tests.processes import until
 
 
@@ -36,21 +36,21 @@ def app(make_app):
 
 def close(app):
     """Close the connections of an app."""
-    store = app.__dict__.get("store")
-    if store is None:
+    broker = app.__dict__.get("broker")
+    if broker is None:
         return
-    store.client.close()
-    store.publisher.close()
-    store.results.waits.connection.drop()
+    broker.client.close()
+    broker.publisher.close()
+    broker.results.waiter.connection.drop()
     gc.collect()
 
 
 def pool_of(app, folder, *, burst):
     """What a worker process would run, for every queue that there is."""
     default = Queue(app.conf.task_default_queue)
-    app.store.topology.declare(app.queues or [default])
-    queues = app.store.topology.queues()
-    assignment = Assignment(
+    app.broker.topology.declare(app.queues or [default])
+    queues = app.broker.topology.queues()
+    assignment = RunnerConfig(
         number=0,
         node="worker@test",
         token=secrets.token_hex(4),
@@ -64,7 +64,7 @@ def pool_of(app, folder, *, burst):
         runners=1,
         slots=1,
     )
-    return one_by_one(Runner(app, assignment))
+    return make_solo(Runner(app, assignment))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def drain(tmp_path):
         pool = pool_of(app, tmp_path, burst=True)
         before = pool.slots.ran
         pool.run()
-        pool.desk.consumer.connection.drop()
+        pool.prefetch.consumer.connection.drop()
         return pool.slots.ran - before
 
     return run
@@ -100,7 +100,7 @@ def working(tmp_path):
         finally:
             pool.stop()
             thread.join(10)
-            pool.desk.consumer.connection.drop()
+            pool.prefetch.consumer.connection.drop()
             assert not thread.is_alive()
 
     return run
@@ -111,7 +111,7 @@ def streams(redis):
     """``streams(app)`` tells how many messages each queue holds; empty queues are left out."""
 
     def count(app):
-        prefix = f"{app.store.keys.root}:queue:"
+        prefix = f"{app.broker.keys.root}:queue:"
         found = {key.removeprefix(prefix): redis.xlen(key) for key in redis.keys(f"{prefix}*")}
         return {name: length for name, length in found.items() if length}
 

@@ -19,7 +19,7 @@ from streamq.cli.main import main
 from streamq.errors import BrokerUnavailable, ConfigError, PartlyPublished
 from streamq.transport.client import Client
 from streamq.transport.keys import Keys
-from streamq.transport.replies import Denied, NotLetIn
+from streamq.transport.replies import Denied, LoginRefused
 
 #: What a server that does not know a command notes when a client tries it.
 UNKNOWN_ON_7_0 = {name.lower() for name in NEWER}
@@ -92,9 +92,9 @@ def fails(send):
         send("fail").get(timeout=10)
 
 
-def buries(send, app, redis, eventually):
+def dead_letters(send, app, redis, eventually):
     send("reject")
-    dead = app.store.keys.dead("default")
+    dead = app.broker.keys.dead("default")
 
     assert eventually(lambda: redis.zcard(dead)) == 1
 
@@ -102,7 +102,7 @@ def buries(send, app, redis, eventually):
 def hands_back_what_is_rejected(send, app, redis, eventually):
     send("hand_back")
 
-    assert eventually(lambda: redis.zcard(app.store.keys.scheduled) == 1)
+    assert eventually(lambda: redis.zcard(app.broker.keys.scheduled) == 1)
 
 
 def tells_its_progress(send, seen, eventually):
@@ -143,7 +143,7 @@ def is_waited_for_before_it_is_sent(send, app, redis, eventually):
     waiting, answer = app.result("chosen"), []
     thread = threading.Thread(target=lambda: answer.append(waiting.get(timeout=10)))
     thread.start()
-    assert eventually(lambda: redis.exists(app.store.keys.wish("chosen")))
+    assert eventually(lambda: redis.exists(app.broker.keys.early_waiters("chosen")))
 
     send("add", 1, 2, task_id="chosen")
     thread.join(10)
@@ -171,7 +171,7 @@ CORE = [
     runs_late_and_early,
     sends_many,
     fails,
-    buries,
+    dead_letters,
     hands_back_what_is_rejected,
     tells_its_progress,
     stores_nothing,
@@ -395,7 +395,9 @@ def test_a_producer_that_lacks_a_right_is_told_which_and_nothing_is_done(
 def contents_of(redis, keys):
     """Every key of the namespace with what it holds."""
     return {
-        key: redis.dump(key) for key in redis.scan_iter(f"{keys.glob}:*") if ":lane:" not in key
+        key: redis.dump(key)
+        for key in redis.scan_iter(f"{keys.glob}:*")
+        if ":publisher:" not in key
     }
 
 
@@ -514,8 +516,8 @@ MONITOR_MAY_NOT = [
     "SCRIPT LOAD x",
     "CONFIG GET requirepass",
     "ACL GETUSER default",
-    "PUBLISH {root}:bell x",
-    "SUBSCRIBE {root}:bell",
+    "PUBLISH {root}:notices x",
+    "SUBSCRIBE {root}:notices",
 ]
 NOBODY_MAY = [
     "FLUSHALL",
@@ -612,20 +614,20 @@ def test_rights_for_some_queues_are_enough_for_a_worker_of_these(make_app, make_
     }
     app = make_app(url=make_user("worker", others | own), namespace=keys.namespace)
 
-    client = app.store.client
+    client = app.broker.client
     assert permitted(client, keys, [Queue("mail")]) == [Queue("mail")]
     with pytest.raises(ConfigError, match=r"XADD .*:queue:audit"):
         permitted(client, keys, [Queue("mail"), Queue("audit")])
-    app.store.topology.declare([Queue("mail")])
+    app.broker.topology.declare([Queue("mail")])
     with pytest.raises(ConfigError, match=r"XGROUP CREATE .*:queue:audit"):
-        app.store.topology.declare([Queue("mail"), Queue("audit")])
+        app.broker.topology.declare([Queue("mail"), Queue("audit")])
 
 
 def test_a_wrong_password_is_no_missing_right(make_app, make_user, keys):
     app = make_app(url=make_user("worker").replace("password=", "password=wrong-"))
 
-    with pytest.raises(NotLetIn, match="check the user and password in the URL"):
-        permitted(app.store.client, keys, [Queue("mail")])
+    with pytest.raises(LoginRefused, match="check the user and password in the URL"):
+        permitted(app.broker.client, keys, [Queue("mail")])
 
 
 # The monitor
@@ -644,7 +646,7 @@ def test_a_monitor_sees_what_is_there_and_that_something_is_hidden(
 
     (queue,) = monitor.queues()
     assert (queue.name, queue.running) == ("mail", 1)
-    assert [reader.name for reader in monitor.readers("mail")] == ["w:1:a"]
+    assert [reader.name for reader in monitor.consumers("mail")] == ["w:1:a"]
     assert monitor.hidden == set()
     ((run,),) = (worker.running for worker in monitor.workers())
     assert (run.consumer, run.queue, run.id, run.task) == ("w:1:a", "mail", "", "")

@@ -82,7 +82,7 @@ def test_event_loops_in_threads_do_not_disturb_each_other(app, double, working, 
 
     assert values == [[n * 2 for n in range(50)]] * 9
     assert clients("streamq:asyncio") == []
-    assert len(app.store.loops.of) <= 4, "closed loops are forgotten"
+    assert len(app.broker.loops.of) <= 4, "closed loops are forgotten"
 
 
 def test_many_calls_at_once_share_few_connections(app, double, working, clients):
@@ -193,8 +193,8 @@ def test_forgetting_ends_a_wait(app, double, eventually):
     async def main():
         result = await double.aenqueue(1)
         waits = asyncio.create_task(result.aget(timeout=20))
-        record = app.store.keys.task(result.id)
-        while not await app.store.asyncio.client.ask("HGET", record, "waiters"):
+        record = app.broker.keys.task(result.id)
+        while not await app.broker.asyncio.client.ask("HGET", record, "waiters"):
             await asyncio.sleep(0.01)
         await asyncio.to_thread(result.forget)
         await asyncio.wait_for(waits, 5)

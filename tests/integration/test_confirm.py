@@ -17,7 +17,7 @@ from tests.processes import until
 from tests.proxy import Proxy, calls_of
 from tests.servers import running
 
-PUBLISHING = calls_of("publish", "push")
+PUBLISHING = calls_of("publish", "publish_plain")
 
 
 #: A master and its replica hold everything in memory, and find each other at once.
@@ -93,7 +93,7 @@ def test_what_is_confirmed_is_on_the_replica(replicated, pair, send, options):
 
     send(app, **options)
 
-    assert pair[2].xlen(app.store.keys.queue("default")) == 1
+    assert pair[2].xlen(app.broker.keys.queue("default")) == 1
 
 
 @WAYS
@@ -107,7 +107,7 @@ def test_what_no_replica_has_is_not_confirmed_and_may_run(replicated, pair, send
     assert isinstance(unmet, ConnectionError)
     result = unmet.unconfirmed[0] if send is many else unmet.result
     assert result.state == "QUEUED"
-    assert master.xlen(app.store.keys.queue("default")) == 2
+    assert master.xlen(app.broker.keys.queue("default")) == 2
 
 
 @WAYS
@@ -159,7 +159,7 @@ def test_many_messages_stop_at_what_is_not_confirmed(replicated, pair):
     unmet = said.value
     assert (len(unmet.accepted), len(unmet.unconfirmed), len(unmet.remaining)) == (0, 500, 700)
     assert [signature.args for signature in unmet.remaining] == [(n,) for n in range(500, 1200)]
-    assert master.xlen(app.store.keys.queue("default")) == 500
+    assert master.xlen(app.broker.keys.queue("default")) == 500
     assert {result.state for result in unmet.unconfirmed} == {"QUEUED"}
 
 
@@ -194,7 +194,7 @@ def test_a_master_that_dies_takes_with_it_what_no_replica_confirmed(
         master.stop(signal.SIGKILL)
         copy.client.replicaof("NO", "ONE")
 
-        there = [fields["id"] for _, fields in copy.client.xrange(app.store.keys.queue("default"))]
+        there = [fields["id"] for _, fields in copy.client.xrange(app.broker.keys.queue("default"))]
         assert there == confirmed
         assert not set(accepted) & set(there)
 
@@ -209,7 +209,7 @@ def behind_proxy(pair, make_app, replicated):
 
 
 @pytest.mark.parametrize("options", [{}, {"priority": 1}], ids=["short", "long"])
-def test_an_answer_from_the_lanes_memory_is_not_confirmed_by_an_older_write(
+def test_an_answer_from_the_channels_memory_is_not_confirmed_by_an_older_write(
     behind_proxy, pair, options
 ):
     """WAIT answers for its own connection: on a new one that wrote nothing it is always met."""
@@ -227,7 +227,9 @@ def test_without_that_write_it_would_be_confirmed_falsely(behind_proxy, pair, mo
     if not knows_waitaof(pair[1]):
         pytest.skip("WAIT of this server asks for everything that anybody wrote")
     text = scripts.load("publish").text
-    line = next(line for line in text.splitlines() if "redis.call('PEXPIRE', key_of('lane'" in line)
+    line = next(
+        line for line in text.splitlines() if "redis.call('PEXPIRE', key_of('publisher'" in line
+    )
     silent = scripts.Script("publish", text.replace(line + "\n", ""))
     monkeypatch.setattr("streamq.broker.publisher.PUBLISH", silent)
     one(app, priority=1)
@@ -262,7 +264,7 @@ def test_what_is_lost_while_it_is_confirmed_is_published_again_once(behind_proxy
         send(app)
         assert lost.hits == 1
 
-    assert pair[1].xlen(app.store.keys.queue("default")) == 3
+    assert pair[1].xlen(app.broker.keys.queue("default")) == 3
 
 
 def test_an_error_while_it_is_confirmed_does_not_say_that_nothing_was_done(
@@ -310,7 +312,7 @@ def test_what_is_on_disk_is_confirmed(on_disk, make_app, send):
 
     send(app)
 
-    assert client.xlen(app.store.keys.queue("default")) == 1
+    assert client.xlen(app.broker.keys.queue("default")) == 1
 
 
 @WAYS
@@ -324,7 +326,7 @@ def test_what_is_not_on_disk_in_time_is_not_confirmed(on_disk, make_app, send):
     with pytest.raises(NotConfirmed, match="not on disk"):
         send(app)
 
-    assert client.xlen(app.store.keys.queue("default")) == 1
+    assert client.xlen(app.broker.keys.queue("default")) == 1
 
 
 @WAYS
@@ -445,4 +447,4 @@ def test_after_a_lost_answer_a_server_that_cannot_confirm_says_nothing_of_the_me
             send(app)
 
     assert lost.hits == 1
-    assert client.xlen(app.store.keys.queue("default")) == 2
+    assert client.xlen(app.broker.keys.queue("default")) == 2

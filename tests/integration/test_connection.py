@@ -18,9 +18,9 @@ from streamq.transport.replies import (
     Denied,
     Disconnected,
     Failover,
-    NotLetIn,
-    Passing,
+    LoginRefused,
     Refused,
+    Transient,
     WritesRefused,
     as_sent,
     meaning,
@@ -272,10 +272,10 @@ def test_out_of_memory_is_said_in_our_words(connection, redis):
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("LOADING Redis is loading the dataset in memory", Passing),
-        ("BUSY Redis is busy running a script.", Passing),
-        ("ERR max number of clients reached", Passing),
-        ("ERR max number of clients + cluster connections reached", Passing),
+        ("LOADING Redis is loading the dataset in memory", Transient),
+        ("BUSY Redis is busy running a script.", Transient),
+        ("ERR max number of clients reached", Transient),
+        ("ERR max number of clients + cluster connections reached", Transient),
         ("READONLY You can't write against a read only replica.", Failover),
         ("UNBLOCKED force unblock from blocking operation, instance state changed", Failover),
         ("MASTERDOWN Link with MASTER is down", Failover),
@@ -283,8 +283,8 @@ def test_out_of_memory_is_said_in_our_words(connection, redis):
         ("MOVED 3999 127.0.0.1:6381", Failover),
         ("MISCONF Errors writing to the AOF file: No space left on device", WritesRefused),
         ("NOREPLICAS Not enough good replicas to write.", WritesRefused),
-        ("NOAUTH Authentication required.", NotLetIn),
-        ("WRONGPASS invalid username-password pair", NotLetIn),
+        ("NOAUTH Authentication required.", LoginRefused),
+        ("WRONGPASS invalid username-password pair", LoginRefused),
         ("NOPERM User shop has no permissions to run the 'xadd' command", Denied),
         ("ERR The user executing the script can't run this command", Denied),
         ("OOM command not allowed", BrokerFull),
@@ -316,7 +316,7 @@ def test_a_full_server_is_said_with_what_to_do():
 def test_a_database_that_is_not_there_is_said_with_the_url(server_url):
     connection = Connection(f"{server_url}?db=99")
 
-    with pytest.raises(NotLetIn, match=r"db=99[\s\S]*a database that it has[\s\S]*config show"):
+    with pytest.raises(LoginRefused, match=r"db=99[\s\S]*a database that it has[\s\S]*config show"):
         connection.ask("PING")
     connection.drop()
 
@@ -355,7 +355,7 @@ def test_a_server_that_passes_for_a_moment_keeps_its_connection(proxy, clients):
     before = clients("streamq:test")[0]["id"]
     proxy.answer("BUSY Redis is busy", "SET")
 
-    with pytest.raises(Passing):
+    with pytest.raises(Transient):
         connection.ask("SET", "k", 1)
 
     assert connection.ask("SET", "k", 1) == b"OK"
@@ -367,7 +367,7 @@ def test_a_server_that_forgets_scripts_all_the_time_is_waited_for(proxy, redis, 
     connection = Connection(proxy.url)
     with (
         proxy.answering("NOSCRIPT No matching script.", "EVALSHA"),
-        pytest.raises(Passing, match="forget"),
+        pytest.raises(Transient, match="forget"),
     ):
         connection.call(scripts.load("declare_queue"), keys.root, "demo", "{}")
     connection.drop()

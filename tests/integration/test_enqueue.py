@@ -33,7 +33,7 @@ def add(app):
 
 
 def entries(redis, app, queue="default"):
-    return [fields for _, fields in redis.xrange(app.store.keys.queue(queue))]
+    return [fields for _, fields in redis.xrange(app.broker.keys.queue(queue))]
 
 
 # spellings
@@ -66,7 +66,7 @@ def test_a_message_is_readable_and_says_only_what_differs(app, add, redis):
 
     (fields,) = entries(redis, app)
     assert fields == {"id": result.id, "task": "shop.add", "args": "[2]", "kwargs": '{"y":3}'}
-    record = redis.hgetall(app.store.keys.task(result.id))
+    record = redis.hgetall(app.broker.keys.task(result.id))
     assert record.pop("enqueued").isdigit()
     assert record == {"state": "QUEUED", "task": "shop.add", "queue": "default"}
 
@@ -164,11 +164,13 @@ def test_what_leads_nowhere_is_unroutable_and_writes_nothing(app, add, redis):
 
 def test_settings_that_nobody_can_read_are_told_with_their_queue(app, add, redis, streams):
     app.declare()
-    redis.hset(app.store.keys.queues, "default", "garbage")
+    redis.hset(app.broker.keys.queues, "default", "garbage")
 
-    with pytest.raises(ConfigError, match="what queue 'default' was declared with") as caught:
+    with pytest.raises(
+        ConfigError, match="the settings of queue 'default' cannot be read"
+    ) as caught:
         add.enqueue(1)
-    with pytest.raises(PartlyPublished, match="what queue 'default' was declared with"):
+    with pytest.raises(PartlyPublished, match="the settings of queue 'default' cannot be read"):
         app.enqueue_many([add.s(1), add.s(2)])
 
     assert "start a worker for it" in str(caught.value)
@@ -204,7 +206,7 @@ def test_the_only_declared_queue_is_the_default(app, add, streams):
 def test_a_queue_nobody_declared_is_made(app, add, redis):
     add.options(queue="new").enqueue(1)
 
-    assert redis.hget(app.store.keys.queues, "new") == "{}"
+    assert redis.hget(app.broker.keys.queues, "new") == "{}"
 
 
 def test_a_missing_queue_is_not_made_where_that_is_switched_off(make_app, redis):
@@ -270,7 +272,7 @@ def test_the_same_id_gives_the_same_answer_whatever_the_topology_says_by_then(ap
     send = add.options(exchange="ex", task_id="order-1")
     first = send.enqueue(1)
 
-    app.store.topology.delete_exchange("ex")
+    app.broker.topology.delete_exchange("ex")
     app.queues = []
     second = send.enqueue(1)
 
@@ -286,9 +288,9 @@ def test_after_the_window_an_id_is_new_once_its_task_has_ended(
     for accepted in (1, 2, 3):
         for _ in range(2):
             app.enqueue(app.signature("shop.add", task_id="order-1"))
-            eventually(lambda: not redis.exists(app.store.keys.dedup("order-1")), seconds=5)
+            eventually(lambda: not redis.exists(app.broker.keys.dedup("order-1")), seconds=5)
             assert streams(app) == {"default": accepted}
-        redis.hset(app.store.keys.task("order-1"), "state", "SUCCESS")
+        redis.hset(app.broker.keys.task("order-1"), "state", "SUCCESS")
 
 
 @pytest.mark.parametrize("window", ["1ms", 0])
@@ -296,7 +298,7 @@ def test_without_a_record_only_the_window_counts(make_app, streams, redis, event
     app = make_app(dedup_window=window)
     for accepted in (1, 2):
         app.enqueue(app.signature("shop.add", task_id="order-1", ignore_result=True))
-        eventually(lambda: not redis.exists(app.store.keys.dedup("order-1")), seconds=5)
+        eventually(lambda: not redis.exists(app.broker.keys.dedup("order-1")), seconds=5)
         assert streams(app) == {"default": accepted}
 
 
@@ -385,7 +387,7 @@ def test_a_content_type_that_is_not_accepted_becomes_a_dead_letter(make_app, dra
     with pytest.raises(ContentDisallowed):
         result.get(timeout=1)
     assert ran == []
-    assert redis.keys(f"{worker.store.keys.dead('default')}*")
+    assert redis.keys(f"{worker.broker.keys.dead('default')}*")
 
 
 # threads and forks

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from streamq import Exchange, PartlyPublished, Queue, Result
-from streamq.broker.publisher import LANES
+from streamq.broker.publisher import CHANNELS
 from streamq.errors import ConfigError, EncodeError, QueueFull, Unroutable
 from streamq.producer.bulk import CHUNK
 
@@ -54,24 +54,26 @@ def test_a_queue_with_limits_is_asked_the_short_way_twice_at_most(app, add, redi
 
 
 @pytest.mark.parametrize("options", [{"max_length": 1_000_000}, None], ids=["limits", "missing"])
-def test_as_many_threads_as_there_are_lanes_do_not_wait_for_each_other(app, add, streams, options):
+def test_as_many_threads_as_there_are_channels_do_not_wait_for_each_other(
+    app, add, streams, options
+):
     if options:
         app.queues = [Queue("jobs", **options)]
         app.declare()
-    ready = threading.Barrier(2 * LANES)
+    ready = threading.Barrier(2 * CHANNELS)
 
     def send():
         ready.wait()
         app.enqueue_many(add.options(queue="jobs").s(i) for i in range(10))
 
-    threads = [threading.Thread(target=send, daemon=True) for _ in range(2 * LANES)]
+    threads = [threading.Thread(target=send, daemon=True) for _ in range(2 * CHANNELS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
 
     assert not any(thread.is_alive() for thread in threads)
-    assert streams(app) == {"jobs": 20 * LANES}
+    assert streams(app) == {"jobs": 20 * CHANNELS}
 
 
 def test_nothing_is_sent_for_nothing(app, add, redis):
@@ -226,7 +228,7 @@ def test_given_ids_are_accepted_once(app, add, streams):
     assert streams(app) == {"default": 5}
 
 
-def test_the_lane_is_in_order_after_a_failure(app, add, streams):
+def test_the_channel_is_in_order_after_a_failure(app, add, streams):
     with pytest.raises(PartlyPublished):
         app.enqueue_many([*(add.s(i) for i in range(CHUNK)), add.s(object())])
 

@@ -10,7 +10,7 @@ import socket
 import pytest
 
 import streamq
-from streamq.host.forks import FORKS, MarkByPid
+from streamq.host.forks import FORKS, ForkMarkByPid
 from streamq.transport.connection import Connection
 from tests.processes import until
 
@@ -84,7 +84,7 @@ def sent(redis, app):
     """The first argument of all that was sent, sorted; each of them has an id of its own."""
 
     def look():
-        entries = [fields for _, fields in redis.xrange(app.store.keys.queue("default"))]
+        entries = [fields for _, fields in redis.xrange(app.broker.keys.queue("default"))]
         assert len({fields["id"] for fields in entries}) == len(entries)
         return sorted(json.loads(fields["args"])[0] for fields in entries)
 
@@ -227,14 +227,14 @@ def go_on_as_a_copy(connection):
 @pytest.mark.parametrize("ahead", [1, 3])
 @pytest.mark.parametrize("send", [one_by_one, the_long_way], ids=lambda send: send.__name__)
 def test_the_copy_of_a_machine_sends_what_it_sends(note, sent, ahead, send):
-    """Its lane has the name and number of the original's, which has gone on."""
+    """Its channel has the name and number of the original's, which has gone on."""
     send(note, 0)
-    (lane,) = note.sender.store.publisher.lanes.idle
+    (channel,) = note.sender.broker.publisher.channels.idle
     hold, go = os.pipe()
 
     def copy():
         os.read(hold, 1)
-        go_on_as_a_copy(lane.connection)
+        go_on_as_a_copy(channel.connection)
         send(note, -1)
         send(note, -2)
 
@@ -253,16 +253,16 @@ def test_each_connection_has_a_session_of_its_own(note, sent):
     names = []
     for n in range(3):
         note.enqueue(n)
-        (lane,) = note.sender.store.publisher.lanes.idle
-        names.append(lane.name)
-        lane.connection.drop()
+        (channel,) = note.sender.broker.publisher.channels.idle
+        names.append(channel.name)
+        channel.connection.drop()
 
     assert len(set(names)) == 3
     assert sent() == [0, 1, 2]
 
 
 def test_where_no_memory_is_wiped_the_process_number_tells():
-    mark = MarkByPid()
+    mark = ForkMarkByPid()
     mark[0] = 7
     read, write = os.pipe()
     pid = child(fork_in_c, lambda: os.write(write, b"%d" % mark[0]))

@@ -65,7 +65,7 @@ def test_waiting_for_a_result_in_asyncio_ends(app, double):
 def test_a_wait_in_asyncio_that_is_cancelled_is_not_taken_for_one_that_ended(app, double):
     async def wait():
         waiting = asyncio.create_task((await double.aenqueue(2)).aget(timeout=30))
-        while not app.store.asyncio.waiting:
+        while not app.broker.asyncio.waiting:
             await asyncio.sleep(0)
         waiting.cancel()
         await waiting

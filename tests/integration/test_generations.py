@@ -85,24 +85,24 @@ def test_a_result_tells_of_the_last_generation(daily, drain):
 def test_a_letter_whose_id_is_used_again_stays_and_tells_of_itself(daily, drain, redis):
     app = daily()
     send(app, 1)
-    key = app.store.keys
+    key = app.broker.keys
     entry, fields = redis.xrange(key.queue("default"))[0]
     redis.xdel(key.queue("default"), entry)
     redis.hset(key.task("report"), mapping={"state": "FAILURE", "error": "old", "traceback": "T"})
-    letters = DeadLetters(app.store.client, key)
+    letters = DeadLetters(app.broker.client, key)
     redis.zadd(key.dead("default"), {"report": 2000})
     told = {**fields, "dead_reason": "rejected", "dead_error": "old", "dead_enqueued": "1000"}
     redis.hset(key.dead_letter("default", "report"), mapping={**told, "dead_at": 2000})
-    assert letters.one("default", "report").traceback == "T"
+    assert letters.get("default", "report").traceback == "T"
 
     send(app, 2)
 
-    found = letters.one("default", "report")
+    found = letters.get("default", "report")
     assert (found.traceback, found.enqueued) == (None, 1.0)
-    done = letters.revive("default", [b"report"])
+    done = letters.retry("default", [b"report"])
     assert (done.waiting, done.in_use) == (0, {"report": "QUEUED"})
     drain(app)
-    assert letters.revive("default", [b"report"]).waiting == 1
+    assert letters.retry("default", [b"report"]).waiting == 1
     assert redis.hget(key.task("report"), "generation") == "3"
 
 

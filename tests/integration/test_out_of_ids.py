@@ -9,7 +9,7 @@ import pytest
 
 from streamq import Exchange, OutOfIds, PartlyPublished, Queue
 from streamq.admin.doctor.checks import diagnose
-from streamq.admin.doctor.gather import Checkup
+from streamq.admin.doctor.gather import GatherFacts
 from streamq.admin.repair import Repair, StillHeld
 from tests.edits import CHECKOUT
 from tests.zygote import start
@@ -37,7 +37,7 @@ def mail(make_app):
 def spend(mail, redis):
     """``spend(stream)`` does what a user that may publish can do by hand."""
     return lambda stream="mail", **options: redis.xadd(
-        mail.store.keys.queue(stream), {"task": "tasks.note", "args": "[-1]"}, id=LAST, **options
+        mail.broker.keys.queue(stream), {"task": "tasks.note", "args": "[-1]"}, id=LAST, **options
     )
 
 
@@ -79,7 +79,7 @@ def send_from_asyncio(app):
 )
 def test_every_way_to_send_names_the_queue_and_writes_nothing(send, mail, spend, redis):
     spend()
-    root = mail.store.keys.root
+    root = mail.broker.keys.root
 
     with pytest.raises(
         OutOfIds, match=r"queue 'mail' is out of ids[^$]*streamq queues repair mail"
@@ -87,8 +87,8 @@ def test_every_way_to_send_names_the_queue_and_writes_nothing(send, mail, spend,
         send(mail)
 
     assert redis.keys(f"{root}:task:*") == redis.keys(f"{root}:dedup:*") == []
-    assert redis.xlen(mail.store.keys.queue("mail")) == 1
-    assert redis.xlen(mail.store.keys.queue("ranked")) == 0
+    assert redis.xlen(mail.broker.keys.queue("mail")) == 1
+    assert redis.xlen(mail.broker.keys.queue("ranked")) == 0
 
 
 def test_after_the_repair_everything_runs_once_in_its_order(mail, spend, drain, redis, monkeypatch):
@@ -97,7 +97,7 @@ def test_after_the_repair_everything_runs_once_in_its_order(mail, spend, drain, 
     spend()
     monkeypatch.setattr("streamq.admin.repair.AT_ONCE", 2)
 
-    done = Repair(mail.store.client, mail.store.keys, "mail").run(0)
+    done = Repair(mail.broker.client, mail.broker.keys, "mail").run(0)
 
     assert (done.streams, done.moved, done.kept) == (["mail"], 4, 1)
     send_many_more(mail)
@@ -122,7 +122,7 @@ def test_a_worker_that_waits_goes_on_after_the_repair(mail, spend, working, even
 
 
 def repaired(app):
-    return Repair(app.store.client, app.store.keys, "mail").run(1).streams == ["mail"]
+    return Repair(app.broker.client, app.broker.keys, "mail").run(1).streams == ["mail"]
 
 
 def test_what_runs_during_the_repair_is_settled_once(make_app, working, redis, eventually):
@@ -138,8 +138,8 @@ def test_what_runs_during_the_repair_is_settled_once(make_app, working, redis, e
     with working(app):
         result = app.enqueue(app.signature("tasks.hold", queue="mail"))
         assert eventually(lambda: starts)
-        redis.xadd(app.store.keys.queue("mail"), {"task": "tasks.nothing"}, id=LAST)
-        Repair(app.store.client, app.store.keys, "mail").run(1)
+        redis.xadd(app.broker.keys.queue("mail"), {"task": "tasks.nothing"}, id=LAST)
+        Repair(app.broker.client, app.broker.keys, "mail").run(1)
         going.set()
         assert result.get(timeout=10) == 5
     assert starts == [1]
@@ -147,24 +147,24 @@ def test_what_runs_during_the_repair_is_settled_once(make_app, working, redis, e
 
 def test_who_holds_a_message_with_the_last_id_is_waited_for_and_named(mail, spend, redis):
     spend()
-    keys = mail.store.keys
+    keys = mail.broker.keys
     redis.xreadgroup("workers", "w:1:a", {keys.queue("mail"): ">"})
     redis.zadd(keys.leases, {"w:1:a": 9e15})
 
     with pytest.raises(StillHeld, match=r"'mail' is not repaired[^$]*w:1:a"):
-        Repair(mail.store.client, keys, "mail").run(0)
+        Repair(mail.broker.client, keys, "mail").run(0)
 
     redis.xack(keys.queue("mail"), "workers", LAST)
     redis.xdel(keys.queue("mail"), LAST)
-    assert Repair(mail.store.client, keys, "mail").run(0).streams == ["mail"]
+    assert Repair(mail.broker.client, keys, "mail").run(0).streams == ["mail"]
 
 
 def test_all_streams_of_a_queue_are_repaired(mail, spend, redis):
-    streams = ["ranked:returned", "ranked:suspects", "ranked:p9", "ranked:p3", "ranked"]
+    streams = ["ranked:returned", "ranked:quarantine", "ranked:p9", "ranked:p3", "ranked"]
     for stream in streams:
         spend(stream)
 
-    done = Repair(mail.store.client, mail.store.keys, "ranked").run(0)
+    done = Repair(mail.broker.client, mail.broker.keys, "ranked").run(0)
 
     assert (done.streams, done.kept) == (streams, 5)
 
@@ -194,5 +194,5 @@ def test_the_doctor_and_the_command_line_know_it(mail, spend, tmp_path):
 
 def ids_of(app):
     """What a doctor says of the ids of queues."""
-    findings = diagnose(Checkup(app.store.client, app.store.keys).facts())
+    findings = diagnose(GatherFacts(app.broker.client, app.broker.keys).facts())
     return [(each.level, each.advice) for each in findings if each.check == "ids"]

@@ -167,14 +167,14 @@ def test_an_answer_stands_where_the_reply_would_have_come(proxy, connection, red
 def test_rules_find_scripts_clients_and_end(proxy, app, connection):
     behind = app.conf
     behind.url = proxy.url
-    with proxy.answering("ERR not today", calls_of("publish", "push")) as rule:
+    with proxy.answering("ERR not today", calls_of("publish", "publish_plain")) as rule:
         with pytest.raises(Exception, match="not today"):
             app.enqueue("any.task")
         assert rule.hits == 1
     app.enqueue("any.task")
 
     other = proxy.answer("ERR no", sent_by("streamq:test", "PING"))
-    app.store.client.ask("PING")
+    app.broker.client.ask("PING")
     with pytest.raises(Refused):
         connection.ask("PING")
     assert other.hits == 1

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from streamq import Exchange, Queue
-from streamq.broker.publish_retry import Attempt
+from streamq.broker.publish_retry import PublishRetry
 from streamq.errors import (
     BrokerFull,
     BrokerUnavailable,
@@ -15,7 +15,7 @@ from streamq.errors import (
     PartlyPublished,
     PublishUnknown,
 )
-from streamq.transport.replies import Denied, Failover, Passing, WritesRefused, meaning
+from streamq.transport.replies import Denied, Failover, Transient, WritesRefused, meaning
 from tests.faults import (
     BUSY,
     CLIENTS,
@@ -38,7 +38,7 @@ from tests.faults import (
 )
 from tests.proxy import calls_of
 
-PUBLISHING = calls_of("publish", "push")
+PUBLISHING = calls_of("publish", "publish_plain")
 
 WAITED_FOR = [LOADING, BUSY, READONLY, MASTERDOWN, UNBLOCKED, CLUSTERDOWN, MOVED, NOSCRIPT, CLIENTS]
 ODD = "ERR something that nobody has heard of"
@@ -147,7 +147,7 @@ def test_an_error_that_does_not_pass_in_time_says_that_nothing_was_done(
     app.enqueue("warm.up")
     proxy.answer(error, PUBLISHING, times=None)
 
-    with pytest.raises(Passing, match="did nothing") as said:
+    with pytest.raises(Transient, match="did nothing") as said:
         app.enqueue("any.task")
 
     assert not isinstance(said.value, PublishUnknown)
@@ -174,8 +174,8 @@ def test_after_a_lost_answer_no_refusal_says_that_nothing_was_written(
     assert sent() == 1
 
 
-def test_after_a_lost_answer_the_records_tell_what_the_lane_has_forgotten(publish, proxy, sent):
-    """Another process, or a copy of this machine, has published on our lane meanwhile."""
+def test_after_a_lost_answer_the_records_show_what_the_channel_has_lost(publish, proxy, sent):
+    """Another process, or a copy of this machine, has published on our channel meanwhile."""
     proxy.drop_reply(PUBLISHING)
     refused = proxy.answer(STALE, PUBLISHING)
 
@@ -334,8 +334,8 @@ def test_a_user_who_may_not_run_scripts_is_told_so(make_app, redis, server_url):
 def test_a_key_that_is_not_ours_is_named_as_the_reason(make_app, redis, way):
     app = make_app()
     app.enqueue("warm.up")
-    redis.delete(app.store.keys.queue("default"))
-    redis.set(app.store.keys.queue("default"), "something else")
+    redis.delete(app.broker.keys.queue("default"))
+    redis.set(app.broker.keys.queue("default"), "something else")
 
     with pytest.raises(ConfigError, match=r"not streamq's[\s\S]*WRONGTYPE"):
         way(app, app.signature("any.task"))
@@ -347,11 +347,11 @@ def test_a_key_that_is_not_ours_is_named_as_the_reason(make_app, redis, way):
 @pytest.mark.parametrize("error", [MISCONF, NOREPLICAS], ids=code_of)
 def test_what_needs_somebodys_help_is_not_tried_again(error):
     with pytest.raises(WritesRefused):
-        Attempt(100, known(), now=0).pause(meaning(error), 0)
+        PublishRetry(100, known(), now=0).pause(meaning(error), 0)
 
 
 def test_a_failover_is_tried_again_until_the_deadline():
-    attempt = Attempt(100, known(), now=0)
+    attempt = PublishRetry(100, known(), now=0)
 
     assert attempt.pause(meaning(READONLY), 50)
     with pytest.raises(Failover, match="let the URL name the master") as failed:

@@ -117,7 +117,7 @@ def test_a_server_that_says_nothing_is_waited_for_so_long(app, proxy, send, ends
 
 def test_an_answer_that_takes_its_time_is_asked_for_again(app, proxy, streams):
     """A connection that died in silence is replaced before the time is over."""
-    lost = proxy.drop_reply(calls_of("push"), hang=True)
+    lost = proxy.drop_reply(calls_of("publish_plain"), hang=True)
 
     app.enqueue("any.task")
 
@@ -135,10 +135,10 @@ def in_pieces(peer):
 
 
 def test_an_answer_that_comes_in_pieces_is_waited_for_no_longer(app):
-    (lane,) = app.store.publisher.lanes.idle
+    (channel,) = app.broker.publisher.channels.idle
     ours, peer = socket.socketpair()
-    os.dup2(ours.fileno(), lane.connection.fileno())
-    lane.connection.identity = identity(lane.connection.socket)
+    os.dup2(ours.fileno(), channel.connection.fileno())
+    channel.connection.identity = identity(channel.connection.socket)
     answering = threading.Thread(target=in_pieces, args=(peer,))
     answering.start()
     began = time.monotonic()

@@ -12,7 +12,7 @@ import pytest
 
 from streamq import Queue
 from streamq.broker import publish_retry as attempts
-from streamq.broker.publish_retry import Attempt, Contact, Disconnected, Passing
+from streamq.broker.publish_retry import Disconnected, FirstContact, PublishRetry, Transient
 from streamq.errors import BrokerFull, BrokerUnavailable, PublishUnknown, Unroutable
 from streamq.transport.address import NoMaster
 from streamq.transport.connection import Connection
@@ -53,11 +53,11 @@ def test_the_longer_way_of_publishing_is_as_safe(app, proxy, sent):
     assert sent() == 1
 
 
-def test_without_the_lane_it_would_have_been_sent_twice(app, proxy, sent):
-    """The control of the two before: it is the lane that recognises the repetition."""
-    lane = app.store.publisher.lanes.borrow()
-    lane.name = ""
-    app.store.publisher.lanes.give_back(lane)
+def test_without_the_channel_it_would_have_been_sent_twice(app, proxy, sent):
+    """The control of the two before: the channel recognises the repetition."""
+    channel = app.broker.publisher.channels.borrow()
+    channel.name = ""
+    app.broker.publisher.channels.give_back(channel)
     lost = proxy.drop_reply("EVALSHA")
 
     app.enqueue(app.signature("any.task", priority=3))
@@ -138,13 +138,13 @@ def test_a_redis_that_goes_for_a_moment_is_waited_for(app, proxy, sent):
     assert sent() == 1
 
 
-def on_another_lane(app):
-    lanes = app.store.publisher.lanes
-    busy = lanes.borrow()
+def on_another_channel(app):
+    channels = app.broker.publisher.channels
+    busy = channels.borrow()
     try:
         app.enqueue("any.task")
     finally:
-        lanes.give_back(busy)
+        channels.give_back(busy)
 
 
 def from_asyncio(app):
@@ -157,7 +157,7 @@ def from_asyncio(app):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("send", [on_another_lane, from_asyncio], ids=lambda send: send.__name__)
+@pytest.mark.parametrize("send", [on_another_channel, from_asyncio], ids=lambda send: send.__name__)
 def test_who_has_reached_redis_once_is_patient_in_every_way(app, proxy, sent, monkeypatch, send):
     monkeypatch.setattr(attempts, "FIRST_CONTACT", 0.0)
     proxy.stop()
@@ -230,7 +230,7 @@ def lost(*, sent, cause=None):
 
 
 def test_pauses_grow_up_to_a_bound():
-    attempt = Attempt(100, known(), now=0)
+    attempt = PublishRetry(100, known(), now=0)
 
     pauses = [attempt.pause(lost(sent=False), 0) for _ in range(8)]
 
@@ -238,7 +238,7 @@ def test_pauses_grow_up_to_a_bound():
 
 
 def test_who_never_reached_redis_gives_up_early():
-    attempt = Attempt(100, Contact("redis://h"), now=0)
+    attempt = PublishRetry(100, FirstContact("redis://h"), now=0)
 
     assert attempt.pause(lost(sent=False), 0)
     with pytest.raises(Disconnected):
@@ -255,7 +255,7 @@ def test_who_never_reached_redis_gives_up_early():
     ids=["no Sentinel", "Sentinels know it", "no Sentinel knows it"],
 )
 def test_who_hears_of_it_from_a_sentinel_is_patient(url, cause, patient):
-    attempt = Attempt(100, Contact(url), now=0)
+    attempt = PublishRetry(100, FirstContact(url), now=0)
     attempt.pause(lost(sent=False, cause=cause), 0)
 
     if patient:
@@ -266,7 +266,7 @@ def test_who_hears_of_it_from_a_sentinel_is_patient(url, cause, patient):
 
 
 def test_who_reached_it_before_is_patient():
-    attempt = Attempt(100, known(), now=0)
+    attempt = PublishRetry(100, known(), now=0)
 
     assert attempt.pause(lost(sent=False), 50)
     with pytest.raises(Disconnected):
@@ -274,15 +274,15 @@ def test_who_reached_it_before_is_patient():
 
 
 def test_a_server_that_answers_it_cannot_is_waited_for():
-    attempt = Attempt(100, Contact("redis://h"), now=0)
+    attempt = PublishRetry(100, FirstContact("redis://h"), now=0)
 
-    assert attempt.pause(Passing("LOADING"), 50)
-    with pytest.raises(Passing):
-        attempt.pause(Passing("LOADING"), 101)
+    assert attempt.pause(Transient("LOADING"), 50)
+    with pytest.raises(Transient):
+        attempt.pause(Transient("LOADING"), 101)
 
 
 def test_once_it_may_have_been_sent_the_outcome_is_unknown():
-    attempt = Attempt(100, Contact("redis://h"), now=0)
+    attempt = PublishRetry(100, FirstContact("redis://h"), now=0)
     attempt.pause(lost(sent=True), 0)
 
     with pytest.raises(PublishUnknown):
@@ -291,24 +291,24 @@ def test_once_it_may_have_been_sent_the_outcome_is_unknown():
 
 def test_what_trying_again_cannot_help_is_raised_at_once():
     with pytest.raises(BrokerFull):
-        Attempt(100, known(), now=0).pause(BrokerFull("full"), 0)
+        PublishRetry(100, known(), now=0).pause(BrokerFull("full"), 0)
 
 
 def test_a_publish_that_was_interrupted_answers_no_other(app, monkeypatch):
     """Ctrl-C between sending and reading leaves a reply that belongs to nobody."""
-    app.store.topology.declare([Queue("mail")])
+    app.broker.topology.declare([Queue("mail")])
     send = app.signature("tasks.send", queue="mail")
     app.enqueue(send)
 
-    class Interrupted(BaseException):
+    class ReadInterrupted(BaseException):
         pass
 
     def interrupt(*_, **__):
-        raise Interrupted
+        raise ReadInterrupted
 
     with monkeypatch.context() as patched:
         patched.setattr(Connection, "read", interrupt)
-        with pytest.raises(Interrupted):
+        with pytest.raises(ReadInterrupted):
             app.enqueue(send)
 
     with pytest.raises(Unroutable):

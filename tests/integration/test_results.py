@@ -102,11 +102,11 @@ def test_a_result_is_found_by_its_id_elsewhere(run, make_app):
 def test_the_record_is_readable_and_expires(run, redis, app):
     result = run(lambda: {"a": 1}, result_expires=60)
 
-    record = redis.hgetall(app.store.keys.task(result.id))
+    record = redis.hgetall(app.broker.keys.task(result.id))
     assert record["state"] == "SUCCESS"
     assert record["result"] == '{"a":1}'
     assert record["worker"].startswith("worker@test:")
-    assert 50_000 < redis.pttl(app.store.keys.task(result.id)) <= 60_000
+    assert 50_000 < redis.pttl(app.broker.keys.task(result.id)) <= 60_000
 
 
 def test_an_id_without_a_record_is_unknown(app):
@@ -132,7 +132,7 @@ def test_whatever_cannot_be_written_fails_its_task_and_no_other(run, app, redis,
     with pytest.raises(streamq.EncodeError):
         run(lambda: value).get(timeout=1)
 
-    assert redis.xlen(app.store.keys.queue("default")) == 0
+    assert redis.xlen(app.broker.keys.queue("default")) == 0
     assert app.result("x").state == "UNKNOWN"
 
 
@@ -143,7 +143,7 @@ def test_a_result_that_expired_before_it_was_read_ends_the_wait(
     monkeypatch.setattr(waiting, "LONGEST_BLOCK", 0.1)
     result = app.task(name="t", result_expires=0.05)(lambda: 1).enqueue()
     drain(app)
-    eventually(lambda: not redis.exists(app.store.keys.task(result.id)))
+    eventually(lambda: not redis.exists(app.broker.keys.task(result.id)))
 
     began = time.monotonic()
     with pytest.raises(ResultTimeout, match="no such task is known"):
@@ -160,7 +160,7 @@ def test_a_forgotten_result_is_unknown(run, app, redis):
 
     assert result.state == app.result(result.id).state == "UNKNOWN"
     assert result.info is None
-    assert not redis.exists(app.store.keys.task(result.id))
+    assert not redis.exists(app.broker.keys.task(result.id))
 
 
 # exceptions
@@ -261,9 +261,9 @@ def test_an_ignored_result_is_none_at_once_and_leaves_nothing(app, drain, redis)
     result = app.task(name="t", ignore_result=True)(lambda: 5).enqueue()
 
     assert result.get(timeout=0) is None
-    assert not redis.keys(app.store.keys.task("*"))
+    assert not redis.keys(app.broker.keys.task("*"))
     assert drain(app) == 1
-    assert not redis.keys(app.store.keys.task("*"))
+    assert not redis.keys(app.broker.keys.task("*"))
 
 
 # copies
@@ -330,7 +330,7 @@ def test_a_forgotten_fan_out_is_forgotten_whole(fanout, drain, redis):
     result.forget()
 
     assert result.state == "UNKNOWN"
-    assert not redis.keys(fanout.store.keys.task("*"))
+    assert not redis.keys(fanout.broker.keys.task("*"))
 
 
 def test_one_queue_has_no_copies(run):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from streamq.cli.redis import redis as redis_command
 from streamq.cli.server import server as server_command
-from streamq.devserver import server as bundled
+from streamq.devserver import server
 from streamq.errors import BrokerUnavailable
 
 
@@ -27,7 +27,7 @@ def run(tmp_path, monkeypatch) -> Iterator[Callable[..., str]]:
         return result.output.rstrip("\n")
 
     yield run
-    bundled.stop(tmp_path)
+    server.stop(tmp_path)
 
 
 def test_redis_prints_a_hash_in_two_columns_and_an_entry_a_field_a_line(run):
@@ -59,7 +59,7 @@ def test_redis_says_in_one_line_what_the_server_refuses(run):
 
 def test_redis_wakes_a_sleeping_server(run):
     run(redis_command, "SET", "kept", "yes")
-    bundled.stop()
+    server.stop()
     assert run(redis_command, "GET", "kept") == "yes"
 
 
@@ -70,7 +70,7 @@ def test_server_commands_start_show_and_stop_it(run):
     assert shown["pinned"]
     assert shown["clients"] == 0
     assert shown["version"] in run(server_command, "status")
-    assert run(server_command, "path") == str(bundled.place().socket)
+    assert run(server_command, "path") == str(server.project_folder().socket)
     assert "ready to accept connections" in run(server_command, "logs").lower()
 
     assert "the data stays" in run(server_command, "stop")
@@ -88,16 +88,16 @@ def test_of_another_users_server_nothing_is_said_and_nothing_is_touched(run, mon
             assert isinstance(result.exception, BrokerUnavailable)
             assert "the folder belongs to another user" in str(result.exception)
 
-    assert bundled.find().pinned
+    assert server.find().pinned
 
 
 def test_server_stop_says_how_many_are_connected_and_asks(run):
     run(server_command, "start")
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(bundled.place().socket))
+        client.connect(str(server.project_folder().socket))
         said = run(server_command, "stop", input="n\n", exit_code=1)
         assert "1 connection would be cut off" in said
-        assert bundled.find()
+        assert server.find()
 
         run(server_command, "stop", "--yes")
-        assert bundled.find() is None
+        assert server.find() is None

@@ -9,7 +9,7 @@ import pytest
 
 from streamq import Binding, Exchange, Queue
 from streamq.errors import ConfigError, SignatureInvalid
-from streamq.serialization.signing import Seal
+from streamq.serialization.signing import Signer
 from streamq.transport.scripts import load
 
 KEYS = {"k1": "1" * 32, "k2": "2" * 32}
@@ -45,7 +45,7 @@ def sealed(make_app):
 
 
 def stream_of(app, queue="default"):
-    return app.store.keys.queue(queue)
+    return app.broker.keys.queue(queue)
 
 
 def waiting(redis, app, queue="default"):
@@ -55,7 +55,7 @@ def waiting(redis, app, queue="default"):
 
 
 def dead(redis, app, result, queue="default"):
-    return redis.hgetall(app.store.keys.dead_letter(queue, result.id))
+    return redis.hgetall(app.broker.keys.dead_letter(queue, result.id))
 
 
 def is_refused(redis, app, result, queue="default"):
@@ -65,7 +65,7 @@ def is_refused(redis, app, result, queue="default"):
     assert result.state == "FAILURE"
     assert dead(redis, app, result, queue)["dead_reason"] == "signature"
     assert redis.xlen(stream_of(app, queue)) == 0
-    assert redis.xlen(app.store.keys.returned(queue)) == 0
+    assert redis.xlen(app.broker.keys.returned(queue)) == 0
 
 
 def test_what_is_sent_with_a_key_runs_whichever_way_it_is_sent(sealed, drain):
@@ -181,7 +181,7 @@ def test_control_unchanged_it_runs(caught, redis, drain):
 
 def test_control_without_the_check_the_changed_one_runs(caught, redis, drain, monkeypatch):
     app, fields = caught
-    monkeypatch.setattr(Seal, "check", lambda *_: True)
+    monkeypatch.setattr(Signer, "check", lambda *_: True)
     redis.xadd(stream_of(app), {**fields, "args": '["forged"]'})
 
     drain(app)
@@ -291,7 +291,7 @@ def moves(drain):
         app.declare()
         result = moves.options(**options).enqueue()
         drain(app)
-        app.store.client.call(load("promote"), app.store.keys.root, 100, 60_000, 100, 60_000)
+        app.broker.client.call(load("promote"), app.broker.keys.root, 100, 60_000, 100, 60_000)
         drain(app)
         return result
 
@@ -417,7 +417,7 @@ def test_a_flood_of_forged_messages_does_not_fill_the_log(sealed, redis, drain, 
     lines = [record.getMessage() for record in caplog.records]
     assert 1 <= len(lines) <= 20
     assert "\x1b" not in "".join(lines)
-    assert redis.zcard(app.store.keys.dead("default")) == 300
+    assert redis.zcard(app.broker.keys.dead("default")) == 300
     assert ran == []
 
 
@@ -435,11 +435,11 @@ def test_a_moment_of_the_servers_clock_is_asked_for_each_time(app, redis):
     now = seconds * 1000 + micros / 1000
 
     async def ask():
-        moment = await app.store.asyncio.moment(60, time.monotonic())
+        moment = await app.broker.asyncio.moment(60, time.monotonic())
         await app.aclose()
         return moment
 
-    assert now + 60_000 - 1 <= app.store.client.moment(60) <= now + 65_000
+    assert now + 60_000 - 1 <= app.broker.client.moment(60) <= now + 65_000
     assert now + 60_000 - 1 <= asyncio.run(ask()) <= now + 65_000
 
 

@@ -8,12 +8,12 @@ import pytest
 from streamq import Binding, Exchange, Queue
 from streamq.broker.topology import BIND, DECLARE_QUEUE
 from streamq.errors import ConfigError, Unroutable
-from streamq.worker.boot import Source, declare
+from streamq.worker.boot import QueueStreams, declare
 
 
 @pytest.fixture
 def topology(app):
-    return app.store.topology
+    return app.broker.topology
 
 
 @pytest.fixture
@@ -193,32 +193,40 @@ def test_a_route_is_explained(topology):
 
 def test_restoring_keeps_the_settings_that_are_there(topology, redis, app):
     topology.declare([Queue("demo", max_length=5)])
-    redis.delete(app.store.keys.queue("demo"))
+    redis.delete(app.broker.keys.queue("demo"))
 
     topology.restore("demo", Queue("demo"))
     topology.restore("new", Queue("new", max_length=3))
 
     assert topology.queues() == {"demo": {"max_length": 5}, "new": {"max_length": 3}}
-    assert [group["name"] for group in redis.xinfo_groups(app.store.keys.queue("demo"))] == [
+    assert [group["name"] for group in redis.xinfo_groups(app.broker.keys.queue("demo"))] == [
         "workers"
     ]
 
 
 @pytest.mark.parametrize("name", ["default", "other"])
 def test_settings_that_nobody_can_read_keep_no_worker_from_starting(app, redis, name):
-    redis.hset(app.store.keys.queues, name, "garbage")
+    redis.hset(app.broker.keys.queues, name, "garbage")
 
-    assert declare(app, [Queue("default", max_priority=3)]) == [Source("default", 3)]
+    assert declare(app, [Queue("default", max_priority=3)]) == [QueueStreams("default", 3)]
 
     others = {"other": {"unreadable": "garbage"}} if name == "other" else {}
-    assert app.store.topology.queues() == {"default": {"max_priority": 3}} | others
+    assert app.broker.topology.queues() == {"default": {"max_priority": 3}} | others
 
 
 def test_what_is_no_text_in_the_script_of_the_namespace_is_told_as_it_is(app, topology, redis):
-    redis.hset(app.store.keys.script("publish"), mapping={"sha": b"\xff", "protocol": b"\xfe"})
+    redis.hset(app.broker.keys.script("publish"), mapping={"sha": b"\xff", "protocol": b"\xfe"})
 
     with pytest.raises(ConfigError, match=r"used with protocol \\xfe"):
         topology.publish_interface()
+
+
+def test_a_namespace_of_the_version_before_is_refused_with_both_protocols(app, topology, redis):
+    redis.hset(app.broker.keys.script("publish"), mapping={"sha": "5f3e", "protocol": "2"})
+
+    with pytest.raises(ConfigError, match="used with protocol 2, this streamq speaks 3"):
+        topology.publish_interface()
+    assert redis.hgetall(app.broker.keys.script("publish")) == {"sha": "5f3e", "protocol": "2"}
 
 
 def test_adding_a_queue_replaces_one_of_that_name(app):
@@ -255,7 +263,7 @@ def test_a_queue_whose_name_is_no_text_gets_its_messages_like_others(app, topolo
     call = app.signature("any.task", exchange="news", routing_key="")
     result = app.enqueue(call) if way == "enqueue" else asyncio.run(asend(call))
 
-    assert redis.xlen(app.store.keys.queue("caf").encode() + b"\xe9") == 1
+    assert redis.xlen(app.broker.keys.queue("caf").encode() + b"\xe9") == 1
     assert result.state == "QUEUED"
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from streamq.broker.consumer import Fenced
+from streamq.broker.consumer import ConsumerFenced
 from streamq.errors import Reject
 from tests.faults import EVERY, LOADING, NOGROUP, NOSCRIPT, WRONGTYPE, code_of
 from tests.integration.conftest import pool_of
@@ -62,7 +62,7 @@ def test_settling_survives_and_runs_nothing_twice(
     app, ran, proxy, working, eventually, streams, error
 ):
     with working(app):
-        rule = proxy.answer(error, calls_of("complete", "settle"), times=None)
+        rule = proxy.answer(error, calls_of("settle", "follow"), times=None)
         result = app.enqueue("work", 1)
         keeps_calm(rule, proxy, each=2 if error == NOSCRIPT else 1)  # loaded, and called again
         proxy.heal()
@@ -71,7 +71,7 @@ def test_settling_survives_and_runs_nothing_twice(
         assert ran == [1]
 
 
-@pytest.mark.parametrize("lost", ["XREADGROUP", calls_of("complete")], ids=["read", "settle"])
+@pytest.mark.parametrize("lost", ["XREADGROUP", calls_of("settle")], ids=["read", "settle"])
 @pytest.mark.parametrize(
     "hang",
     [pytest.param(False, id="broken"), pytest.param(True, id="silent")],
@@ -146,13 +146,13 @@ def test_who_is_declared_dead_while_it_starts_takes_no_other_lease(
     with ThreadPoolExecutor() as threads:
         end = threads.submit(pool.run)
         rule.wait()
-        assert redis.zrem(app.store.keys.leases, pool.desk.consumer.name)
+        assert redis.zrem(app.broker.keys.leases, pool.prefetch.consumer.name)
         rule.end()
-        with pytest.raises(Fenced):
+        with pytest.raises(ConsumerFenced):
             end.result(10)
-    pool.desk.consumer.connection.drop()
+    pool.prefetch.consumer.connection.drop()
 
-    assert redis.zcard(app.store.keys.leases) == 0
+    assert redis.zcard(app.broker.keys.leases) == 0
     assert ran == []
 
 
@@ -185,7 +185,7 @@ def two(make_app, proxy, redis):
 def test_a_foreign_key_is_an_alarm_once_and_stops_no_other_queue(
     two, redis, proxy, working, eventually, caplog, stream
 ):
-    ran, key = [], two.store.keys.queue(stream)
+    ran, key = [], two.broker.keys.queue(stream)
     two.task(name="work")(ran.append)
     with working(two):
         two.enqueue(two.signature("work", (1,), queue="good"))
@@ -211,7 +211,7 @@ def test_a_foreign_key_is_an_alarm_once_and_stops_no_other_queue(
 def test_a_runner_that_starts_beside_a_foreign_key_reads_the_others(
     two, redis, working, eventually
 ):
-    ran, key = [], two.store.keys.queue("bad")
+    ran, key = [], two.broker.keys.queue("bad")
     two.task(name="work")(ran.append)
     two.enqueue(two.signature("work", (1,), queue="good"))
     with working(two, before=lambda: (redis.delete(key), redis.set(key, "x"))):
@@ -221,7 +221,7 @@ def test_a_runner_that_starts_beside_a_foreign_key_reads_the_others(
 def test_a_key_that_turns_foreign_while_it_is_declared_again_ends_no_runner(
     two, redis, proxy, working, eventually
 ):
-    ran, key = [], two.store.keys.queue("bad")
+    ran, key = [], two.broker.keys.queue("bad")
     two.task(name="work")(ran.append)
     declaring = proxy.answer(WRONGTYPE, calls_of("declare_queue"), times=0)
     with working(two):
@@ -238,10 +238,10 @@ def test_a_key_that_turns_foreign_while_it_is_declared_again_ends_no_runner(
 def test_settings_that_nobody_can_read_end_no_runner_and_are_replaced(
     two, redis, working, eventually, caplog, settings
 ):
-    ran, key = [], two.store.keys.queue("bad")
+    ran, key = [], two.broker.keys.queue("bad")
     two.task(name="work")(ran.append)
     with working(two):
-        redis.hset(two.store.keys.queues, "bad", settings)
+        redis.hset(two.broker.keys.queues, "bad", settings)
         redis.delete(key)
         two.enqueue(two.signature("work", (1,), queue="good"))
         eventually(lambda: ran == [1])
@@ -260,13 +260,13 @@ def test_one_wrong_answer_leaves_no_queue_out(app, ran, proxy, working, eventual
         app.enqueue("work", 2)
         app.enqueue("work", 3)
         eventually(lambda: ran == [1, 2, 3])
-        assert pool.desk.intake.left_out == set()
+        assert pool.prefetch.read_order.skipped == set()
 
 
 def test_a_key_that_turns_foreign_while_a_task_runs_keeps_no_other_from_its_end(
     two, redis, working, eventually
 ):
-    key, ran = two.store.keys.queue("bad"), []
+    key, ran = two.broker.keys.queue("bad"), []
 
     @two.task(name="spoil")
     def spoil():
@@ -276,7 +276,7 @@ def test_a_key_that_turns_foreign_while_a_task_runs_keeps_no_other_from_its_end(
     two.task(name="work")(ran.append)
     with working(two) as pool:
         two.enqueue(two.signature("spoil", queue="bad"))
-        eventually(lambda: pool.desk.ledger.aside)
+        eventually(lambda: pool.prefetch.settlements.parked)
         results = [
             two.enqueue(two.signature("work", (number,), queue="good")) for number in range(3)
         ]
@@ -287,14 +287,14 @@ def test_a_key_that_turns_foreign_while_a_task_runs_keeps_no_other_from_its_end(
 def test_what_turns_foreign_during_a_task_of_more_than_a_lease_keeps_no_other_from_its_end(
     two, redis, working, eventually
 ):
-    key, ran = two.store.keys.queue("bad"), []
+    key, ran = two.broker.keys.queue("bad"), []
     two.task(name="work")(ran.append)
 
     @two.task(name="spoil")
     def spoil():
         redis.delete(key)
         redis.set(key, "x")
-        pool.desk.compared -= 2 * pool.desk.lease
+        pool.prefetch.compared_at -= 2 * pool.prefetch.lease
 
     with working(two) as pool:
         first = two.enqueue(two.signature("spoil", queue="good"))
@@ -307,7 +307,7 @@ def test_what_turns_foreign_during_a_task_of_more_than_a_lease_keeps_no_other_fr
 def test_a_message_that_cannot_go_back_to_its_queue_keeps_no_other_from_its_run(
     two, redis, working, eventually, caplog, kind
 ):
-    key, ran = two.store.keys.queue("bad"), []
+    key, ran = two.broker.keys.queue("bad"), []
     two.task(name="work")(ran.append)
 
     @two.task(name="spoil")
@@ -330,7 +330,7 @@ def test_a_message_that_cannot_go_back_to_its_queue_keeps_no_other_from_its_run(
 def test_what_could_not_go_back_to_its_queue_is_run_again_by_who_holds_it(
     two, redis, working, eventually
 ):
-    key, ran = two.store.keys.queue("bad:returned"), []
+    key, ran = two.broker.keys.queue("bad:returned"), []
 
     @two.task(name="spoil")
     def spoil():
@@ -344,7 +344,7 @@ def test_what_could_not_go_back_to_its_queue_is_run_again_by_who_holds_it(
 
     with working(two) as pool:
         result = two.enqueue(two.signature("spoil", queue="bad"))
-        eventually(lambda: pool.desk.intake.left_out)
+        eventually(lambda: pool.prefetch.read_order.skipped)
         redis.delete(key)
         eventually(lambda: result.state == "SUCCESS")
 
@@ -352,7 +352,7 @@ def test_what_could_not_go_back_to_its_queue_is_run_again_by_who_holds_it(
 def test_a_key_of_all_that_turns_foreign_is_named_and_redis_was_never_away(
     app, ran, redis, working, eventually, caplog
 ):
-    key = app.store.keys.revoked
+    key = app.broker.keys.revoked
     redis.set(key, "x")
     with working(app):
         app.enqueue("work", 1)
@@ -366,7 +366,7 @@ def test_a_key_of_all_that_turns_foreign_is_named_and_redis_was_never_away(
 
 def test_two_queues_that_turn_foreign_are_said_each_time(two, redis, working, eventually, caplog):
     """Each time what has ended there cannot be settled."""
-    key = two.store.keys.queue("bad")
+    key = two.broker.keys.queue("bad")
     kept = f"{key}:kept"  # in the same slot
     two.task(name="work")(lambda: None)
 
@@ -376,15 +376,14 @@ def test_two_queues_that_turn_foreign_are_said_each_time(two, redis, working, ev
         redis.set(key, "x")
 
     def said():
-        return caplog.text.count(f"cannot be settled, and is tried again: WRONGTYPE {key} is a")
+        return caplog.text.count(f"cannot be settled, and are tried again: WRONGTYPE {key} is a")
 
     with working(two) as pool:
         for times in (1, 2):
             result = two.enqueue(two.signature("spoil", queue="bad"))
-            eventually(lambda: pool.desk.ledger.aside)
-            assert said() == times
+            eventually(lambda times=times: said() == times)
             redis.rename(kept, key)
-            waiting = pool.desk.ledger.aside.waiting
+            waiting = pool.prefetch.settlements.parked.waiting
             waiting.append((0.0, waiting.pop()[1]))
             two.enqueue(two.signature("work", queue="good"))  # ends its wait for messages
             eventually(lambda result=result: result.state == "SUCCESS")
@@ -396,11 +395,11 @@ def test_an_early_message_that_a_stopping_runner_gave_up_is_handed_back(
     app, ran = make_app(url=proxy.url, shutdown_timeout="1s"), []
     app.task(name="work", acks_late=False)(ran.append)
     with working(app) as pool:
-        refused = proxy.answer(LOADING, calls_of("complete"), times=None)
+        refused = proxy.answer(LOADING, calls_of("settle"), times=None)
         persist = pool.persist
 
         def back_in_time(act):
-            if act == pool.put_in_order:
+            if act == pool.settle_and_hand_back:
                 refused.end()
             persist(act)
 
@@ -409,5 +408,5 @@ def test_an_early_message_that_a_stopping_runner_gave_up_is_handed_back(
         refused.wait()
 
     assert ran == []
-    assert redis.xlen(app.store.keys.queue("default:returned")) == 1
-    assert not redis.exists(app.store.keys.started(pool.desk.consumer.name))
+    assert redis.xlen(app.broker.keys.queue("default:returned")) == 1
+    assert not redis.exists(app.broker.keys.started(pool.prefetch.consumer.name))

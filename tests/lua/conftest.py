@@ -14,7 +14,7 @@ HOUR = 3_600_000
 ROOT = "{streamq}"
 
 
-class Desk:
+class Consumer:
     """What a consumer named `me` does, straight at Redis."""
 
     def __init__(self, redis: Any, scripts: Run, name: str = "me") -> None:
@@ -41,17 +41,17 @@ class Desk:
         assert self.read(stream) == [entry]
         return entry
 
-    def complete(self, *groups: Any, number: int | None = None) -> Any:
-        """Call complete.lua for these groups; each call has the next number."""
+    def settle(self, *groups: Any, number: int | None = None) -> Any:
+        """Call settle.lua for these groups; each call has the next number."""
         self.number += 1
         argv = [part for group in groups for part in group]
-        return self.scripts("complete", self.name, number or self.number, *argv)
+        return self.scripts("settle", self.name, number or self.number, *argv)
 
-    def settle(self, *messages: Any, number: int | None = None) -> Any:
-        """Call settle.lua for these messages; each call has the next number."""
+    def follow(self, *messages: Any, number: int | None = None) -> Any:
+        """Call follow.lua for these messages; each call has the next number."""
         self.number += 1
         argv = [part for message in messages for part in message]
-        return self.scripts("settle", self.name, number or self.number, *BOUNDS, *argv)
+        return self.scripts("follow", self.name, number or self.number, *BOUNDS, *argv)
 
     def start(self, entry: str, stream: str = "mail") -> Any:
         """Acknowledge a message before it runs."""
@@ -59,12 +59,12 @@ class Desk:
         pairs = found[0][1].items() if found else ()
         fields = [part for pair in pairs for part in pair]
         mark = json.dumps({"stream": stream, "fields": fields})
-        return self.complete(("start", stream, 1, entry, mark))
+        return self.settle(("start", stream, 1, entry, mark))
 
     def recover(self, *running: str, name: str = "me", **options: Any) -> list[int]:
         """Call recover.lua; ``running`` are entries of `mail`."""
         told = {
-            **{"reason": "it died", "charge": "alone", "crashes": 3, "budget": 100},
+            **{"reason": "it died", "blame": "sole_task", "crashes": 3, "budget": 100},
             **{"deadline": "", "expect": "", "tolerance": 0, "known": True},
             **options,
         }
@@ -73,7 +73,7 @@ class Desk:
         return list(
             self.scripts(
                 *("recover", name, told["deadline"], told["expect"], told["tolerance"]),
-                *(told["reason"], told["charge"], told["crashes"], HOUR, *BOUNDS),
+                *(told["reason"], told["blame"], told["crashes"], HOUR, *BOUNDS),
                 *(told["budget"], count, *pairs, *told.get("streams", ())),
             )
         )
@@ -96,7 +96,7 @@ class Desk:
 
 
 def ended(entry: str, id: str, *, ack: str = "late", stream: str = "mail", **told: Any) -> tuple:
-    """One outcome as complete.lua takes it."""
+    """One outcome as settle.lua takes it."""
     state, expires = told.pop("state", "SUCCESS"), told.pop("expires", HOUR)
     pairs = [part for pair in told.items() for part in pair]
     return (ack, stream, 1, entry, id, state, expires, len(told), *pairs)
@@ -105,7 +105,7 @@ def ended(entry: str, id: str, *, ack: str = "late", stream: str = "mail", **tol
 def followed(
     entry: str, id: str, *words: Any, ack: str = "late", stream: str = "mail", **told: Any
 ) -> tuple:
-    """One outcome as settle.lua takes it: ``words`` say what follows."""
+    """One outcome as follow.lua takes it: ``words`` say what follows."""
     state, expires = told.pop("state", "FAILURE"), told.pop("expires", HOUR)
     pairs = [part for pair in told.items() for part in pair]
     return (ack, stream, entry, id, state, expires, len(told), *pairs, len(words), *words)
@@ -122,8 +122,8 @@ def following() -> Run:
 
 
 @pytest.fixture
-def desk(redis: Any, scripts: Run) -> Desk:
+def consumer(redis: Any, scripts: Run) -> Consumer:
     """The consumer `me`, with a lease and the queue `mail`."""
     scripts("declare_queue", "mail", "{}")
     scripts("register", 15_000, "me")
-    return Desk(redis, scripts)
+    return Consumer(redis, scripts)

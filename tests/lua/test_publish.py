@@ -38,8 +38,8 @@ def message(
 
 @pytest.fixture
 def publish(scripts):
-    def publish(*messages, lane="", number=""):
-        return scripts("publish", lane, number, *(text for m in messages for text in m))
+    def publish(*messages, channel="", number=""):
+        return scripts("publish", channel, number, *(text for m in messages for text in m))
 
     scripts("declare_queue", "mail", "{}")
     return publish
@@ -55,9 +55,9 @@ def news(scripts):
     return "news"
 
 
-def refused(publish, *messages, **lane):
+def refused(publish, *messages, **channel):
     with pytest.raises(ResponseError) as caught:
-        publish(*messages, **lane)
+        publish(*messages, **channel)
     return refusal(caught.value.args[0])
 
 
@@ -171,7 +171,7 @@ def test_one_bad_message_keeps_the_whole_call_from_writing(publish, scripts, red
     scripts("declare_queue", "small", '{"max_length":0}')
     before = sorted(redis.keys())
 
-    assert refused(publish, message(id="m1", window=1000), last, lane="l", number=1) == words
+    assert refused(publish, message(id="m1", window=1000), last, channel="l", number=1) == words
 
     assert sorted(redis.keys()) == before
     assert redis.xlen("{streamq}:queue:mail") == 0
@@ -223,53 +223,55 @@ def test_a_server_without_memory_refuses_the_whole_call(publish, redis, keys):
 
 
 def test_a_call_sent_again_gets_the_same_answer_and_writes_nothing(publish, news, redis, keys):
-    first = publish(message(news, ""), message(), lane="l", number=7)
+    first = publish(message(news, ""), message(), channel="l", number=7)
 
-    assert publish(message(news, ""), message(), lane="l", number=7) == first == ["a:b:c", "mail"]
+    assert (
+        publish(message(news, ""), message(), channel="l", number=7) == first == ["a:b:c", "mail"]
+    )
     assert redis.xlen(keys.queue("mail")) == 1
-    assert 590_000 < redis.pttl(keys.lane("l")) <= 600_000
+    assert 590_000 < redis.pttl(keys.channel("l")) <= 600_000
 
 
 def test_a_call_sent_again_is_answered_whatever_the_topology_says_by_then(
     publish, news, scripts, redis, keys
 ):
-    first = publish(message(news, ""), lane="l", number=7)
+    first = publish(message(news, ""), channel="l", number=7)
     scripts("delete_exchange", news)
 
-    assert publish(message(news, ""), lane="l", number=7) == first
+    assert publish(message(news, ""), channel="l", number=7) == first
 
 
-def test_the_next_call_of_a_lane_is_a_new_one(publish, redis, keys):
-    publish(message(), lane="l", number=9)
-    publish(message(), lane="l", number=10)
-    publish(message(), lane="other", number=10)
+def test_the_next_call_of_a_channel_is_a_new_one(publish, redis, keys):
+    publish(message(), channel="l", number=9)
+    publish(message(), channel="l", number=10)
+    publish(message(), channel="other", number=10)
 
     assert redis.xlen(keys.queue("mail")) == 3
 
 
-def test_a_call_that_was_overtaken_on_its_lane_writes_nothing(publish, redis, keys):
-    publish(message(), lane="l", number=10)
+def test_a_call_that_was_overtaken_on_its_channel_writes_nothing(publish, redis, keys):
+    publish(message(), channel="l", number=10)
 
-    assert refused(publish, message(), lane="l", number=9) == ["STALE", "9", "10"]
+    assert refused(publish, message(), channel="l", number=9) == ["STALE", "9", "10"]
     assert redis.xlen(keys.queue("mail")) == 1
 
 
 @pytest.mark.parametrize("number", [9, 10])
 def test_another_call_under_a_number_that_is_taken_is_refused(publish, redis, keys, number):
-    """A copy of a machine goes on with the lane that its original has."""
-    publish(message(id="m1"), message(id="m2"), lane="l", number=10)
+    """A copy of a machine goes on with the channel that its original has."""
+    publish(message(id="m1"), message(id="m2"), channel="l", number=10)
 
     words = ["STALE", str(number), "10"]
-    assert refused(publish, message(id="m3"), message(id="m2"), lane="l", number=number) == words
-    assert len(publish(message(id="m1"), message(id="m2"), lane="l", number=10)) == 2
+    assert refused(publish, message(id="m3"), message(id="m2"), channel="l", number=number) == words
+    assert len(publish(message(id="m1"), message(id="m2"), channel="l", number=10)) == 2
     assert redis.xlen(keys.queue("mail")) == 2
 
 
 def test_a_refused_call_may_be_repeated_under_its_number(publish, scripts, redis, keys):
-    assert refused(publish, message(key="late"), lane="l", number=1)[0] == "UNROUTABLE"
+    assert refused(publish, message(key="late"), channel="l", number=1)[0] == "UNROUTABLE"
     scripts("declare_queue", "late", "{}")
 
-    assert publish(message(key="late"), lane="l", number=1) == ["late"]
+    assert publish(message(key="late"), channel="l", number=1) == ["late"]
 
 
 def test_an_id_within_its_window_is_accepted_once(publish, news, scripts, redis, keys):
@@ -314,13 +316,13 @@ def test_after_the_window_an_id_is_accepted_again_and_begins_a_generation(publis
 
 
 def test_who_waits_for_a_chosen_id_stands_in_the_record_it_gets(publish, redis, keys):
-    redis.set(keys.wish("m1"), "w1 w2", ex=30)
+    redis.set(keys.early_waiters("m1"), "w1 w2", ex=30)
 
     publish(message(id="m1", window=5000))
 
     assert redis.hmget(keys.task("m1"), "state", "waiters") == ["QUEUED", "w1 w2"]
     assert redis.ttl(keys.task("m1")) == -1
-    assert redis.exists(keys.wish("m1")) == 0
+    assert redis.exists(keys.early_waiters("m1")) == 0
 
 
 # Size and place

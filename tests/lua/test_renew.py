@@ -6,92 +6,92 @@ import pytest
 from redis import ResponseError
 
 
-def test_a_lease_ends_by_the_servers_clock(desk, scripts):
+def test_a_lease_ends_by_the_servers_clock(consumer, scripts):
     now = scripts("register", 15_000, "a")
 
     assert abs(now - time.time() * 1000) < 5000
-    assert desk.redis.zscore("{streamq}:leases", "a") == now + 15_000
-    assert desk.redis.hget("{streamq}:lease_ms", "a") == "15000"
+    assert consumer.redis.zscore("{streamq}:leases", "a") == now + 15_000
+    assert consumer.redis.hget("{streamq}:lease_ms", "a") == "15000"
 
 
-def test_who_still_has_a_lease_may_ask_for_it_again(desk, scripts):
+def test_who_still_has_a_lease_may_ask_for_it_again(consumer, scripts):
     now = scripts("register", 20_000, "me", 1)
 
-    assert desk.redis.zscore("{streamq}:leases", "me") == now + 20_000
+    assert consumer.redis.zscore("{streamq}:leases", "me") == now + 20_000
 
 
-def test_who_was_declared_dead_gets_no_other_lease(desk, scripts):
-    desk.redis.zrem("{streamq}:leases", "me")
+def test_who_was_declared_dead_gets_no_other_lease(consumer, scripts):
+    consumer.redis.zrem("{streamq}:leases", "me")
 
     with pytest.raises(ResponseError, match="FENCED me"):
         scripts("register", 15_000, "me", 1)
 
-    assert desk.redis.zscore("{streamq}:leases", "me") is None
+    assert consumer.redis.zscore("{streamq}:leases", "me") is None
 
 
-def test_renewing_moves_the_deadline(desk, scripts):
-    desk.redis.zadd("{streamq}:leases", {"me": 5})
+def test_renewing_moves_the_deadline(consumer, scripts):
+    consumer.redis.zadd("{streamq}:leases", {"me": 5})
 
     assert scripts("renew", "node", 15_000, 1, "me", "pid", "7")[2] == []
 
-    assert desk.redis.zscore("{streamq}:leases", "me") > 15_000
+    assert consumer.redis.zscore("{streamq}:leases", "me") > 15_000
 
 
-def test_a_lost_lease_is_not_given_back_but_told(desk, scripts):
+def test_a_lost_lease_is_not_given_back_but_told(consumer, scripts):
     assert scripts("renew", "node", 15_000, 2, "me", "gone", "pid", "7")[2] == ["gone"]
 
-    assert desk.redis.zscore("{streamq}:leases", "gone") is None
+    assert consumer.redis.zscore("{streamq}:leases", "gone") is None
 
 
-def test_the_worker_is_described_until_it_is_silent_for_long(desk, scripts):
+def test_the_worker_is_described_until_it_is_silent_for_long(consumer, scripts):
     scripts("renew", "node", 10_000, 0, "pid", "7", "runner:1", "idle")
     scripts("renew", "node", 10_000, 0, "pid", "7", "runner:2", "idle")
 
-    described = desk.redis.hgetall("{streamq}:worker:node")
+    described = consumer.redis.hgetall("{streamq}:worker:node")
     assert described.pop("seen").isdigit()
     assert described == {"pid": "7", "runner:2": "idle"}
-    assert 10_000 < desk.redis.pttl("{streamq}:worker:node") <= 30_000
-    assert desk.redis.zrange("{streamq}:workers", 0, -1) == ["node"]
+    assert 10_000 < consumer.redis.pttl("{streamq}:worker:node") <= 30_000
+    assert consumer.redis.zrange("{streamq}:workers", 0, -1) == ["node"]
 
 
-def test_workers_that_fell_silent_are_no_longer_listed(desk, scripts):
-    desk.redis.zadd("{streamq}:workers", {"old": 5})
+def test_workers_that_fell_silent_are_no_longer_listed(consumer, scripts):
+    consumer.redis.zadd("{streamq}:workers", {"old": 5})
 
     scripts("renew", "node", 10_000, 0, "pid", "7")
 
-    assert desk.redis.zrange("{streamq}:workers", 0, -1) == ["node"]
+    assert consumer.redis.zrange("{streamq}:workers", 0, -1) == ["node"]
 
 
-def test_queues_whose_suspects_all_run_are_not_named(desk, scripts):
-    desk.redis.sadd("{streamq}:suspects", "mail", "empty")
-    desk.redis.xgroup_create("{streamq}:queue:mail:suspects", "workers", "0", mkstream=True)
-    desk.add("a", "mail:suspects")
+def test_queues_whose_quarantined_messages_all_run_are_not_named(consumer, scripts):
+    consumer.redis.sadd("{streamq}:quarantine", "mail", "empty")
+    consumer.redis.xgroup_create("{streamq}:queue:mail:quarantine", "workers", "0", mkstream=True)
+    consumer.add("a", "mail:quarantine")
     assert scripts("renew", "node", 15_000, 0, "pid", "7")[4] == ["mail"]
 
-    desk.read("mail:suspects")
+    consumer.read("mail:quarantine")
 
     assert scripts("renew", "node", 15_000, 0, "pid", "7")[4] == []
-    assert desk.redis.smembers("{streamq}:suspects") == {"mail"}
-    desk.add("b", "mail:suspects")
+    assert consumer.redis.smembers("{streamq}:quarantine") == {"mail"}
+    consumer.add("b", "mail:quarantine")
     assert scripts("renew", "node", 15_000, 0, "pid", "7")[4] == ["mail"]
 
 
-def test_what_stands_in_the_place_of_suspects_is_none(desk, scripts):
-    desk.redis.sadd("{streamq}:suspects", "mail")
-    desk.redis.set("{streamq}:queue:mail:suspects", "somebody else's")
+def test_a_quarantine_of_wrong_type_is_empty(consumer, scripts):
+    consumer.redis.sadd("{streamq}:quarantine", "mail")
+    consumer.redis.set("{streamq}:queue:mail:quarantine", "somebody else's")
 
     assert scripts("renew", "node", 15_000, 0, "pid", "7")[4] == []
 
-    assert desk.redis.smembers("{streamq}:suspects") == {"mail"}, "it is looked at again"
+    assert consumer.redis.smembers("{streamq}:quarantine") == {"mail"}, "it is looked at again"
 
 
-@pytest.mark.parametrize("key", ["scheduled", "suspects", "terminating", "workers"])
-def test_a_foreign_key_keeps_no_lease_from_being_renewed(desk, scripts, key):
-    desk.redis.zadd("{streamq}:leases", {"me": 5})
-    desk.redis.lpush("{streamq}:" + key, "somebody else's")
+@pytest.mark.parametrize("key", ["scheduled", "quarantine", "terminating", "workers"])
+def test_a_foreign_key_keeps_no_lease_from_being_renewed(consumer, scripts, key):
+    consumer.redis.zadd("{streamq}:leases", {"me": 5})
+    consumer.redis.lpush("{streamq}:" + key, "somebody else's")
 
-    _, due, fenced, terminating, suspects = scripts("renew", "node", 15_000, 1, "me", "pid", "7")
+    _, due, fenced, terminating, quarantine = scripts("renew", "node", 15_000, 1, "me", "pid", "7")
 
-    assert desk.redis.zscore("{streamq}:leases", "me") > 15_000
-    assert (fenced, terminating, suspects) == ([], 0, [])
+    assert consumer.redis.zscore("{streamq}:leases", "me") > 15_000
+    assert (fenced, terminating, quarantine) == ([], 0, [])
     assert due == ("0" if key == "scheduled" else "")

@@ -13,106 +13,106 @@ def revoke(scripts):
     return revoke
 
 
-def test_a_waiting_task_ends_at_once_and_is_not_run_when_it_is_met(desk, revoke, scripts):
-    desk.add("a")
+def test_a_waiting_task_ends_at_once_and_is_not_run_when_it_is_met(consumer, revoke, scripts):
+    consumer.add("a")
 
     assert revoke("a") == "REVOKED"
 
-    record = desk.record("a")
+    record = consumer.record("a")
     assert (record["state"], record["reason"]) == ("REVOKED", "revoked")
-    assert desk.redis.pttl("{streamq}:task:a") > 0
-    assert scripts("screen", "a", "", "", "b", "", "") == "r1"
+    assert consumer.redis.pttl("{streamq}:task:a") > 0
+    assert scripts("check_start", "a", "", "", "b", "", "") == "r1"
 
 
-def test_those_who_wait_for_it_are_told(desk, revoke, scripts):
-    desk.add("a")
-    scripts("await", "a", "one")
+def test_those_who_wait_for_it_are_told(consumer, revoke, scripts):
+    consumer.add("a")
+    scripts("await_result", "a", "one")
 
     revoke("a")
 
-    ((_, news),) = desk.redis.xrange("{streamq}:reply:one")
+    ((_, news),) = consumer.redis.xrange("{streamq}:reply:one")
     assert (news["id"], news["state"]) == ("a", "REVOKED")
 
 
-def test_a_revocation_that_was_met_is_forgotten(desk, revoke, following):
-    entry = desk.take("a")
+def test_a_revocation_that_was_met_is_forgotten(consumer, revoke, following):
+    entry = consumer.take("a")
     revoke("a")
 
-    desk.settle(following(entry, "a", "revoked", state="REVOKED"))
+    consumer.follow(following(entry, "a", "revoked", state="REVOKED"))
 
-    assert not desk.redis.exists("{streamq}:revoked")
-    assert desk.pending() == 0
+    assert not consumer.redis.exists("{streamq}:revoked")
+    assert consumer.pending() == 0
 
 
-def test_a_task_for_later_leaves_at_once(desk, revoke, scripts):
+def test_a_task_for_later_leaves_at_once(consumer, revoke, scripts):
     head = ("", "mail", "a", 0, 1, "", "+60000", "", 0, 1, "task", "t")
     scripts("publish", "", "", *head)
 
     assert revoke("a") == "REVOKED"
 
-    assert desk.redis.keys("{streamq}:scheduled*") == []
-    assert not desk.redis.exists("{streamq}:revoked")
+    assert consumer.redis.keys("{streamq}:scheduled*") == []
+    assert not consumer.redis.exists("{streamq}:revoked")
 
 
-def test_a_task_that_runs_goes_on_and_is_not_tried_again(desk, revoke, scripts, following):
-    entry = desk.take("a")
-    scripts("show_started", "me", "a")
+def test_a_task_that_runs_goes_on_and_is_not_tried_again(consumer, revoke, scripts, following):
+    entry = consumer.take("a")
+    scripts("mark_started", "me", "a")
 
     assert revoke("a") == "STARTED"
-    assert desk.record("a")["state"] == "STARTED"
-    assert not desk.redis.exists("{streamq}:revoked")
+    assert consumer.record("a")["state"] == "STARTED"
+    assert not consumer.redis.exists("{streamq}:revoked")
 
     again = following(entry, "a", "later", "+1000", "", "retries", "1", state="RETRY")
-    assert desk.settle(again) == "1"
-    assert desk.record("a")["state"] == "REVOKED"
-    assert desk.redis.keys("{streamq}:scheduled*") == []
+    assert consumer.follow(again) == "1"
+    assert consumer.record("a")["state"] == "REVOKED"
+    assert consumer.redis.keys("{streamq}:scheduled*") == []
 
 
-def test_a_task_whose_runner_dies_after_it_was_revoked_is_not_run_again(desk, revoke, scripts):
-    entry = desk.take("a")
-    scripts("show_started", "me", "a")
+def test_a_task_whose_runner_dies_after_it_was_revoked_is_not_run_again(consumer, revoke, scripts):
+    entry = consumer.take("a")
+    scripts("mark_started", "me", "a")
     revoke("a")
 
-    desk.recover(entry)
+    consumer.recover(entry)
 
-    assert desk.record("a")["state"] == "REVOKED"
-    assert desk.waiting() == []
+    assert consumer.record("a")["state"] == "REVOKED"
+    assert consumer.waiting() == []
 
 
-def test_a_task_that_runs_may_keep_its_result(desk, revoke, scripts, outcome):
-    entry = desk.take("a")
-    scripts("show_started", "me", "a")
+def test_a_task_that_runs_may_keep_its_result(consumer, revoke, scripts, outcome):
+    entry = consumer.take("a")
+    scripts("mark_started", "me", "a")
     revoke("a")
 
-    desk.complete(outcome(entry, "a", result="5"))
+    consumer.settle(outcome(entry, "a", result="5"))
 
-    assert desk.record("a")["state"] == "SUCCESS"
+    assert consumer.record("a")["state"] == "SUCCESS"
 
 
-def test_what_has_ended_stays_as_it_is(desk, revoke, outcome):
-    desk.complete(outcome(desk.take("a"), "a", result="5"))
+def test_what_has_ended_stays_as_it_is(consumer, revoke, outcome):
+    consumer.settle(outcome(consumer.take("a"), "a", result="5"))
 
     assert revoke("a") == "SUCCESS"
 
-    assert desk.record("a")["result"] == "5"
-    assert not desk.redis.exists("{streamq}:revoked")
+    assert consumer.record("a")["result"] == "5"
+    assert not consumer.redis.exists("{streamq}:revoked")
 
 
 def test_an_unknown_id_gets_no_record_but_would_not_run(revoke, redis, scripts):
     assert revoke("nobody") == ""
 
     assert not redis.exists("{streamq}:task:nobody")
-    assert scripts("screen", "nobody", "", "") == "r"
+    assert scripts("check_start", "nobody", "", "") == "r"
 
 
 def test_supervisors_hear_what_is_to_be_terminated_now_or_when_they_renew(
-    desk, revoke, scripts, redis, keys
+    consumer, revoke, scripts, redis, keys
 ):
     listener = redis.pubsub(ignore_subscribe_messages=True)
-    listener.subscribe(keys.bell)
+    listener.subscribe(keys.notices)
     listener.get_message(timeout=1)
-    desk.take("a")
-    scripts("show_started", "me", "a")
+    consumer.take("a")
+    scripts("mark_started", "me", "a")
 
     revoke("a", "SIGTERM")
 
@@ -133,54 +133,54 @@ def test_revocations_do_not_pile_up(redis, scripts):
 def test_a_copy_is_revoked_by_the_id_of_its_fan_out(revoke, scripts):
     revoke("a")
 
-    assert scripts("screen", "a@mail", "a", "", "a@post", "", "") == "r1"
+    assert scripts("check_start", "a@mail", "a", "", "a@post", "", "") == "r1"
 
 
-def test_a_task_for_later_without_a_record_leaves_no_mark(desk, revoke, scripts):
+def test_a_task_for_later_without_a_record_leaves_no_mark(consumer, revoke, scripts):
     scripts("publish", "", "", *("", "mail", "a", 0, 0, "", "+60000", "", 0, 1, "task", "t"))
 
     assert revoke("a") == ""
 
-    assert desk.redis.keys("{streamq}:scheduled*") == []
-    assert not desk.redis.exists("{streamq}:revoked")
+    assert consumer.redis.keys("{streamq}:scheduled*") == []
+    assert not consumer.redis.exists("{streamq}:revoked")
 
 
-def test_of_two_messages_for_later_without_a_record_neither_runs(desk, revoke, scripts):
+def test_of_two_messages_for_later_without_a_record_neither_runs(consumer, revoke, scripts):
     for number in (1, 2):
         name = "a" if number == 1 else "a::2"
-        desk.redis.zadd("{streamq}:scheduled", {name: number})
-        desk.redis.hset(f"{{streamq}}:scheduled:{name}", "id", "a")
+        consumer.redis.zadd("{streamq}:scheduled", {name: number})
+        consumer.redis.hset(f"{{streamq}}:scheduled:{name}", "id", "a")
 
     revoke("a")
 
-    assert scripts("screen", "a", "", "") == "r"
+    assert scripts("check_start", "a", "", "") == "r"
 
 
 def test_of_two_messages_of_one_id_neither_the_waiting_nor_the_later_one_runs(
-    desk, revoke, scripts
+    consumer, revoke, scripts
 ):
-    desk.add("a")
+    consumer.add("a")
     scripts("publish", "", "", *("", "mail", "a", 0, 0, "", "+60000", "", 0, 1, "task", "t"))
 
     assert revoke("a") == "REVOKED"
 
-    assert desk.redis.keys("{streamq}:scheduled*") == []
-    assert scripts("screen", "a", "", "") == "r"
+    assert consumer.redis.keys("{streamq}:scheduled*") == []
+    assert scripts("check_start", "a", "", "") == "r"
 
 
 @pytest.mark.parametrize("follows", [(), ("later", "+0", "", "retries", "1")])
 def test_a_revocation_that_came_after_the_start_is_forgotten_at_the_end(
-    desk, revoke, outcome, following, follows
+    consumer, revoke, outcome, following, follows
 ):
-    entry = desk.take("a")
+    entry = consumer.take("a")
     revoke("a")
-    assert desk.redis.zrange("{streamq}:revoked", 0, -1) == ["a"]
+    assert consumer.redis.zrange("{streamq}:revoked", 0, -1) == ["a"]
 
     if follows:
-        desk.settle(following(entry, "a", *follows, state="RETRY"))
+        consumer.follow(following(entry, "a", *follows, state="RETRY"))
     else:
-        desk.complete(outcome(entry, "a", result="5"))
+        consumer.settle(outcome(entry, "a", result="5"))
 
-    assert not desk.redis.exists("{streamq}:revoked")
-    assert desk.record("a")["state"] == "REVOKED"
-    assert desk.waiting("mail") == []
+    assert not consumer.redis.exists("{streamq}:revoked")
+    assert consumer.record("a")["state"] == "REVOKED"
+    assert consumer.waiting("mail") == []

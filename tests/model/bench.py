@@ -1,12 +1,13 @@
-"""The scripts and the model side by side: every verb asks both, and compares everything."""
+"""The test bench: every verb runs a script and its model, and compares answers and contents."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from tests.model.broker import Broker, Death
+from tests.model.broker import Broker, RunnerExit
 from tests.model.checks import Checks
-from tests.model.desk import Call, Ending
-from tests.model.ledger import (
+from tests.model.scripts import Call, Ending
+from tests.model.server import Server
+from tests.model.state import (
     HOUR,
     Copy,
     Fields,
@@ -16,7 +17,6 @@ from tests.model.ledger import (
     generation_of,
     queue_of,
 )
-from tests.model.server import Server
 
 START = 1_700_000_000_000
 LEASE = 15_000
@@ -24,21 +24,21 @@ EVERY = 60_000
 
 
 class Bench:
-    """One broker, and everything that producers, workers and people do to it."""
+    """A broker and its model, with one method for each thing that clients do to it."""
 
     def __init__(self, server: Server, *, most: int = 100) -> None:
         self.server = server
         self.model = Broker(most=most, life=HOUR)
         self.bounds = (most, HOUR)
-        #: Every token that a consumer ever held; the settlements that each has sent.
+        #: Every token that a consumer ever held; those that it started early; its settlements.
         self.tokens: dict[str, list[Token]] = {}
         self.early: dict[str, list[Token]] = {}
         self.numbers: dict[str, int] = {}
         self.last: dict[str, tuple[str, list[Any]]] = {}
         self.sent: dict[str, tuple[str, list[Any], Sequence[Call]]] = {}
-        self.lane_numbers: dict[str, int] = {}
+        self.channel_numbers: dict[str, int] = {}
         self.checks = Checks()
-        self.parcels: list[tuple[str, str, Fields]] = []
+        self.exported: list[tuple[str, str, Fields]] = []
         self.published = 0
         #: Whether the scripts and the model agreed in the last step.
         self.sound = True
@@ -46,7 +46,7 @@ class Bench:
         self.move_to(START)
 
     def same(self, answer: Any, expected: Any) -> Any:
-        """Both have answered: the same, and Redis holds what the model does."""
+        """Check that both answers are equal, and that Redis holds what the model does."""
         self.sound = False
         assert answer == expected, f"the scripts answered {answer!r}, the model {expected!r}"
         self.check()
@@ -61,9 +61,9 @@ class Bench:
 
     def advance(self, milliseconds: int) -> None:
         self.move_to(self.model.now + milliseconds)
-        if milliseconds >= EVERY:  # what Redis would let go by itself
-            self.server.client.delete(f"{self.server.keys.root}:survey")
-            self.model.surveyed = False
+        if milliseconds >= EVERY:  # Redis would expire this key by itself
+            self.server.client.delete(f"{self.server.keys.root}:group_scan")
+            self.model.scanned = False
 
     def window_passes(self, id: str) -> None:
         self.server.client.delete(self.server.keys.dedup(id))
@@ -72,7 +72,7 @@ class Bench:
 
     def record_expires(self, id: str) -> None:
         assert self.model.records.pop(id).life
-        self.server.client.delete(self.server.keys.task(id), self.server.keys.wish(id))
+        self.server.client.delete(self.server.keys.task(id), self.server.keys.early_waiters(id))
         self.check()
 
     # Topology
@@ -96,57 +96,59 @@ class Bench:
 
     # Producers
 
-    def message(self, key: str, **told: Any) -> Call:
+    def message(self, key: str, **options: Any) -> Call:
         """A new message; its arguments are a number that no other has."""
         self.published += 1
-        fields = {"task": "t", "args": str(self.published), **told.pop("fields", {})}
-        if not told.get("keep", True):
+        fields = {"task": "t", "args": str(self.published), **options.pop("fields", {})}
+        if not options.get("keep", True):
             fields["ignore_result"] = "1"
-        if told.get("priority"):
-            fields["priority"] = str(told["priority"])
-        return Call(key=key, fields=fields, **told)
+        if options.get("priority"):
+            fields["priority"] = str(options["priority"])
+        return Call(key=key, fields=fields, **options)
 
-    def send(self, *calls: Call, lane: str = "lane") -> Any:
-        number = self.lane_numbers[lane] = self.lane_numbers.get(lane, 0) + 1
+    def send(self, *calls: Call, channel: str = "channel") -> Any:
+        number = self.channel_numbers[channel] = self.channel_numbers.get(channel, 0) + 1
         argv = [part for call in calls for part in call.argv()]
-        self.sent[lane] = ("publish", [lane, number, *argv], calls)
-        expected = self.model.publish(lane, number, calls)
-        return self.same(self.server.run("publish", lane, number, *argv), expected)
+        self.sent[channel] = ("publish", [channel, number, *argv], calls)
+        expected = self.model.publish(channel, number, calls)
+        return self.same(self.server.run("publish", channel, number, *argv), expected)
 
-    def push(self, queue: str, *ids: str, keep: bool = True, lane: str = "lane") -> Any:
-        number = self.lane_numbers[lane] = self.lane_numbers.get(lane, 0) + 1
+    def publish_plain(
+        self, queue: str, *ids: str, keep: bool = True, channel: str = "channel"
+    ) -> Any:
+        number = self.channel_numbers[channel] = self.channel_numbers.get(channel, 0) + 1
         calls = [self.message(queue, id=id, keep=keep) for id in ids]
         shared = [] if keep else ["ignore_result", "1"]
         parts = [part for call in calls for part in (call.id, call.fields["args"], "{}")]
-        argv = [lane, number, queue, int(keep), "t", len(shared) // 2, *shared, *parts]
-        self.sent[lane] = ("push", argv, calls)
+        argv = [channel, number, queue, int(keep), "t", len(shared) // 2, *shared, *parts]
+        self.sent[channel] = ("publish_plain", argv, calls)
         for call in calls:
             call.fields["kwargs"] = "{}"
-        expected = self.model.push(lane, number, queue, calls)
-        answer = self.server.run("push", *argv)
+        expected = self.model.publish_plain(channel, number, queue, calls)
+        answer = self.server.run("publish_plain", *argv)
         if answer and keep:
-            for id in ids:  # this way tells the time by the entry that Redis has made
+            for id in ids:  # this script takes the time from the entry that Redis has made
                 enqueued = self.server.client.hget(self.server.keys.task(id), "enqueued")
                 self.model.records[id].fields["enqueued"] = str(enqueued)
         return self.same(answer, expected)
 
-    def send_again(self, lane: str = "lane", *, number: int | None = None) -> Any:
-        """The same call once more, or under an older number."""
-        script, argv, calls = self.sent[lane]
+    def send_again(self, channel: str = "channel", *, number: int | None = None) -> Any:
+        """Send the same call once more, or under an older number."""
+        script, argv, calls = self.sent[channel]
         number = number or argv[1]
-        verb = self.model.push if script == "push" else self.model.publish
-        place = ("mail",) if script == "push" else ()
-        last, _, _ = self.model.lanes.get(lane, (0, "", []))
+        verb = self.model.publish_plain if script == "publish_plain" else self.model.publish
+        place = ("mail",) if script == "publish_plain" else ()
+        last, _, _ = self.model.channels.get(channel, (0, "", []))
         if last < argv[1]:  # it was refused, so that this would be a new call
             return None
-        expected = verb(lane, number, *place, calls)  # type: ignore[operator]
-        return self.same(self.server.run(script, lane, number, *argv[2:]), expected)
+        expected = verb(channel, number, *place, calls)  # type: ignore[operator]
+        return self.same(self.server.run(script, channel, number, *argv[2:]), expected)
 
-    def send_from_a_copy(self, call: Call, lane: str = "lane") -> Any:
-        """Another call under a name and number that are in use, as a copied machine has them."""
-        number = self.lane_numbers[lane]
-        expected = self.model.publish(lane, number, [call])
-        return self.same(self.server.run("publish", lane, number, *call.argv()), expected)
+    def send_from_a_copy(self, call: Call, channel: str = "channel") -> Any:
+        """Send another call under a channel and number in use, as a copy of a machine would."""
+        number = self.channel_numbers[channel]
+        expected = self.model.publish(channel, number, [call])
+        return self.same(self.server.run("publish", channel, number, *call.argv()), expected)
 
     # Consumers
 
@@ -168,11 +170,11 @@ class Bench:
         return tokens
 
     def held(self, consumer: str) -> list[Token]:
-        """What this consumer holds and has not started early."""
+        """The tokens that this consumer holds and has not started early."""
         return [token for token in self.tokens[consumer] if self.model.found(token, consumer)]
 
     def marked(self, consumer: str) -> list[Token]:
-        """What this consumer has acknowledged before its run."""
+        """The tokens that this consumer has acknowledged before their run."""
         marks = self.model.marks.get(consumer, {})
         return [token for token in self.early[consumer] if token.place in marks]
 
@@ -181,41 +183,41 @@ class Bench:
         assert copy is not None
         return copy
 
-    def complete(self, consumer: str, *endings: Ending, starts: Sequence[Token] = ()) -> Any:
-        """The short way: what has ended, and what is to start early."""
+    def settle(self, consumer: str, *outcomes: Ending, starts: Sequence[Token] = ()) -> Any:
+        """Run settle.lua: outcomes that nothing follows, and messages that start early."""
         marks = [(token, self.mark(token)) for token in starts]
-        argv: list[Any] = [part for each in endings for part in each.argv(counted=True)]
+        argv: list[Any] = [part for each in outcomes for part in each.argv(counted=True)]
         for token, mark in marks:
             argv += ("start", token.stream, 1, token.entry, mark.text())
         self.early[consumer] += starts
-        return self.settlement("complete", consumer, argv, endings, marks)
+        return self.settlement("settle", consumer, argv, outcomes, marks)
 
     def mark(self, token: Token) -> Mark:
         copy = self.model.found(token)
         fields = copy.fields if copy else {"args": "0"}
         return Mark(token.stream, {**fields, "id": token.id})
 
-    def settle(self, consumer: str, *endings: Ending) -> Any:
-        """The long way: something follows."""
-        argv = [part for each in endings for part in each.argv(counted=False)]
-        return self.settlement("settle", consumer, [*self.bounds, *argv], endings, ())
+    def follow(self, consumer: str, *outcomes: Ending) -> Any:
+        """Run follow.lua: outcomes that something follows."""
+        argv = [part for each in outcomes for part in each.argv(counted=False)]
+        return self.settlement("follow", consumer, [*self.bounds, *argv], outcomes, ())
 
     def settlement(
         self,
         script: str,
         consumer: str,
         argv: list[Any],
-        endings: Sequence[Ending],
+        outcomes: Sequence[Ending],
         marks: Sequence[tuple[Token, Mark]],
     ) -> Any:
         self.numbers[consumer] += 1
         number = str(self.numbers[consumer])
         self.last[consumer] = (script, [consumer, number, *argv])
-        expected = self.model.settle(consumer, number, endings, marks)
+        expected = self.model.settle(consumer, number, outcomes, marks)
         return self.same(self.server.run(script, consumer, number, *argv), expected)
 
     def settle_again(self, consumer: str) -> Any:
-        """The answer was lost: the same call once more."""
+        """Send the last settlement once more, as after a lost answer."""
         script, argv = self.last[consumer]
         if consumer in self.model.leases and consumer not in self.model.settled:
             return None
@@ -234,38 +236,41 @@ class Bench:
         argv = (consumer, HOUR, token.stream, token.entry, rejections, pause)
         return self.same(self.server.run("reject", *argv), expected)
 
-    def show_started(self, consumer: str, *tokens: Token) -> Any:
+    def mark_started(self, consumer: str, *tokens: Token) -> Any:
         names = [token.name for token in tokens]
-        expected = self.model.show_started(consumer, tokens)
-        return self.same(self.server.run("show_started", consumer, *names), expected)
+        expected = self.model.mark_started(consumer, tokens)
+        return self.same(self.server.run("mark_started", consumer, *names), expected)
 
-    def progress(self, consumer: str, name: str) -> Any:
-        expected = self.model.progress(consumer, name, "HALFWAY", "{}")
-        answer = self.server.run("progress", consumer, name, "HALFWAY", "{}", "")
+    def update_state(self, consumer: str, name: str) -> Any:
+        expected = self.model.update_state(consumer, name, "HALFWAY", "{}")
+        answer = self.server.run("update_state", consumer, name, "HALFWAY", "{}", "")
         return self.same(answer, expected)
 
-    def screen(self, *tokens: Token) -> Any:
-        told = []
+    def check_start(self, *tokens: Token) -> Any:
+        asked = []
         for token in tokens:
             fields = self.copy_of(token).fields
             moments = [fields[name] for name in ("expires", "stale") if name in fields]
             base, _, queue = token.id.rpartition("@")
             base = base if queue == queue_of(token.stream) and "deaths" not in fields else ""
             base = called(base, token.generation) if base else ""
-            told.append((token.name, base, min(moments, default="")))
-        flat = [part for each in told for part in each]
-        return self.same(self.server.run("screen", *flat), self.model.screen(told))
+            asked.append((token.name, base, min(moments, default="")))
+        flat = [part for each in asked for part in each]
+        return self.same(self.server.run("check_start", *flat), self.model.check_start(asked))
 
-    def note_alone(self, consumer: str, token: Token) -> None:
-        """What a runner of suspects says before it starts one."""
-        self.server.client.hset(self.server.keys.started(consumer), "alone", token.place)
-        self.model.alone[consumer] = token.place
+    def note_sole_task(self, consumer: str, token: Token) -> None:
+        """Record the sole task of a runner, as it does before it starts a quarantined message."""
+        self.server.client.hset(self.server.keys.started(consumer), "sole_task", token.place)
+        self.model.sole_task[consumer] = token.place
         self.check()
 
     # Supervisors
 
-    def recover(self, death: Death) -> Any:
-        """In the order in which Redis names queues and marks: a long hash has no other."""
+    def recover(self, death: RunnerExit) -> Any:
+        """Recover a consumer, in the order in which Redis lists queues and marks.
+
+        A large hash has no order of its own, so the model takes that of Redis.
+        """
         order = self.server.client.hkeys(self.server.keys.queues)
         self.model.queues = {name: self.model.queues[name] for name in order}
         if marks := self.model.marks.get(death.consumer):
@@ -275,16 +280,16 @@ class Bench:
         return self.same(answer, self.model.recover(death))
 
     def renew(self, *consumers: str) -> None:
-        now, due, fenced, terminating, suspects = self.server.run(
+        now, due, fenced, terminating, quarantine = self.server.run(
             "renew", "node", LEASE, len(consumers), *consumers, "pid", "1"
         )
         expected = self.model.renew(consumers, LEASE)
         assert (now, due, fenced) == (self.model.now, expected.due, expected.fenced)
-        self.same((terminating, sorted(suspects)), (expected.terminating, expected.suspects))
+        self.same((terminating, sorted(quarantine)), (expected.terminating, expected.quarantine))
 
-    def survey(self) -> set[str]:
-        now, flat, orphans, _ = self.server.run("survey", EVERY)
-        expected = self.model.survey(EVERY)
+    def list_leases(self) -> set[str]:
+        now, flat, orphans, _ = self.server.run("list_leases", EVERY)
+        expected = self.model.list_leases(EVERY)
         leases = dict(zip(flat[::2], map(int, flat[1::2]), strict=True))
         assert (now, leases) == (self.model.now, self.model.leases)
         self.same(set(orphans), expected)
@@ -304,33 +309,33 @@ class Bench:
         answer = self.server.run("purge", queue, limit, HOUR)
         return self.same(answer, self.model.purge(queue, limit))
 
-    def revive(self, queue: str, letter: str) -> Any:
-        answer = self.server.run("revive", queue, letter)
-        return self.same(answer, self.model.revive(queue, letter))
+    def retry_dead(self, queue: str, letter: str) -> Any:
+        answer = self.server.run("retry_dead", queue, letter)
+        return self.same(answer, self.model.retry_dead(queue, letter))
 
-    def discard(self, queue: str, letter: str) -> Any:
-        """Delete a letter; somebody may have exported it before."""
+    def delete_dead(self, queue: str, letter: str) -> Any:
+        """Delete a dead letter, of which a copy is kept as exported."""
         fields = self.model.dead.get(queue, {}).get(letter, (0, {}))[1]
         if fields:
-            self.parcels.append((queue, letter, dict(fields)))
-        answer = self.server.run("discard", queue, letter)
-        return self.same(answer, self.model.discard(queue, letter))
+            self.exported.append((queue, letter, dict(fields)))
+        answer = self.server.run("delete_dead", queue, letter)
+        return self.same(answer, self.model.delete_dead(queue, letter))
 
-    def import_letter(self, parcel: tuple[str, str, Fields]) -> Any:
-        queue, letter, fields = parcel
+    def import_letter(self, exported: tuple[str, str, Fields]) -> Any:
+        queue, letter, fields = exported
         flat = [part for pair in fields.items() for part in pair]
         argv = (queue, letter, fields["dead_at"], *self.bounds, *flat)
         answer = self.server.run("import_letter", *argv)
         return self.same(answer, list(self.model.import_letter(queue, letter, dict(fields))))
 
-    def await_(self, id: str, waiter: str) -> Any:
-        flat = self.server.run("await", id, waiter)
+    def await_result(self, id: str, waiter: str) -> Any:
+        flat = self.server.run("await_result", id, waiter)
         answer = dict(zip(flat[::2], flat[1::2], strict=True))
-        return self.same(answer, self.model.await_(id, waiter))
+        return self.same(answer, self.model.await_result(id, waiter))
 
-    def forget(self, id: str) -> Any:
-        return self.same(self.server.run("forget", id), self.model.forget(id))
+    def forget_result(self, id: str) -> Any:
+        return self.same(self.server.run("forget_result", id), self.model.forget_result(id))
 
     def check(self) -> None:
-        """Redis holds what the model does, and what must hold, holds."""
+        """Check that Redis holds what the model does, and the invariants."""
         self.checks.check(self.model, self.server.look())

@@ -1,11 +1,11 @@
-"""What supervisors and people ask of the broker, in plain Python."""
+"""The model of what supervisors and people ask of the broker, in plain Python."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.model.desk import Desk
-from tests.model.ledger import (
+from tests.model.scripts import Scripts
+from tests.model.state import (
     FINAL,
     HOUR,
     Copy,
@@ -21,74 +21,74 @@ from tests.model.ledger import (
 
 LOST = "streamq.errors.WorkerLost"
 UNROUTABLE = "streamq.errors.Unroutable"
-#: What a message begins without that is put back: notes on its way.
+#: Fields that a retried dead letter loses.
 NOTES = {"crashes", "refusals", "rejections", "retries", "eta", "stale", "generation"}
-#: Places for later of one id that revoking looks at.
+#: Scheduled messages of one id that revoking looks at.
 LOOKED_AT = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Death:
-    """What whoever recovers a consumer says of it; ``running`` None means nobody knows."""
+class RunnerExit:
+    """The facts about a dead consumer that its recovery is given; ``running`` None: unknown."""
 
     consumer: str
     claim: str = ""
     expected: int | None = None
-    charge: str = "alone"
+    blame: str = "sole_task"
     allowed: int = 3
     budget: int = 100
     running: tuple[str, ...] | None = ()
-    #: All that it can have read, where that is known.
+    #: The streams that it may have read, where they are known.
     streams: tuple[str, ...] = ()
 
     def argv(self, bounds: tuple[int, int]) -> list[str | int]:
         places = [part for place in self.running or () for part in place.split(" ")]
         count: str | int = "*" if self.running is None else len(self.running)
         clock = ("", 0) if self.expected is None else (self.expected, TOLERANCE)
-        told = (self.consumer, self.claim, *clock, "it died", self.charge, self.allowed, HOUR)
-        return [*told, *bounds, self.budget, count, *places, *self.streams]
+        details = (self.consumer, self.claim, *clock, "it died", self.blame, self.allowed, HOUR)
+        return [*details, *bounds, self.budget, count, *places, *self.streams]
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """What is still to be settled in its name."""
-        return (self.running or ()) if self.charge == "kept" else ()
+        """The places that are still to be settled in its name."""
+        return (self.running or ()) if self.blame == "kept" else ()
 
 
-#: By how much the clock may differ from what a recovering worker expects.
+#: Milliseconds by which the clock may differ from what a recovering worker expects.
 TOLERANCE = 5000
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a recovery has done so far: moved, lost, buried, isolated."""
+    """The counts of a recovery: moved, lost, dead-lettered, isolated; and whether any is left."""
 
     moved: int = 0
     lost: int = 0
-    buried: int = 0
+    dead_lettered: int = 0
     isolated: int = 0
     left: int = 0
 
     def answer(self) -> list[int]:
-        return [self.moved, self.lost, self.buried, self.isolated, self.left]
+        return [self.moved, self.lost, self.dead_lettered, self.isolated, self.left]
 
 
 @dataclass(slots=True)
-class News:
+class RenewalAnswer:
     """What a supervisor hears when it renews its leases."""
 
     due: str
     fenced: list[str]
     terminating: int
-    suspects: list[str] = field(default_factory=list)
+    quarantine: list[str] = field(default_factory=list)
 
 
-class Broker(Desk):
-    """The whole of it."""
+class Broker(Scripts):
+    """The model of the whole broker."""
 
-    # The dead
+    # Recovery
 
-    def recover(self, death: Death) -> list[int]:
-        """What a dead consumer held moves, so many at a time; strangers fence it first."""
+    def recover(self, death: RunnerExit) -> list[int]:
+        """Move what a dead consumer held, so many at a time; other workers fence it first."""
         jumped = death.expected is not None and abs(self.now - death.expected) > TOLERANCE
         deadline = self.leases.get(death.consumer)
         stale = death.claim != "" and deadline is not None and str(deadline) != death.claim
@@ -109,11 +109,11 @@ class Broker(Desk):
                 if f"{stream} {copy.entry}" not in death.kept:
                     self.move(death, stream, copy, tally)
                     budget -= 1
-            if death.charge != "kept":
+            if death.blame != "kept":
                 found.consumers.discard(death.consumer)
-        if death.charge != "kept":
+        if death.blame != "kept":
             self.end_lease(death.consumer)
-            self.alone.pop(death.consumer, None)
+            self.sole_task.pop(death.consumer, None)
             self.settled.pop(death.consumer, None)
         return tally.answer()
 
@@ -121,8 +121,8 @@ class Broker(Desk):
         self.leases.pop(consumer, None)
         self.lease_ms.pop(consumer, None)
 
-    def report_lost(self, death: Death, tally: Tally) -> None:
-        """What was acknowledged before it ran cannot run again: somebody is told."""
+    def report_lost(self, death: RunnerExit, tally: Tally) -> None:
+        """Fail or dead-letter what was acknowledged before its run, which cannot run again."""
         marks = self.marks.pop(death.consumer, {})
         if kept := {place: mark for place, mark in marks.items() if place in death.kept}:
             self.marks[death.consumer] = kept
@@ -132,22 +132,22 @@ class Broker(Desk):
             if mark.fields.get("ignore_result") == "1":
                 lost = dict(mark.fields)
                 self.dead_letter(queue, id, lost, "worker lost", death.consumer, "it died", True)
-                tally.buried += 1
+                tally.dead_lettered += 1
             else:
                 self.fail(id, generation, death.consumer, queue)
                 self.end(mark.fields)
                 tally.lost += 1
 
     def fail(self, id: str, generation: str, consumer: str, queue: str) -> None:
-        told = {"worker": consumer, "error_type": LOST, "error": "it died", "queue": queue}
-        self.finish(id, generation, "FAILURE", HOUR, **told)
+        details = {"worker": consumer, "error_type": LOST, "error": "it died", "queue": queue}
+        self.finish(id, generation, "FAILURE", HOUR, **details)
 
-    def move(self, death: Death, stream: str, copy: Copy, tally: Tally) -> None:
+    def move(self, death: RunnerExit, stream: str, copy: Copy, tally: Tally) -> None:
         place, fields = f"{stream} {copy.entry}", dict(copy.fields)
         id, queue, generation = self.name_of(stream, copy), queue_of(stream), generation_of(fields)
-        by_itself = place == self.alone.get(death.consumer)
+        by_itself = place == self.sole_task.get(death.consumer)
         ran = by_itself or death.running is None or place in death.running
-        charged = death.charge in ("alone", "suspects") and ran
+        charged = death.blame in ("sole_task", "suspected") and ran
         crashes = int(fields.get("crashes", 0)) + charged
         if charged:
             fields["crashes"] = str(crashes)
@@ -155,53 +155,53 @@ class Broker(Desk):
         if self.own(id, generation).was_revoked:
             self.take(stream, copy)
             self.end(fields)
-            told = {"worker": death.consumer, "reason": "revoked"}
-            self.finish(id, generation, "REVOKED", HOUR, **told)
+            details = {"worker": death.consumer, "reason": "revoked"}
+            self.finish(id, generation, "REVOKED", HOUR, **details)
             tally.moved += 1
         elif not (charged and too_often):
             self.give_back(stream, copy, fields)
             tally.moved += 1
-        elif death.charge == "alone" or by_itself:
+        elif death.blame == "sole_task" or by_itself:
             self.take(stream, copy)
             why = "crashed once" if crashes == 1 else f"crashed {crashes} times"
             self.dead_letter(queue, id, fields, why, death.consumer, "it died", True)
             if fields.get("ignore_result") != "1":
                 self.fail(id, generation, death.consumer, queue)
-            tally.buried += 1
+            tally.dead_lettered += 1
         else:
             self.take(stream, copy)
-            self.make_group(f"{queue}:suspects")
-            self.add(f"{queue}:suspects", {**fields, "id": id})
+            self.make_group(f"{queue}:quarantine")
+            self.add(f"{queue}:quarantine", {**fields, "id": id})
             self.show_waiting(id, generation)
-            self.suspects.add(queue)
+            self.quarantine.add(queue)
             tally.isolated += 1
 
     # Leases
 
-    def renew(self, consumers: Sequence[str], lease: int) -> News:
+    def renew(self, consumers: Sequence[str], lease: int) -> RenewalAnswer:
         fenced = [name for name in consumers if name not in self.leases]
         for name in consumers:
             if name in self.leases:
                 self.leases[name] = self.now + lease
         self.terminating = {k: until for k, until in self.terminating.items() if until > self.now}
-        self.suspects = {
+        self.quarantine = {
             queue
-            for queue in self.suspects
-            if self.streams.get(f"{queue}:suspects", Stream()).copies
+            for queue in self.quarantine
+            if self.streams.get(f"{queue}:quarantine", Stream()).copies
         }
         due = min((due for due, _, _ in self.scheduled.values()), default="")
         waiting = {
             queue
-            for queue in self.suspects
-            if any(not copy.holder for copy in self.streams[f"{queue}:suspects"].copies)
+            for queue in self.quarantine
+            if any(not copy.holder for copy in self.streams[f"{queue}:quarantine"].copies)
         }
-        return News(str(due), fenced, len(self.terminating), sorted(waiting))
+        return RenewalAnswer(str(due), fenced, len(self.terminating), sorted(waiting))
 
-    def survey(self, every: int) -> set[str]:
+    def list_leases(self, every: int) -> set[str]:
         """The consumers that have no lease, and had none when they were looked at before."""
-        if self.surveyed:
+        if self.scanned:
             return set()
-        self.surveyed, orphans = True, set()
+        self.scanned, orphans = True, set()
         for name in self.known() - self.leases.keys():
             first = self.orphans.setdefault(name, self.now)
             if self.now - first >= every:
@@ -215,19 +215,19 @@ class Broker(Desk):
         ]
         return {name for stream in streams for name in stream.consumers}
 
-    # Later
+    # Scheduled messages
 
     def promote(self, limit: int) -> tuple[int, str]:
-        """What is due goes to its queue, the first due first; so many at a time."""
+        """Move due messages to their queues, the first due first; so many at a time."""
         ready = sorted((due, name) for name, (due, _, _) in self.scheduled.items())
         ready = [(due, name) for due, name in ready if due <= self.now][:limit]
         for _, name in ready:
             _, stream, kept = self.scheduled.pop(name)
-            self.come(stream, {k: v for k, v in kept.items() if k != "scheduled_for"})
+            self.move_to_queue(stream, {k: v for k, v in kept.items() if k != "scheduled_for"})
         return len(ready), str(min((due for due, _, _ in self.scheduled.values()), default=""))
 
-    def come(self, stream: str, fields: Fields) -> None:
-        """A message is due: unless it has ended meanwhile, it waits in its queue."""
+    def move_to_queue(self, stream: str, fields: Fields) -> None:
+        """Move a due message to its queue, unless it has expired or the queue is gone."""
         id, queue, generation = fields["id"], queue_of(stream), generation_of(fields)
         record = self.own(id, generation)
         kept = fields.get("ignore_result") != "1"
@@ -241,14 +241,14 @@ class Broker(Desk):
             self.dead_letter(queue, id, fields, "queue gone", "", "its queue was deleted", True)
             if kept:
                 error = f"the queue {queue} was deleted before the task was due"
-                told = {"error_type": UNROUTABLE, "error": error}
-                self.finish(id, generation, "FAILURE", HOUR, **told)
+                details = {"error_type": UNROUTABLE, "error": error}
+                self.finish(id, generation, "FAILURE", HOUR, **details)
         else:
             level = stream.partition(":p")[2] or "0"
-            front = "rejections" in fields and stream.endswith((":returned", ":suspects"))
+            front = "rejections" in fields and stream.endswith((":returned", ":quarantine"))
             self.add(stream if front else self.home_of(queue, {"priority": level}), fields)
-            if front and stream.endswith(":suspects"):
-                self.suspects.add(queue)
+            if front and stream.endswith(":quarantine"):
+                self.quarantine.add(queue)
             if record.state == "SCHEDULED":
                 record.fields["state"] = "QUEUED"
             if not record.ended:
@@ -257,7 +257,7 @@ class Broker(Desk):
     # People
 
     def revoke(self, id: str, signal: str, term: int) -> str:
-        """What waits ends at once and never starts; what runs is not tried again."""
+        """Revoke a task: what waits ends at once and never starts; what runs is not retried."""
         record = self.records.get(id, Record())
         if record.ended:
             return record.state
@@ -265,7 +265,7 @@ class Broker(Desk):
         last = int(record.generation) if record.state else self.last_number(id)
         first = last if record.state else 1
         meant = [called(id, str(number)) for number in range(first, last + 1)]
-        later = self.leave_for_good(id, first, record)
+        later = self.drop_scheduled(id, first, record)
         was_it = later == 1 and record.state != "QUEUED" and (record.state or last == 1)
         if waits and not was_it:
             self.revoked = {k: until for k, until in self.revoked.items() if until > self.now}
@@ -278,8 +278,8 @@ class Broker(Desk):
             self.terminating |= {f"{signal} {name}": self.now + term for name in meant}
         return record.state
 
-    def leave_for_good(self, id: str, first: int, record: Record) -> int:
-        """What is for later and meant leaves: of the last generation, or of all of them."""
+    def drop_scheduled(self, id: str, first: int, record: Record) -> int:
+        """Drop scheduled messages: of the last generation, or of all; return how many."""
         gone = 0
         for name in (called(id, str(number)) for number in range(first, first + LOOKED_AT)):
             _, _, fields = self.scheduled.get(name, (0, "", {}))
@@ -289,7 +289,7 @@ class Broker(Desk):
         return gone
 
     def purge(self, queue: str, limit: int) -> int:
-        """What nobody has read yet ends as REVOKED."""
+        """End what no consumer has read yet as REVOKED; return how many."""
         waiting = [
             (name, copy)
             for name in streams_of(queue)
@@ -300,8 +300,8 @@ class Broker(Desk):
             self.take(name, copy)
             self.end(copy.fields)
             if copy.fields.get("ignore_result") != "1":
-                told = (self.name_of(name, copy), generation_of(copy.fields))
-                self.finish(*told, "REVOKED", HOUR, reason="purged")
+                details = (self.name_of(name, copy), generation_of(copy.fields))
+                self.finish(*details, "REVOKED", HOUR, reason="purged")
         return len(waiting)
 
     def delete_queue(self, name: str) -> int | str:
@@ -318,8 +318,8 @@ class Broker(Desk):
         del self.queues[name]
         return len(gone)
 
-    def revive(self, queue: str, letter: str) -> int | str:
-        """A dead letter waits again, as a new generation of its task."""
+    def retry_dead(self, queue: str, letter: str) -> int | str:
+        """Put a dead letter back into its queue, as a new generation of its task."""
         if letter not in self.dead.get(queue, {}):
             return 0
         if queue not in self.queues:
@@ -360,36 +360,36 @@ class Broker(Desk):
             base.fields["ended"] = str(int(base.fields.get("ended", 0)) - 1)
             base.life = 0
 
-    def discard(self, queue: str, letter: str) -> int:
+    def delete_dead(self, queue: str, letter: str) -> int:
         if letter not in self.dead.get(queue, {}):
             return 0
         self.drop_letter(queue, letter)
         return 1
 
     def import_letter(self, queue: str, letter: str, fields: Fields) -> tuple[str, int]:
-        """A letter that was exported is kept once."""
-        told, at = fields["dead_at"], min(int(fields["dead_at"]), self.now)
+        """Keep a dead letter that was exported, once."""
+        moment, at = fields["dead_at"], min(int(fields["dead_at"]), self.now)
         letters = self.dead.get(queue, {})
         if at <= self.now - self.life:
             return "expired", 0
         twins = [name for name in letters if name == letter or name.startswith(f"{letter}#")]
         history = self.records.get(fields["id"], Record()).fields.get("history", "")
-        if any(letters[name][1]["dead_at"] == told for name in twins):
+        if any(letters[name][1]["dead_at"] == moment for name in twins):
             return "known", 0
-        if f'{{"at":{told},' in history:
+        if f'{{"at":{moment},' in history:
             return "known", 0
         if len(letters) >= self.most and at <= min(at for at, _ in letters.values()):
-            return "crowded", 0
+            return "full", 0
         before = len(letters)
         self.keep_letter(queue, free_name(letter, letters), fields, at)
         return "kept", before + 1 - len(self.dead[queue])
 
 
 def history_with(message: Fields, letter: Fields, record: Record) -> str:
-    """What a letter remembers of its deaths, one line for each."""
+    """The history of a dead letter: a line for each time that it was dead-lettered."""
     names = {"reason": "dead_reason", "error": "dead_error", "worker": "dead_worker"}
-    told = {name: json.dumps(letter[field]) for name, field in names.items()}
-    told["enqueued"] = record.fields.get("enqueued", letter.get("dead_enqueued", "null"))
-    pairs = ",".join(f'"{name}":{value}' for name, value in told.items())
+    details = {name: json.dumps(letter[field]) for name, field in names.items()}
+    details["enqueued"] = record.fields.get("enqueued", letter.get("dead_enqueued", "null"))
+    pairs = ",".join(f'"{name}":{value}' for name, value in details.items())
     line = f'{{"at":{letter["dead_at"]},{pairs}}}'
     return f"{message['history']}\n{line}" if "history" in message else line

@@ -1,7 +1,7 @@
-"""What must hold after every step: Redis holds what the model does, and nothing is lost.
+"""The checks after every step: Redis holds what the model does, and nothing is lost.
 
-What is expected of Redis is written out whole, key by key; what must hold whatever the
-model says is checked besides.
+The expected contents of Redis are written out key by key; invariants that need no model are
+checked too.
 """
 
 import inspect
@@ -10,19 +10,28 @@ from typing import Any
 
 from streamq.transport.keys import Keys
 from tests.model.broker import Broker
-from tests.model.ledger import FINAL, HOUR, queue_of
 from tests.model.server import Held, Seen
+from tests.model.state import FINAL, HOUR, queue_of
 
-#: Keys of the topology, which has a model of its own; and what workers say of themselves.
+#: Keys of the topology, which has a model of its own, and the descriptions of workers.
 ELSEWHERE = {"exchanges", "alternates", "bindings", "routes", "queues", "workers", "worker"}
-#: How long the number of an id is kept for which there is no record.
+#: Milliseconds for which the generation of an id without a record is kept.
 NUMBER_LIFE = 30 * 24 * HOUR
 #: Keys that always expire; records and letters have rules of their own.
-EXPIRING = {"lane", "dedup", "settled", "revoked", "terminating", "orphans", "survey", "reply"}
-EXPIRING |= {"wish", "generation"}
-#: What may be left when nothing is going on: topology, stores with bounds, and what expires.
+EXPIRING = {
+    "publisher",
+    "dedup",
+    "settled",
+    "revoked",
+    "terminating",
+    "orphans",
+    "group_scan",
+    "reply",
+}
+EXPIRING |= {"waiters", "generation"}
+#: The kinds of keys that may be left at rest: topology, bounded stores, and what expires.
 AT_REST = EXPIRING | {"exchanges", "alternates", "bindings", "routes", "queues", "queue"}
-AT_REST |= {"workers", "worker", "task", "dead", "suspects"}
+AT_REST |= {"workers", "worker", "task", "dead", "quarantine"}
 
 
 def kinds_of_keys() -> set[str]:
@@ -41,12 +50,13 @@ KINDS = kinds_of_keys()
 
 
 class Checks:
-    """Remembers how tasks have ended, because that may not change."""
+    """The invariants; keeps how tasks have ended, because that may not change."""
 
     def __init__(self) -> None:
         self.finals: dict[str, tuple[object, ...]] = {}
 
     def check(self, model: Broker, seen: Mapping[str, Seen]) -> None:
+        """Check all that must hold after a step."""
         learn(model, seen)
         compare(model, seen)
         for key, each in seen.items():
@@ -56,7 +66,7 @@ class Checks:
         check_reach(model)
 
     def check_finals(self, seen: Mapping[str, Seen]) -> None:
-        """How a task has ended is written once in each generation of its record."""
+        """Check that an end is written once in each generation of a record."""
         now = {}
         for key, each in seen.items():
             if key.startswith("task:") and each.holds.get("state") in FINAL:
@@ -72,7 +82,7 @@ class Checks:
 
 
 def learn(model: Broker, seen: Mapping[str, Seen]) -> None:
-    """Tell the model what Redis calls the entries that were added."""
+    """Give the model the ids that Redis made for new entries."""
     for name, stream in model.streams.items():
         entries = seen[f"queue:{name}"].holds.entries if f"queue:{name}" in seen else ()
         for copy, (entry, _, _) in zip(stream.copies, entries, strict=False):
@@ -80,6 +90,7 @@ def learn(model: Broker, seen: Mapping[str, Seen]) -> None:
 
 
 def compare(model: Broker, seen: Mapping[str, Seen]) -> None:
+    """Check that every key holds what the model says."""
     expected = dict(contents(model))
     for key in seen.keys() | expected.keys():
         kind = key.partition(":")[0]
@@ -94,16 +105,16 @@ def compare(model: Broker, seen: Mapping[str, Seen]) -> None:
 
 
 def contents(model: Broker) -> Iterator[tuple[str, Any]]:
-    """What every key holds, as the model sees it."""
+    """The contents of every key according to the model."""
     for name, stream in model.streams.items():
         entries = tuple((copy.entry, copy.fields, copy.holder) for copy in stream.copies)
         yield f"queue:{name}", Held(stream.group, entries, frozenset(stream.consumers))
     for id, record in model.records.items():
         if record.state:
             yield f"task:{id}", model.shown(record)
-        else:  # nobody has written one yet: somebody waits for it
-            yield f"wish:{id}", " ".join(record.waiters)
-    for waiter, news in model.news.items():
+        else:  # there is no record yet, but a waiter
+            yield f"waiters:{id}", " ".join(record.waiters)
+    for waiter, news in model.replies.items():
         yield f"reply:{waiter}", news
     for name, (_, _, fields) in model.scheduled.items():
         yield f"scheduled:{name}", fields
@@ -111,13 +122,13 @@ def contents(model: Broker) -> Iterator[tuple[str, Any]]:
         yield f"dead:{queue}", {name: str(at) for name, (at, _) in letters.items()}
         for name, (_, fields) in letters.items():
             yield f"dead:{queue}:{name}", fields
-    for consumer in model.marks.keys() | model.alone.keys():
+    for consumer in model.marks.keys() | model.sole_task.keys():
         marks = {place: mark.text() for place, mark in model.marks.get(consumer, {}).items()}
-        alone = {"alone": model.alone[consumer]} if consumer in model.alone else {}
-        if marks or alone:
-            yield f"started:{consumer}", marks | alone
-    for lane, (number, first, answers) in model.lanes.items():
-        yield f"lane:{lane}", "\n".join([f"{number} {first}", *answers])
+        sole_task = {"sole_task": model.sole_task[consumer]} if consumer in model.sole_task else {}
+        if marks or sole_task:
+            yield f"started:{consumer}", marks | sole_task
+    for channel, (number, first, answers) in model.channels.items():
+        yield f"publisher:{channel}", "\n".join([f"{number} {first}", *answers])
     for consumer, (text, answer) in model.settled.items():
         yield f"settled:{consumer}", f"{text} {answer}"
     for id, number in model.numbers.items():
@@ -128,7 +139,7 @@ def contents(model: Broker) -> Iterator[tuple[str, Any]]:
 
 
 def tables(model: Broker) -> Iterator[tuple[str, Any]]:
-    """The sorted sets and sets; one that is empty is not there."""
+    """The contents of sorted sets and sets; an empty one does not exist."""
     sorted_sets: dict[str, Mapping[str, int]] = {
         "scheduled": {name: due for name, (due, _, _) in model.scheduled.items()},
         "leases": model.leases,
@@ -139,17 +150,17 @@ def tables(model: Broker) -> Iterator[tuple[str, Any]]:
     for key, table in sorted_sets.items():
         if table:
             yield key, {member: str(score) for member, score in table.items()}
-    for key, members in {"suspects": model.suspects, "dead": set(model.dead)}.items():
+    for key, members in {"quarantine": model.quarantine, "dead": set(model.dead)}.items():
         if members:
             yield key, members
     if model.lease_ms:
         yield "lease_ms", model.lease_ms
-    if model.surveyed:
-        yield "survey", "1"
+    if model.scanned:
+        yield "group_scan", "1"
 
 
 def check_life(model: Broker, key: str, life: int) -> None:
-    """A record expires once its task has ended, and not before; what is bounded expires."""
+    """Check the life of a key: a record expires only after its task has ended."""
     kind, _, name = key.partition(":")
     if kind == "task":
         most = model.records[name].life
@@ -163,15 +174,15 @@ def check_life(model: Broker, key: str, life: int) -> None:
 
 
 def check_reach(model: Broker) -> None:
-    """What waits, waits where a worker looks."""
+    """Check that what waits is in a stream that workers read."""
     for name, stream in model.streams.items():
         if stream.copies:
-            assert stream.group, f"nobody can read what waits in {name}"
+            assert stream.group, f"no consumer can read what waits in {name}"
             assert queue_of(name) in model.queues, f"{name} belongs to no queue"
 
 
 def check_rest(seen: Mapping[str, Seen]) -> None:
-    """When everything has ended, only topology and what is bounded or expires is left."""
+    """Check that at rest only topology and what is bounded or expires is left."""
     for key, each in seen.items():
         kind = key.partition(":")[0]
         assert kind in AT_REST, f"{key} was left behind"

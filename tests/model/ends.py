@@ -1,18 +1,18 @@
-"""How runs end, and how everything does."""
+"""Outcomes of runs, and the end of a history."""
 
 from typing import Any
 
 from tests.model.bench import Bench
-from tests.model.broker import Death
+from tests.model.broker import RunnerExit
 from tests.model.checks import check_rest
-from tests.model.desk import Ending
-from tests.model.ledger import HOUR, Token
+from tests.model.scripts import Ending
+from tests.model.state import HOUR, Token
 
 
 def drain(bench: Bench, consumers: list[str]) -> None:
-    """Let everything come to its end: then nothing is left."""
+    """End everything, then check that nothing is left."""
     for consumer in consumers:
-        bench.recover(Death(consumer=consumer, charge="none"))
+        bench.recover(RunnerExit(consumer=consumer, blame="none"))
     bench.move_to(
         max([due for due, _, _ in bench.model.scheduled.values()], default=bench.model.now)
     )
@@ -22,11 +22,11 @@ def drain(bench: Bench, consumers: list[str]) -> None:
     for name, stream in list(bench.model.streams.items()):
         while waiting(stream):
             tokens = bench.read("last", name, 100)
-            bench.complete("last", *[ending(token, "SUCCESS", False) for token in tokens])
-    bench.recover(Death(consumer="last", charge="none"))
+            bench.settle("last", *[ending(token, "SUCCESS", False) for token in tokens])
+    bench.recover(RunnerExit(consumer="last", blame="none"))
     for id, record in list(bench.model.records.items()):
-        if not record.life:  # its message has ended without it, or it is one of many
-            bench.forget(id)
+        if not record.life:  # its message ended without a state, or was one of many
+            bench.forget_result(id)
     check_rest(bench.server.look())
 
 
@@ -35,20 +35,20 @@ def waiting(stream: Any) -> bool:
 
 
 def ending(token: Token, state: str, early: bool) -> Ending:
-    """A run that is over, with nothing to follow."""
-    told = {"SUCCESS": {"result": "5"}, "FAILURE": {"error": "no", "error_type": "E"}}
+    """The outcome of a run that nothing follows."""
+    details = {"SUCCESS": {"result": "5"}, "FAILURE": {"error": "no", "error_type": "E"}}
     if state in ("left", "unkept"):
         return Ending(token=token, early=early, life=HOUR if state == "left" else 0)
-    return Ending(token=token, early=early, state=state, told=told[state])
+    return Ending(token=token, early=early, state=state, details=details[state])
 
 
 def followed(token: Token, follow: tuple[str, ...], early: bool) -> Ending:
-    """A run that is over, and what follows."""
-    states = {"bury": "FAILURE", "expire": "REVOKED", "revoked": "REVOKED", "later": "RETRY"}
+    """The outcome of a run, with what follows it."""
+    states = {"dead_letter": "FAILURE", "expire": "REVOKED", "revoked": "REVOKED", "later": "RETRY"}
     state = states[follow[0]] if follow else "FAILURE"
-    told = {"reason": follow[0]} if follow else {"error": "no"}
+    details = {"reason": follow[0]} if follow else {"error": "no"}
     if "refusals" in follow:
         return Ending(token=token, early=early, follow=follow)
     if state == "RETRY":
-        told = {"error": "no", "error_type": "E", "retries": "1"}
-    return Ending(token=token, early=early, state=state, told=told, follow=follow)
+        details = {"error": "no", "error_type": "E", "retries": "1"}
+    return Ending(token=token, early=early, state=state, details=details, follow=follow)

@@ -1,6 +1,8 @@
-"""Everything that can happen to the broker, in any order, as Hypothesis likes.
+"""The state machine: everything that can happen to the broker, in any order.
 
-A rule only chooses what happens to whom; the bench does it, to the scripts and the model.
+A rule only chooses what happens to which message or consumer; the bench does it, with the scripts
+and with the model.  Hypothesis tries rules in the order of their names: a renamed rule changes the
+examples by which `tests/controls/test_mutants.py` finds mutants.
 """
 
 import json
@@ -10,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.model.bench import EVERY, LEASE, Bench
-from tests.model.broker import TOLERANCE, Death
+from tests.model.broker import TOLERANCE, RunnerExit
 from tests.model.ends import drain, ending, followed, waiting
-from tests.model.ledger import HOUR, Token, streams_of
 from tests.model.profiles import Profile
 from tests.model.server import Server
+from tests.model.state import HOUR, Token, streams_of
 
 PICK = st.integers(0, 40)
 WAIT = st.sampled_from([0, 1, 1000, 5000, LEASE, EVERY])
@@ -22,7 +24,7 @@ FEW = st.sampled_from([1, 1, 2, 100])
 
 
 def when(possible: Any) -> Any:
-    """A rule that has something to work on."""
+    """A precondition: there is something to work on."""
     return precondition(lambda self: bool(possible(self)))
 
 
@@ -32,12 +34,12 @@ RECORDS = when(lambda self: self.model.records)
 
 
 def during(*subjects: str) -> Any:
-    """A rule that some profiles leave out."""
+    """A precondition: the profile does not leave out these subjects."""
     return precondition(lambda self: not self.profile.without.intersection(subjects))
 
 
 class Machine(RuleBasedStateMachine):
-    """One broker, made anew for each example."""
+    """A new broker for each example."""
 
     server: ClassVar[Server]
     profile: ClassVar[Profile]
@@ -63,23 +65,23 @@ class Machine(RuleBasedStateMachine):
     # Choosing
 
     def one(self, things: Any, pick: int) -> Any:
-        """One of some things; None if there are none."""
+        """The picked one of some things; None if there are none."""
         listed = list(things)
         return listed[pick % len(listed)] if listed else None
 
     def consumer(self, pick: int) -> str:
-        """One that ever was: mostly a late one."""
+        """Any consumer that was ever registered, mostly one of the last four."""
         return self.consumers[-1 - pick % min(4, len(self.consumers))]
 
     def busy(self) -> list[str]:
-        """Consumers that have something in their hands."""
-        return [name for name in self.consumers if self.in_hand(name)]
+        """The consumers that hold any message."""
+        return [name for name in self.consumers if self.holding(name)]
 
-    def in_hand(self, consumer: str) -> list[Token]:
+    def holding(self, consumer: str) -> list[Token]:
         return [*self.bench.held(consumer), *self.bench.marked(consumer)]
 
     def ids(self) -> list[str]:
-        """Every id that anybody might ask for, the last ones first."""
+        """Every id that a client may ask for, the last ones first."""
         held = [token.id for tokens in self.bench.tokens.values() for token in tokens]
         return [*reversed(list({**dict.fromkeys(held), **self.model.records})), "u0", "u1"]
 
@@ -119,7 +121,7 @@ class Machine(RuleBasedStateMachine):
     )
     def push(self, queue: str, count: int, keep: bool) -> None:
         ids = [f"t{self.bench.published + n}" for n in range(count)]
-        self.bench.push(queue, *ids, keep=keep, lane="pushes")
+        self.bench.publish_plain(queue, *ids, keep=keep, channel="pushes")
 
     @rule(
         place=st.sampled_from([("", "mail"), ("", "mail"), ("", "post"), ("fan", "")]),
@@ -131,18 +133,24 @@ class Machine(RuleBasedStateMachine):
         patience=st.sampled_from([None, None, "1"]),
         pick=PICK,
     )
-    def publish(self, place: Any, identity: str, keep: bool, pick: int, **told: Any) -> None:
+    def publish(self, place: Any, identity: str, keep: bool, pick: int, **options: Any) -> None:
         id = {"own": f"t{self.bench.published}", "chosen": f"u{pick % 2}", "none": ""}[identity]
         keep = keep and identity != "none"
-        if told.get("due") is not None and not id:
-            told["due"] = None
-        patience = told.pop("patience")
+        if options.get("due") is not None and not id:
+            options["due"] = None
+        patience = options.pop("patience")
         fields = {} if patience is None else {"max_deliveries": patience}
         window = (60_000, "none")[pick // 2 % 2] if identity == "chosen" else 0
         exchange, key = place
-        told |= {"exchange": exchange, "id": id, "window": window, "keep": keep, "fields": fields}
+        options |= {
+            "exchange": exchange,
+            "id": id,
+            "window": window,
+            "keep": keep,
+            "fields": fields,
+        }
         self.bench.send(
-            *[self.bench.message(key, **told) for _ in range(1 + (pick % 2 if window else 0))]
+            *[self.bench.message(key, **options) for _ in range(1 + (pick % 2 if window else 0))]
         )
 
     @rule(
@@ -153,13 +161,13 @@ class Machine(RuleBasedStateMachine):
         who=PICK,
     )
     def use_again(self, place: Any, keep: bool, due: int | None, pick: int, who: int) -> None:
-        """An id that was used before is used again, when it has ended; somebody reads it."""
+        """Use an id again that was used before, when it has ended; a consumer reads it."""
         exchange, key = place
-        told = {"exchange": exchange, "id": f"u{pick % 2}", "window": "none", "keep": keep}
-        self.bench.send(self.bench.message(key, due=due, **told))
+        options = {"exchange": exchange, "id": f"u{pick % 2}", "window": "none", "keep": keep}
+        self.bench.send(self.bench.message(key, due=due, **options))
         if living := self.one(self.model.leases, who):
             streams = [name for name, s in self.model.streams.items() if s.group and waiting(s)]
-            if name := self.one([s for s in streams if not s.endswith(":suspects")], pick // 2):
+            if name := self.one([s for s in streams if not s.endswith(":quarantine")], pick // 2):
                 self.bench.read(living, name, 2)
 
     @rule(
@@ -168,7 +176,7 @@ class Machine(RuleBasedStateMachine):
         who=PICK,
     )
     def arrive(self, queue: str, keep: bool, who: int) -> None:
-        """A plain message is sent, and read by somebody at once."""
+        """Send a plain message; a consumer reads it at once."""
         answer = self.bench.send(
             self.bench.message(queue, id=f"t{self.bench.published}", keep=keep)
         )
@@ -179,16 +187,19 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.bench.sent)
     @rule(pick=PICK, older=st.sampled_from([False, False, True]))
     def publish_again(self, pick: int, older: bool) -> None:
-        lane = self.one(self.bench.sent, pick)
-        number = self.bench.lane_numbers[lane] - 1
-        self.bench.send_again(lane, number=number if older and number else None)
+        channel = self.one(self.bench.sent, pick)
+        number = self.bench.channel_numbers[channel] - 1
+        self.bench.send_again(channel, number=number if older and number else None)
 
     @precondition(lambda self: self.bench.sent)
     @rule(pick=PICK)
     def publish_from_a_copy(self, pick: int) -> None:
-        lane = self.one(self.bench.sent, pick)
-        if self.bench.model.lanes.get(lane, (0, "", []))[0] == self.bench.lane_numbers[lane]:
-            self.bench.send_from_a_copy(self.bench.message("mail", id="copied"), lane)
+        channel = self.one(self.bench.sent, pick)
+        if (
+            self.bench.model.channels.get(channel, (0, "", []))[0]
+            == self.bench.channel_numbers[channel]
+        ):
+            self.bench.send_from_a_copy(self.bench.message("mail", id="copied"), channel)
 
     @when(lambda self: self.model.dedup)
     @rule(pick=PICK)
@@ -206,24 +217,24 @@ class Machine(RuleBasedStateMachine):
     @WAITING
     @rule(who=PICK, queue=st.sampled_from(["mail", "mail", "post", "morgue"]), pick=PICK, count=FEW)
     def read(self, who: int, queue: str, pick: int, count: int) -> None:
-        """Some stream of a queue in which anything waits."""
-        names = [name for name in streams_of(queue) if not name.endswith(":suspects")]
+        """Read from one of the streams of a queue in which anything waits."""
+        names = [name for name in streams_of(queue) if not name.endswith(":quarantine")]
         streams = [(name, self.model.streams[name]) for name in names if name in self.model.streams]
         if name := self.one([name for name, stream in streams if waiting(stream)], pick):
             self.bench.read(self.consumer(who), name, count)
 
-    @when(lambda self: self.model.suspects)
+    @when(lambda self: self.model.quarantine)
     @rule(who=PICK, queue=st.sampled_from(["mail", "post"]), noted=st.booleans())
     def read_suspect(self, who: int, queue: str, noted: bool) -> None:
-        """A runner of suspects takes one, and says so before it starts it."""
-        stream = self.model.streams.get(f"{queue}:suspects")
+        """Read a quarantined message, which may be recorded as the sole task of its runner."""
+        stream = self.model.streams.get(f"{queue}:quarantine")
         if stream is None or not waiting(stream):
             return
         consumer = self.consumer(who)
         if consumer in self.model.leases and not self.bench.held(consumer):
-            (token,) = self.bench.read(consumer, f"{queue}:suspects", 1)
+            (token,) = self.bench.read(consumer, f"{queue}:quarantine", 1)
             if noted:
-                self.bench.note_alone(consumer, token)
+                self.bench.note_sole_task(consumer, token)
 
     @HELD
     @rule(
@@ -235,9 +246,9 @@ class Machine(RuleBasedStateMachine):
     def complete(self, who: int, pick: int, state: str, early: bool) -> None:
         consumer = self.one(self.busy(), who)
         tokens = self.bench.marked(consumer) if early else self.bench.held(consumer)
-        endings = [ending(token, state, early) for token in self.some(tokens, pick)]
-        if endings:
-            self.bench.complete(consumer, *endings)
+        outcomes = [ending(token, state, early) for token in self.some(tokens, pick)]
+        if outcomes:
+            self.bench.settle(consumer, *outcomes)
 
     @HELD
     @rule(who=PICK, pick=PICK, also_ended=st.booleans())
@@ -245,8 +256,8 @@ class Machine(RuleBasedStateMachine):
         consumer = self.one(self.busy(), who)
         marked = self.bench.marked(consumer)[:1] if also_ended else []
         if (token := self.one(self.bench.held(consumer), pick)) is not None:
-            endings = [ending(each, "SUCCESS", True) for each in marked]
-            self.bench.complete(consumer, *endings, starts=[token])
+            outcomes = [ending(each, "SUCCESS", True) for each in marked]
+            self.bench.settle(consumer, *outcomes, starts=[token])
 
     @HELD
     @rule(
@@ -254,8 +265,8 @@ class Machine(RuleBasedStateMachine):
         pick=PICK,
         follow=st.sampled_from(
             [
-                ("bury", "rejected", "no"),
-                ("bury", "rejected", "no"),
+                ("dead_letter", "rejected", "no"),
+                ("dead_letter", "rejected", "no"),
                 ("expire", "expired", "it expired"),
                 ("later", "+0", "", "retries", "1"),
                 ("later", "+0", "", "retries", "2", "priority", "1"),
@@ -271,9 +282,9 @@ class Machine(RuleBasedStateMachine):
     def settle(self, who: int, pick: int, follow: tuple[str, ...], early: bool) -> None:
         consumer = self.one(self.busy(), who)
         tokens = self.bench.marked(consumer) if early else self.bench.held(consumer)
-        endings = [followed(token, follow, early) for token in self.some(tokens, pick)]
-        if endings:
-            self.bench.settle(consumer, *endings)
+        outcomes = [followed(token, follow, early) for token in self.some(tokens, pick)]
+        if outcomes:
+            self.bench.follow(consumer, *outcomes)
 
     @when(lambda self: self.model.settled)
     @rule(who=PICK)
@@ -294,19 +305,19 @@ class Machine(RuleBasedStateMachine):
         if (token := self.one(tokens, pick)) is None:
             return
         if act == "complete":
-            self.bench.complete(consumer, ending(token, "SUCCESS", bool(pick % 2)))
+            self.bench.settle(consumer, ending(token, "SUCCESS", bool(pick % 2)))
         elif act == "settle":
-            self.bench.settle(consumer, followed(token, ("later", "+0", ""), bool(pick % 2)))
+            self.bench.follow(consumer, followed(token, ("later", "+0", ""), bool(pick % 2)))
         elif act == "release":
             self.bench.release(consumer, token, early=bool(pick % 2))
         elif act == "reject":
             self.bench.reject(consumer, token, 1, pick)
         elif act == "show":
-            self.bench.show_started(consumer, token)
+            self.bench.mark_started(consumer, token)
         elif not self.model.found(token):  # it has taken a new name, with the buffer of the old
             living = self.one(sorted(self.model.leases), who)
             if living is not None:
-                self.bench.complete(living, ending(token, "SUCCESS", False))
+                self.bench.settle(living, ending(token, "SUCCESS", False))
 
     @HELD
     @rule(who=PICK, pick=PICK, early=st.booleans())
@@ -325,23 +336,23 @@ class Machine(RuleBasedStateMachine):
 
     @HELD
     @rule(who=PICK, pick=PICK)
-    def show_started(self, who: int, pick: int) -> None:
+    def mark_started(self, who: int, pick: int) -> None:
         consumer = self.one(self.busy(), who)
-        shown = [token for token in self.in_hand(consumer) if token.id in self.model.records]
+        shown = [token for token in self.holding(consumer) if token.id in self.model.records]
         if shown:
-            self.bench.show_started(consumer, self.one(shown, pick))
+            self.bench.mark_started(consumer, self.one(shown, pick))
 
     @HELD
     @rule(who=PICK, pick=PICK)
     def progress(self, who: int, pick: int) -> None:
-        names = [token.name for name in self.busy() for token in self.in_hand(name)]
-        self.bench.progress(self.consumer(who), self.one([*names, *self.ids()], pick))
+        names = [token.name for name in self.busy() for token in self.holding(name)]
+        self.bench.update_state(self.consumer(who), self.one([*names, *self.ids()], pick))
 
     @HELD
     @rule(who=PICK)
     def screen(self, who: int) -> None:
         if tokens := self.bench.held(self.one(self.busy(), who)):
-            self.bench.screen(*tokens)
+            self.bench.check_start(*tokens)
 
     # Supervisors
 
@@ -356,27 +367,27 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def survey(self) -> None:
-        """Who has no lease for long is taken over from."""
-        for orphan in sorted(self.bench.survey()):
-            self.bench.recover(self.death(orphan, claim="none", charge="none", running=None))
+        """Recover the consumers that have been without a lease for long."""
+        for orphan in sorted(self.bench.list_leases()):
+            self.bench.recover(self.death(orphan, claim="none", blame="none", running=None))
 
-    def death(self, consumer: str, **told: Any) -> Death:
-        return Death(consumer=consumer, allowed=self.profile.allowed, **told)
+    def death(self, consumer: str, **details: Any) -> RunnerExit:
+        return RunnerExit(consumer=consumer, allowed=self.profile.allowed, **details)
 
     @HELD
     @rule(
-        who=PICK, pick=PICK, charge=st.sampled_from(["crash", "crash", "none", "kept"]), budget=FEW
+        who=PICK, pick=PICK, blame=st.sampled_from(["crash", "crash", "none", "kept"]), budget=FEW
     )
-    def recover(self, who: int, pick: int, charge: str, budget: int) -> None:
-        """A runner died, and its supervisor knows what it was running."""
+    def recover(self, who: int, pick: int, blame: str, budget: int) -> None:
+        """Recover a runner whose supervisor knows what it was running."""
         consumer = self.one(self.busy(), who)
-        running = tuple(token.place for token in self.in_hand(consumer)[: pick % 3])
-        if charge == "crash":
-            charge = "alone" if len(running) == 1 else "suspects"
+        running = tuple(token.place for token in self.holding(consumer)[: pick % 3])
+        if blame == "crash":
+            blame = "sole_task" if len(running) == 1 else "suspected"
         known = self.model.streams.items() if pick % 2 else ()
         streams = tuple(name for name, stream in known if consumer in stream.consumers)
-        told = {"charge": charge, "running": running, "streams": streams}
-        self.bench.recover(self.death(consumer, budget=budget, **told))
+        details = {"blame": blame, "running": running, "streams": streams}
+        self.bench.recover(self.death(consumer, budget=budget, **details))
 
     @rule(
         who=PICK,
@@ -385,14 +396,14 @@ class Machine(RuleBasedStateMachine):
         budget=FEW,
     )
     def take_over(self, who: int, off: int, claim: str, budget: int) -> None:
-        """A worker of another host believes that this consumer is dead."""
+        """Take over a consumer that another worker believes to be dead."""
         consumer = self.consumer(who)
         deadline = self.model.leases.get(consumer)
         said = {"right": str(deadline), "stale": str((deadline or 0) - 1), "none": "none"}[claim]
         orphan = deadline is None
-        told = {"expected": self.model.now + off, "charge": "none" if orphan else "suspects"}
+        details = {"expected": self.model.now + off, "blame": "none" if orphan else "suspected"}
         claimed = "none" if orphan else said
-        death = self.death(consumer, claim=claimed, running=None, budget=budget, **told)
+        death = self.death(consumer, claim=claimed, running=None, budget=budget, **details)
         self.bench.recover(death)
 
     # People
@@ -410,28 +421,28 @@ class Machine(RuleBasedStateMachine):
     @when(lambda self: self.model.dead)
     @rule(pick=PICK, act=st.sampled_from(["revive", "revive", "discard"]))
     def decide(self, pick: int, act: str) -> None:
-        """Somebody looks at a dead letter."""
+        """Retry or delete a dead letter."""
         letters = [(queue, name) for queue, found in self.model.dead.items() for name in found]
-        verb = self.bench.revive if act == "revive" else self.bench.discard
+        verb = self.bench.retry_dead if act == "revive" else self.bench.delete_dead
         verb(*self.one(sorted(letters), pick))
 
-    @when(lambda self: self.bench.parcels)
+    @when(lambda self: self.bench.exported)
     @rule(pick=PICK)
     def import_letter(self, pick: int) -> None:
-        self.bench.import_letter(self.one(self.bench.parcels, pick))
+        self.bench.import_letter(self.one(self.bench.exported, pick))
 
     @rule(pick=PICK, waiter=st.sampled_from(["w0", "w1"]))
     def await_(self, pick: int, waiter: str) -> None:
-        self.bench.await_(self.one(self.ids(), pick), waiter)
+        self.bench.await_result(self.one(self.ids(), pick), waiter)
 
     @RECORDS
     @during("people")
     @rule(pick=PICK, asked=st.booleans())
     def record_goes(self, pick: int, asked: bool) -> None:
-        """A record is forgotten, or its time is over."""
+        """Forget a record, or let it expire."""
         ended = [id for id, record in self.model.records.items() if record.life]
         if asked:
-            self.bench.forget(self.one(self.ids(), pick))
+            self.bench.forget_result(self.one(self.ids(), pick))
         elif (id := self.one(ended, pick)) is not None:
             self.bench.record_expires(id)
 

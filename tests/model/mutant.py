@@ -25,6 +25,6 @@ def mutant(name: str, file: str, old: str, new: str = "", profile: str = "everyt
     return Mutant(name, Edit(file, old, new), profile)
 
 
-DEAD, ENDINGS, LATER = "includes/dead", "includes/endings", "includes/later"
+DEAD, ENDINGS, LATER = "includes/dead", "includes/finish", "includes/scheduled"
 LETTER, MESSAGES = "includes/dead_letter", "includes/messages"
-NUMBERED = "includes/numbered"
+NUMBERED = "includes/replay"

@@ -18,10 +18,10 @@ from tests.model.mutant import (
 from tests.model.reuse_mutants import USED_AGAIN
 
 PRODUCERS = [
-    mutant("a lane forgets", "publish", SAME_CALL[0], NEVER),
-    mutant("a lane forgets what it pushed", "push", SAME_CALL[1], NEVER),
+    mutant("a channel forgets", "publish", SAME_CALL[0], NEVER),
+    mutant("a channel forgets what it pushed", "publish_plain", SAME_CALL[1], NEVER),
     mutant(
-        "an older number of a lane is taken",
+        "an older number of a channel is taken",
         "publish",
         "if tonumber(newest) >= tonumber(number) then",
         NEVER,
@@ -52,21 +52,21 @@ CONSUMERS = [
     mutant("the dead settle", NUMBERED, LEASED, NEVER),
     mutant("the dead hand back", "release", SCORED, NEVER),
     mutant("the dead reject", "reject", SCORED, NEVER),
-    mutant("the dead show what they start", "show_started", SCORED, NEVER),
-    mutant("complete asks nobody", "complete", f"mine = {XACK}", f"{XACK} mine = 1"),
+    mutant("the dead show what they start", "mark_started", SCORED, NEVER),
+    mutant("complete asks nobody", "settle", f"settled = {XACK}", f"{XACK} settled = 1"),
     mutant("take asks nobody", MESSAGES, f"if {XACK} == 0 then", f"if {XACK} == 2 then"),
-    mutant("complete leaves the entry", "complete", "if done[1] then", NEVER),
+    mutant("complete leaves the entry", "settle", "if done[1] then", NEVER),
     mutant("take leaves the entry", MESSAGES, "  redis.call('XDEL', key, entry)\n"),
-    mutant("complete forgets its number", "complete", "if before then", NEVER),
+    mutant("complete forgets its number", "settle", "if before then", NEVER),
     mutant(
         "settle forgets its number",
-        "settle",
+        "follow",
         "local before, progress = answered(consumer, number)",
         "local before, progress = nil, ''",
     ),
     mutant(
         "an early message leaves no mark",
-        "complete",
+        "settle",
         "        redis.call('HSET', marks, stream .. ' ' .. entry, ARGV[at + 1])\n",
     ),
     mutant(
@@ -75,7 +75,12 @@ CONSUMERS = [
         "moment, ...)\n  if tonumber(expires) > 0 then",
         f"moment, ...)\n  {NEVER}",
     ),
-    mutant("an end is overwritten", ENDINGS, "if FINAL[before[1]] or (another", "if (another"),
+    mutant(
+        "an end is overwritten",
+        ENDINGS,
+        "if FINAL[before[1]] or (another",
+        "if (another",
+    ),
     mutant(
         "an end is touched",
         ENDINGS,
@@ -84,11 +89,11 @@ CONSUMERS = [
     ),
     mutant(
         "an ended task starts",
-        "show_started",
-        "local waits = not state or (WAITING[state] and not found[3] and not another)",
+        "mark_started",
+        "local waits = not state or (is_waiting(state) and not found[3] and not another)",
         "local waits = not another",
     ),
-    mutant("nobody is told", ENDINGS, "    tell_waiters(waiters, id, 'state', state, ...)\n"),
+    mutant("nobody is told", ENDINGS, "    notify_waiters(waiters, id, 'state', state, ...)\n"),
     mutant(
         "the news are kept",
         ENDINGS,
@@ -98,44 +103,49 @@ CONSUMERS = [
     mutant(
         "nobody is told of an end without a word",
         ENDINGS,
-        "      tell_waiters(waiters, id, 'state', known.state, 'finished', moment)\n",
+        "      notify_waiters(waiters, id, 'state', known.state, 'finished', moment)\n",
     ),
     mutant("a base expires early", ENDINGS, "elseif ended > colons", "elseif ended > 0"),
     mutant(
         "screen sees no expiry",
-        "screen",
+        "check_start",
         "elseif expires and expires <= now then",
         "elseif false then",
     ),
     mutant(
         "screen sees no revocation",
-        "screen",
+        "check_start",
         "if is_revoked(ARGV[i], ARGV[i + 1]) then",
         NEVER,
     ),
     mutant(
         "what is handed back stays",
         MESSAGES,
-        "  take(stream, entry)\n  show_waiting(",
+        "  ack_and_delete(stream, entry)\n  show_waiting(",
         "  show_waiting(",
     ),
     mutant(
         "what is handed back is lost",
         MESSAGES,
-        "    put(front, fields)\n",
+        "    add_message(front, fields)\n",
     ),
 ]
 
 FOLLOWING = [
-    mutant("a retry is stale", "settle", "{ stale = true, rejections", "{ rejections"),
-    mutant("retries are not counted", "settle", "    set_field(fields, words[i], value)\n"),
-    mutant("a revoked task is tried again", "settle", "if is_over(id, generation) then", NEVER),
-    mutant("a revocation stays", "settle", "if verb == 'revoked' then", NEVER),
-    mutant("a retry ends in no queue", "settle", "queue) == 1\n", "queue) >= 0\n"),
+    mutant("a retry is stale", "follow", "{ stale = true, rejections", "{ rejections"),
+    mutant("retries are not counted", "follow", "    set_field(fields, words[i], value)\n"),
     mutant(
-        "what is buried is dropped",
+        "a revoked task is tried again",
+        "follow",
+        "if revoked_meanwhile(id, generation) then",
+        NEVER,
+    ),
+    mutant("a revocation stays", "follow", "if verb == 'revoked' then", NEVER),
+    mutant("a retry ends in no queue", "follow", "queue) == 1\n", "queue) >= 0\n"),
+    mutant(
+        "what is dead_lettered is dropped",
         LETTER,
-        "elseif kept or blocked then",
+        "elseif kept or refused then",
         "elseif false then",
         "letters",
     ),
@@ -162,25 +172,32 @@ FOLLOWING = [
     ),
     mutant(
         "a letter is revived and stays",
-        "revive",
+        "retry_dead",
         "drop_letter(queue, letter)\nreturn expired",
         "return expired",
         "letters",
     ),
-    mutant("a letter is revived with its crashes", "revive", "  crashes = true,", "", "letters"),
-    mutant("a letter comes twice", "import_letter", "if put_back() then", NEVER, "letters"),
+    mutant(
+        "a letter is revived with its crashes", "retry_dead", "  crashes = true,", "", "letters"
+    ),
+    mutant("a letter comes twice", "import_letter", "if was_retried() then", NEVER, "letters"),
 ]
 
 LATE = [
     mutant(
         "it is due again", LATER, "  redis.call('ZREM', key_of('scheduled'), name)\n", "", "later"
     ),
-    mutant("its hash stays", LATER, "  redis.call('DEL', later_key(name))\n", "", "later"),
+    mutant("its hash stays", LATER, "  redis.call('DEL', scheduled_key(name))\n", "", "later"),
     mutant(
         "it comes early", "promote", "'-inf', now, 'BYSCORE'", "'-inf', '+inf', 'BYSCORE'", "later"
     ),
     mutant("it comes although expired", "promote", "if expires <= now then", NEVER, "later"),
-    mutant("it comes where nobody looks", "promote", "put(home, fields)", "put(stream, fields)"),
+    mutant(
+        "it comes where nobody looks",
+        "promote",
+        "add_message(home, fields)",
+        "add_message(stream, fields)",
+    ),
     mutant(
         "it comes to no queue",
         "promote",
@@ -239,20 +256,24 @@ DYING = [
     mutant(
         "who was stopped is charged",
         "recover",
-        "charge ~= 'none' and was_running(place)",
+        "blame ~= 'none' and was_running(place)",
         "was_running(place)",
         "crashes",
     ),
     mutant(
         "neighbours are charged",
         "recover",
-        "return place == alone or not known or running[place]",
+        "return place == sole_task or not known or running[place]",
         "return true",
         "crashes",
     ),
-    mutant("nobody is charged", "recover", "+ (charged and 1 or 0)", "+ 0", "crashes"),
+    mutant("nobody is charged", "recover", "+ (counts and 1 or 0)", "+ 0", "crashes"),
     mutant(
-        "a suspect is condemned", "recover", "elseif certain then", "elseif true then", "crashes"
+        "a suspect is dead_lettered",
+        "recover",
+        "elseif ran_alone then",
+        "elseif true then",
+        "crashes",
     ),
     mutant(
         "a suspect is dropped",
@@ -264,15 +285,15 @@ DYING = [
     mutant(
         "a suspect goes to the others",
         MESSAGES,
-        "local suspected = string.find(stream, ':suspects', 1, true)",
-        "local suspected = false",
+        "local quarantined = string.find(stream, ':quarantine', 1, true)",
+        "local quarantined = false",
         "crashes",
     ),
     mutant(
         "who was alone is forgotten",
         "recover",
         "  if is_mark and ",
-        "  redis.call('HDEL', marks, 'alone')\n  if is_mark and ",
+        "  redis.call('HDEL', marks, 'sole_task')\n  if is_mark and ",
         "crashes",
     ),
     mutant(
@@ -318,14 +339,14 @@ DYING = [
     ),
     mutant(
         "an orphan is named at once",
-        "survey",
+        "list_leases",
         "      if not first then\n",
         "      if not first then\n        orphans[#orphans + 1] = name\n",
         "crashes",
     ),
     mutant(
         "the living are orphans",
-        "survey",
+        "list_leases",
         "and not redis.call('ZSCORE', key_of('leases'), name) then",
         "then",
         "crashes",
@@ -333,8 +354,10 @@ DYING = [
 ]
 
 PEOPLE = [
-    mutant("a revocation is forgotten", "revoke", "    note(key_of('revoked'), name, life)\n"),
-    mutant("a revoked task stays for later", "revoke", "      drop_later(name)\n"),
+    mutant(
+        "a revocation is forgotten", "revoke", "    add_expiring(key_of('revoked'), name, life)\n"
+    ),
+    mutant("a revoked task stays for later", "revoke", "      drop_scheduled(name)\n"),
     mutant(
         "a running task hears nothing",
         "revoke",
@@ -347,7 +370,10 @@ PEOPLE = [
         "",
     ),
     mutant(
-        "a revoked task waits again", "release", "was_revoked(id, fields) or homeless", "homeless"
+        "a revoked task waits again",
+        "release",
+        "was_revoked(id, fields) or queue_deleted",
+        "queue_deleted",
     ),
     mutant(
         "what goes back keeps its mark",
@@ -355,13 +381,16 @@ PEOPLE = [
         "    redis.call('HDEL', marks, stream .. ' ' .. entry)\n",
     ),
     mutant(
-        "what goes back has no queue", "release", "homeless = ack == 'early'", "homeless = false"
+        "what goes back has no queue",
+        "release",
+        "queue_deleted = ack == 'early'",
+        "queue_deleted = false",
     ),
     mutant("a revoked task is rejected", "reject", "if was_revoked(id, fields) then", NEVER),
     mutant(
         "what is rejected is kept twice",
         "reject",
-        "take(stream, entry)\nshow_waiting(id, generation)\n",
+        "ack_and_delete(stream, entry)\nshow_waiting(id, generation)\n",
         "show_waiting(id, generation)\n",
     ),
     mutant(
@@ -376,11 +405,11 @@ PEOPLE = [
         "if another or before[1] == 'REVOKED' then",
         "if another then",
     ),
-    mutant("the dead tell where a task stands", "progress", SCORED, NEVER),
+    mutant("the dead tell where a task stands", "update_state", SCORED, NEVER),
     mutant(
         "others tell where a task stands",
-        "progress",
-        "not WAITING[state] and worker ~= consumer",
+        "update_state",
+        "not is_waiting(state) and worker ~= consumer",
         "false",
     ),
     mutant("a purge takes what runs", "purge", "'(' .. last_read(key)", "'-'"),

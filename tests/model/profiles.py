@@ -1,4 +1,4 @@
-"""What a run of the machine is about: no single mixture of events finds everything."""
+"""The profiles of the machine: no single mixture of events finds all mutants."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ MIXED = {**RANKED, **BRIEF, **SENT_ON}
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a run is about: settings of queues, crashes allowed, letters kept; what is left out."""
+    """A profile: settings of queues, crashes allowed, dead letters kept, subjects left out."""
 
     settings: tuple[dict[str, Any], ...]
     allowed: int = 2

@@ -1,17 +1,17 @@
-"""Ids that are used again, step by step: what seldom happens by chance."""
+"""Histories of ids that are used again, which seldom happen by chance."""
 
 from collections.abc import Callable
 
 from tests.model.bench import Bench
-from tests.model.broker import Death
+from tests.model.broker import RunnerExit
 from tests.model.ends import ending, followed
-from tests.model.ledger import HOUR, Token
 from tests.model.profiles import PLAIN, SENT_ON
-from tests.model.steps import AT_ONCE, BURY, declare, done, take
+from tests.model.state import HOUR, Token
+from tests.model.steps import AT_ONCE, DEAD_LETTER, declare, done, take
 
 
 def two_of_one_id(bench: Bench, id: str = "u") -> tuple[Token, Token]:
-    """Both in the hands of `c`; the older one was revoked when it seemed to wait."""
+    """Two messages of one id that `c` holds; the older one was revoked while it seemed to wait."""
     older = take(bench, id, window="none")
     bench.revoke(id)
     return older, take(bench, id, window="none")
@@ -19,14 +19,14 @@ def two_of_one_id(bench: Bench, id: str = "u") -> tuple[Token, Token]:
 
 def an_id_in_use_is_sent_again(bench: Bench) -> None:
     token = take(bench, "u", window="none")
-    for verb in (lambda: None, lambda: bench.show_started("c", token)):
+    for verb in (lambda: None, lambda: bench.mark_started("c", token)):
         verb()
         bench.send(bench.message("mail", id="u", window="none"))
     assert not bench.read("c", "mail")
 
 
 def an_id_is_sent_again_within_its_window(bench: Bench) -> None:
-    bench.complete("c", done(take(bench, "u", window=1000)))
+    bench.settle("c", done(take(bench, "u", window=1000)))
     bench.send(bench.message("mail", id="u", window=1000))
     assert not bench.read("c", "mail")
 
@@ -39,19 +39,19 @@ def a_fan_out_is_used_again(bench: Bench) -> None:
         for queue in ("left", "right"):
             bench.send(bench.message("", exchange="fan", id="u", window="none"))
             for token in bench.read("c", queue, 9):
-                bench.complete("c", done(token))
+                bench.settle("c", done(token))
 
 
 def an_id_is_used_again_without_a_record(bench: Bench) -> None:
     for keep in (True, False, True):
-        bench.complete("c", done(take(bench, "u", window="none", keep=keep)))
+        bench.settle("c", done(take(bench, "u", window="none", keep=keep)))
 
 
 def what_was_revoked_is_sent_again(bench: Bench) -> None:
     for keep in (True, False, False):
         bench.send(bench.message("mail", id="u", window="none", keep=keep))
         bench.revoke("u")
-    bench.screen(*bench.read("c", "mail", 9))
+    bench.check_start(*bench.read("c", "mail", 9))
 
 
 def all_without_a_record_are_revoked(bench: Bench) -> None:
@@ -62,100 +62,100 @@ def all_without_a_record_are_revoked(bench: Bench) -> None:
     bench.revoke("u", "SIGTERM")
 
 
-def the_older_of_two_goes_its_way(bench: Bench) -> None:
+def the_older_of_two_goes_on(bench: Bench) -> None:
     older, newer = two_of_one_id(bench)
-    bench.show_started("c", older)
+    bench.mark_started("c", older)
     for name in (older.name, newer.name):
-        bench.progress("c", name)
-    bench.show_started("c", older, newer)
+        bench.update_state("c", name)
+    bench.mark_started("c", older, newer)
     bench.release("c", older)
     (older,) = bench.read("c", "mail:returned")
-    bench.settle("c", followed(older, AT_ONCE, False))
+    bench.follow("c", followed(older, AT_ONCE, False))
     (older,) = bench.read("c", "mail")
-    bench.complete("c", starts=[older])
-    bench.recover(Death(consumer="c", charge="none"))
+    bench.settle("c", starts=[older])
+    bench.recover(RunnerExit(consumer="c", blame="none"))
     bench.register("d")
-    bench.complete("d", done(bench.read("d", "mail:returned")[0]))
+    bench.settle("d", done(bench.read("d", "mail:returned")[0]))
 
 
 def a_task_that_runs_is_forgotten_and_sent_again(bench: Bench) -> None:
     older = take(bench, "u", window="none")
-    bench.show_started("c", older)
-    bench.forget("u")
+    bench.mark_started("c", older)
+    bench.forget_result("u")
     newer = take(bench, "u", window="none")
-    bench.complete("c", done(older), done(newer))
+    bench.settle("c", done(older), done(newer))
 
 
 def the_record_of_the_newer_one_is_forgotten(bench: Bench) -> None:
     older, newer = two_of_one_id(bench)
-    bench.forget("u")
-    bench.complete("c", done(newer), done(older))
+    bench.forget_result("u")
+    bench.settle("c", done(newer), done(older))
 
 
 def what_was_revoked_ends_after_it_is_sent_again(bench: Bench) -> None:
     older, newer = two_of_one_id(bench)
-    bench.complete("c", done(older), done(newer))
+    bench.settle("c", done(older), done(newer))
 
 
-def a_letter_is_sent_on_and_its_id_fanned_out(bench: Bench) -> None:
+def a_dead_letter_is_sent_on_and_its_id_fanned_out(bench: Bench) -> None:
     declare(bench, "mail", SENT_ON)
-    bench.settle("c", followed(take(bench, "u", window="none"), BURY, False))
+    bench.follow("c", followed(take(bench, "u", window="none"), DEAD_LETTER, False))
     bench.declare_exchange("fan", "fanout")
     for queue in ("left", "right"):
         declare(bench, queue, PLAIN)
     bench.send(bench.message("", exchange="fan", id="u", window="none"))
-    bench.complete("c", done(bench.read("c", "morgue")[0]))
+    bench.settle("c", done(bench.read("c", "morgue")[0]))
 
 
-def both_are_for_later_and_one_is_revoked(bench: Bench) -> None:
+def both_are_scheduled_and_one_is_revoked(bench: Bench) -> None:
     older, newer = two_of_one_id(bench)
     for token, pause in ((older, "+1000"), (newer, "+2000")):
-        bench.settle("c", followed(token, ("later", pause, "", "retries", "1"), False))
+        bench.follow("c", followed(token, ("later", pause, "", "retries", "1"), False))
     bench.revoke("u")
     bench.advance(5000)
     bench.promote()
 
 
-def two_of_before_are_for_later_and_a_third_is_revoked(bench: Bench) -> None:
+def two_of_before_are_scheduled_and_a_third_is_revoked(bench: Bench) -> None:
     """The two have no record, so they have one number, and the second takes the next place."""
     tokens = [take(bench, "u", window="none", keep=False) for _ in range(2)]
     two_of_one_id(bench)
     for token in tokens:
-        bench.settle("c", followed(token, ("later", "+1000", "", "retries", "1"), False))
+        bench.follow("c", followed(token, ("later", "+1000", "", "retries", "1"), False))
     bench.revoke("u")
 
 
-def a_letter_whose_id_is_in_use_is_put_back(bench: Bench) -> None:
-    bench.settle("c", followed(take(bench, "u", window="none"), BURY, False))
+def a_dead_letter_whose_id_is_in_use_is_retried(bench: Bench) -> None:
+    bench.follow("c", followed(take(bench, "u", window="none"), DEAD_LETTER, False))
     newer = take(bench, "u", window="none")
-    assert bench.revive("mail", "u") == "INUSE QUEUED"
-    bench.complete("c", done(newer))
-    assert bench.revive("mail", "u") == 1
+    assert bench.retry_dead("mail", "u") == "INUSE QUEUED"
+    bench.settle("c", done(newer))
+    assert bench.retry_dead("mail", "u") == 1
 
 
 def by_hand(bench: Bench) -> Token:
-    """Somebody types a message under the id of a task that was revoked while it ran."""
+    """A message that a person sends under the id of a task that was revoked while it ran."""
     token = take(bench, "a")
-    bench.show_started("c", token)
+    bench.mark_started("c", token)
     bench.revoke("a")
-    bench.complete("c", done(token))
+    bench.settle("c", done(token))
     return take(bench, "a", keep=False)
 
 
 def a_message_by_hand_is_tried_again(bench: Bench) -> None:
-    bench.settle("c", followed(by_hand(bench), AT_ONCE, False))
+    bench.follow("c", followed(by_hand(bench), AT_ONCE, False))
 
 
 def a_message_by_hand_is_recovered(bench: Bench) -> None:
     token = by_hand(bench)
-    bench.recover(Death(consumer="c", charge="none", running=(token.place,)))
+    bench.recover(RunnerExit(consumer="c", blame="none", running=(token.place,)))
 
 
-def a_task_that_is_awaited_ends_without_a_word(bench: Bench) -> None:
+def a_task_that_is_awaited_ends_without_a_state(bench: Bench) -> None:
     token = take(bench, "a")
-    bench.await_("a", "w0")
-    bench.complete("c", ending(token, "left", False))
-    bench.await_("a", "w1")
+    bench.await_result("a", "w0")
+    bench.settle("c", ending(token, "left", False))
+    bench.await_result("a", "w1")
 
 
 REUSES: tuple[Callable[[Bench], None], ...] = (
@@ -165,15 +165,15 @@ REUSES: tuple[Callable[[Bench], None], ...] = (
     an_id_is_used_again_without_a_record,
     what_was_revoked_is_sent_again,
     all_without_a_record_are_revoked,
-    the_older_of_two_goes_its_way,
+    the_older_of_two_goes_on,
     a_task_that_runs_is_forgotten_and_sent_again,
     the_record_of_the_newer_one_is_forgotten,
     what_was_revoked_ends_after_it_is_sent_again,
-    a_letter_is_sent_on_and_its_id_fanned_out,
-    both_are_for_later_and_one_is_revoked,
-    two_of_before_are_for_later_and_a_third_is_revoked,
-    a_letter_whose_id_is_in_use_is_put_back,
+    a_dead_letter_is_sent_on_and_its_id_fanned_out,
+    both_are_scheduled_and_one_is_revoked,
+    two_of_before_are_scheduled_and_a_third_is_revoked,
+    a_dead_letter_whose_id_is_in_use_is_retried,
     a_message_by_hand_is_tried_again,
     a_message_by_hand_is_recovered,
-    a_task_that_is_awaited_ends_without_a_word,
+    a_task_that_is_awaited_ends_without_a_state,
 )

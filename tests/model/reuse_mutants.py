@@ -26,7 +26,7 @@ USED_AGAIN = [
     mutant(
         "a generation tells how the one before ended",
         GENERATIONS,
-        "    redis.call('HDEL', record, unpack(ENDING))\n",
+        "    redis.call('HDEL', record, unpack(END_FIELDS))\n",
     ),
     mutant(
         "a generation without a record keeps that of before",
@@ -63,7 +63,9 @@ USED_AGAIN = [
         "return tonumber(generation_in(type(number) == 'string' and number))",
         "return 1",
     ),
-    mutant("what is forgotten has no number", "forget", "if used.unended(ARGV[1]) then", NEVER),
+    mutant(
+        "what is forgotten has no number", "forget_result", "if used.unended(ARGV[1]) then", NEVER
+    ),
     mutant(
         "the revocation of another is not met",
         ENDINGS,
@@ -78,13 +80,13 @@ USED_AGAIN = [
     ),
     mutant(
         "another generation shows that it runs",
-        "show_started",
+        "mark_started",
         " and not another)",
         ")",
     ),
     mutant(
         "another generation tells where it stands",
-        "progress",
+        "update_state",
         " or (found[3] or '1') ~= generation",
         "",
     ),
@@ -106,16 +108,16 @@ USED_AGAIN = [
         "key_of('scheduled'), name_of(id, generation)",
         "key_of('scheduled'), id",
     ),
-    mutant("a letter is put back beside its id", "revive", "if in_use then", NEVER),
+    mutant("a letter is put back beside its id", "retry_dead", "if in_use then", NEVER),
     mutant(
         "a letter is put back as the one of before",
-        "revive",
+        "retry_dead",
         "local generation = used.next({ id })",
         "local generation = 1",
     ),
     mutant(
         "a message by hand ends with the one of before",
-        "settle",
+        "follow",
         "if known and known.state == 'REVOKED' then",
         "if known and known.ended then\n    return true\n  end\n  if false then",
     ),

@@ -1,4 +1,4 @@
-"""The real broker: the scripts, as they are or with one edit, and what they leave in Redis."""
+"""The real broker: the scripts, unchanged or with one edit, and the contents of Redis."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ import redis as redis_py
 from streamq.transport.keys import GROUP, Keys
 from streamq.transport.scripts import Argument, Script, expand, read
 
-#: Time stands where the test has put it.
+#: A clock that a test sets.
 CLOCK = "local function clock() return tonumber(redis.call('GET', 'time')) end"
 
-#: Everything in the namespace: for each key its name, its life and what it holds.
+#: Lists all keys of the namespace: for each its name, its life and its contents.
 LOOK = """
 local found = {}
 for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
@@ -41,20 +41,20 @@ return found
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One line of a file under scripts/lua, and what stands there instead."""
+    """An edit of one line of a file under scripts/lua."""
 
     file: str
     old: str
     new: str
 
     def text(self) -> str:
-        """The file as it is."""
+        """The text of the file without the edit."""
         return read(f"{self.file}.lua")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one stream holds: whether it has a group, entries with their owners, consumers."""
+    """The contents of a stream: whether it has a group, entries with their owners, consumers."""
 
     group: bool
     entries: tuple[tuple[str, dict[str, str], str], ...] = ()
@@ -63,7 +63,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One key: milliseconds it lives (-1 for ever), and what it holds."""
+    """A key: milliseconds that it lives (-1 for ever), and its contents."""
 
     life: int
     holds: Any
@@ -71,7 +71,7 @@ class Seen:
 
 @dataclass
 class Server:
-    """Runs scripts by name at a moment of the test's."""
+    """A server that runs scripts by name, at the time that the test sets."""
 
     client: Any
     edit: Edit | None = None
@@ -85,9 +85,9 @@ class Server:
         self.client.set("time", now)
 
     def run(self, name: str, *argv: Argument) -> Any:
-        """The script's answer; what it refuses is answered as its text.
+        """The answer of a script; a refusal is answered as its text.
 
-        A script that breaks is no answer: an edit must still be Lua.
+        An error in the script itself is raised: an edit must still be valid Lua.
         """
         if name not in self.scripts:
             self.scripts[name] = self.script(name)
@@ -100,7 +100,7 @@ class Server:
             return str(error)
 
     def script(self, name: str) -> Script:
-        """A script with the clock of the test, and with the edit if it is in there."""
+        """A script with the clock of the test, and with the edit if it is in this script."""
         replaced = {"clock": CLOCK}
         text = read(f"{name}.lua")
         if self.edit is not None:
@@ -117,7 +117,7 @@ class Server:
         return [(entry, fields) for _, entries in found for entry, fields in entries]
 
     def look(self) -> dict[str, Seen]:
-        """Everything that the namespace holds, by the names of keys without the root."""
+        """The contents of the namespace, by the names of keys without the root."""
         found = self.client.eval(LOOK, 0, f"{self.keys.root}:*", GROUP)
         skip = len(self.keys.root) + 1
         return {key[skip:]: Seen(life, shaped(kind, holds)) for key, kind, life, holds in found}
@@ -129,7 +129,7 @@ def edited(text: str, edit: Edit) -> str:
 
 
 def shaped(kind: str, holds: Any) -> Any:
-    """What a key holds, as Python would hold it."""
+    """The contents of a key as Python values."""
     if kind == "stream":
         groups, entries, pending, consumers = holds
         owners: Mapping[str, str] = {entry: owner for entry, owner, _, _ in pending}

@@ -1,15 +1,15 @@
-"""What histories are made of: a bench with two queues and a consumer, and its usual steps."""
+"""The steps of histories: a bench with two queues and a consumer, and what it does often."""
 
 import json
 from typing import Any
 
 from tests.model.bench import Bench
-from tests.model.desk import Ending
 from tests.model.ends import ending
-from tests.model.ledger import Token
 from tests.model.profiles import PLAIN
+from tests.model.scripts import Ending
+from tests.model.state import Token
 
-BURY = ("bury", "rejected", "no")
+DEAD_LETTER = ("dead_letter", "rejected", "no")
 AT_ONCE = ("later", "+0", "", "retries", "1")
 
 
@@ -27,9 +27,9 @@ def declare(bench: Bench, name: str, settings: dict[str, Any]) -> None:
     bench.declare_queue(name, json.dumps(settings, separators=(",", ":")), settings)
 
 
-def take(bench: Bench, id: str, consumer: str = "c", **told: Any) -> Token:
-    """A message that is sent and read."""
-    bench.send(bench.message("mail", id=id, **told))
+def take(bench: Bench, id: str, consumer: str = "c", **options: Any) -> Token:
+    """Send a message and read it; return its token."""
+    bench.send(bench.message("mail", id=id, **options))
     (token,) = bench.read(consumer, "mail")
     return token
 

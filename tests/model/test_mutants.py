@@ -12,7 +12,7 @@ from tests.model.profiles import PROFILES
 from tests.model.server import edited
 from tests.model.test_broker import SETTINGS
 
-#: The same examples at every run: whether a mutant is found is no matter of luck.
+#: The same examples at every run, so that a mutant is always found or never.
 SEARCH = settings(SETTINGS, max_examples=250, phases=[Phase.generate], derandomize=True)
 
 

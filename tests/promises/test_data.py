@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from streamq.errors import ContentDisallowed
-from tests.system.test_letters import (
+from tests.system.test_dead_letters import (
     PICKLE,
     UNFIT,
     Touch,

@@ -69,14 +69,14 @@ def ask_to_end(worker: Any) -> None:
 def without_fences(site: Any) -> None:
     """Let workers run a copy in which who has lost its lease may settle all the same."""
     site.changed_package(
-        "includes/numbered.lua",
+        "includes/replay.lua",
         "if not redis.call('ZRANK', key_of('leases'), consumer) then",
         "if false then",
     )
     site.changed_package(
-        "complete.lua",
-        "      mine = redis.call('XACK', key, 'workers', entry)\n",
-        "      redis.call('XACK', key, 'workers', entry) mine = 1\n",
+        "settle.lua",
+        "      settled = redis.call('XACK', key, 'workers', entry)\n",
+        "      redis.call('XACK', key, 'workers', entry) settled = 1\n",
     )
     site.changed_module(
         "streamq/runner/prefetch.py", "if not self.consumer.has_lease():", "if False:"

@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from streamq.cli.command import Given
+from streamq.cli.command import GivenOptions
 from streamq.cli.main import main
 from tests.edits import CHECKOUT
 from tests.zygote import start
@@ -104,7 +104,7 @@ class Shell:
             os.dup2(err, 2)
             sys.stdin = open(0)  # noqa: SIM115 - it is closed with the process
             sys.stdout, sys.stderr = (open(number, "w") for number in (1, 2))  # noqa: SIM115
-            code = main.run(list(words), Given())
+            code = main.run(list(words), GivenOptions())
         except BaseException:
             traceback.print_exc()
         finally:

@@ -137,7 +137,7 @@ def test_a_command_that_takes_a_right_names_it_and_does_nothing(site, make_user,
 
     assert f"streamq acl producer --may {right}  prints the line" in said
     assert "NOPERM" not in said
-    assert [key for key in site.redis.keys("*") if ":lane:" not in key] == []
+    assert [key for key in site.redis.keys("*") if ":publisher:" not in key] == []
     assert refusals(site) == set()
 
 
@@ -218,7 +218,7 @@ def test_the_rules_are_for_redis_7_0_where_no_server_answers(site):
     assert "the line is for Redis 7.0, without client setinfo" in ran.stderr
     assert "setinfo" not in ran.stdout
     assert ran.stdout.startswith("ACL SETUSER streamq-producer reset on >PASSWORD ")
-    assert "in the place of PASSWORD" in ran.stderr
+    assert "replace PASSWORD by a password" in ran.stderr
 
 
 def test_the_rules_take_their_names_from_the_command_line(site):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from streamq.cli.command import Given
+from streamq.cli.command import GivenOptions
 from streamq.cli.main import COMMANDS, main
 from streamq.transport.keys import Keys
 from tests.processes import until
@@ -28,7 +28,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run a command line that is wrong, in this process; what it says on stderr."""
 
     def said(*words: str, code: int = 2) -> str:
-        assert main.run(list(words), Given()) == code
+        assert main.run(list(words), GivenOptions()) == code
         return capsys.readouterr().err
 
     return said
@@ -60,7 +60,7 @@ def test_help_loads_neither_redis_nor_the_app(shell):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_of_the_table_has_help(name, capsys):
-    assert main.run([name, "--help"], Given()) == 0
+    assert main.run([name, "--help"], GivenOptions()) == 0
 
     assert f"Usage: streamq {name}" in capsys.readouterr().out
 
@@ -69,7 +69,7 @@ def test_every_command_of_the_table_has_help(name, capsys):
     "words", [["--version"], ["worker", "--version"], ["queues", "ls", "--version"]]
 )
 def test_the_version_is_shown_wherever_it_is_asked_for(words, capsys):
-    assert main.run(words, Given()) == 0
+    assert main.run(words, GivenOptions()) == 0
 
     assert capsys.readouterr().out.startswith("streamq 0.")
 
@@ -563,7 +563,9 @@ def test_purge_asks_and_ends_what_it_removes_as_revoked(shell, redis, keys):
     id = shell.json("enqueue", "tasks.add", "1", "2")["id"]
 
     refused = shell.quick("queues", "purge", "default", code=2)
-    assert "1 message in default would be removed; nobody is here to ask: say --yes" in refused
+    assert (
+        "1 message in default would be removed; standard input is no terminal: use --yes" in refused
+    )
     code, asked = shell.at_terminal("n", "queues", "purge", "default")
     assert (code, asked.count("Go on? [y/N]")) == (1, 1)
     assert redis.xlen(keys.queue("default")) == 1
@@ -641,7 +643,7 @@ def test_header_bindings_keep_the_types_of_their_values(bare, redis, keys, scrip
 
 def test_dead_letters_are_shown_retried_and_deleted(bare, redis, keys, scripts):
     scripts("declare_queue", "mail", "{}")
-    bury(redis, keys, scripts, "one", "two", "three")
+    make_dead(redis, keys, scripts, "one", "two", "three")
 
     letters = bare.json("dead", "ls")
     assert {letter["letter"] for letter in letters} == {"one", "two", "three"}
@@ -666,7 +668,7 @@ def test_dead_letters_are_shown_retried_and_deleted(bare, redis, keys, scripts):
     assert redis.keys("{streamq}:dead:*") == []
 
 
-def bury(redis: Any, keys: Keys, scripts: Any, *ids: str) -> None:
+def make_dead(redis: Any, keys: Keys, scripts: Any, *ids: str) -> None:
     """Let a consumer find out that it cannot run these messages."""
     scripts("register", 60000, "w:1:x")
     for number, id in enumerate(ids, 1):
@@ -674,9 +676,9 @@ def bury(redis: Any, keys: Keys, scripts: Any, *ids: str) -> None:
         redis.xadd(keys.queue("mail"), fields)
         ((_, ((entry, _),)),) = redis.xreadgroup("workers", "w:1:x", {keys.queue("mail"): ">"})
         ending = ("FAILURE", 60000, 1, "error", "no such task")
-        words = ("bury", "unknown task", "no such task")
+        words = ("dead_letter", "unknown task", "no such task")
         outcome = ("late", "mail", entry, id, *ending, len(words), *words)
-        assert scripts("settle", "w:1:x", number, 100, 60000, *outcome) == "1"
+        assert scripts("follow", "w:1:x", number, 100, 60000, *outcome) == "1"
 
 
 def test_config_shows_every_value_with_its_origin(shell, tmp_path):

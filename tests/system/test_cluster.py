@@ -116,7 +116,14 @@ def test_slots_are_counted_as_redis_counts_them():
 
 @pytest.mark.parametrize("namespace", ["streamq", "a", "über", "x.3", os.fsdecode(b"n\xff")])
 def test_whatever_the_namespace_is_called_its_keys_have_its_tag(namespace):
-    keys = streamq.App("site", namespace=namespace, url="redis://nowhere").store.keys
+    keys = streamq.App("site", namespace=namespace, url="redis://nowhere").broker.keys
 
-    made = {keys.root, keys.task("x{y}"), keys.queue("a"), keys.leases, keys.bell, keys.dead("b")}
+    made = {
+        keys.root,
+        keys.task("x{y}"),
+        keys.queue("a"),
+        keys.leases,
+        keys.notices,
+        keys.dead("b"),
+    }
     assert {key.partition("}")[0] for key in made} == {f"{{{namespace}"}

@@ -167,7 +167,7 @@ def test_a_letter_nobody_knows_gets_a_suggestion(mail, act):
     ],
 )
 def test_what_is_meant_must_be_said_in_one_way(mail, words):
-    assert "say which: QUEUE LETTER…, filters such as --task, or --all" in mail.quick(
+    assert "select letters: QUEUE LETTER…, filters such as --task, or --all" in mail.quick(
         "dead", *words, code=2
     )
 
@@ -266,7 +266,7 @@ def test_a_queue_of_the_app_is_declared_again_with_its_bindings(shell, died, red
 def test_deleting_says_how_many_and_asks(mail):
     said = mail.quick("dead", "delete", "--reason", "unknown", code=2)
     assert "1 dead letter of audit and 2 dead letters of mail would be deleted" in said
-    assert "say --yes" in said
+    assert "use --yes" in said
     assert mail.at_terminal("n", "dead", "delete", "mail", "--all")[0] == 1
     assert letters(mail) == {"one", "two", "three", "four"}
 
@@ -331,7 +331,7 @@ def test_a_file_is_written_whole_or_not_at_all_and_not_overwritten_unasked(mail)
     assert len(target.read_text().splitlines()) == 3
 
     said = mail.quick("dead", "export", "-o", "letters", code=2)
-    assert "letters would be overwritten; nobody is here to ask: say --yes" in said
+    assert "letters would be overwritten; standard input is no terminal: use --yes" in said
     assert len(target.read_text().splitlines()) == 3
     mail.quick("dead", "export", "-o", "letters", "--yes")
     assert len(target.read_text().splitlines()) == 4

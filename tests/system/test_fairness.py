@@ -97,7 +97,7 @@ def test_a_task_that_keeps_the_interpreter_to_itself_keeps_no_other_waiting(site
     site.worker("-c", 1)
     site.until(lambda: "hog begins" in site.notes())
     behind = [each for each in results if each.state == "QUEUED"]
-    held = site.app.store.client.ask("XPENDING", site.app.store.keys.queue("default"), "workers")
+    held = site.app.broker.client.ask("XPENDING", site.app.broker.keys.queue("default"), "workers")
 
     site.worker("-c", 1, "-n", "other")
     for each in behind[-20:]:
@@ -154,7 +154,7 @@ def test_turns_go_round_the_queues_that_have_something(site, names, runners):
         """
     )
     for name in queues:
-        site.app.store.topology.restore(name, streamq.Queue(name))
+        site.app.broker.topology.restore(name, streamq.Queue(name))
     for name in "ab":
         site.send_many("turn", 150, queue=name, ignore_result=True)
 

@@ -136,7 +136,7 @@ def test_no_greenlet_is_idle_beside_a_backlog(site):
     site.at_rest()
 
 
-def test_what_was_read_ahead_goes_to_whoever_is_idle(site):
+def test_what_was_read_ahead_goes_to_an_idle_runner(site):
     """Quick tasks teach a process to read ahead; then slow ones keep what it has read."""
     site.write(TASKS)
     start(site, 1, 50)
@@ -181,7 +181,7 @@ def test_a_failing_task_takes_no_greenlet_with_it(site):
     site.at_rest()
 
 
-@pytest.mark.parametrize("duty", ["settle_on", "tell_on", "watch"])
+@pytest.mark.parametrize("duty", ["settle_loop", "mark_started_loop", "watch_loop"])
 def test_a_process_one_of_whose_own_greenlets_is_killed_ends_and_is_replaced(site, duty):
     """As by a task that means to kill all greenlets of its own, and finds them by their class."""
     site.write(TASKS)
@@ -257,5 +257,5 @@ def test_what_runs_in_a_process_that_was_declared_dead_may_end(site, requeue):
     (site.folder / "go").touch()
 
     site.until(lambda: f"end 0 {runner}" in site.notes())
-    site.until(lambda: f"runner {runner} was declared dead" in worker.said)
+    site.until(lambda: f"runner {runner} was fenced" in worker.said)
     assert "Traceback" not in worker.said

@@ -33,7 +33,7 @@ def behind(site, proxy):
         pytest.param(("-P", "gevent", "-c", 20), id="gevent"),
     ],
 )
-def test_readers_supervisors_and_the_bell_find_out_by_themselves(behind, proxy, flags):
+def test_readers_supervisors_and_the_notifier_find_out_by_themselves(behind, proxy, flags):
     site = behind
     worker = site.worker(*flags)
     assert site.send("quick", 0).get(timeout=10) == 0
@@ -43,7 +43,7 @@ def test_readers_supervisors_and_the_bell_find_out_by_themselves(behind, proxy, 
     began = time.monotonic()
 
     soon = site.send("quick", 1)
-    later = site.send("quick", 2, countdown=1.2)  # the bell, and the timetable
+    later = site.send("quick", 2, countdown=1.2)  # the notifier, and scheduled messages
 
     assert soon.get(timeout=NOTICED) == 1
     assert later.get(timeout=NOTICED) == 2

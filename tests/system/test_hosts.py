@@ -81,7 +81,7 @@ def test_who_has_a_long_lease_takes_over_from_shorter_ones_in_their_time(short):
     short.at_rest()
 
 
-def test_a_foreign_timetable_keeps_nobody_from_taking_over(short):
+def test_a_schedule_of_wrong_type_prevents_no_takeover(short):
     doomed = short.worker("-c", 1, "-n", "doomed")
     result = short.send("hold", 1)
     short.until(lambda: begun(short, 1))

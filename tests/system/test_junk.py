@@ -20,7 +20,7 @@ KNOWN = [
     "id", "task", "args", "kwargs", "content_type", "compression", "headers", "acks_late",
     "ignore_result", "track_started", "result_expires", "max_deliveries", "crashes", "priority",
     "exchange", "routing_key", "shadow", "expires", "eta", "retries", "signature", "root_id",
-    "parent_id", "timelimit", "unknown_since", "suspected",
+    "parent_id", "timelimit", "unknown_since", "quarantine_stream",
 ]  # fmt: skip
 VALUES = [
     b"", b"0", b"1", b"-1", b"tasks.echo", b"tasks.nope", b"[]", b"{}", b"[1", b"null", b"NaN",
@@ -98,7 +98,7 @@ def letters(site):
 
 
 def body(fields):
-    """What a message keeps, handed back or buried: one whose id cannot be used gets another."""
+    """What a message keeps, handed back or dead-lettered: a bad id gets another."""
     pairs = {(raw(name), raw(value)) for name, value in fields.items() if name not in OF_ITS_WAY}
     return frozenset(pair for pair in pairs if not pair[0].startswith(b"dead_"))
 

@@ -220,7 +220,7 @@ def test_a_soft_limit_comes_in_time_while_redis_is_silent(site, proxy):
     site.write(TASKS)
     site.env["STREAMQ_URL"] = proxy.url
     site.worker("-c", 1)
-    lost = proxy.drop_reply(calls_of("show_started"), hang=True)
+    lost = proxy.drop_reply(calls_of("mark_started"), hang=True)
     sent = time.monotonic()
     site.send("warned_at", soft_time_limit=0.5)
     site.until(lambda: lost.hits)

@@ -11,7 +11,7 @@ from tests.proxy import calls_of
 from tests.system.traffic import TASKS, begun
 
 #: What workers say to Redis, and what makes them say it, beyond plain tasks.
-SAID = ["read", "complete", "settle", "renew", "survey", "register", "recover", "promote"]
+SAID = ["read", "settle", "follow", "renew", "list_leases", "register", "recover", "promote"]
 POOLS = [
     pytest.param(("-c", 2), id="prefork"),
     pytest.param(("-P", "gevent", "-c", 20), id="gevent"),
@@ -150,7 +150,7 @@ SEND_ONCE = """
 def killed_after_sending(site, proxy, id):
     """A producer is killed while it waits for the answer; then it is started again."""
     site.worker("-c", 1).stop()  # the queue is there
-    lost = proxy.drop_reply(calls_of("publish", "push"), hang=True)
+    lost = proxy.drop_reply(calls_of("publish", "publish_plain"), hang=True)
     producer = site.python(SEND_ONCE.format(id=id))
     lost.wait()
     producer.kill()

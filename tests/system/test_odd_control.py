@@ -18,11 +18,11 @@ def test_junk_in_control_data_ends_no_worker(site):
         site.redis.zadd(f"{{streamq}}:{name}", {junk: 5, b"x": 9e15, b"": 1})
     lengths = {junk: junk, b"x": b"-5", b"": b"1"}
     site.redis.hset("{streamq}:lease_ms", mapping=lengths)
-    site.redis.sadd("{streamq}:suspects", junk, "nowhere")
+    site.redis.sadd("{streamq}:quarantine", junk, "nowhere")
     site.redis.hset(f"{{streamq}}:started:{consumer}", "x y", "no mark")
-    site.redis.zadd("{streamq}:scheduled", {b"ghost": 1, junk: 2, b"far": 1e20})
+    site.redis.zadd("{streamq}:scheduled", {b"gone": 1, junk: 2, b"far": 1e20})
     for word in (b"due soon", b"due -1", b"terminate SIGHUPS x", b"terminate", junk, b""):
-        site.redis.publish("{streamq}:bell", word)
+        site.redis.publish("{streamq}:notices", word)
 
     deadline = float(site.redis.zscore("{streamq}:leases", consumer))
     site.until(lambda: site.redis.zscore("{streamq}:leases", consumer) > deadline + 1000)

@@ -183,7 +183,7 @@ def test_a_task_that_closes_every_descriptor_takes_nothing_with_it(site, seconds
     works_on(site)
 
 
-def test_closed_descriptors_end_a_process_of_greenlets_and_condemn_the_task(site):
+def test_closed_descriptors_end_a_process_of_greenlets_and_dead_letter_the_task(site):
     """The loop of such a process cannot do without them: it is a crash of the task that did it."""
     site.write(TASKS)
     site.worker(*POOLS["gevent"])

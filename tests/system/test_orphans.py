@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import children_of, needs_namespaces, stat
-from tests.system.test_places import CONTAINER, SHARED_PROC, Elsewhere
+from tests.system.test_isolation import CONTAINER, SHARED_PROC, Elsewhere
 
 TASKS = """
 import subprocess, threading

@@ -28,12 +28,12 @@ def test_every_task_runs_once_though_its_queue_is_repaired_under_it(site, pool):
     site.redis.xadd("{streamq}:queue:default", {"task": "tasks.count", "args": "[-1]"}, id=LAST)
     with pytest.raises(OutOfIds):
         app.enqueue(calls[1400])
-    done = Repair(app.store.client, app.store.keys, "default").run(20)
+    done = Repair(app.broker.client, app.broker.keys, "default").run(20)
     assert done.streams == ["default"]
     results += app.enqueue_many(calls[1400:])
 
     for result in results:
         assert result.get(timeout=30) is None
-    site.until(lambda: len(site.notes()) == 1501, "the stranger's has run")
+    site.until(lambda: len(site.notes()) == 1501, "the message of the other producer has run")
     assert sorted(map(int, site.notes())) == list(range(-1, 1500))
     site.at_rest()

@@ -234,10 +234,10 @@ POOLS = [
 
 @pytest.fixture
 def refused(site):
-    """A site where nothing can be buried, and what cannot be settled is soon tried again."""
+    """A site where nothing can be dead-lettered, and what cannot be settled is soon tried again."""
     site.write(TASKS)
     site.env["STREAMQ_LEASE"] = "1s"
-    site.changed_module("streamq/runner/pauses.py", "ASIDE = 30.0", "ASIDE = 0.5")
+    site.changed_module("streamq/runner/pauses.py", "RETRY_PARKED = 30.0", "RETRY_PARKED = 0.5")
     site.redis.set("{streamq}:dead:default", "not ours")
     return site
 

@@ -158,7 +158,7 @@ def test_a_failure_that_was_announced_is_logged_in_one_line(served):
 
     said = served.workers[0].said
     (line,) = [line for line in said.splitlines() if "as announced" in line]
-    assert re.search(r"INFO +tasks\.expected\[\w+\] failed, as it may: tasks\.Expected: as", line)
+    assert re.search(r"INFO +tasks\.expected\[\w+\] failed as expected: tasks\.Expected: as", line)
     assert said.count("Traceback") == 1
     assert re.search(r"ERROR +tasks\.surprising\[\w+\] failed", said)
 

@@ -209,13 +209,13 @@ def test_thousands_of_terminations_keep_no_lease_from_being_renewed(site, pool):
     site.worker(*pool)
     held = [site.send("hold", number) for number in range(min(pool[-1], 250))]
     site.until(lambda: len(begun(site)) == len(held) and held[-1].state == "STARTED")
-    wishes = [f"SIGTERM nobody-{number}" for number in range(20_000)]
-    until = {wish: (time.time() + 60) * 1000 for wish in wishes}
+    requested = [f"SIGTERM nobody-{number}" for number in range(20_000)]
+    until = {name: (time.time() + 60) * 1000 for name in requested}
 
     site.redis.zadd("{streamq}:terminating", until)
     pipeline = site.redis.pipeline(transaction=False)
-    for wish in wishes:
-        pipeline.publish("{streamq}:bell", f"terminate {wish}")
+    for name in requested:
+        pipeline.publish("{streamq}:notices", f"terminate {name}")
     pipeline.execute()
     held[-1].revoke(terminate=True)
 

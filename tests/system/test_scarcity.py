@@ -47,11 +47,11 @@ def leak():
     return len(HELD)
 """
 
-#: A nursery that may not fork while the file `no-fork` is there.
+#: Runner processes cannot be forked while the file `no-fork` exists.
 NO_FORK = """
         if os.path.exists("no-fork"):
             raise BlockingIOError(11, "Resource temporarily unavailable")
-        with OWN.withholding():
+        with OWN.signals_blocked():
 """
 
 
@@ -62,7 +62,9 @@ def serves(site, count=20):
 
 def without_processes(site):
     """Runners die while no process can be started; then it can again."""
-    site.changed_module("streamq/worker/processes.py", "        with OWN.withholding():\n", NO_FORK)
+    site.changed_module(
+        "streamq/worker/processes.py", "        with OWN.signals_blocked():\n", NO_FORK
+    )
     site.write(TASKS)
     worker = site.worker("-c", 2)
     (site.folder / "no-fork").touch()

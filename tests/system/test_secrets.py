@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from streamq.runner.config import Assignment
+from streamq.runner.config import RunnerConfig
 
 CANARY = "c4n4ry0fAllSecrets" + "x" * 20
 TASKS = """
@@ -173,8 +173,8 @@ def test_a_producer_shows_its_secrets_to_nobody(guarded):
             try:
                 app = App("p", url=url, publish_timeout=0.1, signing="required",
                           signing_keys={{"k1": {CANARY!r}}})
-                print(repr(app), repr(app.conf), app.conf.signing_keys, app.seal, app.conf.items())
-                print(vars(app.plans), app.store)
+                print(repr(app), repr(app.conf), app.conf.signing_keys, app.signer)
+                print(app.conf.items(), vars(app.templates), app.broker)
                 try:
                     asyncio.run(app.aenqueue("tasks.echo", 1))
                 except Exception:
@@ -193,14 +193,14 @@ def test_a_producer_shows_its_secrets_to_nobody(guarded):
 
 
 def test_what_a_runner_is_told_is_readable_to_its_user_alone_and_goes_away(tmp_path):
-    told = Assignment(
+    told = RunnerConfig(
         number=1, node="n", token="t", supervisor=1, url=f"redis://:{CANARY}@h", sources=[("q", 0)],
         pool="gevent", concurrency=1, burst=False, folder=str(tmp_path), runners=1, slots=1,
     )  # fmt: skip
 
-    path = pathlib.Path(told.leave())
+    path = pathlib.Path(told.write())
     mode = path.stat().st_mode & 0o777
-    taken = Assignment.take(str(path))
+    taken = RunnerConfig.read(str(path))
 
     assert mode == 0o600
     assert taken == told

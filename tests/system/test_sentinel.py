@@ -41,7 +41,7 @@ def make_app(trio):
     yield make
     for app in made:
         app.close()
-        app.store.results.waits.connection.drop()
+        app.broker.results.waiter.connection.drop()
 
 
 def test_each_connection_is_made_to_the_master_and_nothing_else(trio, make_app):

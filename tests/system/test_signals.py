@@ -147,7 +147,7 @@ def reload(site, worker):
     worker.signal(signal.SIGHUP)
 
 
-def workplaces(site):
+def workdirs(site):
     """The folders that the processes of a worker share."""
     return list(site.folder.glob("streamq-worker-*"))
 
@@ -178,10 +178,10 @@ def test_a_hang_up_loads_the_new_code_and_loses_nothing(site, flags):
     assert site.send("quick", 5).get(timeout=20) == -5
     assert worker.process.poll() is None
     site.until(lambda: worker.runners() and not set(worker.runners()) & set(old))
-    assert len(workplaces(site)) == 1
+    assert len(workdirs(site)) == 1
     site.at_rest()
     assert worker.stop() == 0
-    assert workplaces(site) == []
+    assert workdirs(site) == []
 
 
 def test_a_hang_up_while_redis_is_away_loads_the_new_code_when_it_is_back(hasty, server):
@@ -215,7 +215,7 @@ import logging
 
 class Late(logging.Handler):
     def emit(self, record):
-        if record.getMessage() == "beginning anew":
+        if record.getMessage() == "reloading":
             os.kill(os.getpid(), signal.SIGTERM)
 
 logging.getLogger("streamq.worker").addHandler(Late())

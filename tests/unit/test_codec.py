@@ -247,7 +247,7 @@ def test_a_time_limit_that_strikes_while_encoding_is_not_mistaken_for_a_bad_valu
         encode([Slow()], "pickle")
 
 
-def test_a_time_limit_that_strikes_while_the_culprit_is_looked_for_is_not_swallowed():
+def test_a_time_limit_that_comes_while_the_value_is_located_is_not_swallowed():
     class Second:
         asked = 0
 

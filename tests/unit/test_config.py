@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamq.config.celery_names import INSTEAD
+from streamq.config.celery_names import ADVICE
 from streamq.config.config import Config
 from streamq.config.cpus import cpu_quota, usable_cpus
 from streamq.config.settings import ALIASES, LATER, SETTINGS, find
@@ -303,7 +303,7 @@ def test_names_of_celery_that_mean_nothing_here_are_explained(name, said):
 
 
 def test_no_setting_is_both_accepted_and_explained_away():
-    assert not (set(SETTINGS) | set(ALIASES)) & (set(INSTEAD) | LATER)
+    assert not (set(SETTINGS) | set(ALIASES)) & (set(ADVICE) | LATER)
     assert not [find(name) for name in SETTINGS if find(name).name != name]
 
 

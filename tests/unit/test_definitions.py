@@ -61,7 +61,7 @@ def plain(function):
 
 BOTH = {
     "one decorator without wraps": DECORATOR
-    + "@app.task\n@plain\ndef charge(): pass\n\n@app.task\n@plain\ndef refund(): pass",
+    + "@app.task\n@plain\ndef blame(): pass\n\n@app.task\n@plain\ndef refund(): pass",
     "two closures of one factory": "def make(n):\n    @app.task\n    def add(x): return x + n\n"
     "    return add\none, two = make(1), make(2)",
     "closures in a loop": "def make(n):\n    return lambda x: x + n\n"
@@ -78,7 +78,7 @@ BOTH = {
     "two methods": "class A:\n    @app.task\n    def run(): pass\n\n    @app.task\n"
     "    def run(): pass",
     "decorated and not kept": DECORATOR
-    + "def charge(): pass\ndef refund(): pass\napp.task(plain(charge)); app.task(plain(refund))",
+    + "def blame(): pass\ndef refund(): pass\napp.task(plain(blame)); app.task(plain(refund))",
 }
 
 
@@ -192,7 +192,7 @@ RELOADED = {
     "as it was": ("@app.task\ndef add(): return 1", "@app.task\ndef add(): return 1"),
     "moved": ("@app.task\ndef add(): return 1", "\n\n@app.task\ndef add(): return 2"),
     "decorated": (
-        DECORATOR + "@app.task\n@plain\ndef charge(): return 1",
+        DECORATOR + "@app.task\n@plain\ndef blame(): return 1",
         DECORATOR + "\n\n@app.task\n@plain\ndef pay(): return 2",
     ),
     "a factory": (
@@ -268,12 +268,12 @@ class Notebook:
 CORRECTED = {
     "a function": ("@app.task\ndef add(): return 1", "@app.task\ndef add(): return 2"),
     "decorated": (
-        "@app.task\n@plain\ndef charge(): return 1",
-        "@app.task\n@plain\ndef charge(): return 2",
+        "@app.task\n@plain\ndef blame(): return 1",
+        "@app.task\n@plain\ndef blame(): return 2",
     ),
     "with wraps": (
-        "@app.task\n@functools.cache\ndef charge(): return 1",
-        "@app.task\n@functools.cache\ndef charge(): return 2",
+        "@app.task\n@functools.cache\ndef blame(): return 1",
+        "@app.task\n@functools.cache\ndef blame(): return 2",
     ),
     "a lambda": ("add = app.task(lambda: 1)", "add = app.task(lambda: 2)"),
     "in a list": ("tasks = [app.task(lambda: 1)]", "tasks = [app.task(lambda: 2)]"),
@@ -308,7 +308,7 @@ def test_a_corrected_cell_replaces_its_task(app, caplog, before, after, file, ca
 
 BESIDE = {
     "decorated": (
-        "@app.task\n@plain\ndef charge(): return 1",
+        "@app.task\n@plain\ndef blame(): return 1",
         "@app.task\n@plain\ndef refund(): return 2",
     ),
     "a lambda": ("one = app.task(lambda: 1)", "two = app.task(lambda: 2)"),

@@ -1,311 +1,221 @@
-"""``autodiscover_tasks``: what is imported, and when."""
+"""Finding the app a command is about: by its name, or by looking around."""
 
-import importlib
-import logging
-import os
-import subprocess
 import sys
-import textwrap
-import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from streamq import App
+from streamq.discovery import NoApp, find_app
 from streamq.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+APP = "from streamq import App\napp = App('here')\n"
 
 
 @pytest.fixture
-def app():
-    return App("shop", url="redis://localhost:1")
-
-
-@pytest.fixture
-def tree(tmp_path, monkeypatch, app):
-    """Writes modules that may use the app; what was imported of them is forgotten."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("streamq.app_of_this_test", app, raising=False)
+def write(tmp_path, monkeypatch) -> Iterator[Callable[[str, str], Path]]:
+    """Write a module into the current folder; forget all modules of it afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = set(sys.modules)
 
-    def write(**files):
-        for name, text in files.items():
-            path = tmp_path / f"{name.replace('__', '/').replace('//', '/__')}.py"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for folder in path.parent.relative_to(tmp_path).parents:
-                (tmp_path / folder).mkdir(exist_ok=True)
-            path.write_text(textwrap.dedent(text))
-            if path.parent != tmp_path:
-                (path.parent / "__init__.py").touch()
-        importlib.invalidate_caches()
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
 
     yield write
     for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None) or ""
-        if file.startswith(str(tmp_path)):
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
 
 
-def task(name="add"):
-    return f"from streamq import app_of_this_test as app\n@app.task\ndef {name}(): ...\n"
+@pytest.mark.parametrize(
+    "spec", ["found_shop", "found_shop:app", "found_shop.py", "./found_shop.py:app"]
+)
+def test_a_module_may_be_named_in_every_way_people_write_it(write, spec):
+    write("found_shop.py", APP)
+
+    found = find_app(spec)
+
+    assert found.app.name == "here"
+    assert (found.spec, found.how) == (spec, "-A")
 
 
-def test_nothing_is_imported_before_the_tasks_are_needed(tree, app):
-    tree(d_one__tasks=task())
+def test_a_module_in_a_package_may_be_named_as_a_path(write):
+    write("found_pack/__init__.py", "")
+    write("found_pack/jobs.py", APP)
 
-    app.autodiscover_tasks(["d_one"])
-    assert repr(app) == "<app shop: 0 tasks>"
-    assert app.signature("d_one.tasks.add").task is None
-    assert "d_one" not in sys.modules
-
-    assert "d_one.tasks.add" in app.tasks
+    assert find_app("found_pack/jobs.py").app is find_app("found_pack.jobs").app
 
 
-NEEDS = {
-    "a worker": lambda app: app.import_tasks(),
-    "len": lambda app: len(app.tasks),
-    "iteration": lambda app: list(app.tasks),
-    "a look": lambda app: app.tasks["d_one.tasks.add"],
-    "a run by name": lambda app: app.run_here(app.signature("d_one.tasks.add")),
-}
+def test_a_module_may_be_named_by_an_absolute_path(write, tmp_path, tmp_path_factory):
+    write("found_deep/found_abs.py", APP)
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(tmp_path)
+
+    for folder in (tmp_path, link, tmp_path / "found_deep" / ".."):
+        found = find_app(f"{folder}/found_deep/found_abs.py:app")
+        assert found.app is find_app("found_deep.found_abs").app
 
 
-@pytest.mark.parametrize("need", NEEDS.values(), ids=NEEDS)
-def test_whoever_needs_the_tasks_has_them_imported(tree, app, need):
-    tree(d_one__tasks=task())
-    app.autodiscover_tasks(["d_one"])
-
-    need(app)
-
-    assert list(app.tasks.tasks) == ["d_one.tasks.add"]
+@pytest.mark.parametrize("path", ["/elsewhere/shop.py", "../shop.py", "./../shop"])
+def test_a_path_that_leads_out_of_the_working_folder_is_named(write, path):
+    with pytest.raises(ConfigError, match="not below the working folder") as error:
+        find_app(path)
+    folder = "/elsewhere" if path.startswith("/") else Path.cwd().parent
+    assert f"cd {folder}, and use -A shop" in str(error.value)
 
 
-WAYS = {
-    "a list": (["d_one", "d_two"], "tasks"),
-    "a tuple": (("d_one", "d_two"), "tasks"),
-    "a callable": (lambda: ["d_one", "d_two"], "tasks"),
-    "a generator": ((name for name in ("d_one", "d_two")), "tasks"),
-    "text": ("d_one,d_two", "tasks"),
-    "the modules themselves": (["d_one.tasks", "d_two.tasks"], None),
-}
+def test_without_a_name_the_usual_files_are_tried(write):
+    write("tasks.py", "nothing = 'here'\n")
+    write("worker.py", APP)
+
+    found = find_app(None)
+
+    assert (found.spec, found.how) == ("worker", "found worker.py")
 
 
-@pytest.mark.parametrize(("packages", "related"), WAYS.values(), ids=WAYS)
-def test_packages_are_named_in_many_ways(tree, app, packages, related):
-    tree(d_one__tasks=task(), d_two__tasks=task())
+def test_without_a_name_packages_with_tasks_are_tried(write):
+    write("found_site/__init__.py", "")
+    write("found_site/tasks.py", APP)
 
-    app.autodiscover_tasks(packages, related_name=related)
-
-    assert sorted(app.tasks) == ["d_one.tasks.add", "d_two.tasks.add"]
+    assert find_app(None).how == "found found_site/tasks.py"
 
 
-def test_another_name_may_be_related_and_need_not_be_there(tree, app):
-    tree(d_one__jobs=task(), d_two__tasks=task(), d_two__deep__jobs=task())
+def test_an_empty_folder_says_what_was_looked_for(write, tmp_path):
+    with pytest.raises(NoApp) as error:
+        find_app(None)
 
-    app.autodiscover_tasks(["d_one", "d_two"], related_name="jobs")
-    app.autodiscover_tasks(["d_one", "d_two"], "deep.jobs")
-
-    assert sorted(app.tasks) == ["d_one.jobs.add", "d_two.deep.jobs.add"]
-
-
-def test_a_plain_module_is_imported_itself(tree, app):
-    tree(d_jobs=task(), d_one__mail=task())
-
-    app.autodiscover_tasks(["d_jobs", "d_one.mail"])
-
-    assert sorted(app.tasks) == ["d_jobs.add", "d_one.mail.add"]
+    assert "tasks.py, app.py" in str(error.value)
+    assert str(tmp_path) in str(error.value)
+    assert "STREAMQ_APP" in str(error.value)
 
 
-@pytest.mark.parametrize("named", ["name = 'd_one'", "pass"])
-def test_the_class_of_a_django_app_stands_for_its_package(tree, app, named):
-    tree(d_one__apps=f"class OneConfig:\n    {named}\n", d_one__tasks=task())
+def test_a_file_that_was_found_and_holds_no_app_is_named(write):
+    write("tasks.py", "nothing = 'here'\n")
 
-    app.autodiscover_tasks(["d_one.apps.OneConfig"])
+    with pytest.raises(NoApp, match=r"no app in +tasks\.py") as error:
+        find_app(None)
 
-    assert list(app.tasks) == ["d_one.tasks.add"]
-
-
-def test_several_calls_add_up_also_after_the_first_look(tree, app):
-    tree(d_one__tasks=task(), d_two__tasks=task(), d_three__tasks=task())
-    app.autodiscover_tasks(["d_one"])
-    app.autodiscover_tasks(lambda: ["d_two"])
-    assert len(app.tasks) == 2
-
-    app.autodiscover_tasks(["d_three"])
-
-    assert len(app.tasks) == 3
-
-
-def test_tasks_may_look_into_the_registry_while_they_are_imported(tree, app):
-    tree(d_one__tasks=task() + "seen = len(app.tasks)", d_two__tasks=task())
-    app.autodiscover_tasks(["d_one"])
-    app.autodiscover_tasks(["d_two"])
-
-    assert len(app.tasks) == 2
-
-
-def test_a_thread_waits_for_what_another_one_imports(tree, app, monkeypatch):
-    begun, go_on = threading.Event(), threading.Event()
-    monkeypatch.setattr("streamq.begun_of_this_test", begun, raising=False)
-    monkeypatch.setattr("streamq.go_on_of_this_test", go_on, raising=False)
-    tree(
-        d_one__tasks="from streamq import begun_of_this_test, go_on_of_this_test\n"
-        "begun_of_this_test.set()\ngo_on_of_this_test.wait(10)\n" + task()
-    )
-    app.autodiscover_tasks(["d_one"])
-
-    with ThreadPoolExecutor() as pool:
-        first = pool.submit(lambda: list(app.tasks))
-        begun.wait(10)
-        second = pool.submit(lambda: list(app.tasks))
-        assert not wait([second], timeout=0.05).done
-        go_on.set()
-
-    assert first.result() == second.result() == ["d_one.tasks.add"]
-
-
-MISTAKES = {
-    "a package that is not there": (["d_nowhere"], "no module named 'd_nowhere'"),
-    "a module that is not there": (["d_one.nowhere"], "no module named 'd_one.nowhere'"),
-    "an app that is not there": (["d_one.tasks.NoConfig"], "no module named 'd_one.tasks.No"),
-    "tasks that fail": (["d_fails"], "importing 'd_fails.tasks' failed: ZeroDivisionError"),
-    "tasks that want a library": (["d_wants"], "importing 'd_wants.tasks' failed: ModuleNotF"),
-    "no names": ([5], "packages must be text"),
-}
-
-
-@pytest.mark.parametrize(("packages", "said"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_said_whenever_the_tasks_are_needed(tree, app, packages, said):
-    tree(d_one__tasks=task(), d_fails__tasks="1 / 0", d_wants__tasks="import d_nowhere.tasks")
-
-    app.autodiscover_tasks(lambda: packages)
-
-    for _ in range(2):
-        with pytest.raises(ConfigError, match=said):
-            len(app.tasks)
-
-
-def endless():
-    yield "d_one"
-    raise LookupError("no more")
+    assert "app = streamq.App(…)  in tasks.py" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("packages", "said"),
+    ("line", "says"),
     [
-        (lambda: 1 / 0, "ZeroDivisionError: division"),
-        (lambda settings: [], "TypeError: <lambda>"),
-        (lambda: sys.exit("no"), "SystemExit: no"),
-        (endless, "LookupError: no more"),
-        (lambda: None, "packages must be a list of texts"),
+        ("def task(:", "SyntaxError"),
+        ("import found_nowhere", "ModuleNotFoundError"),
+        ("app.conf.concurency = 3", "unknown setting 'concurency'"),
+        ("app.task(max_retrys=3)(print)", "unknown option 'max_retrys'"),
+        ("app.task(priority='high')(print)", "priority"),
     ],
-    ids=["fails", "wants", "exits", "breaks off", "names none"],
 )
-def test_who_names_the_packages_may_make_a_mistake(tree, app, packages, said):
-    tree(d_one__tasks=task())
+def test_a_mistake_in_a_module_says_on_which_line_it_is(write, line, says):
+    path = write("found_mistake.py", f"{APP}{line}\n")
 
-    app.autodiscover_tasks(packages)
+    with pytest.raises(ConfigError, match=says) as error:
+        find_app("found_mistake")
 
-    for _ in range(2):
-        with pytest.raises(ConfigError, match=said):
-            len(app.tasks)
-
-
-def test_without_django_a_call_without_packages_says_so(app, caplog, monkeypatch):
-    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
-    app.autodiscover_tasks()
-
-    assert len(app.tasks) == 0
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "Name the packages" in caplog.text
+    places = [text for text in str(error.value).split("\n") if text.startswith("  at  ")]
+    assert places == [f"  at  {path}:3"]
 
 
-DJANGO = """
-class apps:
-    apps_ready = False
-    def get_app_configs():
-        assert apps.apps_ready
-        return [type("Config", (), {"name": name}) for name in ("d_one", "d_two")]
-"""
+def test_a_mistake_in_the_environment_is_not_said_to_be_in_a_module(write, monkeypatch):
+    path = write("found_innocent.py", APP)
+    monkeypatch.setenv("STREAMQ_LEASE", "soon")
+
+    with pytest.raises(ConfigError, match="STREAMQ_LEASE") as error:
+        find_app("found_innocent")
+
+    assert str(path) not in str(error.value)
 
 
-@pytest.fixture
-def django(tree, monkeypatch):
-    """A Django with the apps ``d_one`` and ``d_two``, and an app whose tasks need its models."""
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "d_one.settings")
-    ready = "from django.apps import apps\nassert apps.apps_ready\n"
-    tree(django__apps=DJANGO, d_one__tasks=ready + task(), d_two__models="")
-    init = "from django.apps import apps\ndef setup(): apps.apps_ready = True\n"
-    Path(importlib.import_module("django.apps").__file__).with_name("__init__.py").write_text(init)
-    for name in ("django", "django.apps"):
-        del sys.modules[name]
+def test_the_attribute_called_app_wins_over_others(write):
+    write("found_two.py", APP + "other = App('other')\n")
+
+    assert find_app("found_two").app.name == "here"
+    assert find_app("found_two:other").app.name == "other"
 
 
-@pytest.mark.parametrize(
-    "packages",
-    [None, ["d_one"], lambda: [each.name for each in installed().get_app_configs()]],
-    ids=["all", "a list", "installed apps"],
-)
-@pytest.mark.usefixtures("django")
-def test_the_apps_of_django_are_set_up_and_looked_through(app, packages):
-    app.autodiscover_tasks(packages)
+def test_one_app_under_two_names_is_one_app(write):
+    write("found_same.py", "from streamq import App\none = App('one')\nalias = one\n")
 
-    assert list(app.tasks) == ["d_one.tasks.add"]
+    assert find_app("found_same").app.name == "one"
 
 
-def installed():
-    return sys.modules["django.apps"].apps
+def test_several_apps_ask_which_one(write):
+    write("found_many.py", "from streamq import App\none = App('one')\ntwo = App('two')\n")
+
+    with pytest.raises(ConfigError, match="several apps: one, two") as error:
+        find_app("found_many")
+
+    assert "-A found_many:one" in str(error.value)
 
 
-@pytest.mark.usefixtures("django")
-def test_django_is_not_set_up_while_it_is_being_set_up(app, monkeypatch, tree):
-    apps = importlib.import_module("django.apps").apps
-    monkeypatch.setattr(apps, "loading", True, raising=False)
-    tree(d_three__tasks=task())
+def test_an_attribute_that_is_no_app_names_those_that_are(write):
+    write("found_attr.py", APP)
 
-    app.autodiscover_tasks(["d_three"])
+    with pytest.raises(ConfigError, match="found_attr:ap is not an app") as error:
+        find_app("found_attr:ap")
 
-    assert list(app.tasks) == ["d_three.tasks.add"]
-    assert not apps.apps_ready
+    assert "apps there  app" in str(error.value)
 
 
-def test_settings_of_a_django_project_that_is_not_here_are_left_alone(tree, app, monkeypatch):
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "d_nowhere.settings")
-    tree(d_one__tasks=task())
+def test_a_module_without_an_app_says_so(write):
+    path = write("found_none.py", "")
 
-    app.autodiscover_tasks(["d_one"])
+    with pytest.raises(ConfigError, match="has no streamq app") as error:
+        find_app("found_none")
 
-    assert list(app.tasks) == ["d_one.tasks.add"]
+    assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("how", ["proj", "proj.celery", "proj.celery:app"])
-def test_the_layout_of_celerys_first_steps(tmp_path, how):
-    files = {
-        "__init__": "from .celery import app as celery_app\n__all__ = ('celery_app',)\n",
-        "celery": "from streamq import App\napp = App('proj', url='redis://localhost:1')\n"
-        "app.autodiscover_tasks(['proj', 'proj.shop'])\n",
-        "tasks": "import proj\n@proj.celery_app.task\ndef add(x, y): return x + y\n",
-        "shop/__init__": "",
-        "shop/tasks": "from proj import celery_app\n@celery_app.task\ndef sell(): ...\n",
-    }
-    for name, text in files.items():
-        path = tmp_path / "proj" / f"{name}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+def test_a_module_that_is_not_there_says_where_it_was_looked_for(write, tmp_path):
+    with pytest.raises(ConfigError, match="no module named 'found_nowhere'") as error:
+        find_app("found_nowhere", "STREAMQ_APP")
 
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "import sys; from streamq.discovery import find_app; app = find_app(sys.argv[1]).app\n"
-            "app.import_tasks(); print(*app.tasks)",
-            how,
-        ],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    assert "STREAMQ_APP" in str(error.value)
+    assert str(tmp_path) in str(error.value)
 
-    assert done.stdout == "proj.tasks.add proj.shop.tasks.sell\n", done.stderr
+
+def test_a_module_that_fails_says_why_and_in_which_line(write):
+    path = write("found_broken.py", "\nboom = 1 / 0\n")
+
+    with pytest.raises(ConfigError, match="ZeroDivisionError: division by zero") as error:
+        find_app("found_broken")
+
+    assert f"{path}:2" in str(error.value)
+    assert isinstance(error.value.__cause__, ZeroDivisionError)
+
+
+def test_an_import_that_fails_inside_a_module_is_not_taken_for_the_module_missing(write):
+    path = write("found_needs.py", "import found_missing_library\n")
+
+    with pytest.raises(ConfigError, match="importing 'found_needs' failed") as error:
+        find_app("found_needs")
+
+    assert f"{path}:1" in str(error.value)
+
+
+def test_a_module_that_ends_the_process_is_a_broken_module(write):
+    write("found_script.py", "import sys\nsys.exit('usage: …')\n")
+
+    with pytest.raises(ConfigError, match="importing 'found_script' failed: SystemExit"):
+        find_app("found_script")
+
+
+def test_a_module_that_is_no_text_is_named(write):
+    write("found_binary.py", "app = '\0'\n")
+
+    with pytest.raises(ConfigError, match=r"(?s)'found_binary' failed: .* at +\S*found_binary\.py"):
+        find_app("found_binary")
+
+
+def test_a_wrong_setting_in_a_module_is_said_as_it_is(write):
+    write("found_setting.py", "from streamq import App\napp = App('x', concurency=3)\n")
+
+    with pytest.raises(ConfigError, match="unknown setting 'concurency'"):
+        find_app("found_setting")

@@ -3,7 +3,7 @@
 from tests.edits import CHECKOUT
 from tests.guards.guard import changed_checkout, run
 
-FILE, LINE = "streamq/states.py", '"""The life of a task'
+FILE, LINE = "streamq/states.py", '"""The states of a task'
 
 TEST = """
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamq.acl.footprint import TYPES, Access, Reading, footprint
+from streamq.acl.footprint import TYPES, Access, ScriptReader, footprint
 from streamq.acl.roles import FOR_PEOPLE, ROLES
 from streamq.errors import StreamqError
 from streamq.transport import scripts
@@ -17,14 +17,14 @@ end
 
 def asked(text: str) -> set[tuple[str, str]]:
     """Command and kinds of each call of a made-up script."""
-    found = Reading("made-up", KEYS + text).accesses()
+    found = ScriptReader("made-up", KEYS + text).accesses()
     return {(each.command, " ".join(sorted(each.kinds))) for each in found}
 
 
 def test_a_key_is_one_of_its_kind():
     assert asked("redis.call('ZADD', key_of('leases'), 1, 'x')") == {("ZADD", "leases")}
     assert asked("redis.call('HSET', key_of('task', id), 'a', 1)") == {("HSET", "task:*")}
-    assert asked("redis.pcall('GET', root .. ':lane:' .. lane)") == {("GET", "lane:*")}
+    assert asked("redis.pcall('GET', root .. ':publisher:' .. channel)") == {("GET", "publisher:*")}
 
 
 def test_the_second_word_of_a_command_counts():
@@ -39,7 +39,7 @@ def test_a_call_over_several_lines_is_read():
 
 def test_a_command_that_names_no_key_has_no_kind():
     assert asked("redis.call('TIME')") == {("TIME", "")}
-    assert asked("redis.call('PUBLISH', key_of('bell'), '')") == {("PUBLISH", "")}
+    assert asked("redis.call('PUBLISH', key_of('notices'), '')") == {("PUBLISH", "")}
 
 
 def test_several_keys_of_one_call_are_needed_together():
@@ -59,12 +59,12 @@ def test_a_parameter_is_followed_to_its_callers():
 local function drop(key)
   redis.call('DEL', key)
 end
-drop(key_of('lane', x))
+drop(key_of('publisher', x))
 drop(key_of('dedup', x))
 key_of('task', x)
 """
 
-    assert asked(text) == {("DEL", "lane:*"), ("DEL", "dedup:*")}
+    assert asked(text) == {("DEL", "publisher:*"), ("DEL", "dedup:*")}
 
 
 def test_a_key_from_a_function_is_what_it_returns():
@@ -85,16 +85,16 @@ key_of('task', x)
         "for _, key in ipairs(keys) do redis.call('DEL', key) end",
         "redis.call('DEL', ARGV[1])",
         "redis.call('DEL', queue.stream)",
-        "local key = key_of('lane', x)\nkey = ARGV[1]\nredis.call('DEL', key)",
-        "local key = x and key_of('lane', x)\n  or ARGV[1]\nredis.call('DEL', key)",
-        "local key = key_of('lane', x)\n  or ARGV[1]\nredis.call('DEL', key)",
+        "local key = key_of('publisher', x)\nkey = ARGV[1]\nredis.call('DEL', key)",
+        "local key = x and key_of('publisher', x)\n  or ARGV[1]\nredis.call('DEL', key)",
+        "local key = key_of('publisher', x)\n  or ARGV[1]\nredis.call('DEL', key)",
         "local function drop(key)\n  redis.call('DEL', key)\nend\nlocal acts = { drop }",
     ],
 )
 def test_a_key_that_cannot_be_followed_may_be_of_any_kind(text):
-    found = asked(f"{text}\nkey_of('task', x)\nkey_of('lane', x)")
+    found = asked(f"{text}\nkey_of('task', x)\nkey_of('publisher', x)")
 
-    assert found >= {("DEL", "task:*"), ("DEL", "lane:*")}
+    assert found >= {("DEL", "task:*"), ("DEL", "publisher:*")}
 
 
 def test_a_command_of_one_type_asks_for_keys_of_that_type_only():
@@ -145,7 +145,7 @@ def test_every_script_belongs_to_a_role_or_to_people():
 
 
 def test_settling_touches_what_it_is_for_and_nothing_else():
-    kinds = {kind for access in footprint("complete") for kind in access.kinds}
+    kinds = {kind for access in footprint("settle") for kind in access.kinds}
 
-    assert Access("XACK", frozenset({"queue:*"})) in footprint("complete")
+    assert Access("XACK", frozenset({"queue:*"})) in footprint("settle")
     assert not kinds & {"queues", "exchanges", "routes:*", "bindings:*", "script:*"}

@@ -48,6 +48,6 @@ def test_a_worker_that_begins_anew_knows_what_it_was_given(monkeypatch):
     value = given.environment()[inherited.VARIABLE]
     monkeypatch.setenv(inherited.VARIABLE, value)
 
-    assert Inherited.look() == given
+    assert Inherited.read() == given
     assert inherited.VARIABLE not in os.environ
-    assert Inherited.look() != given
+    assert Inherited.read() != given

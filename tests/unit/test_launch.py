@@ -93,7 +93,7 @@ def test_python_is_that_of_the_release_of_the_day_if_there_is_one(release, monke
     assert launch.program == str(release / "one" / "bin" / "python")
 
 
-def test_what_python_does_not_heed_in_its_path_is_left_out(release):
+def test_what_python_ignores_in_its_path_is_left_out(release):
     sys.path[:0] = [b"bytes", release / "one", "lib"]
 
     assert Launch.here().path[0] == str(release / "current" / "lib")

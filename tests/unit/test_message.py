@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from streamq.core.message import Envelope, header_arguments
+from streamq.core.message import MessageTemplate, header_arguments
 from streamq.core.names import own_id
 from streamq.host.ids import new_id, new_ids
 from streamq.routing import check_name
@@ -43,9 +43,9 @@ def test_a_message_typed_by_hand_is_named_after_its_entry():
 
 
 def test_the_arguments_of_the_script_are_in_order():
-    envelope = Envelope(task="t", exchange="ex", routing_key="k", extra=("shadow", "nice"))
+    template = MessageTemplate(task="t", exchange="ex", routing_key="k", extra=("shadow", "nice"))
 
-    assert envelope.publication("ID", b"[1]", b"{}", given=False) == (
+    assert template.publication("ID", b"[1]", b"{}", given=False) == (
         *("ex", "k", "ID", 0, "1", "", "", ""),
         *(0,),
         *(4, "task", "t", "args", b"[1]", "kwargs", b"{}", "shadow", "nice"),
@@ -53,21 +53,21 @@ def test_the_arguments_of_the_script_are_in_order():
 
 
 def test_a_chosen_id_is_remembered_for_the_window():
-    envelope = Envelope(
+    template = MessageTemplate(
         task="t", exchange="", routing_key="q", dedup_window=1.5, keep=False, priority="3"
     )
 
-    given = envelope.publication("ID", b"[]", b"{}", given=True)
-    made = envelope.publication("ID", b"[]", b"{}", given=False)
+    given = template.publication("ID", b"[]", b"{}", given=True)
+    made = template.publication("ID", b"[]", b"{}", given=False)
 
     assert given[:6] == ("", "q", "ID", 1500, "0", "3")
     assert made[3] == 0
 
 
 def test_headers_travel_as_tagged_text():
-    envelope = Envelope(task="t", exchange="ex", routing_key="", headers={"a": 1, "b": "x"})
+    template = MessageTemplate(task="t", exchange="ex", routing_key="", headers={"a": 1, "b": "x"})
 
-    assert envelope.publication("ID", b"[]", b"{}", given=False)[8:13] == (
+    assert template.publication("ID", b"[]", b"{}", given=False)[8:13] == (
         2,
         "a",
         "i:1",
@@ -88,4 +88,9 @@ def test_headers_travel_as_tagged_text():
     ],
 )
 def test_the_short_way_is_for_a_queue_by_name_without_priority_or_headers(changes, short):
-    assert Envelope(**({"task": "t", "exchange": "", "routing_key": "q"} | changes)).short is short
+    assert (
+        MessageTemplate(
+            **({"task": "t", "exchange": "", "routing_key": "q"} | changes)
+        ).fits_plain_script
+        is short
+    )

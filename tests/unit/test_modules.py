@@ -138,7 +138,7 @@ if __name__ == '__main__':
 def test_sending_what_no_worker_can_know_warns_once_and_is_sent(run, how):
     text = (
         "from streamq import App\napp = App(url='redis://localhost:1')\n"
-        "app.push = lambda *args: 'default'\n"
+        "app.publish_plain = lambda *args: 'default'\n"
         "@app.task\ndef add(x): return x\n\n"
         "assert add.apply((1,)).get() == 1\n"
         "print('NOW')\n"
@@ -156,7 +156,7 @@ def test_sending_what_no_worker_can_know_warns_once_and_is_sent(run, how):
 
 def test_a_task_of_a_file_is_sent_without_a_word(run, tmp_path):
     (tmp_path / "sender.py").write_text(
-        f"{PROGRAM}\napp.push = lambda *args: 'default'\nadd.enqueue(1)\n"
+        f"{PROGRAM}\napp.publish_plain = lambda *args: 'default'\nadd.enqueue(1)\n"
     )
 
     _, err = run("sender.py")

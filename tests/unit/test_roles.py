@@ -54,9 +54,9 @@ def test_only_the_hash_of_a_password_is_shown():
 
 
 def test_a_namespace_is_no_pattern():
-    needs = [Access("GET", frozenset({"lane:*"}))]
+    needs = [Access("GET", frozenset({"publisher:*"}))]
 
-    assert r"(%R~{a\*\[b]}:lane:* +get)" in rule(needs, Keys("a*[b]"), user="me")
+    assert r"(%R~{a\*\[b]}:publisher:* +get)" in rule(needs, Keys("a*[b]"), user="me")
 
 
 @pytest.mark.parametrize("name", ["a b", "a)", "(a", 'a"b', "a'b", ""])
@@ -75,7 +75,7 @@ def test_no_role_may_read_what_it_need_not():
 
     assert ("XRANGE", "queue:*") in may["worker"]
     assert ("XRANGE", "queue:*") not in may["producer"]
-    assert not {kind for _, kind in may["monitor"]} & {"task:*", "reply:*", "lane:*", ROOT}
+    assert not {kind for _, kind in may["monitor"]} & {"task:*", "reply:*", "publisher:*", ROOT}
     assert {command for command, kind in may["monitor"] if kind == "queue:*"} == {
         "XLEN", "XPENDING", "XINFO|GROUPS", "XINFO|CONSUMERS", "TYPE"
     }  # fmt: skip

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 import streamq.serialization.signing as signing
 from streamq.config.config import Config
+from streamq.core.log_limit import LogLimit
 from streamq.errors import ConfigError, DecodeError, SignatureInvalid
-from streamq.serialization.signing import CHANGES, KeyRing, Seal, Seldom, read_keys, seal_of
+from streamq.serialization.signing import UNSIGNED_FIELDS, KeyRing, Signer, make_signer, read_keys
 
 SECRET, OTHER = b"s" * 32, b"o" * 32
 RING = KeyRing({"k1": SECRET, "k2": OTHER})
@@ -26,18 +27,18 @@ FIELDS = {
 }
 
 
-def seal(ring=RING, key="k1", namespace="streamq", *, required=True):
-    return Seal(ring, key, namespace, required=required)
+def signer(ring=RING, key="k1", namespace="streamq", *, required=True):
+    return Signer(ring, key, namespace, required=required)
 
 
 def signed(fields=FIELDS, *, id=b"ID", queue=b"mail", by=None):
-    return {**fields, b"signature": (by or seal()).signature(id, queue, fields)}
+    return {**fields, b"signature": (by or signer()).signature(id, queue, fields)}
 
 
 def refused(fields, *, id=b"ID", queue=b"mail", by=None):
     """What is said of a message; None if it may run."""
     try:
-        (by or seal()).check(id, queue, fields)
+        (by or signer()).check(id, queue, fields)
     except SignatureInvalid as error:
         return str(error)
     return None
@@ -45,7 +46,7 @@ def refused(fields, *, id=b"ID", queue=b"mail", by=None):
 
 def test_what_was_signed_may_run():
     assert refused(signed()) is None
-    assert seal().check(b"ID", b"mail", signed()) is True
+    assert signer().check(b"ID", b"mail", signed()) is True
 
 
 def test_the_signature_names_its_key_and_can_be_read():
@@ -70,7 +71,7 @@ def test_every_bit_of_every_field_counts():
 
 
 def test_control_a_field_that_is_not_covered_can_be_changed(monkeypatch):
-    monkeypatch.setattr(signing, "CHANGES", CHANGES | {b"args"})
+    monkeypatch.setattr(signing, "UNSIGNED_FIELDS", UNSIGNED_FIELDS | {b"args"})
     genuine = signed()
 
     assert refused({**genuine, b"args": b"[6,6]"}) is None
@@ -81,7 +82,7 @@ def test_control_a_field_that_is_not_covered_can_be_changed(monkeypatch):
     st.randoms(use_true_random=False),
 )
 def test_whatever_is_sent_is_covered_to_the_bit(fields, chance: random.Random):
-    fields = {name: value for name, value in fields.items() if name not in CHANGES}
+    fields = {name: value for name, value in fields.items() if name not in UNSIGNED_FIELDS}
     genuine = signed(fields)
     assert refused(genuine) is None
 
@@ -108,7 +109,7 @@ def test_bytes_that_move_from_one_field_to_the_next_do_not_go_unseen(parts, cut)
 
 
 def test_what_changes_on_the_way_leaves_the_signature_good():
-    moved = {**signed(), **dict.fromkeys(CHANGES - {b"signature"}, b"7")}
+    moved = {**signed(), **dict.fromkeys(UNSIGNED_FIELDS - {b"signature"}, b"7")}
 
     assert refused(moved) is None
 
@@ -118,7 +119,7 @@ def test_a_message_is_bound_to_its_queue_its_id_and_its_namespace():
 
     assert "moved here" in refused(genuine, queue=b"other")
     assert "does not fit" in refused(genuine, id=b"another")
-    assert "does not fit" in refused(genuine, by=seal(namespace="elsewhere"))
+    assert "does not fit" in refused(genuine, by=signer(namespace="elsewhere"))
 
 
 def test_a_message_of_an_exchange_is_bound_to_that_and_its_key():
@@ -164,7 +165,7 @@ def test_a_signature_that_was_taken_off_does_not_help():
 
 
 def test_permissive_lets_unsigned_messages_run_and_no_others():
-    lenient = seal(required=False)
+    lenient = signer(required=False)
 
     assert lenient.check(b"ID", b"mail", FIELDS) is False
     assert refused({**signed(), b"args": b"[6]"}, by=lenient)
@@ -186,7 +187,7 @@ def test_an_unknown_key_is_named_and_made_harmless():
 
 
 def test_a_signature_belongs_to_its_key_even_if_two_have_one_secret():
-    twins = seal(KeyRing({"k1": SECRET, "k2": SECRET}))
+    twins = signer(KeyRing({"k1": SECRET, "k2": SECRET}))
     genuine = signed(by=twins)
     relabelled = genuine[b"signature"].replace(b"k1", b"k2")
 
@@ -202,16 +203,16 @@ def test_upper_case_digits_do_not_fit():
 
 
 def test_any_key_of_the_ring_verifies_and_one_signs():
-    old, new = seal(key="k1"), seal(key="k2")
+    old, new = signer(key="k1"), signer(key="k2")
 
     assert refused(signed(by=old), by=new) is None
     assert refused(signed(by=new), by=old) is None
     assert signed(by=new)[b"signature"].startswith(b"k2:")
-    assert "not known here" in refused(signed(by=new), by=seal(KeyRing({"k1": SECRET})))
+    assert "not known here" in refused(signed(by=new), by=signer(KeyRing({"k1": SECRET})))
 
 
 def test_a_worker_signs_anew_what_it_changes():
-    worker = seal(key="k2")
+    worker = signer(key="k2")
     first = signed({**FIELDS, b"exchange": b"ex", b"routing_key": b""}, queue=b"")
     changed = {**first, b"id": b"ID@mail", b"args": b"[9]", b"retries": b"1"}
     assert refused(changed, id=b"ID@mail")
@@ -277,21 +278,21 @@ def test_keys_that_are_none_are_refused_without_being_shown(value):
 
 def test_a_ring_and_a_seal_show_no_secret():
     assert repr(RING) == str(RING) == "k1:***, k2:***"
-    assert "sss" not in f"{seal()!r}{RING!r}{RING}"
+    assert "sss" not in f"{signer()!r}{RING!r}{RING}"
 
 
 def test_nothing_signs_where_signing_is_off():
-    assert seal_of("off", RING, None, "streamq") is None
+    assert make_signer("off", RING, None, "streamq") is None
 
 
 def test_signing_needs_keys_and_a_key_of_the_ring():
     with pytest.raises(ConfigError, match="no signing_keys"):
-        seal_of("required", None, None, "streamq")
+        make_signer("required", None, None, "streamq")
     with pytest.raises(ConfigError, match="id of none") as refusal:
-        seal_of("required", RING, "canary", "streamq")
+        make_signer("required", RING, "canary", "streamq")
     assert "canary" not in str(refusal.value)
-    assert seal_of("required", RING, None, "streamq").key == "k1"
-    assert seal_of("permissive", RING, "k2", "streamq").key == "k2"
+    assert make_signer("required", RING, None, "streamq").key == "k1"
+    assert make_signer("permissive", RING, "k2", "streamq").key == "k2"
 
 
 def test_settings_come_from_code_environment_and_file(tmp_path):
@@ -323,10 +324,10 @@ def test_a_refusal_is_a_decode_error():
 
 
 def test_what_happens_often_is_said_seldom_and_counted():
-    seldom = Seldom(60)
+    limit = LogLimit(60)
 
-    said = [seldom.due(now) for now in (0.0, 1.0, 59.9, 60.0)]
+    said = [limit.due(now) for now in (0.0, 1.0, 59.9, 60.0)]
 
     assert said == [True, False, False, True]
-    assert seldom.missed() == 2
-    assert seldom.missed() == 0
+    assert limit.take_skipped() == 2
+    assert limit.take_skipped() == 0

@@ -1,4 +1,4 @@
--- The only time there is: the server's, in milliseconds.
+-- The server's time in milliseconds: no script uses another clock.
 
 local function clock()
   local time = redis.call('TIME')

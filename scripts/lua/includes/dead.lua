@@ -1,15 +1,16 @@
--- Dead letters: messages that cannot be run, with the reason, until somebody decides.
+-- Dead letters: messages that cannot be run, kept with the reason until a person decides.
 --
--- A ZSET of ids by time, and a hash for each: the message's own fields, and those that
--- begin with `dead_`.  The set `dead` names the queues that have any, deleted ones included.
+-- A ZSET of ids by time for each queue, and a hash for each letter: the message's own fields,
+-- and those that begin with `dead_`.  The set `dead` names the queues that have letters, also
+-- deleted ones.
 --
 -- @include keys
--- @include endings
--- @include foreign
+-- @include finish
+-- @include wrong_type
 -- @include hashes
 -- @include messages
 
-local TRIMMED_AT_ONCE = 100
+local MOST_TRIMMED = 100
 
 local function letter_key(queue, letter)
   return key_of('dead', queue .. ':' .. letter)
@@ -23,13 +24,14 @@ local function drop_letter(queue, letter)
   end
 end
 
--- Keep the store within its bounds: the oldest letters go first.
+-- Drop letters that are too old, and the oldest ones beyond `most`.
 local function trim_dead(queue, most, life_ms)
   local dead = key_of('dead', queue)
-  local old = redis.call('ZRANGE', dead, '-inf', now - life_ms, 'BYSCORE', 'LIMIT', 0, TRIMMED_AT_ONCE)
+  local oldest = now - life_ms
+  local old = redis.call('ZRANGE', dead, '-inf', oldest, 'BYSCORE', 'LIMIT', 0, MOST_TRIMMED)
   local excess = redis.call('ZCARD', dead) - #old - most
   if excess > 0 then
-    local last = #old + math.min(excess, TRIMMED_AT_ONCE) - 1
+    local last = #old + math.min(excess, MOST_TRIMMED) - 1
     for _, letter in ipairs(redis.call('ZRANGE', dead, #old, last)) do
       old[#old + 1] = letter
     end
@@ -39,7 +41,7 @@ local function trim_dead(queue, most, life_ms)
   end
 end
 
--- Keep a letter that died at `at`.
+-- Store a letter that died at `at`.
 local function keep_letter(queue, letter, fields, at, limits)
   local key, dead = letter_key(queue, letter), key_of('dead', queue)
   need('hash', key)
@@ -53,21 +55,21 @@ local function keep_letter(queue, letter, fields, at, limits)
   trim_dead(queue, limits.most, limits.life_ms)
 end
 
--- Bury a message.  `fields` are its own; a second letter of the same id keeps its own place.
--- Fails before it writes anything where a key of the dead letters holds something else.
-local function bury(queue, id, fields, reason, worker, error, limits)
-  local letter, twin = id, 1
+-- Add a message to the dead letters.  `fields` are its own; a second letter of the same id is
+-- named ID#2.  Fails before it writes anything if a key of the dead letters has another type.
+local function add_dead_letter(queue, id, fields, reason, worker, error, limits)
+  local letter, number = id, 1
   need('zset', key_of('dead', queue))
   while redis.call('ZSCORE', key_of('dead', queue), letter) do
-    twin = twin + 1
-    letter = id .. '#' .. twin
+    number = number + 1
+    letter = id .. '#' .. number
   end
   set_field(fields, 'id', id)
   set_field(fields, 'dead_reason', reason)
   set_field(fields, 'dead_error', error)
   set_field(fields, 'dead_worker', worker)
   set_field(fields, 'dead_at', moment)
-  local enqueued = standing(id, generation_of(fields)) and recorded(id, 'enqueued')
+  local enqueued = status_of(id, generation_of(fields)) and record_field(id, 'enqueued')
   if enqueued then
     set_field(fields, 'dead_enqueued', enqueued)
   end

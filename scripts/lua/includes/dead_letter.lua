@@ -1,18 +1,18 @@
--- What becomes of a message that will not be run: its queue's dead-letter exchange gets a
--- copy, or the dead letters keep it.
+-- What happens to a message that will not be run: the dead-letter exchange of its queue gets
+-- copies, or it is kept as a dead letter.
 --
 -- @include keys
--- @include endings
+-- @include finish
 -- @include messages
 -- @include dead
 -- @include generations
 -- @include ids
 -- @include route
 
-local MOST_DEATHS = 10 -- a letter that has died so often goes in a circle
+local MOST_DEATHS = 10 -- a letter that has died more often is in a cycle of exchanges
 
--- What belongs to the life that has ended.
-local OF_THIS_LIFE = {
+-- Fields about the run that has ended: a copy starts without them.
+local RUN_FIELDS = {
   crashes = true, retries = true, expires = true, eta = true, refusals = true, rejections = true,
   stale = true, id = true, generation = true,
 }
@@ -38,15 +38,15 @@ local function headers_of(fields)
   return found
 end
 
--- Where the letters of a queue go: exchange and key; nil if they stay here.
-local function afterlife_of(queue, fields)
+-- The dead-letter exchange of a queue and the routing key; nil if it has none.
+local function dead_letter_exchange_of(queue, fields)
   local settings = redis.call('HGET', key_of('queues'), queue)
   if not settings or settings == '{}' then
     return nil
   end
   settings = cjson.decode(settings)
   if type(settings.dead_letter_exchange) ~= 'string' or field(fields, 'signature') then
-    return nil -- a signature says where a message belongs: elsewhere nobody would run it
+    return nil -- a signature covers the queue: no worker would run it in another one
   end
   local key = settings.dead_letter_routing_key
   if type(key) ~= 'string' then
@@ -55,29 +55,29 @@ local function afterlife_of(queue, fields)
   return settings.dead_letter_exchange, key
 end
 
--- The queues to which an exchange sends a letter.  None, and true, if one of them cannot
--- take it: then it stays here as a whole.
+-- The queues to which an exchange sends a letter.  None, and true, if one of them cannot take
+-- it: then no copy is sent.
 local function next_queues(fields, deaths, exchange, key)
   local queues = deaths <= MOST_DEATHS and route(exchange, key, headers_of(fields)) or {}
   for _, name in ipairs(queues) do
     local home = key_of('queue', home_of(name, fields))
-    if too_large(fields) or foreign(home, 'stream') or is_spent(home) then
+    if too_large(fields) or wrong_type(home, 'stream') or stream_is_out_of_ids(home) then
       return {}, true
     end
   end
   return queues, false
 end
 
--- The dead-letter exchange sends a copy to each queue that wants it, as a task of its own:
--- ID@QUEUE.  Limits of those queues do not count.  Where there is a record, that of an
--- earlier letter, the copy begins a generation.  Returns the queues, joined, if any; and
--- whether some of them cannot take it.
-local function pass_on(queue, id, fields, reason, exchange, key)
+-- Send a copy to each queue that the dead-letter exchange leads to, as a task of its own:
+-- ID@QUEUE.  Limits of those queues do not count.  Where an earlier letter has left a record,
+-- the copy begins a generation.  Returns the queues, joined, if any; and whether one of them
+-- refused it.
+local function publish_copies(queue, id, fields, reason, exchange, key)
   local deaths = number_in(fields, 'deaths', 0) + 1
-  local queues, blocked = next_queues(fields, deaths, exchange, key)
+  local queues, refused = next_queues(fields, deaths, exchange, key)
   local kept, used = field(fields, 'ignore_result') ~= '1', generations()
   for _, name in ipairs(queues) do
-    local copy, own = without(fields, OF_THIS_LIFE), id .. '@' .. name
+    local copy, own = without(fields, RUN_FIELDS), id .. '@' .. name
     local generation = used.next({ own })
     set_field(copy, 'id', own)
     set_field(copy, 'exchange', exchange)
@@ -90,7 +90,7 @@ local function pass_on(queue, id, fields, reason, exchange, key)
     end
     redis.call('XADD', key_of('queue', home_of(name, copy)), '*', unpack(copy))
     local record = key_of('task', own)
-    local writable = not foreign(record, 'hash')
+    local writable = not wrong_type(record, 'hash')
     if writable and generation > 1 then
       used.begin(own, generation, kept)
     end
@@ -100,25 +100,25 @@ local function pass_on(queue, id, fields, reason, exchange, key)
         'enqueued', moment
       )
       redis.call('PERSIST', record)
-      note_wishes(own)
+      note_early_waiters(own)
     end
   end
-  return queues[1] and table.concat(queues, ':'), blocked
+  return queues[1] and table.concat(queues, ':'), refused
 end
 
--- Put a message aside for good.  `kept` says whether the dead letters take it where there
--- is no exchange for it.  Fails, having written nothing, if they cannot.
+-- Dead-letter a message.  `kept` says whether it becomes a dead letter where no exchange takes
+-- it.  Fails, having written nothing, if the dead letters cannot be written.
 local function dead_letter(queue, id, fields, reason, worker, error, limits, kept)
-  local exchange, key = afterlife_of(queue, fields)
-  local taken, blocked
+  local exchange, key = dead_letter_exchange_of(queue, fields)
+  local queues, refused
   if exchange then
-    taken, blocked = pass_on(queue, id, fields, reason, exchange, key)
+    queues, refused = publish_copies(queue, id, fields, reason, exchange, key)
   end
-  if taken then
-    if standing(id, generation_of(fields)) then
-      redis.call('HSET', key_of('task', id), 'dead_lettered_to', taken)
+  if queues then
+    if status_of(id, generation_of(fields)) then
+      redis.call('HSET', key_of('task', id), 'dead_lettered_to', queues)
     end
-  elseif kept or blocked then
-    bury(queue, id, fields, reason, worker, error, limits)
+  elseif kept or refused then
+    add_dead_letter(queue, id, fields, reason, worker, error, limits)
   end
 end

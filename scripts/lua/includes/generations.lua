@@ -1,18 +1,18 @@
--- The beginning of a generation of a task id: the record of the one before is there, and its
--- revocation may be.
+-- The start of a generation of a task id, where the record of the one before, or its revocation,
+-- may still exist.
 --
 -- @include keys
 -- @include names
--- @include final
+-- @include states
 
--- What there is to do about generations, by name.  A script makes its functions anew at every
--- call: these are only made where an id is used that was chosen.
+-- The functions about generations, by name.  A script creates its functions anew at every call:
+-- these are only created where a message has a chosen id.
 local function generations()
   local NUMBER_LIFE_MS = 2592000000 -- 30 days, as long as revocations usually last
-  local MOST = 99999999999999 -- more than anybody counts; a field may say one digit more
+  local MOST = 99999999999999 -- a field may have one digit more
 
-  -- The last number of an id that keeps no record, where that is not the first.  It has a key of
-  -- its own, which expires: who may send a message need not let records expire.
+  -- The last number of an id without a record; 1 if none is stored.  It has a key of its own,
+  -- which expires: a user who may publish need not have the right to let records expire.
   local function number_of(id)
     local number = redis.pcall('GET', key_of('generation', id))
     return tonumber(generation_in(type(number) == 'string' and number))
@@ -22,15 +22,15 @@ local function generations()
     redis.call('SET', key_of('generation', id), number, 'PX', NUMBER_LIFE_MS)
   end
 
-  -- What a record says about a run that has ended.
-  local ENDING = {
+  -- The fields of a record about a run that has ended.
+  local END_FIELDS = {
     'error', 'error_type', 'error_args', 'traceback', 'worker', 'started', 'finished', 'runtime',
     'result', 'content_type', 'compression', 'reason', 'meta', 'meta_content_type', 'retries',
     'revoked', 'eta', 'dead_lettered_to', 'copies', 'ended', 'queue',
   }
 
-  -- A task that has not ended, as its record says: its state, and the queues that have it.  Nil
-  -- where it has ended, or nobody knows it.  Fails where something else stands in its place.
+  -- The state of a task that has not ended, and the queues that have it, by its record.  Nil if
+  -- it has ended or has no record.  Fails if the key of the record has another type.
   local function unended(id)
     local record = key_of('task', id)
     local found = redis.pcall('HMGET', record, 'state', 'finished', 'copies', 'ended', 'queue')
@@ -45,9 +45,9 @@ local function generations()
     end
   end
 
-  -- The generation that messages begin which are sent under these ids: the one behind that of
-  -- their records.  Where there is none, the next that is not revoked.  A number that somebody
-  -- else has written, and no message can say, counts for nothing.
+  -- The generation of new messages with these ids: the one after that of their records.  Without
+  -- records, the next one that is not revoked.  A stored number that no message can carry is
+  -- ignored.
   local function next_generation(ids)
     local generation = 1
     for _, id in ipairs(ids) do
@@ -67,11 +67,11 @@ local function generations()
     return generation
   end
 
-  -- Take from a record what it says about the generation before, and write down the number.
-  -- Where a task is to have no record, none is left: whoever waits finds out.
+  -- Delete from a record the fields about the generation before, and write the new number.
+  -- If the task keeps no record, nothing is left: waiters notice that it is gone.
   local function begin_generation(id, generation, kept)
     local record = key_of('task', id)
-    redis.call('HDEL', record, unpack(ENDING))
+    redis.call('HDEL', record, unpack(END_FIELDS))
     if kept then
       redis.call('HSET', record, 'generation', generation)
     else

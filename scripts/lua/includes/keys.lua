@@ -1,7 +1,7 @@
 -- The name of every key.  KEYS[1] is the namespace's root, such as `{streamq}`:
 -- its braces keep all keys of a namespace in one hash slot.
 --
--- One function for all of them, because a script makes its functions anew at every call.
+-- One function for all of them, because a script creates its functions anew at every call.
 
 local root = KEYS[1]
 

@@ -1,4 +1,4 @@
--- Messages in the hands of a worker: where they came from, and where else they may go.
+-- Messages that a worker holds: where they came from, and how they go back into a stream.
 --
 -- @include keys
 -- @include records
@@ -23,13 +23,13 @@ local function field(fields, name)
   end
 end
 
--- A number in a field: a hand-typed message may say anything.
+-- A number in a field; `otherwise` if it is none, as in a message typed by hand.
 local function number_in(fields, name, otherwise)
   return tonumber(field(fields, name) or '') or otherwise
 end
 
--- How long the record of a task is kept (ms): as its message says, else as its worker does.
--- No message has a record kept for ever.
+-- How long the record of a task is kept (ms): by its message, else by its worker.  No message
+-- can keep a record for ever.
 local function life_of(fields, otherwise)
   local asked = field(fields, 'result_expires') or ''
   return #asked < 16 and string.match(asked, '^0*([1-9]%d*)$') or otherwise
@@ -46,7 +46,7 @@ local function set_field(fields, name, value)
   fields[#fields + 1] = value
 end
 
--- Which generation of its id a message belongs to.
+-- The generation of its id that a message belongs to.
 local function generation_of(fields)
   return generation_in(field(fields, 'generation'))
 end
@@ -68,7 +68,7 @@ local function id_of(stream, entry, fields)
   return field(fields, 'id') or (queue_of(stream) .. '-' .. entry)
 end
 
--- More fields than a script can pass on: nobody but a hand types such a message.
+-- Whether a message has more fields than `unpack` takes: only one typed by hand has.
 local function too_large(fields)
   return #fields > 7800
 end
@@ -87,9 +87,9 @@ local function home_of(queue, fields)
   return queue
 end
 
--- Acknowledge and delete.  True if the entry was still to be acknowledged: a message
--- changes hands only as a new entry, so whoever acknowledges it is its owner.
-local function take(stream, entry)
+-- Acknowledge and delete an entry.  True if it was still to be acknowledged: a message goes to
+-- another consumer only as a new entry, so the one that acknowledges it is its owner.
+local function ack_and_delete(stream, entry)
   local key = key_of('queue', stream)
   if redis.call('XACK', key, 'workers', entry) == 0 then
     return false
@@ -98,9 +98,9 @@ local function take(stream, entry)
   return true
 end
 
--- The record of a task that has not ended says again that it waits.
+-- Write into the record of a task that it waits again, unless it has ended.
 local function show_waiting(id, generation)
-  local record, known = key_of('task', id), standing(id, generation)
+  local record, known = key_of('task', id), status_of(id, generation)
   if known and not known.ended and known.state ~= 'QUEUED' then
     redis.call('HSET', record, 'state', 'QUEUED')
     redis.call('HDEL', record, 'started', 'worker', 'meta', 'meta_content_type')
@@ -109,13 +109,13 @@ end
 
 -- Whether a task was revoked while it ran.
 local function was_revoked(id, fields)
-  local known = standing(id, generation_of(fields))
+  local known = status_of(id, generation_of(fields))
   return known and known.revoked
 end
 
--- Add a message to a stream of its queue.  Where that is out of ids, it goes to the stream that
--- is read first instead, or from there to its own.
-local function put(stream, fields)
+-- Add a message to a stream of its queue.  If that is out of ids, it goes to `:returned`
+-- instead; if it is `:returned` itself, to the stream of its priority.
+local function add_message(stream, fields)
   local entry = redis.pcall('XADD', key_of('queue', stream), '*', unpack(fields))
   if type(entry) ~= 'table' then
     return
@@ -127,27 +127,27 @@ local function put(stream, fields)
   redis.call('XADD', key_of('queue', stream), '*', unpack(fields))
 end
 
--- The stream that goes before all others of a queue; for a suspect, that of the suspects.
+-- The stream of a queue that is read first; for a quarantined message, the quarantine stream.
 local function front_of(stream)
-  local suspected = string.find(stream, ':suspects', 1, true)
-  return queue_of(stream) .. (suspected and ':suspects' or ':returned')
+  local quarantined = string.find(stream, ':quarantine', 1, true)
+  return queue_of(stream) .. (quarantined and ':quarantine' or ':returned')
 end
 
--- Add a message to such a stream.
+-- Add a message to the stream that `front_of` names.
 local function add_in_front(front, fields)
-  if string.find(front, ':suspects', 1, true) then
-    redis.call('SADD', key_of('suspects'), queue_of(front))
+  if string.find(front, ':quarantine', 1, true) then
+    redis.call('SADD', key_of('quarantine'), queue_of(front))
     redis.call('XADD', key_of('queue', front), '*', unpack(fields))
   else
-    put(front, fields)
+    add_message(front, fields)
   end
 end
 
--- Put a message at the front of its queue again, as a new entry.
-local function give_back(stream, entry, fields)
+-- Hand back a message: to the front of its queue, as a new entry.
+local function hand_back(stream, entry, fields)
   local id = id_of(stream, entry, fields)
   set_field(fields, 'id', id)
   add_in_front(front_of(stream), fields)
-  take(stream, entry)
+  ack_and_delete(stream, entry)
   show_waiting(id, generation_of(fields))
 end

@@ -1,7 +1,7 @@
--- Which queues want a message: the walk over exchanges, bindings and alternates.
+-- The queues that a message goes to: the walk over exchanges, bindings and alternates.
 --
--- A publish never looks at bindings, only at the index that bind.lua keeps of them in
--- `routes:EXCHANGE`.  What a field of it means depends on the type of the exchange:
+-- Publishing never reads bindings, only the index of them that bind.lua keeps in
+-- `routes:EXCHANGE`.  The meaning of its fields depends on the type of the exchange:
 --
 --   direct   KEY                   the destinations bound with this key
 --   fanout   (empty)               all destinations
@@ -74,16 +74,16 @@ local function node_of(text)
   }
 end
 
--- HMGET in pieces, because `unpack` ends near 8000 values: calls see(field, text) for each
--- field that exists.
-local function look(exchange, fields, see)
+-- HMGET in parts, because `unpack` takes at most some 8000 values.  Calls found_field(field,
+-- text) for each field that exists.
+local function read_fields(exchange, fields, found_field)
   for from = 1, #fields, 4000 do
     local to = math.min(from + 3999, #fields)
     local texts = redis.call('HMGET', key_of('routes', exchange), unpack(fields, from, to))
     for i = from, to do
       local text = texts[i - from + 1]
       if text then
-        see(fields[i], text)
+        found_field(fields[i], text)
       end
     end
   end
@@ -123,7 +123,7 @@ local function match_topic(exchange, key)
   local function reach(paths)
     while #paths > 0 do
       local below = {}
-      look(exchange, paths, function(path, text)
+      read_fields(exchange, paths, function(path, text)
         if not active[path] then
           local node = node_of(text)
           active[path] = node
@@ -165,7 +165,7 @@ local function match_topic(exchange, key)
   return hits
 end
 
--- Only nodes made of nothing but pairs of this message are ever looked at.
+-- Only nodes that consist of pairs of this message are read.
 local function match_headers(exchange, _, headers)
   local given, hits = spelled(headers), {}
 
@@ -180,12 +180,12 @@ local function match_headers(exchange, _, headers)
     fields[#fields + 1] = 'any' .. spellings[1]
     fields[#fields + 1] = 'any' .. spellings[2]
   end
-  look(exchange, fields, keep)
+  read_fields(exchange, fields, keep)
 
   local paths, last = { 'all' }, { all = 0 } -- last: the position of a path's last pair
   while #paths > 0 do
     local below = {}
-    look(exchange, paths, function(path, text)
+    read_fields(exchange, paths, function(path, text)
       local node = node_of(text)
       keep(path, node.destinations)
       if node.children > 0 then
@@ -214,8 +214,8 @@ local match = {
 --
 -- Every exchange is visited once.  Where the bindings of an exchange match nothing, its
 -- alternate is visited instead.  `headers` is name, value, name, value, …;
--- `witness`, if given, is told of each exchange: its name, type, hits and alternate.
-local function route(exchange, key, headers, witness)
+-- `observe`, if given, is called for each exchange with its name, type, hits and alternate.
+local function route(exchange, key, headers, observe)
   if exchange == '' then
     return redis.call('HEXISTS', key_of('queues'), key) == 1 and { key } or {}
   end
@@ -252,8 +252,8 @@ local function route(exchange, key, headers, witness)
           visit(alternate)
         end
       end
-      if witness then
-        witness(name, type, hits, alternate)
+      if observe then
+        observe(name, type, hits, alternate)
       end
     elseif at == 1 then
       return nil

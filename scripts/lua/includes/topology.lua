@@ -1,4 +1,4 @@
--- What is declared and bound, and the index that publishing reads (see route.lua).
+-- Declarations and bindings, and the index of them that publishing reads (see route.lua).
 --
 -- @include keys
 -- @include route
@@ -27,7 +27,7 @@ local function arguments_at(at)
 end
 
 -- How a headers binding matches: `all` or `any`, and its pairs as the index spells them.
--- Nil if its x-match is none that AMQP knows.
+-- Nil if its x-match is not one of AMQP's.
 local function matching(arguments)
   local how, spellings = 's:all', {}
   for name, value in string.gmatch(arguments, '([^&=]*)=([^&]*)') do
@@ -48,7 +48,7 @@ local function matching(arguments)
   return kind, spellings
 end
 
--- From the root of a trie down to the node that these steps lead to.
+-- The path of a trie from its root to the node that these steps lead to.
 local function path_along(root_node, steps)
   local path = { root_node }
   for i, step in ipairs(steps) do
@@ -57,7 +57,7 @@ local function path_along(root_node, steps)
   return path
 end
 
--- Where the index keeps a binding: plain fields, or one path through a trie.
+-- The fields of the index for a binding: plain ones, or one path through a trie.
 local function places_of(type, key, arguments)
   if type == 'direct' then
     return { key }, nil
@@ -173,7 +173,7 @@ local function count_binding(exchange, type, destination, key, arguments, by)
   end
 end
 
--- Each returns whether it changed anything.
+-- Add or drop a binding; return whether that changed anything.
 local function add_binding(exchange, type, destination, key, arguments)
   local field = binding_field(type, destination, key, arguments)
   if redis.call('HSETNX', key_of('bindings', exchange), field, arguments) == 0 then

@@ -1,1 +1,1 @@
-"""Facts about a Redis, and what they mean for a queue."""
+"""The doctor: gathers facts about a Redis and its namespace, and checks them."""

@@ -1,6 +1,7 @@
-"""What facts about a Redis mean for streamq: fine, a warning or a problem, and what to do.
+"""The diagnosis: every check of the doctor, applied to the facts about a Redis.
 
-Knows no Redis and no clock: facts are gathered elsewhere (``store/checkup.py``).
+A check yields findings: ok, a warning or a problem, with advice.  Checks ask neither Redis nor a
+clock; ``gather.py`` gathers the facts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -8,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from streamq.admin.doctor.contents import (
     check_backlog,
     check_clients,
+    check_deleted_pending,
     check_foreign,
-    check_ghosts,
     check_ids,
     check_leaks,
     check_orphans,
@@ -31,8 +32,8 @@ from streamq.admin.doctor.server import (
 
 Check = Callable[[Facts], Iterator[Finding]]
 
-#: What INFO tells of.
-OF_THE_SERVER: Sequence[Check] = (
+#: Checks that need the reply of INFO.
+SERVER_CHECKS: Sequence[Check] = (
     check_persistence,
     check_eviction,
     check_memory,
@@ -40,22 +41,22 @@ OF_THE_SERVER: Sequence[Check] = (
     check_cluster,
     check_limits,
 )
-OF_US: Sequence[Check] = (check_clock, check_rights, check_password, check_clients)
-OF_THE_CONTENTS: Sequence[Check] = (
+CLIENT_CHECKS: Sequence[Check] = (check_clock, check_rights, check_password, check_clients)
+CONTENT_CHECKS: Sequence[Check] = (
     check_orphans,
     check_readers,
     check_ids,
     check_backlog,
     check_leaks,
-    check_ghosts,
+    check_deleted_pending,
 )
 
 
 def diagnose(facts: Facts) -> list[Finding]:
-    """Every check's findings; what could not be looked at is said once."""
-    checks = [check_server, *(OF_THE_SERVER if facts.info else ()), *OF_US]
+    """Run every check; contents that cannot be read are one finding.  Returns all findings."""
+    checks = [check_server, *(SERVER_CHECKS if facts.info else ()), *CLIENT_CHECKS]
     checks += [check_foreign] if facts.foreign else []
-    checks += [check_readable] if facts.unreadable else OF_THE_CONTENTS
+    checks += [check_readable] if facts.unreadable else CONTENT_CHECKS
     return [finding for check in checks for finding in check(facts)]
 
 
@@ -68,6 +69,6 @@ def check_readable(facts: Facts) -> Iterator[Finding]:
 
 
 def worst(findings: Sequence[Finding]) -> Level:
-    """The most serious level there is."""
+    """The most serious level among the findings."""
     levels = {finding.level for finding in findings}
     return "problem" if "problem" in levels else "warning" if "warning" in levels else "ok"

@@ -1,16 +1,16 @@
-"""Whether what lies in a namespace is looked after: consumers, queues, records, clients."""
+"""Checks of the contents of a namespace: consumers, queues, records, clients."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from streamq.admin.doctor.facts import Facts, Finding, KeyFacts, QueueFacts
 from streamq.core.text import count
 
-#: Seconds after the end of a lease in which somebody should have noticed.
-NOTICED = 60.0
+#: Seconds after the end of a lease in which a worker should have taken over.
+TAKEOVER_DUE = 60.0
 
 
 def check_foreign(facts: Facts) -> Iterator[Finding]:
-    advice = "somebody else wrote there: remove or rename it, or use another namespace"
+    advice = "another program wrote it: remove or rename the key, or use another namespace"
     for key, holds in sorted(facts.foreign.items()):
         yield Finding("foreign", "problem", f"{key} {holds}", advice)
 
@@ -21,13 +21,13 @@ def check_orphans(facts: Facts) -> Iterator[Finding]:
         for consumer, messages in queue.consumers.items():
             if consumer not in facts.leases:
                 held[consumer] = held.get(consumer, 0) + messages
-    late = sorted(name for name, over in facts.leases.items() if over > NOTICED)
+    late = sorted(name for name, over in facts.leases.items() if over > TAKEOVER_DUE)
     advice = "start a worker of these queues: it recovers what they hold"
     if held:
         says = f"{count(len(held), 'consumer')} without a lease, holding {sum(held.values())} "
         yield Finding("orphans", "warning", f"{says}of the messages: {names(held)}", advice)
     if late:
-        says = f"{count(len(late), 'lease')} over for more than {NOTICED:.0f} s: {names(late)}"
+        says = f"{count(len(late), 'lease')} over for more than {TAKEOVER_DUE:.0f} s: {names(late)}"
         yield Finding("orphans", "warning", says, advice)
     if not held and not late:
         says = f"{count(len(facts.leases), 'consumer')}, each with a lease"
@@ -36,33 +36,37 @@ def check_orphans(facts: Facts) -> Iterator[Finding]:
 
 def check_readers(facts: Facts) -> Iterator[Finding]:
     read = {name for queues in facts.workers.values() for name in queues}
-    unread: dict[str, int] = {}
-    alone: dict[str, int] = {}
+    unread_levels: dict[str, int] = {}
+    unread_queues: dict[str, int] = {}
     for queue in facts.queues:
-        levels = unread_levels(queue, facts)
-        unread |= levels
+        levels = unread_levels_of(queue, facts)
+        unread_levels |= levels
         ready = queue.length - queue.pending - sum(levels.values())
         if ready > 0 and queue.name not in read:
-            alone[queue.name] = ready
-    if alone:
-        advice = f"streamq worker -Q {','.join(sorted(alone))}"
-        says = f"messages wait that no living worker reads: {waiting(alone)}"
+            unread_queues[queue.name] = ready
+    if unread_queues:
+        advice = f"streamq worker -Q {','.join(sorted(unread_queues))}"
+        says = f"messages wait that no living worker reads: {waiting(unread_queues)}"
         yield Finding("readers", "warning", says, advice)
-    if unread:
+    if unread_levels:
         advice = (
-            "declare the queue with such a max_priority, and start its workers anew; "
-            f"or drop them: streamq redis DEL {facts.root}:queue:{min(unread)}"
+            "declare the queue with such a max_priority, and restart its workers; "
+            f"or drop them: streamq redis DEL {facts.root}:queue:{min(unread_levels)}"
         )
-        says = f"messages wait in priority levels that no living worker reads: {waiting(unread)}"
+        numbers = waiting(unread_levels)
+        says = f"messages wait in priority levels that no living worker reads: {numbers}"
         yield Finding("readers", "warning", says, advice)
-    if not alone and not unread:
+    if not unread_queues and not unread_levels:
         up = count(len(facts.workers), "worker")
         says = f"{up} up; every queue that holds messages is read"
         yield Finding("readers", "ok", says)
 
 
-def unread_levels(queue: QueueFacts, facts: Facts) -> dict[str, int]:
-    """What waits in levels above those that workers read, or that the queue is to have."""
+def unread_levels_of(queue: QueueFacts, facts: Facts) -> dict[str, int]:
+    """The messages that wait in priority levels that no worker reads: stream → number.
+
+    If no worker reports the levels that it reads, the queue's ``max_priority`` decides.
+    """
     highest = facts.levels.get(queue.name, queue.max_priority)
     return {
         f"{queue.name}:p{level}": ready for level, ready in queue.levels.items() if level > highest
@@ -74,12 +78,12 @@ def waiting(numbers: Mapping[str, int]) -> str:
 
 
 def check_ids(facts: Facts) -> Iterator[Finding]:
-    spent = {queue.name: queue.spent for queue in facts.queues if queue.spent}
-    for queue, streams in sorted(spent.items()):
+    out_of_ids = {queue.name: queue.out_of_ids for queue in facts.queues if queue.out_of_ids}
+    for queue, streams in sorted(out_of_ids.items()):
         says = f"queue {queue} is out of ids, or nearly: it takes no more messages in "
         advice = f"streamq queues repair {queue}"
         yield Finding("ids", "problem", says + names(streams), advice)
-    if not spent:
+    if not out_of_ids:
         yield Finding("ids", "ok", "every queue has ids for its next messages")
 
 
@@ -108,31 +112,35 @@ def check_leaks(facts: Facts) -> Iterator[Finding]:
 
 
 def leaks(keys: KeyFacts) -> Iterator[Finding]:
-    if keys.forgotten_tasks:
-        tasks = keys.forgotten_tasks
+    if keys.lost_records:
+        tasks = keys.lost_records
         says = f"{count(len(tasks), 'record')} of tasks that no queue holds: {names(tasks)}"
-        advice = "somebody deleted messages by hand: send them again, or streamq redis DEL the keys"
+        advice = "messages were deleted by hand: send them again, or streamq redis DEL the keys"
         yield Finding("leaks", "warning", says, advice)
     if keys.undeclared:
         says = f"{count(len(keys.undeclared), 'stream')} of no declared queue: "
         advice = "streamq worker -Q NAME reads one; streamq redis DEL drops it"
         yield Finding("leaks", "warning", says + names(keys.undeclared), advice)
-    if keys.unknown_starters:
+    if keys.marks_without_lease:
         says = "marks of early-acknowledged messages of consumers without a lease: "
         advice = "start a worker: it reports these tasks as WorkerLost"
-        yield Finding("leaks", "warning", says + names(keys.unknown_starters), advice)
+        yield Finding("leaks", "warning", says + names(keys.marks_without_lease), advice)
 
 
-def check_ghosts(facts: Facts) -> Iterator[Finding]:
-    if facts.ghosts is None:
-        yield Finding("ghosts", "ok", "messages may not be read: pending lists were not compared")
-    elif facts.ghosts:
-        ghosts = ", ".join(f"{stream} ({number})" for stream, number in facts.ghosts.items())
+def check_deleted_pending(facts: Facts) -> Iterator[Finding]:
+    if facts.deleted_pending is None:
+        yield Finding(
+            "deleted_pending", "ok", "messages may not be read: pending entries were not checked"
+        )
+    elif facts.deleted_pending:
+        numbers = ", ".join(
+            f"{stream} ({number})" for stream, number in facts.deleted_pending.items()
+        )
         advice = "never XDEL or XTRIM a queue; a restart of its workers clears them"
-        says = f"pending entries whose message is deleted: {ghosts}"
-        yield Finding("ghosts", "warning", says, advice)
+        says = f"pending entries whose message is deleted: {numbers}"
+        yield Finding("deleted_pending", "warning", says, advice)
     else:
-        yield Finding("ghosts", "ok", "every pending message is there")
+        yield Finding("deleted_pending", "ok", "every pending message is there")
 
 
 def check_clients(facts: Facts) -> Iterator[Finding]:
@@ -145,12 +153,12 @@ def check_clients(facts: Facts) -> Iterator[Finding]:
     yield Finding("clients", "ok", f"connections by name: {says}; {max(others, 0)} others")
 
 
-#: Things that are named; the rest are counted.
+#: Names that a finding lists; the rest is counted.
 MOST_NAMED = 5
 
 
 def names(things: Sequence[str] | Mapping[str, int]) -> str:
-    """The first few, and how many more there are."""
+    """The first names, and how many more there are."""
     all_of_them = list(things)
     more = len(all_of_them) - MOST_NAMED
     return ", ".join(all_of_them[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

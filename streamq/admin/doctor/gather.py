@@ -1,6 +1,6 @@
-"""Gathers the facts that a diagnosis needs, in few round trips and without stopping anybody.
+"""Fact gathering for the doctor: few round trips, no command that blocks other clients.
 
-What the user may not ask is left out.  Judging is done elsewhere (``streamq/diagnosis``).
+Facts that the Redis user may not ask for are left out.  ``checks.py`` judges them.
 """
 
 import re
@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from streamq.acl.rights import missing_rights
 from streamq.acl.roles import RIGHTS, ROLES
 from streamq.admin.doctor.facts import Facts, KeyFacts, QueueFacts
-from streamq.admin.doctor.leaks import Leftovers
+from streamq.admin.doctor.leaks import LeakScan
 from streamq.admin.doctor.server import is_loopback
 from streamq.admin.inspector import Inspector, QueueState, our_group
 from streamq.core.text import mask_url
@@ -20,32 +20,32 @@ from streamq.host import clock
 from streamq.transport.client import Client
 from streamq.transport.decode import Text, text, texts
 from streamq.transport.keys import GROUP, HIGHEST_LEVEL, Keys
-from streamq.transport.replies import Denied, Foreign, Refused
+from streamq.transport.replies import Denied, Refused, WrongType
 
-#: Settings of the server that matter here.
+#: Settings of the server that checks need.
 SETTINGS = (
     "appendfsync", "save", "min-replicas-to-write", "busy-reply-threshold", "timeout",
     "tcp-keepalive", "maxclients", "bind", "protected-mode", "port",
 )  # fmt: skip
 
-#: What each single key of ours is; those of a queue are looked at besides.
-KINDS = {
+#: The Redis type of each key that exists once in a namespace.
+TYPES = {
     **dict.fromkeys(("exchanges", "alternates", "queues", "lease_ms"), "hash"),
     **dict.fromkeys(("scheduled", "revoked", "terminating"), "zset"),
     **dict.fromkeys(("leases", "orphans", "workers"), "zset"),
-    **dict.fromkeys(("dead", "suspects"), "set"),
+    **dict.fromkeys(("dead", "quarantine"), "set"),
 }
 
-#: Digits of the milliseconds in an id that a clock may show.
-LONGEST_MOMENT = 15
+#: Digits that the milliseconds of an entry's id have, if a clock made it.
+LONGEST_TIME = 15
 
-#: Keys that are looked at, and pending messages that are looked for.
-KEYS_LOOKED_AT = 10_000
-PENDING_LOOKED_AT = 500
+#: Keys that are scanned, and pending messages that are checked.
+KEYS_SCANNED = 10_000
+PENDING_CHECKED = 500
 
 
-class Checkup:
-    """Asks one Redis about itself and about one namespace."""
+class GatherFacts:
+    """A gatherer of facts about one Redis and one namespace."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self.client = client
@@ -53,7 +53,7 @@ class Checkup:
         self.inspector = Inspector(client, keys)
 
     def facts(self) -> Facts:
-        """Everything that is to be known.  Raises BrokerUnavailable if there is no answer."""
+        """Gather all facts.  Raises BrokerUnavailable if Redis does not answer."""
         url = self.client.url
         info, config, whoami, default, clients = self.try_all(
             ("INFO",),
@@ -87,12 +87,12 @@ class Checkup:
             about |= self.contents()
         except (Denied, Refused) as refused:
             about["unreadable"] = str(refused).partition("\n")[0]
-            if isinstance(refused, Foreign):
+            if isinstance(refused, WrongType):
                 self.inspector.foreign[refused.key] = refused
         return Facts(**about, foreign=self.foreign([each.name for each in about.get("queues", ())]))
 
     def clock(self) -> tuple[float, float]:
-        """Seconds that the server's clock is ahead of ours, and that asking took."""
+        """Seconds that the server's clock is ahead of ours, and the round trip in seconds."""
         try:
             before = clock.time()
             seconds, micros = self.client.ask("TIME")
@@ -102,7 +102,7 @@ class Checkup:
         return int(seconds) + int(micros) / 1e6 - (before + after) / 2, after - before
 
     def missing(self) -> Mapping[str, Sequence[str]] | None:
-        """What the user lacks for each role that runs scripts."""
+        """The rights that the user lacks: role → rights."""
         return {
             role: missing_rights(self.client, self.keys, ROLES[role].needs)
             for role in ("producer", "worker")
@@ -111,8 +111,11 @@ class Checkup:
     # The namespace
 
     def foreign(self, queues: Sequence[str]) -> dict[str, str]:
-        """Keys that hold something else; without the right to ask, those that were met."""
-        kinds = {f"{self.keys.root}:{name}": kind for name, kind in KINDS.items()}
+        """Keys of streamq that hold something else: key → what it is.
+
+        Without the right to run TYPE, only those that other commands have met.
+        """
+        kinds = {f"{self.keys.root}:{name}": kind for name, kind in TYPES.items()}
         kinds |= {self.keys.dead(queue): "zset" for queue in queues}
         kinds |= {key: "stream" for queue in queues for key in self.keys.streams(queue)}
         for exchange in texts(*self.try_all(("HGETALL", self.keys.exchanges))):
@@ -126,7 +129,7 @@ class Checkup:
         }
 
     def contents(self) -> dict[str, Any]:
-        """What lies in the namespace, as names of facts."""
+        """The facts about the contents of the namespace, by the names of ``Facts``."""
         seen, leases, clock = self.client.ask_all(
             [
                 ("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES"),
@@ -148,7 +151,7 @@ class Checkup:
             "leases": over,
             "workers": {node: about.get("queues", "").split() for node, about in workers.items()},
             "levels": levels_read(workers.values()),
-            "ghosts": self.ghosts(queues),
+            "deleted_pending": self.deleted_pending(queues),
             "keys": self.sample(queues, list(over)),
         }
 
@@ -160,16 +163,18 @@ class Checkup:
                 pending=state.running,
                 max_priority=levels_of(state),
                 levels=self.levels(state.name),
-                spent=self.spent(state.name),
-                consumers={each.name: each.running for each in self.inspector.readers(state.name)},
+                out_of_ids=self.out_of_ids(state.name),
+                consumers={
+                    each.name: each.running for each in self.inspector.consumers(state.name)
+                },
             )
             for state in self.inspector.queues()
         ]
 
-    def spent(self, queue: str) -> list[str]:
+    def out_of_ids(self, queue: str) -> list[str]:
         """The streams of a queue whose ids are used up, or soon will be.
 
-        Who may not ask a stream knows it by the last entry that was read.
+        If XINFO STREAM is not permitted, the last entry that was read decides.
         """
         keys = self.keys.streams(queue)
         streams = self.try_all(*(("XINFO", "STREAM", key) for key in keys))
@@ -179,12 +184,12 @@ class Checkup:
         for key, stream, read in zip(keys, streams, groups, strict=True):
             about = dict(zip(stream[::2], stream[1::2], strict=True)) if stream else {}
             last = about.get(b"last-generated-id") or our_group(read).get("last-delivered-id", "")
-            if len(text(last).partition("-")[0]) > LONGEST_MOMENT:
+            if len(text(last).partition("-")[0]) > LONGEST_TIME:
                 found.append(key[prefix:])
         return found
 
     def levels(self, queue: str) -> dict[int, int]:
-        """What waits in each priority level of a queue above its own stream, if anything does."""
+        """The messages that wait in each priority level from 1 on, without empty levels."""
         keys = {level: self.keys.queue(queue, level) for level in range(1, HIGHEST_LEVEL + 1)}
         lengths = self.try_all(*(("XLEN", key) for key in keys.values()))
         filled = {level: length for level, length in zip(keys, lengths, strict=True) if length}
@@ -196,38 +201,39 @@ class Checkup:
         return {level: number for level, number in waiting.items() if number > 0}
 
     def dead(self, declared: Sequence[str]) -> dict[str, int]:
-        """The queues that have dead letters, and how many."""
-        (others,) = self.try_all(("SMEMBERS", self.keys.graveyards))
+        """The queues that have dead letters: queue → number."""
+        (others,) = self.try_all(("SMEMBERS", self.keys.queues_with_dead))
         names = sorted({*declared, *map(text, others or ())})
         letters = self.try_all(*(("ZCARD", self.keys.dead(name)) for name in names))
         return {name: int(each) for name, each in zip(names, letters, strict=True) if each}
 
     def sample(self, queues: Sequence[QueueFacts], leases: Sequence[str]) -> KeyFacts | None:
-        """What lies about among some of the keys."""
+        """Scan some keys for data that was left behind; None if SCAN is not permitted."""
         marks = self.try_all(*(("HLEN", self.keys.started(consumer)) for consumer in leases))
-        # A message that was acknowledged early is in no queue, and its task still runs.
-        quiet = not any(marks)
-        empty = [queue.name for queue in queues if quiet and not queue.length]
+        # An early-acknowledged message is in no queue although its task still runs: then no queue
+        # counts as empty.
+        none_early = not any(marks)
+        empty = [queue.name for queue in queues if none_early and not queue.length]
         declared = [queue.name for queue in queues]
-        return Leftovers(self.client, self.keys).sample(KEYS_LOOKED_AT, declared, leases, empty)
+        return LeakScan(self.client, self.keys).sample(KEYS_SCANNED, declared, leases, empty)
 
-    def ghosts(self, queues: Sequence[QueueFacts]) -> dict[str, int] | None:
-        """How many pending entries of each stream have no message; None if nobody may look."""
+    def deleted_pending(self, queues: Sequence[QueueFacts]) -> dict[str, int] | None:
+        """The pending entries without a message: stream → number; None if not permitted."""
         streams = [
             key for queue in queues if queue.pending for key in self.keys.streams(queue.name)
         ]
         listed = self.try_all(
-            *(("XPENDING", key, GROUP, "-", "+", PENDING_LOOKED_AT) for key in streams)
+            *(("XPENDING", key, GROUP, "-", "+", PENDING_CHECKED) for key in streams)
         )
         places = [
             (key, entry[0])
             for key, entries in zip(streams, listed, strict=True)
             for entry in entries or ()
-        ][:PENDING_LOOKED_AT]
+        ][:PENDING_CHECKED]
         try:
             found = self.client.ask_all([("XRANGE", key, entry, entry) for key, entry in places])
             gone = [place for place, there in zip(places, found, strict=True) if not there]
-            # What was settled meanwhile is neither there nor pending any more.
+            # A message that was settled meanwhile is not pending any more.
             still = self.client.ask_all(
                 [("XPENDING", key, GROUP, entry, entry, 1) for key, entry in gone]
             )
@@ -239,7 +245,7 @@ class Checkup:
         )
 
     def try_all(self, *commands: tuple[Any, ...]) -> list[Any]:
-        """Ask in one round trip; what is refused or not permitted is None."""
+        """Run commands in one round trip; the reply is None where refused or not permitted."""
         replies = self.client.try_all(list(commands))
         for reply in replies:
             if isinstance(reply, Exception) and not isinstance(reply, Denied | Refused):
@@ -248,13 +254,13 @@ class Checkup:
 
 
 def levels_of(state: QueueState) -> int:
-    """How many priority levels a queue is declared with; none if that cannot be read."""
+    """The ``max_priority`` that a queue is declared with; 0 if it cannot be read."""
     most = state.settings.get("max_priority")
     return most if isinstance(most, int) else 0
 
 
 def levels_read(workers: Iterable[Text]) -> dict[str, int]:
-    """The highest priority level of each queue that a worker reads, as far as they say it."""
+    """The highest priority level of each queue that a worker reads, as workers report it."""
     found: dict[str, int] = {}
     for about in workers:
         for pair in about.get("levels", "").split():
@@ -271,7 +277,10 @@ def is_remote(url: str) -> bool:
 
 
 def nopass(default: Any, url: str) -> bool:
-    """Whether the user default needs no password; known for sure if we are that user."""
+    """Whether the user ``default`` needs no password.
+
+    If its rights may not be read, the answer is whether the URL holds no password.
+    """
     if default is not None:
         flags = [text(flag) for flag in default[1]]
         return "nopass" in flags and "on" in flags
@@ -280,6 +289,6 @@ def nopass(default: Any, url: str) -> bool:
 
 
 def our_clients(listing: str) -> dict[str, int]:
-    """The clients of streamq by what they are for, such as ``streamq:runner``."""
+    """The connections of streamq by name, such as ``streamq:runner``: name → number."""
     found = re.findall(r"\bname=(streamq(?::\w+)?)", listing)
     return dict(Counter(found))

@@ -1,7 +1,7 @@
-"""What is left behind in a namespace: found by looking at its keys, page by page.
+"""Leak scan: finds data that was left behind in a namespace, by scanning its keys in pages.
 
-SCAN serves others between two pages.  A look for people has a budget; only a proof that
-nothing is left looks at every key.
+SCAN lets Redis serve other clients between two pages.  ``sample`` scans a bounded number of keys;
+``not_at_rest`` scans all.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,48 +16,48 @@ from streamq.transport.decode import text
 from streamq.transport.keys import GROUP, Keys
 from streamq.transport.replies import Denied, Refused
 
-#: Kinds of keys that may stay for ever: topology, stores with bounds of their own.
-LASTING = frozenset(
+#: Kinds of keys that may stay for ever: topology, and stores with bounds of their own.
+PERMANENT_KINDS = frozenset(
     {"exchanges", "alternates", "queues", "bindings", "routes", "queue", "script"}
-    | {"leases", "lease_ms", "workers", "dead", "scheduled", "suspects"}
+    | {"leases", "lease_ms", "workers", "dead", "scheduled", "quarantine"}
 )
 
-#: States of tasks that wait in no queue's stream.
-ELSEWHERE = frozenset({*FINAL, "SCHEDULED", "RETRY", ""})
+#: States of tasks whose message is in no queue's stream.
+NOT_IN_STREAMS = frozenset({*FINAL, "SCHEDULED", "RETRY", ""})
 
-#: Keys that one SCAN looks at: what one step costs the others.
+#: Keys that one SCAN examines; other clients wait that long.
 PAGE = 500
-#: Things of one kind that are named.
+#: Names that a sentence lists; the rest is counted.
 MOST_NAMED = 5
 
 
-class Record(NamedTuple):
+class LeakedRecord(NamedTuple):
     """The record of a task that has not ended and does not expire."""
 
     id: str
     queues: Sequence[str]
 
 
-class Leftovers:
-    """Looks at the keys of one namespace."""
+class LeakScan:
+    """A scan of the keys of one namespace."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self.client = client
         self.keys = keys
         self.inspector = Inspector(client, keys)
 
-    # A look with a budget
+    # A bounded scan
 
     def sample(
         self, budget: int, declared: Iterable[str], leases: Iterable[str], empty: Iterable[str]
     ) -> KeyFacts | None:
-        """What lies about among the first keys; None if they may not be looked at.
+        """Scan about ``budget`` keys for data that was left behind; None if SCAN is not permitted.
 
-        ``empty`` are the queues that hold nothing and whose consumers have started nothing.
+        ``empty`` are the queues that hold no message and whose consumers run none.
         """
         declared, leases, empty = set(declared), set(leases), set(empty)
         looked_at, examined, complete = 0, 0, False
-        suspects: list[Record] = []
+        candidates: list[LeakedRecord] = []
         undeclared: set[str] = set()
         unknown: set[str] = set()
         try:
@@ -71,22 +71,22 @@ class Leftovers:
                 unknown |= {
                     name for kind, name in names if kind == "started" and name not in leases
                 }
-                suspects += self.lasting([name for kind, name in names if kind == "task"], empty)
+                candidates += self.leaked([name for kind, name in names if kind == "task"], empty)
                 if examined >= budget:
                     break
-            forgotten = self.forgotten(suspects)
+            lost = self.still_leaked(candidates)
         except Denied:
             return None
         return KeyFacts(
             looked_at=looked_at,
             all_of_them=complete,
-            forgotten_tasks=forgotten,
+            lost_records=lost,
             undeclared=sorted(undeclared),
-            unknown_starters=sorted(unknown),
+            marks_without_lease=sorted(unknown),
         )
 
-    def lasting(self, ids: Sequence[str], empty: set[str]) -> list[Record]:
-        """Those of these tasks that wait for ever, as far as their empty queues know."""
+    def leaked(self, ids: Sequence[str], empty: set[str]) -> list[LeakedRecord]:
+        """The tasks among ``ids`` that have not ended, never expire, and whose queues are empty."""
         commands: list[tuple[object, ...]] = []
         for id in ids:
             record = self.keys.task(id)
@@ -95,29 +95,29 @@ class Leftovers:
         found = []
         for id, ttl, (state, queue, copies) in zip(ids, replies[::2], replies[1::2], strict=True):
             queues = text(copies or queue or b"").split(":")
-            waits = text(state or b"") not in ELSEWHERE
+            waits = text(state or b"") not in NOT_IN_STREAMS
             if ttl == -1 and waits and empty.issuperset(queues):
-                found.append(Record(id, queues))
+                found.append(LeakedRecord(id, queues))
         return found
 
-    def forgotten(self, suspects: Sequence[Record]) -> list[str]:
-        """Those that are still so, now that their queues were looked at once more."""
-        names = {name for each in suspects for name in each.queues}
+    def still_leaked(self, candidates: Sequence[LeakedRecord]) -> list[str]:
+        """The ids of candidates that are still leaked after their queues were read once more."""
+        names = {name for each in candidates for name in each.queues}
         states = self.inspector.queues(names) if names else []
         empty = {state.name for state in states if not state.ready + state.running}
-        again = self.lasting([each.id for each in suspects], empty)
+        again = self.leaked([each.id for each in candidates], empty)
         return [each.id for each in again]
 
-    # A proof that nothing is left
+    # A scan of all keys
 
-    def unrest(self) -> list[str]:
-        """What speaks against this namespace being at rest; nothing if it is.
+    def not_at_rest(self) -> list[str]:
+        """The reasons why this namespace is not at rest, one sentence each; empty if it is.
 
-        Looks at every key.
+        Scans every key.
         """
         leases = {text(name) for name in self.client.ask("ZRANGE", self.keys.leases, 0, -1)}
         held: dict[str, tuple[int, int]] = {}
-        staying: list[str] = []
+        without_expiry: list[str] = []
         orphans: set[str] = set()
         for page, _ in self.pages():
             for name in page:
@@ -125,27 +125,28 @@ class Leftovers:
                 if kind == "queue":
                     held[rest] = self.holdings(rest)
                     orphans |= self.consumers(rest) - leases
-            others = [name for name in page if name.partition(":")[0] not in LASTING]
+            others = [name for name in page if name.partition(":")[0] not in PERMANENT_KINDS]
             lives = self.client.ask_all([("PTTL", f"{self.keys.root}:{name}") for name in others])
-            staying += [name for name, life in zip(others, lives, strict=True) if life == -1]
-        said = [
-            f"{stream} holds {count(length, 'message')}, {pending} of them in a worker's hands"
+            without_expiry += [name for name, life in zip(others, lives, strict=True) if life == -1]
+        reasons = [
+            f"{stream} holds {count(length, 'message')}, {pending} of them read by a worker"
             for stream, (length, pending) in sorted(held.items())
             if length or pending
         ]
-        if staying:
-            said.append(f"{count(len(staying), 'key')} without an expiry: {listed(staying)}")
+        if without_expiry:
+            keys = count(len(without_expiry), "key")
+            reasons.append(f"{keys} without an expiry: {listed(without_expiry)}")
         if orphans:
-            said.append(f"consumers without a lease: {listed(orphans)}")
-        return said
+            reasons.append(f"consumers without a lease: {listed(orphans)}")
+        return reasons
 
     def holdings(self, stream: str) -> tuple[int, int]:
-        """How many messages a stream holds, and how many of them were read."""
+        """The number of messages in a stream, and how many of them are pending."""
         key = self.keys.queue(stream)
         length = int(self.client.ask("XLEN", key))
         try:
             return length, int(self.client.ask("XPENDING", key, GROUP)[0])
-        except Refused:  # its group was never made
+        except Refused:  # its group does not exist
             return length, 0
 
     def consumers(self, stream: str) -> set[str]:
@@ -156,7 +157,7 @@ class Leftovers:
         return {text(flat[1]) for flat in found}
 
     def pages(self) -> Iterator[tuple[list[str], bool]]:
-        """Pages of keys without the root, and whether a page is the last one."""
+        """Scan the keys; yields pages of names without the root, and whether a page is the last."""
         pattern = f"{self.keys.glob}:*"
         prefix, cursor = len(self.keys.root) + 1, b"0"
         while True:
@@ -167,7 +168,7 @@ class Leftovers:
 
 
 def listed(things: Iterable[str]) -> str:
-    """The first few, and how many more there are."""
+    """The first names, and how many more there are."""
     all_of_them = sorted(things)
     more = len(all_of_them) - MOST_NAMED
     return ", ".join(all_of_them[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Whether the server itself is fit for a queue, and who may do what there."""
+"""Checks of the server itself: version, persistence, memory, replication, limits and rights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -33,7 +33,7 @@ def check_server(facts: Facts) -> Iterator[Finding]:
 
 
 def server_of(info: Mapping[str, str]) -> tuple[str, str]:
-    """Which server it is, and its version."""
+    """The kind of the server and its version."""
     kind = info.get("server_name", "redis")
     for other in ("valkey", "dragonfly", "keydb"):
         if f"{other}_version" in info:
@@ -42,16 +42,16 @@ def server_of(info: Mapping[str, str]) -> tuple[str, str]:
 
 
 ALL = "everything"
-UNWRITTEN = "nothing that was answered"
+NOTHING = "nothing that was answered"
 
-#: Persistence → what is lost when the server's process crashes, and when the power fails.
+#: Persistence → data lost when the server's process crashes, and when the power fails.
 LOSSES = {
     "none": (ALL, ALL),
     "RDB": ("what came after the last snapshot", "what came after the last snapshot"),
-    "AOF, fsync left to the system": (UNWRITTEN, "about 30 s"),
-    "AOF everysec": (UNWRITTEN, "about 1 s"),
-    "AOF always": (UNWRITTEN, UNWRITTEN),
-    "AOF": (UNWRITTEN, "1 s or more: appendfsync could not be read"),
+    "AOF, fsync left to the system": (NOTHING, "about 30 s"),
+    "AOF everysec": (NOTHING, "about 1 s"),
+    "AOF always": (NOTHING, NOTHING),
+    "AOF": (NOTHING, "1 s or more: appendfsync could not be read"),
 }
 AOF = {
     "no": "AOF, fsync left to the system", "everysec": "AOF everysec", "always": "AOF always"
@@ -59,11 +59,11 @@ AOF = {
 
 
 def persistence_of(facts: Facts) -> str:
-    """How the server keeps its data; a key of LOSSES."""
+    """The persistence of the server; a key of LOSSES."""
     if facts.info.get("aof_enabled") == "1":
         return AOF.get(facts.setting("appendfsync") or "", "AOF")
     snapshots = facts.setting("save")
-    if snapshots is None:  # not readable: a snapshot that was made tells of the setting
+    if snapshots is None:  # not readable: an existing snapshot shows that the setting is on
         return "RDB" if facts.number("rdb_saves") else "none"
     return "RDB" if snapshots else "none"
 
@@ -101,8 +101,8 @@ def check_eviction(facts: Facts) -> Iterator[Finding]:
     )
 
 
-#: Parts of the memory that are left, below which somebody should look, or act.
-LITTLE, HARDLY_ANY = 0.2, 0.05
+#: Free fractions of the memory below which the finding is a warning, or a problem.
+LITTLE_LEFT, ALMOST_FULL = 0.2, 0.05
 
 
 def check_memory(facts: Facts) -> Iterator[Finding]:
@@ -114,7 +114,7 @@ def check_memory(facts: Facts) -> Iterator[Finding]:
     left = 1 - used / limit
     of_what = "maxmemory" if most else "the machine's memory; maxmemory is not set"
     says = f"{size(used)} used, {left:.0%} left of {size(limit)} ({of_what})"
-    level: Level = "ok" if left > LITTLE else "warning" if left > HARDLY_ANY else "problem"
+    level: Level = "ok" if left > LITTLE_LEFT else "warning" if left > ALMOST_FULL else "problem"
     advice = "" if level == "ok" else "start workers, let results expire sooner, or add memory"
     yield Finding("memory", level, says, advice)
 
@@ -129,12 +129,12 @@ def size(amount: int) -> str:
 
 
 #: Seconds that two clocks may differ.
-CLOCKS_DIFFER = 2.0
+MAX_CLOCK_DIFFERENCE = 2.0
 
 
 def check_clock(facts: Facts) -> Iterator[Finding]:
     off = abs(facts.ahead)
-    if off <= CLOCKS_DIFFER + facts.round_trip:
+    if off <= MAX_CLOCK_DIFFERENCE + facts.round_trip:
         yield Finding("clock", "ok", f"the server's clock and ours differ by {off:.1f} s")
         return
     way = "ahead of" if facts.ahead > 0 else "behind"
@@ -174,7 +174,7 @@ def check_cluster(facts: Facts) -> Iterator[Finding]:
         yield Finding("cluster", "warning", says, advice)
 
 
-#: Seconds: a script that takes longer lets others be told so; an idle client is kept so long.
+#: Seconds: bounds of a good busy-reply-threshold, and the shortest good timeout of idle clients.
 LONGEST_SCRIPT, SHORTEST_SCRIPT, SHORTEST_TIMEOUT = 60.0, 1.0, 60
 
 
@@ -183,15 +183,17 @@ def check_limits(facts: Facts) -> Iterator[Finding]:
         says = "CONFIG GET is not permitted: timeouts and fsync could not be looked at"
         yield Finding("limits", "ok", says)
         return
-    said = list(odd_limits(facts))
-    yield from said or [Finding("limits", "ok", "timeouts and the number of clients are fine")]
+    findings = list(odd_limits(facts))
+    yield from findings or [Finding("limits", "ok", "timeouts and the number of clients are fine")]
 
 
 def odd_limits(facts: Facts) -> Iterator[Finding]:
-    patience = int(facts.setting("busy-reply-threshold") or 5000) / 1000
-    if not SHORTEST_SCRIPT <= patience <= LONGEST_SCRIPT:
-        says = f"busy-reply-threshold is {patience:g} s: a stuck script " + (
-            "is not reported" if patience == 0 or patience > LONGEST_SCRIPT else "is soon reported"
+    threshold = int(facts.setting("busy-reply-threshold") or 5000) / 1000
+    if not SHORTEST_SCRIPT <= threshold <= LONGEST_SCRIPT:
+        says = f"busy-reply-threshold is {threshold:g} s: a stuck script " + (
+            "is not reported"
+            if threshold == 0 or threshold > LONGEST_SCRIPT
+            else "is soon reported"
         )
         yield Finding("limits", "warning", says, "CONFIG SET busy-reply-threshold 5000")
     idle = int(facts.setting("timeout") or 0)
@@ -204,10 +206,12 @@ def odd_limits(facts: Facts) -> Iterator[Finding]:
     most, now = int(facts.setting("maxclients") or 0), facts.number("connected_clients")
     if most and now > 0.8 * most:
         says = f"{now} of {most} possible clients are connected"
-        yield Finding("limits", "warning", says, "raise maxclients, or look for who leaks them")
+        yield Finding(
+            "limits", "warning", says, "raise maxclients, or find the program that leaks them"
+        )
 
 
-# Who may do what
+# Rights
 
 
 def check_rights(facts: Facts) -> Iterator[Finding]:
@@ -217,10 +221,10 @@ def check_rights(facts: Facts) -> Iterator[Finding]:
     if facts.missing is None:
         yield Finding("rights", "ok", f"{user}: rights could not be looked at")
     elif "worker" in may:
-        yield Finding("rights", "ok", f"{user} may do what workers and producers need")
+        yield Finding("rights", "ok", f"{user} has the rights of workers and producers")
     elif "producer" in may:
         also = f", and {', '.join(facts.may)}" if facts.may else ""
-        says = f"{user} may do what producers need{also}"
+        says = f"{user} has the rights of producers{also}"
         says += f"; a worker would lack {some(missing['worker'])}"
         yield Finding("rights", "ok", says)
     else:
@@ -230,7 +234,7 @@ def check_rights(facts: Facts) -> Iterator[Finding]:
 
 
 def some(missing: Sequence[str] | None) -> str:
-    """The first of them, and how many more there are."""
+    """The first missing right, and how many more there are."""
     names = list(missing or ["rights"])
     more = f" and {count(len(names) - 1, 'other right')}" if len(names) > 1 else ""
     return f"{names[0]}{more}"
@@ -247,7 +251,7 @@ def check_password(facts: Facts) -> Iterator[Finding]:
         and not all(is_loopback(address.lstrip("-")) for address in (listens or "*").split())
     )
     if facts.remote or open_port:
-        says = "the user default has no password: who reaches the port may do everything"
+        says = "the user default has no password: anyone who reaches the port may do everything"
         yield Finding("password", "problem", says, advice)
     else:
         says = "the user default has no password; only this machine reaches the server"

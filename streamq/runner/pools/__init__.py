@@ -1,1 +1,1 @@
-"""How a runner executes tasks: one by one, or in greenlets."""
+"""The pools of a runner: one task at a time, or many in greenlets."""

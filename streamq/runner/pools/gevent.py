@@ -1,6 +1,37 @@
-"""Many tasks at a time, each in a greenlet.
+"""The greenlet pool: many tasks at a time, each in a greenlet of one process.
 
-One greenlet reads, and one settles: two connections.  The standard library has been patched.
+The standard library has been patched before anything else was imported.  A message here is:
+
+    unstarted     read; the first of them are those for which greenlets were spawned, the rest
+                  are read ahead, for tasks that will end within ``AHEAD`` seconds
+    starting      with early acknowledgement: taken out, until a settlement acknowledges it
+    acknowledged  acknowledged before its run; a greenlet was spawned for it
+    running       its start is noted in a slot of the shared memory; its greenlet runs its task
+    finished      its outcome waits up to ``GATHER`` seconds for others, for one settlement
+
+             reader             task greenlet           task greenlet           settler
+    stream ---------> unstarted ------------> running ----------------> finished --------> gone
+                       |  |  |                 ^   |                       ^
+                       |  |  +-- revoked or expired: reader, task greenlet +
+                       |  |  early: reader     |   +-- rejected: task greenlet ----> stream
+                       |  v                    |
+                       | starting ------> acknowledged -- hub blocked: thread -----> stream
+                       |          settled
+                       +-- read ahead for HOLD_READ_AHEAD: reader -----------------> stream
+                       +-- hub blocked: watchdog thread, or the supervisor --------> stream
+
+    who              what it does                                           connection
+    reader           reads, spawns task greenlets, clears the taken mark    its own
+                     acknowledges early, repairs                            the buffer's
+    settler          settles                                                the buffer's
+    task greenlets   take, run and finish messages; reject, recheck         the buffer's
+    mark_started     sets the records of longer tasks to STARTED            the buffer's
+    limits           raises limits and revocations inside tasks             none
+    heartbeat        notes every 0.02 s that the hub runs                   none
+    watchdog thread  hands back what the hub cannot start                   its own
+
+Greenlets switch only where they wait, so for all others a message goes from ``unstarted`` to
+``running`` in one step.  Not for the watchdog thread: see ``hub_watchdog``.
 """
 
 import os
@@ -14,311 +45,336 @@ from typing import Any
 
 import gevent
 
-from streamq.broker.consumer import MOST_BYTES, Consumer, Fenced
+from streamq.broker.consumer import MOST_BYTES, Consumer, ConsumerFenced
 from streamq.core.delivery import Delivery
 from streamq.errors import BrokerUnavailable
 from streamq.host.clock import perf_counter
 from streamq.runner.inherited import OWN
-from streamq.runner.lifetime import Limits
+from streamq.runner.lifetime import Lifetime
 from streamq.runner.pauses import Pauses
-from streamq.runner.pools.greenlets import Crowd
-from streamq.runner.pools.hub_watchdog import HubWatch
-from streamq.runner.pools.read_size import AT_ONCE, Speed
-from streamq.runner.prefetch import Desk
-from streamq.runner.shared_memory import Slots
-from streamq.runner.signals import Property
+from streamq.runner.pools.greenlets import TaskGreenlets
+from streamq.runner.pools.hub_watchdog import HubWatchdog
+from streamq.runner.pools.read_size import AT_ONCE, ReadSize
+from streamq.runner.prefetch import PrefetchBuffer
+from streamq.runner.shared_memory import RunnerSlots
+from streamq.runner.signals import ProcessGuard
 from streamq.transport.connection import ANSWER_TIMEOUT, BLOCK_MARGIN
-from streamq.transport.replies import Disconnected, Passing, Refused
+from streamq.transport.replies import Disconnected, Refused, Transient
 
-#: Seconds that a read blocks.
+#: Seconds that a read blocks at most.
 BLOCK = 5.0
-#: Seconds for which room is gathered before a backlog is read, and outcomes before they are
-#: settled: one command for many messages costs a fraction of many commands.
+#: Seconds to wait for more room before a backlog is read, and for more outcomes before a
+#: settlement: one command for many messages costs a fraction of many commands.
 GATHER = 0.002
-#: Seconds between tries to reach Redis for a runner that wants to end.
-STEP = 0.1
-#: Seconds that a task runs before its record says STARTED.
-WORTH_SAYING = 0.25
-#: Seconds after which a backlog is read for whatever room there is, however little.
-LULL = 0.01
-#: Seconds after which what was read ahead and not started goes back.  Tasks of one length end in
-#: waves; with less, each wave would begin with nothing in hand.
-HOLD = 0.05
+#: Seconds between attempts to reach Redis while stopping.
+RETRY_WHEN_STOPPING = 0.1
+#: Seconds that a task runs before its record is set to STARTED.
+STARTED_AFTER = 0.25
+#: Seconds after the last read when a backlog is read even for little room.
+READ_INTERVAL = 0.01
+#: Seconds after which messages that were read ahead and not started go back.  Tasks of one length
+#: end in waves; with less, each wave would begin without messages.
+HOLD_READ_AHEAD = 0.05
 
 
 class Greenlets:
-    """Reads, runs and settles until it is stopped."""
+    """The greenlets of one runner: they read, run and settle until stopped.
+
+    ``consumers``: the one that reads, and the one of the watchdog thread.  ``isolated``: messages
+    run as sole tasks.  ``burst``: end when no message waits.
+    """
 
     def __init__(
         self,
-        desk: Desk,
+        prefetch: PrefetchBuffer,
         consumers: tuple[Consumer, Consumer],
-        slots: Slots,
-        limits: Limits,
+        slots: RunnerSlots,
+        lifetime: Lifetime,
         *,
         concurrency: int,
         burst: bool,
-        alone: bool = False,
+        isolated: bool = False,
     ) -> None:
-        self.desk = desk
-        self.reading, beside = consumers
+        self.prefetch = prefetch
+        self.consumer, watchdog_consumer = consumers
         self.slots = slots
-        self.limits = limits
+        self.lifetime = lifetime
         self.burst = burst
         self.pauses = Pauses()
         self.stopping = False
         self.fenced = False
         self.drained = False
         self.reader: gevent.Greenlet | None = None
-        self.idle = False
-        self.early = False
-        #: What ``ran`` was when messages went back; nothing is read ahead until it changes.
-        self.calm = -1
-        self.asked = self.came = 0.0
-        self.speed = Speed()
-        self.beside = HubWatch(beside, desk, slots, self.reading.connection)
-        self.crowd = Crowd(desk, slots, self.beside, self.hand_back, concurrency, isolated=alone)
-        self.room = self.crowd.room
-        self.group = max(1, min(AT_ONCE, concurrency // 10))
+        #: Whether the reader is in a blocking read; whether the last messages acknowledge early.
+        self.blocking = False
+        self.acks_early = False
+        #: The number of tasks run when messages last went back; no reading ahead until it changes.
+        self.ran_when_returned = -1
+        #: When the reader last sent a read, and when it last got messages (perf_counter).
+        self.asked_at = self.received_at = 0.0
+        self.read_size = ReadSize()
+        self.hub_watchdog = HubWatchdog(
+            watchdog_consumer, prefetch, slots, self.consumer.connection
+        )
+        self.tasks = TaskGreenlets(
+            prefetch, slots, self.hub_watchdog, self.hand_back, concurrency, isolated=isolated
+        )
+        self.room = self.tasks.room
+        #: Room for so many messages is enough to read a backlog at once.
+        self.backlog_read = max(1, min(AT_ONCE, concurrency // 10))
 
     def stop(self) -> None:
         """Take no more messages.  Safe to call from a signal handler, and twice.
 
-        The reader is not interrupted while it acknowledges messages: they would be lost.
+        Breaks a blocking read only: messages that the reader is acknowledging would be lost.
         """
-        self.stopping = self.crowd.stopping = True
+        self.stopping = self.tasks.stopping = True
         self.room.set()
-        socket = self.reading.connection.socket
-        if self.idle and socket is not None:
-            with suppress(OSError):  # it is closed; we may be inside of any task
+        socket = self.consumer.connection.socket
+        if self.blocking and socket is not None:
+            with suppress(OSError):  # already closed; this may run inside any task
                 socket.shutdown(SHUT_RDWR)
 
-    def skip_turn(self) -> None:
-        """There is no turn: a process with many greenlets always reads by itself."""
+    def give_up_reader_lock(self) -> None:
+        """Do nothing: a process with many greenlets reads without the reader lock."""
 
     def soft_limit(self) -> None:
-        """Nothing to do: limits are watched by a greenlet."""
+        """Do nothing: a greenlet checks the limits."""
 
     def terminate(self) -> None:
-        """Look which tasks are to be stopped.  For signal handlers."""
-        self.crowd.clocks.look_soon()
+        """Check soon which tasks are to be stopped.  Called by a signal handler."""
+        self.tasks.limits.check_soon()
 
     def run(self) -> None:
-        """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
-        crowd, beside = self.crowd, self.beside
-        crowd.property = Property(OWN.keep(*os.pipe()))
-        self.persist(self.desk.open)
-        duties = (self.read_on, self.settle_on, self.tell_on, crowd.clocks.watch, beside.beat_on)
+        """Work until stopped, or in a burst until no message waits.  Raises ConsumerFenced."""
+        tasks, watchdog = self.tasks, self.hub_watchdog
+        tasks.guard = ProcessGuard(OWN.keep(*os.pipe()))
+        self.persist(self.prefetch.open)
+        duties = (
+            self.read_loop,
+            self.settle_loop,
+            self.mark_started_loop,
+            tasks.limits.watch_loop,
+            watchdog.beat_loop,
+        )
         greenlets = self.reader, settler, *helpers = [gevent.spawn(duty) for duty in duties]
         for greenlet in greenlets:
-            greenlet.link_exception(lambda _: self.stop())  # the others cannot do without it
-        beside.start()
+            greenlet.link_exception(lambda _: self.stop())  # the others depend on it
+        watchdog.start()
         self.reader.join()
-        self.stopping = crowd.stopping = True
-        self.hand_back(self.desk.hand_all_back)
-        while crowd.busy:
+        self.stopping = tasks.stopping = True
+        self.hand_back(self.prefetch.hand_all_back)
+        while tasks.busy:
             self.room.clear()
             self.room.wait(1.0)
-        beside.stop()
+        watchdog.stop()
         self.drained = True
-        crowd.news.set()
+        tasks.outcome_ready.set()
         settler.join()
         gevent.killall(helpers)
         if self.fenced:
-            raise Fenced(self.desk.consumer.name)
+            raise ConsumerFenced(self.prefetch.consumer.name)
         for greenlet in greenlets:
-            greenlet.get()  # raises what it has died of
+            greenlet.get()  # raises its error, if it failed
 
     # Reading
 
-    def read_on(self) -> None:
-        """Read whenever there is room, or soon will be.
+    def read_loop(self) -> None:
+        """Read whenever there is room, or soon will be, until stopped.
 
-        While there is a backlog, or something is in hand, room is gathered for ``LULL``.
+        While there is a backlog, or messages are read ahead, wait ``READ_INTERVAL`` for more room.
         """
         backlog = False
-        while not self.stopping and not self.limits.reached(self.crowd.ran):
-            if self.slots.taken_away():
-                self.speed.learn(late=True)
-                self.beside.remove_mark()
-            wanted, due = self.wanted(), self.asked + LULL
-            at_once = wanted >= self.group if backlog else not self.ahead
+        while not self.stopping and not self.lifetime.reached(self.tasks.ran):
+            if self.slots.is_taken():
+                self.read_size.learn(late=True)
+                self.hub_watchdog.remove_mark()
+            wanted, due = self.wanted(), self.asked_at + READ_INTERVAL
+            at_once = wanted >= self.backlog_read if backlog else not self.has_read_ahead
             if wanted < 1 or (not at_once and perf_counter() < due):
-                self.bide(due if wanted > 0 else None)
+                self.wait_for_room(due if wanted > 0 else None)
                 continue
             try:
                 backlog = self.read()
-                self.reached()
-                if self.burst and not (backlog or self.crowd.busy or self.slots.taken_away()):
+                self.redis_answered()
+                if self.burst and not (backlog or self.tasks.busy or self.slots.is_taken()):
                     return
-            except Fenced:
+            except ConsumerFenced:
                 self.fence()
                 return
             except (BrokerUnavailable, Refused) as error:
-                self.idle, self.desk.broken = False, True
-                self.reading.connection.drop()
+                self.blocking, self.prefetch.broken = False, True
+                self.consumer.connection.drop()
                 if isinstance(error, Disconnected) and error.timed_out:
-                    self.desk.connect_anew()
-                if not self.told_to_stop():
+                    self.prefetch.reconnect()
+                if not self.is_stopping():
                     gevent.sleep(self.pauses.next(error))
 
-    def told_to_stop(self) -> bool:
-        """Whether ``stop`` was called meanwhile: it breaks the connection of the reader."""
+    def is_stopping(self) -> bool:
+        """Whether ``stop`` was called, which breaks the connection of a blocking read."""
         return self.stopping
 
     def wanted(self) -> int:
-        """How many messages can be started now, or as tasks end within ``AHEAD``."""
-        crowd = self.crowd
-        self.speed.look(crowd.ran)
-        room = crowd.room_for() - len(self.desk.unstarted) - len(self.desk.acknowledged)
-        if self.early or crowd.isolated or crowd.ran == self.calm:
+        """The number of messages to read: to start now, and as tasks end within ``AHEAD``."""
+        tasks = self.tasks
+        self.read_size.measure(tasks.ran)
+        room = tasks.room_for() - len(self.prefetch.unstarted) - len(self.prefetch.acknowledged)
+        if self.acks_early or tasks.isolated or tasks.ran == self.ran_when_returned:
             return room
-        return room + self.speed.ahead()
+        return room + self.read_size.ahead()
 
     @property
-    def ahead(self) -> bool:
-        """Whether more was read than there is room for."""
-        return len(self.desk.unstarted) > self.crowd.waking
+    def has_read_ahead(self) -> bool:
+        """Whether more messages are unstarted than greenlets were spawned for."""
+        return len(self.prefetch.unstarted) > self.tasks.waking
 
-    def bide(self, due: float | None) -> None:
-        """Wait for room, at most until ``due``.
+    def wait_for_room(self, due: float | None) -> None:
+        """Wait for room, at most until ``due`` (perf_counter); None waits for ever.
 
-        What was read ahead goes back when its time is up.
+        Messages read ahead go back after ``HOLD_READ_AHEAD``.
         """
         ends = [due] if due is not None else []
-        if self.desk.unstarted:
-            ends.append(self.came + HOLD)
+        if self.prefetch.unstarted:
+            ends.append(self.received_at + HOLD_READ_AHEAD)
         self.room.clear()
         if self.room.wait(max(0.0, min(ends) - perf_counter()) if ends else None):
             gevent.sleep(GATHER)
-        if self.desk.unstarted and perf_counter() > self.came + HOLD:
-            self.calm = self.crowd.ran
-            self.hand_back(self.desk.hand_all_back)
+        if self.prefetch.unstarted and perf_counter() > self.received_at + HOLD_READ_AHEAD:
+            self.ran_when_returned = self.tasks.ran
+            self.hand_back(self.prefetch.hand_all_back)
 
     def read(self) -> bool:
-        """Read once and start what came; tell whether more may be waiting."""
-        self.asked = perf_counter()
-        self.desk.repair()
-        if not self.desk.intake.readable:
-            raise Passing("no queue can be read")
-        if self.speed.careful:
-            gevent.sleep(0)  # what was started last shows first whether it lets others run
-        self.speed.learn(late=self.beside.has_lagged())
-        count, found = min(self.wanted(), self.speed.most), 0
-        for streams in self.desk.intake.groups(count):
+        """Read once and start what came; return whether more messages may be waiting."""
+        self.asked_at = perf_counter()
+        self.prefetch.repair()
+        if not self.prefetch.read_order.readable:
+            raise Transient("no queue can be read")
+        if self.read_size.careful:
+            gevent.sleep(0)  # the last tasks may show first that they block the hub
+        self.read_size.learn(late=self.hub_watchdog.has_lagged())
+        count, found = min(self.wanted(), self.read_size.limit), 0
+        for streams in self.prefetch.read_order.groups(count):
             if found < count:
-                found += self.ask(self.reading.read_command(streams, count - found), BLOCK)
-        if not (found or self.ahead or self.burst or self.stopping):
-            command = self.reading.read_command(self.desk.intake.readable, 1, block=BLOCK)
-            self.idle = True
-            found += self.ask(command, BLOCK + BLOCK_MARGIN)
-            self.idle = False
-        elif not (found or self.ahead):
-            gevent.sleep(LULL)
+                found += self.read_streams(
+                    self.consumer.read_command(streams, count - found), BLOCK
+                )
+        if not (found or self.has_read_ahead or self.burst or self.stopping):
+            command = self.consumer.read_command(self.prefetch.read_order.readable, 1, block=BLOCK)
+            self.blocking = True
+            found += self.read_streams(command, BLOCK + BLOCK_MARGIN)
+            self.blocking = False
+        elif not (found or self.has_read_ahead):
+            gevent.sleep(READ_INTERVAL)
         if found:
-            self.came = perf_counter()
+            self.received_at = perf_counter()
         if not self.stopping:
-            self.start_all()
+            self.start_messages()
         return found > 0
 
-    def ask(self, command: tuple[object, ...], timeout: float) -> int:
-        connection = self.reading.connection
-        connection.send([command, self.reading.revoked_command])
+    def read_streams(self, command: tuple[object, ...], timeout: float) -> int:
+        """Send a read and add its messages to the buffer; return how many it brought."""
+        connection = self.consumer.connection
+        connection.send([command, self.consumer.revoked_command])
         reply = connection.read(timeout, raising=False)
         revoked = connection.read(raising=False)
-        count = self.desk.take(reply, revoked, self.talk, self.beside.seen())
-        if self.desk.ledger.finished:
-            self.crowd.news.set()
+        count = self.prefetch.add_reply(
+            reply, revoked, self.send_commands, self.hub_watchdog.reply_moment()
+        )
+        if self.prefetch.settlements.finished:
+            self.tasks.outcome_ready.set()
         return count
 
-    def talk(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Send commands on the connection of the reader."""
-        return self.reading.perform(commands, ANSWER_TIMEOUT)
+    def send_commands(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Send commands on the connection of the reader; return their replies."""
+        return self.consumer.perform(commands, ANSWER_TIMEOUT)
 
-    def start_all(self) -> None:
-        """Start what is on the desk, as far as there is room.
+    def start_messages(self) -> None:
+        """Spawn greenlets for unstarted messages, as far as there is room.
 
-        Greenlets take it from there as they begin, in its order: until then it can go back.
+        Greenlets take messages in order as they begin: until then a message can go back.
         """
-        unstarted, crowd = self.desk.unstarted, self.crowd
-        chosen = islice(unstarted, crowd.room_for())
+        unstarted, tasks = self.prefetch.unstarted, self.tasks
+        chosen = islice(unstarted, tasks.room_for())
         early = deque(delivery for delivery in chosen if delivery.early)
-        self.early = bool(early)
+        self.acks_early = bool(early)
         for delivery in early:
             unstarted.remove(delivery)
-        crowd.spawn()
+        tasks.spawn()
         while early:
             size, part = 0, list[Delivery]()
             while early and size < MOST_BYTES:
                 size += early[0].size
                 part.append(early.popleft())
-            start = self.desk.begin(part)
-            self.persist(partial(self.desk.complete, start))
+            start = self.prefetch.request_start(part)
+            self.persist(partial(self.prefetch.await_start, start))
             if start.mine is None:
-                self.desk.give_up(start)
-            self.desk.acknowledged += start.mine or ()
-            crowd.spawn()
+                self.prefetch.cancel_start(start)
+            self.prefetch.acknowledged += start.mine or ()
+            tasks.spawn()
 
     # Settling
 
-    def settle_on(self) -> None:
-        """Settle what has finished, many at a time, until everything is."""
-        while not (self.drained and self.desk.empty):
-            self.crowd.news.wait(1.0)
-            self.crowd.news.clear()
+    def settle_loop(self) -> None:
+        """Settle outcomes, many at a time, until the pool has ended and all are settled."""
+        while not (self.drained and self.prefetch.is_empty):
+            self.tasks.outcome_ready.wait(1.0)
+            self.tasks.outcome_ready.clear()
             gevent.sleep(GATHER)
-            self.slots.ran = self.crowd.ran
-            self.crowd.property.take_back()
+            self.slots.ran = self.tasks.ran
+            self.tasks.guard.restore()
             try:
-                if self.desk.ledger.owes:
-                    self.persist(self.desk.exchange)
-            except Fenced:
+                if self.prefetch.settlements.is_pending:
+                    self.persist(self.prefetch.exchange)
+            except ConsumerFenced:
                 self.fence()
                 return
 
-    def tell_on(self) -> None:
-        """Show in their records which tasks are running, once they run for a while."""
+    def mark_started_loop(self) -> None:
+        """Set the records of tasks that run for ``STARTED_AFTER`` to STARTED.  Never returns."""
         while True:
-            young, self.crowd.young = self.crowd.young, []
-            gevent.sleep(WORTH_SAYING)
-            shown = [each for each in young if each in self.desk.running]
+            young, self.tasks.newly_started = self.tasks.newly_started, []
+            gevent.sleep(STARTED_AFTER)
+            shown = [each for each in young if each in self.prefetch.running]
             try:
                 for start in range(0, len(shown), 100):
-                    self.desk.show_started(shown[start : start + 100])
-            except (BrokerUnavailable, Refused, Fenced):
-                continue  # reading and settling meet the same fault, and deal with it
+                    self.prefetch.mark_started(shown[start : start + 100])
+            except (BrokerUnavailable, Refused, ConsumerFenced):
+                continue  # reader and settler meet the same error, and handle it
 
     def hand_back(self, act: Callable[[], object]) -> None:
-        """Hand messages back in this way."""
+        """Call ``act``, which returns messages to Redis, until it succeeds; stop if fenced."""
         try:
             self.persist(act)
-        except Fenced:
+        except ConsumerFenced:
             self.fence()
 
     def fence(self) -> None:
-        """Stop: we were declared dead.  What runs may end; others have everything that we hold."""
+        """Stop after a fencing: other workers have our messages; running tasks may end."""
         self.fenced = True
-        self.desk.unstarted.clear()
-        self.desk.acknowledged.clear()
+        self.prefetch.unstarted.clear()
+        self.prefetch.acknowledged.clear()
         self.stop()
 
     def persist(self, act: Callable[[], object]) -> None:
-        """Do this; if Redis is away, wait until it is back.  A stop ends the wait."""
+        """Call ``act`` until it succeeds, with pauses while Redis is away or refuses.
+
+        While stopping, give up after the retry time of ``Lifetime``.
+        """
         while True:
             try:
                 act()
             except (BrokerUnavailable, Refused) as error:
-                self.slots.away(isinstance(error, BrokerUnavailable))
+                self.slots.note_unreachable(isinstance(error, BrokerUnavailable))
                 pause = self.pauses.next(error)
-                gevent.sleep(min(pause, STEP) if self.stopping else pause)
-                if self.stopping and self.limits.out_of_patience(self.pauses.since):
+                gevent.sleep(min(pause, RETRY_WHEN_STOPPING) if self.stopping else pause)
+                if self.stopping and self.lifetime.retries_expired(self.pauses.since):
                     return
             else:
-                self.reached()
+                self.redis_answered()
                 return
 
-    def reached(self) -> None:
-        """Redis has answered, whichever greenlet asked: its supervisor keeps its lease."""
+    def redis_answered(self) -> None:
+        """Note that Redis is reachable again: the supervisor goes on to renew our lease."""
         if self.pauses.tries:
-            self.slots.away(False)
-            self.pauses.over()
+            self.slots.note_unreachable(False)
+            self.pauses.reset()

@@ -1,7 +1,7 @@
-"""A child that a greenlet forks goes on with that greenlet alone, as with a thread.
+"""Forks of a greenlet: the child goes on with that greenlet alone, as after a fork in a thread.
 
-gevent's own child has all greenlets of its parent, and runs them: it would read messages with
-the connection of its parent, and go on with every other task that was running, a second time.
+Otherwise gevent's child would run all greenlets of its parent: it would read messages on the
+connection of its parent, and run every other running task a second time.
 """
 
 import gc
@@ -13,12 +13,12 @@ from gevent import getcurrent
 from gevent.hub import _get_hub, reinit
 from gevent.subprocess import Popen
 
-#: Where a child is made that runs a program.
+#: The code that forks a child to run a program.
 STARTS_PROGRAM = Popen._execute_child.__code__
 
 
 def go_on_alone() -> None:
-    """Stop whatever would resume another greenlet than the one that has forked."""
+    """Stop all that would resume a greenlet other than the one that has forked."""
     hub = _get_hub()
     if hub is None or runs_a_program():
         return
@@ -30,16 +30,16 @@ def go_on_alone() -> None:
 
 
 def resumers(loop: Any) -> list[Any]:
-    """All that this loop has been asked to call, and more; it keeps no list of its own."""
+    """Return all watchers and callbacks of this loop, and more: gevent has no list of them."""
     watcher = next(kind for kind in type(loop.timer(1)).__mro__ if kind.__name__ == "watcher")
     kinds = (watcher, type(loop.run_callback(int)))
     return [each for each in gc.get_objects() if isinstance(each, kinds)]
 
 
 def resumes_another(what: Any, me: Any) -> bool:
-    """Whether this is going to call something that is not for this greenlet.
+    """Whether a watcher or callback would resume a greenlet other than ``me``.
 
-    A loop's watchers for forks are gevent's own: threads of its pools are made anew by them.
+    A loop's fork watchers are gevent's own: they restart the threads of its pools.
     """
     if type(what).__name__ == "fork" or not (what.pending or getattr(what, "active", False)):
         return False
@@ -47,7 +47,7 @@ def resumes_another(what: Any, me: Any) -> bool:
 
 
 def runs_a_program() -> bool:
-    """Whether this child runs a program before anything of its own."""
+    """Whether this child was forked to run a program, without a ``preexec_fn``."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code is STARTS_PROGRAM:

@@ -1,13 +1,13 @@
-"""Looking after a process of greenlets while one of them lets none of the others run.
+"""The hub watchdog: hands messages back while one greenlet blocks all others.
 
-A thread of the system, beside the hub, hands back what the hub cannot start within ``LATE``:
-what waits for a greenlet, and what an answer has brought that nobody has read.  Where it
-cannot run either, as a task keeps the interpreter's lock, the supervisor does the same.
+An operating-system thread beside the hub hands back what the hub cannot start within ``LATE``
+seconds: messages that wait for a greenlet, and those in a reply that was not read yet.  If a task
+keeps the interpreter's lock, this thread cannot run either, and the supervisor does the same.
 
-The hub notes each start and then looks for a mark; the thread leaves the mark, and then looks
-which starts are noted.  So a message is started or handed back, never both: while there is the
-mark the hub starts nothing, and the reader, when it has nothing on its way, asks Redis what is
-left of what it held.
+The hub notes each start in the shared memory and then looks for the taken mark; the thread sets
+the mark and then looks which starts are noted.  So a message is started or handed back, never
+both: while the mark is set the hub starts nothing, and the reader, between two reads, clears it
+and asks Redis what is left of what it held.
 """
 
 import logging
@@ -18,81 +18,85 @@ import gevent
 from gevent import monkey
 from gevent.event import Event
 
-from streamq.broker.consumer import Consumer, Fenced, Place
+from streamq.broker.consumer import Consumer, ConsumerFenced, Place
 from streamq.core.text import count
 from streamq.errors import BrokerUnavailable
 from streamq.host.clock import monotonic, monotonic_ns
-from streamq.runner.prefetch import Desk
-from streamq.runner.shared_memory import SPARE, Slots
+from streamq.runner.prefetch import PrefetchBuffer
+from streamq.runner.shared_memory import SPARE, RunnerSlots
 from streamq.transport.connection import Connection
 from streamq.transport.replies import Refused
 
 logger = logging.getLogger("streamq.worker")
 
-# Those of the system, whatever has been patched.
+# The functions of the system, unpatched.
 start_thread = monkey.get_original("_thread", "start_new_thread")
 new_lock = monkey.get_original("_thread", "allocate_lock")
 sleep = monkey.get_original("time", "sleep")
 new_poll = monkey.get_original("select", "poll")
 
-#: Seconds between two signs of life of the hub, and between two looks of the thread.
+#: Seconds between two heartbeats of the hub, and between two checks of the thread.
 BEAT = 0.02
-#: Seconds without one after which what the hub has not started goes back.
+#: Seconds without a heartbeat after which messages that the hub has not started go back.
 LATE = 0.05
-#: Nanoseconds after which what was read goes back although the hub lives: longer than what is read
-#: ahead is held, which the hub hands back by itself.
-CROWDED = 100_000_000
-#: Messages of a stream that are looked at beside as many as can run.
-MORE = 200
-#: Seconds without a task after which both sleep until they are woken.
-LINGER = 1.0
-#: Seconds after which the thread looks again behind the same task, unless an answer has come.
+#: Nanoseconds after which unstarted messages go back although the hub has heartbeats: longer than
+#: the hub holds messages that were read ahead, which it hands back by itself.
+HELD_TOO_LONG = 100_000_000
+#: Pending messages of a stream that are checked beyond the number of slots.
+EXTRA = 200
+#: Seconds without a task after which hub and thread stop their checks until woken.
+IDLE_AFTER = 1.0
+#: Seconds until the thread hands back again behind the same task, unless a reply has come.
 AGAIN = 0.5
-#: Seconds without a look after one that failed.
-AFTER_A_FAILURE = 0.5
-#: Seconds for which nothing is handed back after an outcome could not be settled: its message
-#: has run, and is neither running nor settled.
-AFTER_AN_ODD_ONE = 60.0
+#: Seconds without a check after one that failed.
+PAUSE_AFTER_FAILURE = 0.5
+#: Seconds for which nothing is handed back after an outcome was parked: its message has run, and
+#: is neither running nor settled.
+PAUSE_AFTER_PARKED = 60.0
 
 
-class HubWatch:
-    """The signs of life of one hub, and the thread that looks for them.
+class HubWatchdog:
+    """The heartbeat of one hub, and the thread that checks it.
 
-    ``consumer`` has a connection of its own; ``reading`` is the one on which the hub reads.
+    ``consumer`` has a connection of its own; ``reading`` is the connection of the reader.
     """
 
-    def __init__(self, consumer: Consumer, desk: Desk, slots: Slots, reading: Connection) -> None:
+    def __init__(
+        self, consumer: Consumer, prefetch: PrefetchBuffer, slots: RunnerSlots, reading: Connection
+    ) -> None:
         self.consumer = consumer
-        self.desk = desk
+        self.prefetch = prefetch
         self.slots = slots
         self.reading = reading
-        self.numbers = {stream: n for n, stream in enumerate(desk.intake.streams)}
-        #: When the hub was seen to live; infinity while nobody looks.
-        self.beat = math.inf
-        #: Since when the hub had not lived when it did again; None if it lived all the time.
-        self.missed: float | None = None
-        #: Whether it had not since somebody asked last.
+        self.stream_numbers = {stream: n for n, stream in enumerate(prefetch.read_order.streams)}
+        #: The last heartbeat of the hub (monotonic s); infinity while nothing is checked.
+        self.last_beat = math.inf
+        #: The heartbeat before a gap that is not reported yet; None without a gap.
+        self.missed_since: float | None = None
+        #: Whether there was a gap since ``has_lagged`` was last asked.
         self.lagged = False
+        #: Whether hub and thread wait for a task; what wakes the hub, and the thread.
         self.asleep = True
         self.woken = Event()
-        self.gate = new_lock()
-        self.gate.acquire()
-        #: Held while the mark is removed, or a look begins.
+        self.thread_gate = new_lock()
+        self.thread_gate.acquire()
+        #: Held while the taken mark is removed, or a check begins to hand back.
         self.lock = new_lock()
         self.looking = False
         self.stopping = False
-        self.certain = 0.0
-        #: The sign of life behind which the thread looked last, when, and whether an answer had
-        #: come by then.
-        self.looked: tuple[float, float, bool] = (0.0, 0.0, False)
-        #: What is taken off the desk and is still to be handed back.
-        self.owed: list[Place] = []
-        #: What was handed back, and failures, for the hub to tell: the thread cannot log.
-        self.handed = 0
+        #: Nothing is handed back before this moment (monotonic s).
+        self.safe_after = 0.0
+        #: Of the last hand-back: the last heartbeat before it, its moment, and whether an unread
+        #: reply was there.
+        self.last_look: tuple[float, float, bool] = (0.0, 0.0, False)
+        #: Taken out of the buffer, and still to be handed back.
+        self.to_release: list[Place] = []
+        #: The number handed back, and a failure, for the hub to log: the thread cannot.
+        self.handed_back = 0
         self.failure: Exception | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         start_thread(self.run, ())
 
     def stop(self) -> None:
@@ -102,110 +106,110 @@ class HubWatch:
 
     # In the hub
 
-    def beat_on(self) -> None:
-        """Give signs of life while there are tasks."""
+    def beat_loop(self) -> None:
+        """Record heartbeats while there are tasks.  Never returns."""
         busy = monotonic()
         while True:
             now = monotonic()
-            if now - self.beat > LATE:
-                self.missed, self.lagged = self.beat, True
-            if self.desk.ledger.aside:
-                self.certain = now + AFTER_AN_ODD_ONE
-            sure = now > self.certain and len(self.desk.ledger.finished) < SPARE // 4
-            self.beat = now if sure else math.inf
-            self.slots.beats(sure)
+            if now - self.last_beat > LATE:
+                self.missed_since, self.lagged = self.last_beat, True
+            if self.prefetch.settlements.parked:
+                self.safe_after = now + PAUSE_AFTER_PARKED
+            sure = now > self.safe_after and len(self.prefetch.settlements.finished) < SPARE // 4
+            self.last_beat = now if sure else math.inf
+            self.slots.note_alive(sure)
             if self.failure is not None:
                 logger.error("looking after the hub failed; it goes on", exc_info=self.failure)
                 self.failure = None
-            if self.desk.running or self.desk.unstarted:
+            if self.prefetch.running or self.prefetch.unstarted:
                 busy = now
-            elif now - busy > LINGER:
-                self.rest()
+            elif now - busy > IDLE_AFTER:
+                self.sleep_idle()
                 busy = monotonic()
             gevent.sleep(BEAT)
 
-    def rest(self) -> None:
-        """Wait for a task."""
-        self.beat, self.asleep = math.inf, True
-        self.slots.beats(False)
+    def sleep_idle(self) -> None:
+        """Stop heartbeats until a task starts."""
+        self.last_beat, self.asleep = math.inf, True
+        self.slots.note_alive(False)
         self.woken.clear()
         self.woken.wait()
 
     def wake(self) -> None:
-        """A task starts, and we sleep."""
-        self.asleep, self.beat = False, monotonic()
-        self.slots.beats(True)
+        """Resume heartbeats and checks, as a task starts."""
+        self.asleep, self.last_beat = False, monotonic()
+        self.slots.note_alive(True)
         self.woken.set()
-        if self.gate.locked():
-            self.gate.release()
+        if self.thread_gate.locked():
+            self.thread_gate.release()
 
-    def seen(self) -> int:
-        """A moment (monotonic ns) that is no later than an answer that has come just now."""
-        late, self.missed = self.late, None
+    def reply_moment(self) -> int:
+        """A moment (monotonic ns) no later than the arrival of a reply that was just read."""
+        late, self.missed_since = self.lag, None
         return monotonic_ns() - int(late * 1e9)
 
     def has_lagged(self) -> bool:
-        """Whether the hub had not lived for too long, since this was asked last."""
-        lagged, self.lagged = self.lagged or self.late > 0, False
+        """Whether heartbeats were more than ``LATE`` apart since this was last asked."""
+        lagged, self.lagged = self.lagged or self.lag > 0, False
         return lagged
 
     @property
-    def late(self) -> float:
-        """Seconds since the hub had not lived for too long; 0 if it has all the time."""
-        now, since = monotonic(), self.beat
-        if self.missed is not None:
-            since = self.missed
+    def lag(self) -> float:
+        """Seconds since the last heartbeat before a gap longer than ``LATE``; 0 without a gap."""
+        now, since = monotonic(), self.last_beat
+        if self.missed_since is not None:
+            since = self.missed_since
         return now - since if now - since > LATE else 0.0
 
     def remove_mark(self) -> None:
-        """Take note that messages were taken from us: what was not started is not ours any more.
+        """Drop the unstarted messages, which were handed back, and clear the taken mark.
 
-        For the reader, while it has nothing on its way.
+        Called by the reader, between two reads.
         """
         while True:
             with self.lock:
                 if not self.looking:
-                    self.desk.lose_unstarted()
-                    self.slots.notice()
+                    self.prefetch.drop_unstarted()
+                    self.slots.clear_taken()
                     break
             gevent.sleep(BEAT / 10)
-        handed, self.handed = self.handed, 0
+        handed, self.handed_back = self.handed_back, 0
         if handed:
             logger.debug("%s handed back: a task lets nothing else run", count(handed, "message"))
 
     # In the thread
 
     def run(self) -> None:
-        """Look until stopped."""
+        """Check until stopped."""
         while not self.stopping:
             if self.asleep:
-                self.gate.acquire()
+                self.thread_gate.acquire()
                 continue
             sleep(BEAT)
             try:
-                self.look()
-            except Fenced:
-                return  # the hub finds out by itself
+                self.check()
+            except ConsumerFenced:
+                return  # the hub meets the same error
             except (BrokerUnavailable, Refused):
                 self.consumer.connection.drop()
-                sleep(AFTER_A_FAILURE)  # the hub meets the same fault, and deals with it
+                sleep(PAUSE_AFTER_FAILURE)  # the hub meets the same error, and handles it
             except Exception as error:
                 self.failure = error
                 self.consumer.connection.drop()
-                sleep(AFTER_A_FAILURE)
+                sleep(PAUSE_AFTER_FAILURE)
         self.consumer.connection.drop()
 
-    def look(self) -> None:
-        """Hand back what the hub cannot start, if it has given no sign of life for too long."""
-        now, beat = monotonic(), self.beat
-        if now - beat < LATE and not self.is_crowded() and not self.owed:
+    def check(self) -> None:
+        """Hand back what the hub cannot start, if its heartbeat is late."""
+        now, beat = monotonic(), self.last_beat
+        if now - beat < LATE and not self.holds_too_long() and not self.to_release:
             self.consumer.connection.drop()
             return
-        answered = self.answered()
-        known, moment, came = self.looked
-        if beat == known and now - moment < AGAIN and answered <= came and not self.owed:
+        answered = self.has_unread_reply()
+        known, moment, came = self.last_look
+        if beat == known and now - moment < AGAIN and answered <= came and not self.to_release:
             return
-        self.looked = beat, now, answered
+        self.last_look = beat, now, answered
         with self.lock:
             self.looking = True
         try:
@@ -213,46 +217,46 @@ class HubWatch:
         finally:
             self.looking = False
 
-    def is_crowded(self) -> bool:
-        """Whether the hub lives, and still has not come to what has waited for long."""
+    def holds_too_long(self) -> bool:
+        """Whether messages wait for too long, although the hub has heartbeats."""
         try:
-            waits = monotonic_ns() - (self.desk.acknowledged or self.desk.unstarted)[0].seen
+            waits = monotonic_ns() - (self.prefetch.acknowledged or self.prefetch.unstarted)[0].seen
         except IndexError:
             return False
-        return waits > CROWDED and not self.slots.taken_away()
+        return waits > HELD_TOO_LONG and not self.slots.is_taken()
 
-    def answered(self) -> bool:
-        """Whether an answer has come that the hub has not read."""
+    def has_unread_reply(self) -> bool:
+        """Whether a reply has come that the hub has not read."""
         poll, opened = new_poll(), self.reading.socket
         try:
             poll.register(opened.fileno(), 1) if opened is not None else None
             return bool(poll.poll(0))
-        except (OSError, ValueError):  # it is closed just now
+        except (OSError, ValueError):  # just closed
             return False
 
     def hand_back(self) -> None:
-        """Hand back whatever Redis says that we hold and that has not been started."""
+        """Hand back all that Redis lists as pending for us and that has not been started."""
         self.hand_back_acknowledged()
-        expires = self.desk.execution.endings.expires
-        held = self.consumer.held(self.desk.intake.readable, self.slots.count + MORE)
-        if self.unstarted(held):
-            self.slots.take_away()
-            self.handed += self.consumer.release(self.unstarted(held), expires)
+        expires = self.prefetch.executor.outcomes.expires
+        held = self.consumer.held(self.prefetch.read_order.readable, self.slots.count + EXTRA)
+        if self.not_started(held):
+            self.slots.mark_taken()
+            self.handed_back += self.consumer.release(self.not_started(held), expires)
 
     def hand_back_acknowledged(self) -> None:
-        """Hand back what was acknowledged before its run and is not taken from the desk for it.
+        """Hand back messages that were acknowledged before their runs and not started.
 
-        Whatever is not answered is asked for again: who takes it off the desk answers for it.
+        Once taken out of the buffer they are in ``to_release`` only, until Redis has answered.
         """
         with suppress(IndexError):
             while True:
-                self.owed.append(self.desk.acknowledged.pop().place)
-        if self.owed:
-            expires = self.desk.execution.endings.expires
-            self.handed += self.consumer.release(self.owed[::-1], expires, "early")
-            self.owed.clear()
+                self.to_release.append(self.prefetch.acknowledged.pop().place)
+        if self.to_release:
+            expires = self.prefetch.executor.outcomes.expires
+            self.handed_back += self.consumer.release(self.to_release[::-1], expires, "early")
+            self.to_release.clear()
 
-    def unstarted(self, held: list[Place]) -> list[Place]:
-        """Those of these places whose message has not been started."""
-        started = self.slots.noted()
-        return [place for place in held if (self.numbers[place[0]], place[1]) not in started]
+    def not_started(self, held: list[Place]) -> list[Place]:
+        """The places, out of these, whose message has not been started."""
+        started = self.slots.started_entries()
+        return [place for place in held if (self.stream_numbers[place[0]], place[1]) not in started]

@@ -1,4 +1,7 @@
-"""One task at a time, in the runner's main thread.  Prefork is several of these."""
+"""The sequential pool: one task at a time, in the runner's main thread.
+
+A prefork worker has several runners with this pool.
+"""
 
 import contextlib
 import logging
@@ -10,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
 
-from streamq.core.delivery import STALE, Delivery
+from streamq.core.delivery import RECHECK_AFTER, Delivery
 from streamq.errors import (
     BrokerUnavailable,
     ConfigError,
@@ -24,173 +27,177 @@ from streamq.host.clock import monotonic_ns, perf_counter
 from streamq.host.forks import FORKS
 from streamq.runner.async_exception import Raised
 from streamq.runner.inherited import OWN
-from streamq.runner.lifetime import Limits
+from streamq.runner.lifetime import Lifetime
 from streamq.runner.patches import EVENTLET, GEVENT, check_patches, patched
 from streamq.runner.pauses import Pauses
-from streamq.runner.prefetch import Desk
-from streamq.runner.reader_lock import Turns
-from streamq.runner.shared_memory import Slots
-from streamq.runner.signals import STRAY, Property, end_child, warn_ourselves
-from streamq.runner.soft_limit import Alarm
-from streamq.runner.sources import Pace
-from streamq.runner.watchdog import Watch
+from streamq.runner.prefetch import PrefetchBuffer
+from streamq.runner.reader_lock import ReaderLock
+from streamq.runner.shared_memory import RunnerSlots
+from streamq.runner.signals import STRAY, ProcessGuard, end_child, interrupt_main_thread
+from streamq.runner.soft_limit import SoftLimitTimer
+from streamq.runner.sources import AdaptivePrefetch
+from streamq.runner.watchdog import Watchdog
 from streamq.transport.replies import Refused
 
 logger = logging.getLogger("streamq.worker")
 
-#: Seconds that a read blocks: a connection that died in silence is noticed by then.
+#: Seconds that a read blocks at most: by then a dead connection is noticed.
 BLOCK = 5.0
-#: Seconds between tries to reach Redis for a runner that wants to end.
-STEP = 0.1
-#: Seconds after its tasks in which a runner takes its signals back; where one task comes
-#: right after the other it does so no more often.
-GLANCE = 0.02
-#: Seconds that a task takes at most for its runner to keep the turn while it runs.
+#: Seconds between attempts to reach Redis while stopping.
+RETRY_WHEN_STOPPING = 0.1
+#: Seconds of idleness after which a runner restores its signal handlers; and between two
+#: restorations while tasks follow each other quickly.
+RESTORE_INTERVAL = 0.02
+#: Seconds that a task takes at most for its runner to keep the reader lock while it runs.
 QUICK = 0.001
-#: Of what poll answers.
+#: The descriptor of a (descriptor, events) pair that poll returns.
 DESCRIPTOR = itemgetter(0)
 
 
 class Solo:
-    """Reads, runs and settles until it is stopped."""
+    """The loop that reads, runs and settles until it is stopped.
+
+    ``isolated``: each message is noted in Redis as the sole task before it runs, because it may
+    kill this process.  ``burst``: end when no message waits.
+    """
 
     def __init__(
         self,
-        desk: Desk,
-        slots: Slots,
-        turns: Turns,
-        limits: Limits,
+        prefetch: PrefetchBuffer,
+        slots: RunnerSlots,
+        reader_lock: ReaderLock,
+        lifetime: Lifetime,
         *,
         burst: bool,
-        alone: bool = False,
+        isolated: bool = False,
     ) -> None:
-        self.desk = desk
+        self.prefetch = prefetch
         self.slots = slots
-        self.turns = turns
-        self.limits = limits
+        self.reader_lock = reader_lock
+        self.lifetime = lifetime
         self.burst = burst
-        self.pace = Pace()
+        self.adaptive = AdaptivePrefetch()
         self.log = TaskLog()
         self.pauses = Pauses()
-        self.watch = Watch(desk, fenced=self.stop, slow=turns.pass_on)
-        self.alarm = Alarm(warn_ourselves)
+        self.watchdog = Watchdog(prefetch, on_fenced=self.stop, on_slow=reader_lock.release)
+        self.soft_limit_timer = SoftLimitTimer(interrupt_main_thread)
         self.raised: Raised | None = None
         self.forks = FORKS.count
         self.stopping = False
-        #: What others had patched before the first task.
+        #: The modules that gevent or eventlet had patched before the first task.
         self.patched = patched()
-        #: Whether no task has run since its signals were taken back, and when that was.
-        self.tidy, self.tidied = True, 0.0
-        #: Whether what runs here is noted in Redis first, because it may end us.
-        self.isolated = alone
-        self.alone = False
-        self.bell, self.rope = os.pipe()
-        os.set_blocking(self.bell, False)
-        os.set_blocking(self.rope, False)
-        OWN.keep(self.bell, self.rope)
-        self.poll, self.watched = select.poll(), -1
+        #: Whether no task has run since signals were restored, and when that was (perf_counter).
+        self.signals_restored, self.restored_at = True, 0.0
+        self.isolated = isolated
+        #: Whether the next read blocks at once, without looking for a backlog.
+        self.skip_fetch = False
+        self.wakeup_r, self.wakeup_w = os.pipe()
+        os.set_blocking(self.wakeup_r, False)
+        os.set_blocking(self.wakeup_w, False)
+        OWN.keep(self.wakeup_r, self.wakeup_w)
+        self.poller, self.polled = select.poll(), -1
         self.ran = 0
-        self.numbers = {stream: n for n, stream in enumerate(desk.intake.streams)}
+        self.stream_numbers = {stream: n for n, stream in enumerate(prefetch.read_order.streams)}
 
     def stop(self) -> None:
         """Take no more messages.  Safe to call from a signal handler, and twice."""
         self.stopping = True
         with contextlib.suppress(OSError):  # it is full, or a task has closed it
-            os.write(self.rope, b".")
-        self.turns.interrupt()
+            os.write(self.wakeup_w, b".")
+        self.reader_lock.interrupt()
 
-    def skip_turn(self) -> None:
-        """Wait for another turn: this one may never be passed on.  For signal handlers."""
-        self.turns.interrupt()
+    def give_up_reader_lock(self) -> None:
+        """Stop waiting for a broken reader lock.  Called by a signal handler."""
+        self.reader_lock.interrupt()
 
     def run(self) -> None:
-        """Work until stopped, or in a burst until nothing waits.  Raises Fenced."""
-        self.property = Property(self.bell)
-        self.persist(self.desk.open)
-        self.watch.start()
+        """Work until stopped, or in a burst until no message waits.  Raises ConsumerFenced."""
+        self.guard = ProcessGuard(self.wakeup_r)
+        self.persist(self.prefetch.open)
+        self.watchdog.start()
         while not self.stopping:
-            self.persist(self.turn)
-            if self.limits.reached(self.ran):
+            self.persist(self.read_and_run)
+            if self.lifetime.reached(self.ran):
                 break
-        self.watch.stop()
-        self.persist(self.put_in_order)
+        self.watchdog.stop()
+        self.persist(self.settle_and_hand_back)
 
-    def turn(self) -> None:
-        """Settle and read; where nothing waits, wait; run what came."""
-        if not self.alone:
-            count = 1 if self.isolated else self.pace.count
-            self.desk.fetch(min(count, self.limits.left(self.ran)))
-            if self.pauses.tries:  # a runner that waits for a message is not away
-                self.slots.away(False)
-        if self.desk.unstarted:
-            self.turns.pass_on()
-        elif self.burst and self.desk.empty:
+    def read_and_run(self) -> None:
+        """Settle and read, wait if no message is there, and run what came."""
+        if not self.skip_fetch:
+            count = 1 if self.isolated else self.adaptive.count
+            self.prefetch.fetch(min(count, self.lifetime.remaining(self.ran)))
+            if self.pauses.tries:  # it waits for a message, and reaches Redis
+                self.slots.note_unreachable(False)
+        if self.prefetch.unstarted:
+            self.reader_lock.release()
+        elif self.burst and self.prefetch.is_empty:
             self.stopping = True
-        elif not (self.burst and self.desk.ledger.finished):  # settled as we read once more
-            self.wait()
-        self.perform()
+        elif not (self.burst and self.prefetch.settlements.finished):
+            self.wait()  # else the next fetch settles, and may end the burst
+        self.run_unstarted()
 
     def wait(self) -> None:
-        """Wait for one message.  One idle runner of a worker blocks on Redis at a time."""
+        """Wait for one message, with the reader lock: one runner of a worker blocks at a time."""
         self.log.flush()
-        self.alone = False
-        if not self.turns.take_at_once():
-            self.take_signals_back()
-            self.desk.exchange()  # what has finished cannot wait as long as we may have to
-            if self.desk.ledger.aside:  # nobody ends our wait when it is to be tried again
-                self.rest(1.0)
+        self.skip_fetch = False
+        if not self.reader_lock.try_acquire():
+            self.restore_signals()
+            self.prefetch.exchange()  # finished tasks are settled before a long wait
+            if self.prefetch.settlements.parked:  # no signal would end the wait for a retry
+                self.pause(1.0)
                 return
-            if not self.turns.take():
+            if not self.reader_lock.acquire():
                 return
         if self.stopping:
             return
-        self.slots.reads(True)
-        self.desk.block(BLOCK)
-        at_once = self.desk.consumer.connection.has_reply
-        ready = self.listen()
-        self.slots.reads(False)
-        if self.bell in ready and not self.stopping:
-            self.silence()
-        if self.bell in ready or self.stopping:
-            # The answer that may come is found when the consumer is retired.
-            self.desk.broken = True
-            self.desk.consumer.connection.drop()
+        self.slots.note_reading(True)
+        self.prefetch.block(BLOCK)
+        at_once = self.prefetch.consumer.connection.has_reply
+        ready = self.poll_reply()
+        self.slots.note_reading(False)
+        if self.wakeup_r in ready and not self.stopping:
+            self.drain_wakeup_pipe()
+        if self.wakeup_r in ready or self.stopping:
+            # Messages in a reply that still comes are found when the consumer is retired.
+            self.prefetch.broken = True
+            self.prefetch.consumer.connection.drop()
             return
-        self.desk.arrived(late=not ready)
-        # Who had to wait for a message and runs it quickly is back before another runner has
-        # woken up: it keeps the turn, and waits for the next without looking for a backlog.
-        self.alone = not at_once and self.pace.each < QUICK
-        if not self.alone:
-            self.turns.pass_on()
+        self.prefetch.receive(late=not ready)
+        # A runner that waited for a message and runs it quickly is back before another runner
+        # has woken up: it keeps the lock, and blocks again without looking for a backlog.
+        self.skip_fetch = not at_once and self.adaptive.task_seconds < QUICK
+        if not self.skip_fetch:
+            self.reader_lock.release()
 
-    def silence(self) -> None:
-        """Empty the bell: what rang it was no request to stop, and it would ring for ever."""
+    def drain_wakeup_pipe(self) -> None:
+        """Empty the wake-up pipe after a wake-up that was no stop: it would end each later wait."""
         with contextlib.suppress(OSError):
-            os.read(self.bell, 4096)
+            os.read(self.wakeup_r, 4096)
 
-    def listen(self) -> list[int]:
-        """Wait until Redis answers or we are told to stop; return the descriptors that say so."""
-        connection = self.desk.consumer.connection.fileno()
-        if self.desk.consumer.connection.has_reply:
+    def poll_reply(self) -> list[int]:
+        """Wait for a reply or a wake-up, ``BLOCK`` + 1 s at most; return the ready descriptors."""
+        connection = self.prefetch.consumer.connection.fileno()
+        if self.prefetch.consumer.connection.has_reply:
             return [connection]
-        if connection != self.watched:
-            self.watched, self.poll = connection, select.poll()
-            self.poll.register(self.bell, select.POLLIN)
-            self.poll.register(connection, select.POLLIN)
-        ready = self.poll.poll(GLANCE * 1000)
-        if not ready or perf_counter() - self.tidied > GLANCE:
-            self.take_signals_back()
+        if connection != self.polled:
+            self.polled, self.poller = connection, select.poll()
+            self.poller.register(self.wakeup_r, select.POLLIN)
+            self.poller.register(connection, select.POLLIN)
+        ready = self.poller.poll(RESTORE_INTERVAL * 1000)
+        if not ready or perf_counter() - self.restored_at > RESTORE_INTERVAL:
+            self.restore_signals()
         if not ready:
-            ready = self.poll.poll((BLOCK + 1) * 1000)
+            ready = self.poller.poll((BLOCK + 1) * 1000)
         return list(map(DESCRIPTOR, ready))
 
-    def perform(self) -> None:
-        """Run what is on the desk."""
-        if not self.alone:
-            self.take_signals_back()
-        unstarted, began, number = self.desk.unstarted, perf_counter(), 0
+    def run_unstarted(self) -> None:
+        """Run the unstarted messages, as many as this runner's lifetime allows."""
+        if not self.skip_fetch:
+            self.restore_signals()
+        unstarted, began, number = self.prefetch.unstarted, perf_counter(), 0
         modules = sys.modules
-        most = self.limits.left(self.ran)
+        most = self.lifetime.remaining(self.ran)
         while not self.stopping and number < most:
             try:
                 delivery = unstarted.popleft()
@@ -201,21 +208,21 @@ class Solo:
             self.execute(delivery)
             number += 1
             if GEVENT in modules or EVENTLET in modules:
-                self.look_for_patches()
+                self.check_for_patches()
         if number:
             self.ran = self.slots.ran = self.ran + number
-            self.pace.ran(number, perf_counter() - began)
-            self.tidy = False
-            self.look_after_ourselves()
+            self.adaptive.learn(number, perf_counter() - began)
+            self.signals_restored = False
+            self.check_descriptors()
 
-    def look_after_ourselves(self) -> None:
-        """End in good order if we have not got any more what we live by."""
-        if self.property.stolen:
+    def check_descriptors(self) -> None:
+        """Stop if a task has closed the descriptors of this runner."""
+        if self.guard.descriptors_closed:
             logger.warning("a task has closed the descriptors of runner %d; it ends", os.getpid())
             self.stopping = True
 
-    def look_for_patches(self) -> None:
-        """End in good order if a task, or what it has imported, has patched what we wait with."""
+    def check_for_patches(self) -> None:
+        """Stop if a task, or a module it imported, has patched what this pool waits with."""
         if patched() == self.patched:
             return
         try:
@@ -224,137 +231,146 @@ class Solo:
             logger.error("runner %d ends after what a task has done: %s", os.getpid(), error)
             self.stopping = True
 
-    def take_signals_back(self) -> None:
-        """Take back the signals that tasks have taken: some of them end a wait.
+    def restore_signals(self) -> None:
+        """Restore signal handlers that tasks may have replaced: signals end waits.
 
-        To be called before whatever waits for long.
+        To be called before each long wait.
         """
-        if not self.tidy:
-            self.tidy, self.tidied = True, perf_counter()
-            self.property.take_back()
+        if not self.signals_restored:
+            self.signals_restored, self.restored_at = True, perf_counter()
+            self.guard.restore()
 
     def acknowledge(self, delivery: Delivery) -> bool:
-        """Acknowledge a message before it runs; tell whether it is still ours to run."""
-        start = self.desk.begin([delivery])
-        self.persist(partial(self.desk.complete, start))
+        """Acknowledge a message before it runs; return whether it is still ours to run."""
+        start = self.prefetch.request_start([delivery])
+        self.persist(partial(self.prefetch.await_start, start))
         if start.mine is None:
-            self.desk.give_up(start)
+            self.prefetch.cancel_start(start)
         return bool(start.mine)
 
     def execute(self, delivery: Delivery) -> None:
-        """Run one message and put its outcome on the desk."""
-        desk, slots = self.desk, self.slots
+        """Run one message and queue its outcome for settlement."""
+        prefetch, slots = self.prefetch, self.slots
         if self.isolated:
-            self.persist(partial(desk.note_alone, delivery))
-        desk.running.add(delivery)
-        started = slots.start(0, self.numbers[delivery.stream], delivery.entry, delivery.hard)
-        doubtful = started - delivery.seen > STALE or slots.taken_away()
+            self.persist(partial(prefetch.note_sole_task, delivery))
+        prefetch.running.add(delivery)
+        started = slots.note_start(
+            0, self.stream_numbers[delivery.stream], delivery.entry, delivery.hard
+        )
+        doubtful = started - delivery.seen > RECHECK_AFTER or slots.is_taken()
         if doubtful and not self.may_start(delivery, started):
-            slots.withdraw(0)
-            desk.running.remove(delivery)
+            slots.cancel_start(0)
+            prefetch.running.remove(delivery)
             return
-        self.watch.began(delivery)
+        self.watchdog.began(delivery)
         if delivery.soft:
-            self.property.take_back()  # the task before may have kept signals from us
-            self.alarm.began(delivery)
+            self.guard.restore()  # the task before may have blocked them
+            self.soft_limit_timer.began(delivery)
         try:
-            outcome = desk.execution.run(delivery)
-        except (SoftTimeLimitExceeded, Stopped) as error:  # on the way in, or out
-            outcome = desk.execution.interrupted(delivery, error)
+            outcome = prefetch.executor.run(delivery)
+        except (
+            SoftTimeLimitExceeded,
+            Stopped,
+        ) as error:  # outside the function: as it began or ended
+            outcome = prefetch.executor.interrupted(delivery, error)
         except SystemExit as error:  # of a child that the task has forked
             end_child(error)
-        if self.forks != FORKS.mark[0]:  # a child: what runs in this slot is its parent's
+        if self.forks != FORKS.mark[0]:  # a forked child: the slot is its parent's
             os._exit(STRAY)
         if delivery.soft:
-            self.told()
-        self.watch.ended()
+            self.soft_limit_done()
+        self.watchdog.ended()
         slots.clear(0)
         if outcome.release:
-            self.persist(partial(desk.give_back, delivery))
+            self.persist(partial(prefetch.reject, delivery))
         else:
-            desk.ledger.finished.append(outcome)
-        desk.running.remove(delivery)
+            prefetch.settlements.finished.append(outcome)
+        prefetch.running.remove(delivery)
         self.log.ended(outcome)
 
     def may_start(self, delivery: Delivery, started: int) -> bool:
-        """Whether a message that was said to start is still ours, and may still run.
+        """Whether a message whose start is noted is still ours, and may still run.
 
-        Time has passed since it was read if the one before kept everything else from running.
+        Called when a long task before it has delayed it: since it was read it may have been
+        handed back, revoked, or expired.  ``started`` is the noted moment (monotonic ns).
         """
-        slots, number = self.slots, self.numbers[delivery.stream]
+        slots, number = self.slots, self.stream_numbers[delivery.stream]
         while True:
-            if slots.taken_away() and not delivery.early:
-                slots.notice()
-                self.desk.lose_unstarted()
+            if slots.is_taken() and not delivery.early:
+                slots.clear_taken()
+                self.prefetch.drop_unstarted()
                 return False
-            if started - delivery.seen <= STALE:
+            if started - delivery.seen <= RECHECK_AFTER:
                 return True
-            slots.withdraw(0)  # else its time limit would begin
-            self.persist(partial(self.desk.look_again, delivery))
-            if not delivery.seen or (self.stopping and delivery.is_stale(monotonic_ns())):
+            slots.cancel_start(0)  # its time limit must not begin yet
+            self.persist(partial(self.prefetch.recheck, delivery))
+            if not delivery.seen or (self.stopping and delivery.needs_recheck(monotonic_ns())):
                 return False
-            started = slots.start(0, number, delivery.entry, delivery.hard)
+            started = slots.note_start(0, number, delivery.entry, delivery.hard)
 
-    # Interrupting the task: for signal handlers, which run in the thread that runs it
+    # Interrupting the task: called by signal handlers, in the thread that runs it
 
     def soft_limit(self) -> None:
-        """Raise inside the task, if it still is the one that has passed its soft limit.
+        """Raise the soft limit inside the task that has passed it, if that one still runs.
 
-        Once more if that was lost on the way to it.
+        Raises again if the first exception was lost before it reached the task.
         """
-        task, before = self.desk.execution.inside, self.raised
-        if task is None or not self.alarm.rings_for(task):
+        task, before = self.prefetch.executor.inside, self.raised
+        if task is None or not self.soft_limit_timer.is_late(task):
             return
         if before is None:
             error = past_soft_limit(task)
-            self.raised = Raised(error, task.manner and task.manner.task.function)
+            self.raised = Raised(error, task.policy and task.policy.task.function)
             raise error
         if before.arrived:
-            self.told()
+            self.soft_limit_done()
         elif not before.is_handled:
             self.raised = None
             self.soft_limit()
 
-    def told(self) -> None:
-        """The task has ended, or has met its limit."""
-        self.alarm.ended()
+    def soft_limit_done(self) -> None:
+        """Stop the timer: the task has ended, or has received its soft limit."""
+        self.soft_limit_timer.ended()
         self.raised = None
 
     def terminate(self) -> None:
-        """Raise inside the task, if it still is the one that was revoked."""
-        if self.desk.execution.inside is not None and self.slots.asked_to_stop(0):
+        """Raise Terminated inside the task that is to be stopped, if that one still runs."""
+        if self.prefetch.executor.inside is not None and self.slots.stop_requested(0):
             raise Terminated
 
-    def put_in_order(self) -> None:
-        """Settle what has finished and hand back what has not been started."""
-        self.desk.exchange()
-        self.desk.hand_all_back()
+    def settle_and_hand_back(self) -> None:
+        """Settle finished messages and hand back unstarted ones."""
+        self.prefetch.exchange()
+        self.prefetch.hand_all_back()
 
-    def rest(self, seconds: float) -> None:
-        """Sleep; a request to stop ends it, and later ones are short."""
-        self.take_signals_back()
+    def pause(self, seconds: float) -> None:
+        """Sleep for ``seconds``, or until a stop; while stopping, briefly."""
+        self.restore_signals()
         if self.stopping:
-            time.sleep(min(seconds, STEP))
+            time.sleep(min(seconds, RETRY_WHEN_STOPPING))
         else:
             try:
-                if select.select([self.bell], [], [], seconds)[0] and not self.stopping:
-                    self.silence()
+                if select.select([self.wakeup_r], [], [], seconds)[0] and not self.stopping:
+                    self.drain_wakeup_pipe()
             except OSError:  # a task has closed it
                 time.sleep(seconds)
 
     def persist(self, act: Callable[[], None]) -> None:
-        """Do this; if Redis is away, wait until it is back.  A stop ends the wait."""
+        """Call ``act`` until it succeeds, with pauses while Redis is away or refuses.
+
+        While stopping, give up after the retry time of ``Lifetime``.
+        """
         while True:
             try:
                 act()
             except (BrokerUnavailable, Refused) as error:
-                self.slots.reads(False)
-                self.slots.away(isinstance(error, BrokerUnavailable))
-                self.rest(self.pauses.next(error))
-                if self.stopping and self.limits.out_of_patience(self.pauses.since):
+                self.slots.note_reading(False)
+                self.slots.note_unreachable(isinstance(error, BrokerUnavailable))
+                self.pause(self.pauses.next(error))
+                if self.stopping and self.lifetime.retries_expired(self.pauses.since):
                     return
             else:
                 if self.pauses.tries:
-                    self.slots.away(False)
-                    self.pauses.over()
+                    self.slots.note_unreachable(False)
+                    self.pauses.reset()
                 return

@@ -1,1 +1,1 @@
-"""The duties of a supervisor, one file each."""
+"""The services of a supervisor, one file each."""

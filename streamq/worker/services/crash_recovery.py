@@ -1,4 +1,4 @@
-"""What the death of a runner means for the messages that it held."""
+"""Crash recovery: what this worker's dead runners held is settled or handed to others."""
 
 import contextlib
 import logging
@@ -6,42 +6,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from streamq.broker.consumer import Place
-from streamq.broker.recovery import Case, Recovered, Recovery
+from streamq.broker.recovery import Recovery, RecoveryRequest, RecoveryResult
 from streamq.core.text import count
 from streamq.host import clock
-from streamq.runner.shared_memory import Occupied
+from streamq.runner.shared_memory import RunningTask
 from streamq.transport.replies import Refused
-from streamq.worker.processes import Child, Death
-from streamq.worker.services.hard_limits import Verdict, Verdicts
+from streamq.worker.processes import RunnerExit, RunnerProcess
+from streamq.worker.services.hard_limits import ForcedEnd, HardLimits
 
 logger = logging.getLogger("streamq.worker")
 
 #: Seconds until a recovery that was refused is tried again: only a person can help.
 PAUSE = 5.0
-#: Tasks that the log names of those that a runner had in hand.
+#: Tasks that a runner was running and that the log names; the rest are counted.
 MOST_NAMED = 20
 
 
 @dataclass(slots=True)
-class Open:
-    """A death that is still to be dealt with."""
+class OpenRecovery:
+    """A dead runner whose messages are still to be recovered."""
 
-    case: Case
-    verdicts: list[Verdict]
-    #: Where the messages were that it ran last, and may not have settled.
+    request: RecoveryRequest
+    forced_ends: list[ForcedEnd]
+    #: Where the messages are that it ran last, and may not have settled.
     ended: list[Place] = field(default_factory=list)
-    again: float = 0.0  # on the monotonic clock, if it was refused
+    #: When to try again if it was refused, in monotonic seconds.
+    retry_at: float = 0.0
 
 
-class Deaths:
-    """Deals with the deaths of this worker's runners, and counts them."""
+class CrashRecovery:
+    """The service that recovers what this worker's dead runners held, and counts crashes."""
 
-    def __init__(self, recovery: Recovery, verdicts: Verdicts) -> None:
+    def __init__(self, recovery: Recovery, hard_limits: HardLimits) -> None:
         self.recovery = recovery
-        self.verdicts = verdicts
-        self.open: list[Open] = []
-        #: Whether messages wait to be run alone.
-        self.isolated = False
+        self.hard_limits = hard_limits
+        self.open: list[OpenRecovery] = []
+        #: Whether a recovery has moved messages to quarantine since this was last cleared.
+        self.quarantined = False
         self.crashed = 0
         self.fenced = 0
 
@@ -49,120 +50,120 @@ class Deaths:
         """How often runners crashed, and were declared dead while they lived."""
         return {"crashed": self.crashed, "fenced": self.fenced}
 
-    def mourn(self, death: Death, *, stopped: bool) -> None:
-        """A runner has ended; ``stopped`` says that we ended it to stop the worker."""
-        child, fenced = death.child, death.fenced or death.child.dismissed is not None
-        running = places(child, child.slots.running())
-        verdicts = [each for each in child.verdicts if (each.stream, each.entry) in running]
-        ended = stopped or child.ended or verdicts  # by us
-        crashed = not (death.orderly or fenced or ended)
+    def note_exit(self, runner_exit: RunnerExit, *, stopped: bool) -> None:
+        """Open a recovery for a runner that has ended; ``stopped``: killed to stop the worker."""
+        child = runner_exit.child
+        fenced = runner_exit.fenced or child.fenced_at is not None
+        running = places_of(child, child.slots.running())
+        forced_ends = [each for each in child.forced_ends if (each.stream, each.entry) in running]
+        killed = stopped or child.kill_reason or forced_ends  # by us
+        crashed = not (runner_exit.orderly or fenced or killed)
         self.crashed += crashed
-        self.fenced += fenced and child.dismissed is None
-        charge = "none" if not crashed else "alone" if len(running) == 1 else "suspects"
-        case = Case(
+        self.fenced += fenced and child.fenced_at is None
+        blame = "none" if not crashed else "sole_task" if len(running) == 1 else "suspected"
+        request = RecoveryRequest(
             consumer=child.consumer,
-            reason="the worker was stopped" if stopped else death.reason,
-            charge=charge,
+            reason="the worker was stopped" if stopped else runner_exit.reason,
+            blame=blame,
             running=running,
             streams=child.streams,
         )
-        ended = places(child, child.slots.ended()) if crashed else []
-        self.open.append(Open(case, verdicts, ended))
+        ended = places_of(child, child.slots.ended()) if crashed else []
+        self.open.append(OpenRecovery(request, forced_ends, ended))
 
-    def held(self) -> list[str]:
-        """The dead that still hold messages: their leases are ours to renew.
+    def consumers(self) -> list[str]:
+        """The dead runners that still hold messages: this worker renews their leases.
 
-        Strangers who took over would know neither what was running nor what it was ended for.
+        Other workers, if they took over, would know neither what was running nor for which
+        tasks the runner was killed.
         """
-        return [one.case.consumer for one in self.open]
+        return [each.request.consumer for each in self.open]
 
     def recover(self) -> None:
-        """Recover what dead runners held; what is refused is tried again in a while."""
+        """Recover what dead runners held; what is refused is tried again ``PAUSE`` later."""
         now = clock.monotonic()
-        for one in [each for each in self.open if each.again <= now]:
+        for opened in [each for each in self.open if each.retry_at <= now]:
             try:
-                self.deal_with(one)
+                self.recover_one(opened)
             except Refused as error:
-                one.again = now + PAUSE
-                logger.error(
-                    "recovering %s failed, and is tried again: %s", one.case.consumer, error
-                )
+                opened.retry_at = now + PAUSE
+                consumer = opened.request.consumer
+                logger.error("recovering %s failed, and is tried again: %s", consumer, error)
             else:
-                self.open.remove(one)
+                self.open.remove(opened)
 
-    def deal_with(self, one: Open) -> None:
-        """Settle the tasks it was ended for, then hand the rest to others."""
-        if one.verdicts:
+    def recover_one(self, opened: OpenRecovery) -> None:
+        """Settle the tasks that it was killed for, then hand the rest to others."""
+        if opened.forced_ends:
             try:
-                self.verdicts.settle(one.case.consumer, one.verdicts)
+                self.hard_limits.settle(opened.request.consumer, opened.forced_ends)
             except Refused as error:
                 if error.code != "FENCED":
-                    self.hand_over(self.all_but_its_verdicts(one))
+                    self.hand_over(self.all_but_forced_ends(opened))
                     raise
-        self.suspect_unsettled(one)
-        self.hand_over(one.case)
+        self.blame_unsettled(opened)
+        self.hand_over(opened.request)
 
-    def all_but_its_verdicts(self, one: Open) -> Case:
-        """Nobody else is to wait until the end of a task can be written."""
-        places = [(each.stream, each.entry) for each in one.verdicts]
-        return replace(one.case, charge="kept", running=places)
+    def all_but_forced_ends(self, opened: OpenRecovery) -> RecoveryRequest:
+        """The request for all other messages: they do not wait until a forced end is written."""
+        places = [(each.stream, each.entry) for each in opened.forced_ends]
+        return replace(opened.request, blame="kept", running=places)
 
-    def hand_over(self, case: Case) -> None:
+    def hand_over(self, request: RecoveryRequest) -> None:
         """Hand what a dead runner held to others."""
-        named = "" if case.charge == "kept" else self.named(case)
-        found = self.recovery.recover(case)
-        if found is not None:
-            self.isolated |= found.isolated > 0
-            self.report(case, found, named)
+        named = "" if request.blame == "kept" else self.titles_of_running(request)
+        result = self.recovery.recover(request)
+        if result is not None:
+            self.quarantined |= result.quarantined > 0
+            self.report(request, result, named)
 
-    def suspect_unsettled(self, one: Open) -> None:
-        """Count what has returned and was not settled among what was running.
+    def blame_unsettled(self, opened: OpenRecovery) -> None:
+        """Count tasks that have returned and were not settled among those that were running.
 
         What a task leaves behind may end its runner before the task is settled.
         """
-        case, unsettled = one.case, one.ended
+        request, unsettled = opened.request, opened.ended
         if not unsettled:
             return
-        with contextlib.suppress(Refused):  # nobody can say: each of them may be unsettled
-            found = self.recovery.deliveries([(case.consumer, place) for place in unsettled])
+        with contextlib.suppress(Refused):  # then each of them may be unsettled
+            found = self.recovery.deliveries([(request.consumer, place) for place in unsettled])
             unsettled = [place for place, left in zip(unsettled, found, strict=True) if left]
         if unsettled:
-            running = [*(case.running or ()), *unsettled]
-            one.case = replace(case, charge="suspects", running=running)
-        one.ended = []
+            running = [*(request.running or ()), *unsettled]
+            opened.request = replace(request, blame="suspected", running=running)
+        opened.ended = []
 
-    def named(self, case: Case) -> str:
-        """What it had in hand, for the log, while it can still be read; nothing if that fails."""
-        running = case.running or ()
+    def titles_of_running(self, request: RecoveryRequest) -> str:
+        """What it was running, for the log, while that can be read; nothing if that fails."""
+        running = request.running or ()
         titles: list[str] = []
         with contextlib.suppress(Refused):
-            places = [(case.consumer, place) for place in running[:MOST_NAMED]]
+            places = [(request.consumer, place) for place in running[:MOST_NAMED]]
             found = self.recovery.deliveries(places) if places else []
             titles = [delivery.title for delivery in found if delivery is not None]
         more = f" and {len(running) - MOST_NAMED} more" if len(running) > MOST_NAMED else ""
-        return f"; in hand: {', '.join(titles)}{more}" if titles else ""
+        return f"; running: {', '.join(titles)}{more}" if titles else ""
 
-    def report(self, case: Case, found: Recovered, named: str) -> None:
-        """Say what a death has cost."""
-        costs = (found.moved, found.lost, found.buried, found.isolated)
-        crashed = case.charge in ("alone", "suspects")
-        if crashed and not any(costs):
-            logger.error("%s%s", case.reason, named)
+    def report(self, request: RecoveryRequest, result: RecoveryResult, named: str) -> None:
+        """Log what the end of a runner has cost."""
+        counts = (result.moved, result.lost, result.dead_lettered, result.quarantined)
+        crashed = request.blame in ("sole_task", "suspected")
+        if crashed and not any(counts):
+            logger.error("%s%s", request.reason, named)
         elif crashed:
             logger.error(
-                "%s%s; %d handed back, %d failed as WorkerLost, %d dead-lettered, "
-                "%d to be run alone",
-                *(case.reason, named, *costs),
+                "%s%s; %d handed back, %d failed as WorkerLost, %d dead-lettered, %d quarantined",
+                *(request.reason, named, *counts),
             )
-        elif any(costs):
-            level = logging.WARNING if found.lost or found.buried else logging.INFO
+        elif any(counts):
+            level = logging.WARNING if result.lost or result.dead_lettered else logging.INFO
             logger.log(
                 level,
                 "%s handed back, %d failed as WorkerLost, %d dead-lettered%s",
-                *(count(found.moved, "message"), found.lost, found.buried, named),
+                *(count(result.moved, "message"), result.lost, result.dead_lettered, named),
             )
 
 
-def places(child: Child, slots: Sequence[Occupied]) -> list[Place]:
-    """Where the messages are that a runner had in these slots."""
+def places_of(child: RunnerProcess, slots: Sequence[RunningTask]) -> list[Place]:
+    """Where the messages are that a runner has in these slots."""
     return [(child.streams[each.stream], each.entry) for each in slots]

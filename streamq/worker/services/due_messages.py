@@ -1,7 +1,8 @@
-"""When the next message for later is due, and moving what is.
+"""Due messages: scheduled messages are moved to their queues when they are due.
 
-No worker leads: each knows when the next one is due and moves what is; who comes second
-finds nothing.  While nothing is due nobody asks: a new first message rings the bell.
+There is no leader.  Each supervisor knows when the next message is due and moves what is; one
+that comes second finds nothing.  Until then no supervisor asks Redis: a notice says when a message
+is scheduled before all others.
 """
 
 import logging
@@ -15,7 +16,7 @@ logger = logging.getLogger("streamq.worker")
 
 #: Seconds between two moves at least: what falls due meanwhile is moved together.
 GATHER = 0.01
-#: Calls in a row: other duties wait for them.
+#: Calls in a row: other services wait for them.
 IN_A_ROW = 10
 #: Seconds by which workers are spread, so that not all of them come at once.
 SPREAD = 0.01
@@ -23,8 +24,8 @@ SPREAD = 0.01
 PAUSE = 5.0
 
 
-class Timetable:
-    """The moment, by our monotonic clock, of the next message that is due."""
+class DueMessages:
+    """The service that moves due messages; ``moment`` is the next time, in monotonic seconds."""
 
     def __init__(self, recovery: Recovery) -> None:
         self.recovery = recovery
@@ -33,13 +34,16 @@ class Timetable:
         #: Nothing is moved before that.
         self.earliest = 0.0
 
-    def learn(self, due: float | None, server: float) -> None:
-        """What Redis said: the next is due then, and it is so late (seconds of the server)."""
+    def set_next(self, due: float | None, server: float) -> None:
+        """Set when the next message is due, as Redis says; None if nothing is scheduled.
+
+        ``server`` is the time now; both are seconds of the server.
+        """
         wait = float("inf") if due is None else max(0.0, due - server)
         self.moment = max(self.earliest, clock.monotonic() + wait + self.spread)
 
-    def hear(self, due: float, server: float) -> None:
-        """There is a message that is due then, perhaps before all that we know of."""
+    def on_notice(self, due: float, server: float) -> None:
+        """Note that a message is due then, perhaps before all that are known; as above."""
         wait = max(0.0, due - server)
         moment = max(self.earliest, clock.monotonic() + wait + self.spread)
         self.moment = min(self.moment, moment)
@@ -53,7 +57,7 @@ class Timetable:
         except Refused:
             self.moment = self.earliest = clock.monotonic() + PAUSE
             raise
-        self.learn(found.due, found.now)
+        self.set_next(found.due, found.now)
         if found.moved < BUDGET:
             self.moment = max(self.moment, clock.monotonic() + GATHER)
 

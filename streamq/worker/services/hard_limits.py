@@ -1,7 +1,8 @@
-"""Ending tasks that run too long or were revoked, and saying how they ended.
+"""Hard limits: runners whose task runs too long, or does not stop when revoked, are killed.
 
-A runner can be ended at any moment, but only for the task that it is running then: it is
-stopped first, looked at, and then ended or let go.
+The supervisor then settles that task in the runner's name: its forced end.  A runner may be killed
+only for the task that it is running at that moment.  So it is suspended first; if it still runs
+that task it is killed, else it is continued.
 """
 
 import contextlib
@@ -13,24 +14,24 @@ from dataclasses import dataclass
 from streamq.broker.recovery import Recovery
 from streamq.core.delivery import Delivery
 from streamq.core.outcome import Outcome
-from streamq.execution.executor import Execution
+from streamq.execution.executor import Executor
 from streamq.execution.task_log import TaskLog
 from streamq.host import clock
 from streamq.runner import signals as interrupts
-from streamq.runner.shared_memory import Occupied
-from streamq.worker.processes import Child, stands_still
+from streamq.runner.shared_memory import RunningTask
+from streamq.worker.processes import RunnerProcess, wait_suspended
 from streamq.worker.services.revocations import Run
 
 logger = logging.getLogger("streamq.worker")
 
-#: Seconds that a process with many tasks has to end one by itself; and a task that was
-#: revoked, or a signal that somebody chose.
+#: Seconds that a process with many tasks has to end one by itself at its limit; and that a task
+#: has to end after a request to stop it.
 GRACE = 1.0
-#: Seconds that one look waits for runners to stand still: leases are renewed between two.
+#: Seconds that one check waits for runners to be suspended: leases are renewed between two.
 BUDGET = 0.25
-#: Seconds ahead for which limits are told: the supervisor looks again well before.
+#: Seconds ahead in which limits are foreseen: the supervisor checks again well before.
 SOON = 1.0
-#: After as many tries in vain a runner is ended wherever it stands.
+#: After as many tries a runner is killed though it was not seen to be suspended.
 TRIES = 3
 #: Seconds after which a read that should have ended by itself shows that its runner is stuck.
 STUCK = 15.0
@@ -39,8 +40,8 @@ OVERDUE, TERMINATED = "overdue", "terminated"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """How a task ends whose runner is ended for it."""
+class ForcedEnd:
+    """The forced end of a task: its runner is killed for it, and this is how it is settled."""
 
     stream: str
     entry: bytes
@@ -48,112 +49,116 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class Request:
-    """A task that is to end, and until when it may do so by itself."""
+class StopRequest:
+    """A request to stop a task, and until when the task may end by itself, in monotonic seconds."""
 
-    child: Child
-    run: Occupied
+    child: RunnerProcess
+    run: RunningTask
     until: float
     kind: str = TERMINATED
-    #: How often its runner was looked at to be ended.
+    #: How many tries there were to kill its runner.
     tries: int = 0
 
 
-class Verdicts:
-    """Looks at what runs, and ends what must not run on."""
+class HardLimits:
+    """The service that kills runners for tasks over their hard limit, or revoked and running on."""
 
-    def __init__(self, recovery: Recovery, execution: Execution) -> None:
+    def __init__(self, recovery: Recovery, executor: Executor) -> None:
         self.recovery = recovery
-        self.execution = execution
-        self.requests: list[Request] = []
+        self.executor = executor
+        self.requests: list[StopRequest] = []
         self.log = TaskLog()
 
-    def look(self, children: Sequence[Child]) -> None:
-        """End what is over its hard limit, and what did not stop when it was asked to."""
+    def enforce(self, children: Sequence[RunnerProcess]) -> None:
+        """Kill runners for what is over its hard limit or did not stop in time; and stuck ones."""
         known = self.known_overdue()
-        for child in [child for child in children if not child.ended]:
+        for child in [child for child in children if not child.kill_reason]:
             self.requests += [
-                Request(child, run, 0.0, OVERDUE)
-                for run in child.slots.running(past=patience_with(child))
+                StopRequest(child, run, 0.0, OVERDUE)
+                for run in child.slots.running(past=grace_of(child))
                 if run_of(child, run) not in known
             ]
             if child.slots.reading > STUCK:
                 logger.error("runner %d is stuck, and is replaced", child.pid)
-                child.end("it was stuck")
-        self.insist({child.pid for child in children})
+                child.kill("it was stuck")
+        self.end_unstopped({child.pid for child in children})
 
-    def insist(self, pids: Collection[int]) -> None:
-        """End what did not stop in its time; a process may take several tries to stand still.
+    def end_unstopped(self, pids: Collection[int]) -> None:
+        """Kill runners for what did not stop in time; one may take several tries to be suspended.
 
-        One that never does, in a debugger or on a crowded machine, does not keep the others
-        from being ended, nor the supervisor from its other duties.
+        One that never is, in a debugger or on a busy machine, does not keep the others from being
+        killed, nor the supervisor from its other services.
         """
         self.requests = [
             each
             for each in self.requests
-            if each.child.pid in pids and not each.child.ended and still_runs(each.child, each.run)
+            if each.child.pid in pids
+            and not each.child.kill_reason
+            and still_runs(each.child, each.run)
         ]
         began = clock.monotonic()
         for request in self.requests:
             if clock.monotonic() - began > BUDGET:
                 break
-            if request.until <= clock.monotonic() and not request.child.ended:
+            if request.until <= clock.monotonic() and not request.child.kill_reason:
                 request.tries += 1
                 anyway = request.tries >= TRIES
-                self.end(request.child, request.run, request.kind, anyway=anyway)
+                self.force_end(request.child, request.run, request.kind, anyway=anyway)
                 request.until = clock.monotonic() + GRACE
 
     def known_overdue(self) -> set[Run]:
-        """What is over its hard limit, and was seen to be."""
+        """The runs that were seen to be over their hard limit."""
         return {run_of(each.child, each.run) for each in self.requests if each.kind == OVERDUE}
 
-    def next_moment(self, children: Sequence[Child]) -> float:
-        """When, in monotonic seconds, something must be looked at again, if it is ``SOON``."""
+    def next_moment(self, children: Sequence[RunnerProcess]) -> float:
+        """When to check again, in monotonic seconds, if that is ``SOON``; else infinite."""
         now, known = clock.monotonic(), self.known_overdue()
         moments = [request.until for request in self.requests]
         for child in children:
             moments += [
-                now + max(0.0, patience_with(child) - run.overdue)
-                for run in child.slots.running(past=patience_with(child) - SOON)
-                if not child.ended and run_of(child, run) not in known
+                now + max(0.0, grace_of(child) - run.overdue)
+                for run in child.slots.running(past=grace_of(child) - SOON)
+                if not child.kill_reason and run_of(child, run) not in known
             ]
         return min(moments, default=float("inf"))
 
-    def end(self, child: Child, run: Occupied, kind: str, *, anyway: bool = False) -> None:
-        """End the runner, if it still runs this; else let it go on."""
-        with held(child, run, anyway=anyway) as same:
+    def force_end(
+        self, child: RunnerProcess, run: RunningTask, kind: str, *, anyway: bool = False
+    ) -> None:
+        """Kill the runner if it still runs this; else let it go on."""
+        with suspended(child, run, anyway=anyway) as same:
             if same:
                 logger.warning("runner %d is ended: its task is %s", child.pid, kind)
-                self.note(child, run, kind)
-                child.end(f"its task was {kind}")
+                self.note_forced_end(child, run, kind)
+                child.kill(f"its task was {kind}")
 
-    def note(self, child: Child, run: Occupied, kind: str) -> None:
-        """Note how a task ends if its runner does while it runs it."""
-        child.verdicts.append(Verdict(child.streams[run.stream], run.entry, kind))
+    def note_forced_end(self, child: RunnerProcess, run: RunningTask, kind: str) -> None:
+        """Note how a task is settled if its runner ends while it runs it."""
+        child.forced_ends.append(ForcedEnd(child.streams[run.stream], run.entry, kind))
 
-    def stop(self, child: Child, run: Occupied, name: str, title: str) -> None:
-        """Interrupt a task; a chosen signal goes to its process, if it has one for itself."""
+    def stop(self, child: RunnerProcess, run: RunningTask, name: str, title: str) -> None:
+        """Stop a task: raise in it, or send the signal to a process that runs only this task."""
         logger.info("%s is terminated", title)
-        self.requests.append(Request(child, run, clock.monotonic() + GRACE))
+        self.requests.append(StopRequest(child, run, clock.monotonic() + GRACE))
         if name == "SIGKILL" and child.sequential:
-            self.end(child, run, TERMINATED)
+            self.force_end(child, run, TERMINATED)
             return
-        child.slots.ask_to_stop(run.slot, run.started)
+        child.slots.request_stop(run.slot, run.started)
         if name == "SIGTERM" or not child.sequential:
             child.signal(interrupts.STOP)
             return
-        with held(child, run) as same:
+        with suspended(child, run) as same:
             if same:
-                self.note(child, run, TERMINATED)
+                self.note_forced_end(child, run, TERMINATED)
                 child.signal(signal.Signals[name])
 
-    def settle(self, consumer: str, verdicts: Sequence[Verdict]) -> int:
-        """Settle the tasks for which a runner was ended, in its name; return how many."""
-        places = [(consumer, (verdict.stream, verdict.entry)) for verdict in verdicts]
+    def settle(self, consumer: str, forced_ends: Sequence[ForcedEnd]) -> int:
+        """Settle the tasks for which a runner was killed, in its name; return how many."""
+        places = [(consumer, (each.stream, each.entry)) for each in forced_ends]
         found = self.recovery.deliveries(places)
         outcomes = [
-            self.outcome(delivery, verdict.kind)
-            for delivery, verdict in zip(found, verdicts, strict=True)
+            self.outcome(delivery, each.kind)
+            for delivery, each in zip(found, forced_ends, strict=True)
             if delivery is not None
         ]
         if outcomes:
@@ -163,42 +168,42 @@ class Verdicts:
         return len(outcomes)
 
     def outcome(self, delivery: Delivery, kind: str) -> Outcome:
-        """How the task ends."""
+        """The outcome of a task with a forced end of this kind."""
         early = delivery.early
-        self.execution.admit(delivery)
+        self.executor.admit(delivery)
         delivery.early = early
-        endings = self.execution.endings
+        outcomes = self.executor.outcomes
         if kind == TERMINATED:
-            return endings.revoked(delivery, b"terminated")
-        if delivery.manner is None:
-            return endings.unknown(delivery)
-        return endings.overdue(delivery, delivery.hard)
+            return outcomes.revoked(delivery, b"terminated")
+        if delivery.policy is None:
+            return outcomes.unknown_task(delivery)
+        return outcomes.overdue(delivery, delivery.hard)
 
 
 @contextlib.contextmanager
-def held(child: Child, run: Occupied, *, anyway: bool = False) -> Iterator[bool]:
-    """Let a runner stand still for a block; tell whether it does, and still runs this.
+def suspended(child: RunnerProcess, run: RunningTask, *, anyway: bool = False) -> Iterator[bool]:
+    """Suspend a runner for a block; yield whether it is suspended, and still runs this.
 
-    One that waits in the kernel, and cannot stop there, meets our signal before it runs
-    another line: it stands still as well.  With ``anyway`` it need not be seen to.
+    One that waits in the kernel, and cannot be stopped there, meets our signal before it runs
+    another line: it counts as suspended.  With ``anyway`` it need not be seen to be.
     """
     child.signal(signal.SIGSTOP)
     try:
-        yield (stands_still(child.pid, "TD") or anyway) and still_runs(child, run)
+        yield (wait_suspended(child.pid, "TD") or anyway) and still_runs(child, run)
     finally:
         child.signal(signal.SIGCONT)
 
 
-def patience_with(child: Child) -> float:
+def grace_of(child: RunnerProcess) -> float:
     """Seconds that a task has after its hard limit to end by itself."""
     return 0.0 if child.sequential else GRACE
 
 
-def run_of(child: Child, run: Occupied) -> Run:
-    """What tells this run from every other."""
+def run_of(child: RunnerProcess, run: RunningTask) -> Run:
+    """The identity of a run, which no other has."""
     return child.pid, run.slot, run.started
 
 
-def still_runs(child: Child, run: Occupied) -> bool:
+def still_runs(child: RunnerProcess, run: RunningTask) -> bool:
     """Whether a slot holds the same run."""
     return any(now.slot == run.slot and now.started == run.started for now in child.slots.running())

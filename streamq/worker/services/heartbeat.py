@@ -1,4 +1,4 @@
-"""What a worker tells about itself: who it is, what it reads, what it is busy with."""
+"""Heartbeat: what a worker reports about itself: its name, its queues, what it runs."""
 
 import logging
 import os
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 import streamq
 from streamq.broker.recovery import Recovery
-from streamq.broker.worker_names import Nodes, Owner
+from streamq.broker.worker_names import NameOwner, WorkerNames
 from streamq.errors import ConfigError
 from streamq.host import clock
-from streamq.runner.shared_memory import Occupied
+from streamq.runner.shared_memory import RunningTask
 from streamq.transport.replies import Refused
 from streamq.worker.identity import Life, life_of, place
-from streamq.worker.processes import Child
+from streamq.worker.processes import RunnerProcess
 
 logger = logging.getLogger("streamq.worker")
 
@@ -45,17 +45,18 @@ def node_name(pattern: str, host: str | None = None) -> str:
     return found
 
 
-def own_name(node: str, nodes: Nodes, lease: float) -> str:
-    """The name of this worker, taken: another one if a worker has it that may be living.
+def claim_name(node: str, nodes: WorkerNames, lease: float) -> str:
+    """Claim this name for this worker, or a numbered one if a worker has it that may be living.
 
-    Two of one name would be one to everybody who looks, each replacing what the other says.
+    Returns the claimed name.  Two workers of one name would look like one: each would replace what
+    the other reports.
     """
     name, _, host = node.partition("@")
     for number in range(1, 1000):
         candidate = node if number == 1 else f"{name}-{number}@{host}"
-        owner = nodes.claim(candidate, ourselves(), lease)
+        owner = nodes.claim(candidate, this_worker(), lease)
         if owner is not None and is_gone(owner):
-            owner = nodes.claim(candidate, ourselves(), lease, gone=owner)
+            owner = nodes.claim(candidate, this_worker(), lease, gone=owner)
         if owner is None:
             if number > 1:
                 logger.warning("another worker is named %s; this one is called %s", node, candidate)
@@ -63,28 +64,28 @@ def own_name(node: str, nodes: Nodes, lease: float) -> str:
     return node
 
 
-def ourselves() -> Owner:
-    """This worker, to tell it from others of its name."""
-    return Owner(socket.gethostname(), str(os.getpid()), place())
+def this_worker() -> NameOwner:
+    """The owner of a name that this process is."""
+    return NameOwner(socket.gethostname(), str(os.getpid()), place())
 
 
-def is_gone(owner: Owner) -> bool:
+def is_gone(owner: NameOwner) -> bool:
     """Whether the worker that has a name is known not to run any more."""
     if not (owner.pid.isascii() and owner.pid.isdigit()):
         return owner.place == place()  # no process has such a number
     return life_of(int(owner.pid), owner.place) is Life.GONE
 
 
-def is_up(node: str, nodes: Nodes) -> bool:
-    """Whether the worker of this name may still be running; not so if the name is ours by now."""
+def is_up(node: str, nodes: WorkerNames) -> bool:
+    """Whether another worker that has this name may still be running."""
     owner = nodes.owner(node)
     ours = owner is not None and (owner.pid, owner.place) == (str(os.getpid()), place())
     return owner is not None and not ours and not is_gone(owner)
 
 
 @dataclass(slots=True)
-class Presence:
-    """The description of one worker."""
+class Heartbeat:
+    """The report of one worker on itself, which it writes with each renewal of its leases."""
 
     node: str
     pool: str
@@ -97,8 +98,10 @@ class Presence:
     started: int = field(default_factory=lambda: int(clock.time() * 1000))
     done: int = 0
 
-    def about(self, children: Sequence[Child], counts: Mapping[str, object]) -> dict[str, object]:
-        """The fields that Redis keeps, for as long as the worker renews them."""
+    def fields(
+        self, children: Sequence[RunnerProcess], counts: Mapping[str, object]
+    ) -> dict[str, object]:
+        """The fields that Redis keeps for as long as the worker renews them."""
         described: dict[str, object] = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -114,14 +117,14 @@ class Presence:
             **dict.fromkeys((f"task:{name}" for name in self.tasks), 1),
         }
         for child in children:
-            described[f"runner:{child.pid}"] = self.busy_with(child)
+            described[f"runner:{child.pid}"] = self.describe(child)
         return described
 
     def sign_off(self) -> None:
-        """Remove what the worker said about itself."""
-        Nodes(self.recovery.client, self.recovery.keys).sign_off(self.node, ourselves())
+        """Remove what the worker has reported."""
+        WorkerNames(self.recovery.client, self.recovery.keys).sign_off(self.node, this_worker())
 
-    def busy_with(self, child: Child) -> str:
+    def describe(self, child: RunnerProcess) -> str:
         """What a runner is running and for how long, or ``idle``."""
         running = sorted(child.slots.running(), key=lambda each: -each.since)
         if not running:
@@ -132,8 +135,8 @@ class Presence:
         more = len(running) - len(named)
         return ", ".join(named) + (f", and {more} more" if more > 0 else "")
 
-    def titles(self, child: Child, running: Sequence[Occupied]) -> list[str]:
-        """What these slots of a runner are at, as the log names it; less if Redis refuses."""
+    def titles(self, child: RunnerProcess, running: Sequence[RunningTask]) -> list[str]:
+        """The titles of these tasks, as the log has them; "a task" if Redis refuses."""
         places = [(child.consumer, (child.streams[each.stream], each.entry)) for each in running]
         with suppress(Refused):
             found = self.recovery.deliveries(places)

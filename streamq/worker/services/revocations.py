@@ -1,8 +1,8 @@
-"""Which of the tasks that run here are to be terminated.
+"""Revocations: running tasks that were revoked with ``terminate`` are stopped.
 
-Redis may hold thousands of such wishes, nearly all of them about what runs elsewhere or
-waits: so it is asked about what runs here, and so much at a time that no lease runs out
-meanwhile.
+Redis may hold thousands of requested signals, nearly all of them for tasks that run elsewhere or
+wait.  So it is asked about the tasks that run here, and about so many at a time that no lease
+runs out meanwhile.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,41 +10,44 @@ from collections.abc import Callable, Sequence
 from streamq.broker.recovery import Recovery
 from streamq.core.termination import ENDING
 from streamq.host import clock
-from streamq.runner.shared_memory import Occupied
-from streamq.worker.processes import Child
+from streamq.runner.shared_memory import RunningTask
+from streamq.worker.processes import RunnerProcess
 
-#: Running tasks that one look asks about.
+#: Running tasks that one check asks about.
 BUDGET = 100
-#: Seconds between two looks: wishes that come together are heeded together.
+#: Seconds between two checks: requests that come together are answered together.
 GATHER = 0.02
 
 #: One run of a task: the runner's process, its slot, and when it started.
 Run = tuple[int, int, int]
-Running = dict[Run, tuple[Child, Occupied]]
+Running = dict[Run, tuple[RunnerProcess, RunningTask]]
 
 
-class Terminations:
-    """Finds the tasks that are to be stopped, and has them stopped."""
+class Revocations:
+    """The service that finds the tasks to be terminated, and has them stopped."""
 
-    def __init__(self, recovery: Recovery, stop: Callable[[Child, Occupied, str, str], None]):
+    def __init__(
+        self, recovery: Recovery, stop: Callable[[RunnerProcess, RunningTask, str, str], None]
+    ):
         self.recovery = recovery
         self.stop = stop
-        self.asked = False
-        #: When, in monotonic seconds, to look again.
+        self.requested = False
+        #: When to check next, in monotonic seconds.
         self.moment = float("inf")
         self.last = 0.0
-        #: Names and titles of what runs, as far as they were read; the signals that were heeded.
+        #: The ids and titles of what runs, as far as they were read.
         self.ids: dict[Run, tuple[str, str]] = {}
-        self.heeded: set[tuple[Run, str]] = set()
+        #: The requested signals that were acted on.
+        self.handled: set[tuple[Run, str]] = set()
         self.todo: list[Run] = []
 
-    def ask(self) -> None:
-        """Somebody wishes to terminate something: look whether it runs here."""
-        self.asked = True
+    def request_check(self) -> None:
+        """Have all running tasks checked soon: a termination was requested somewhere."""
+        self.requested = True
         self.moment = min(self.moment, self.last + GATHER)
 
-    def look(self, children: Sequence[Child]) -> None:
-        """Go on looking, if there is anything to look for."""
+    def check(self, children: Sequence[RunnerProcess]) -> None:
+        """Check some of the running tasks, if any are to be checked."""
         if clock.monotonic() < self.moment:
             return
         self.last = clock.monotonic()
@@ -55,17 +58,17 @@ class Terminations:
             for run in child.slots.running()
         }
         self.ids = {run: id for run, id in self.ids.items() if run in running}
-        self.heeded = {(run, name) for run, name in self.heeded if run in running}
-        if self.asked and not self.todo:
-            self.todo, self.asked = list(running), False
+        self.handled = {(run, name) for run, name in self.handled if run in running}
+        if self.requested and not self.todo:
+            self.todo, self.requested = list(running), False
         some, self.todo = self.todo[:BUDGET], self.todo[BUDGET:]
-        places = {run: running[run] for run in some if run in running}
-        self.read({run: place for run, place in places.items() if run not in self.ids})
-        self.heed({run: place for run, place in places.items() if run in self.ids})
-        if not (self.todo or self.asked):
+        checked = {run: running[run] for run in some if run in running}
+        self.read_ids({run: each for run, each in checked.items() if run not in self.ids})
+        self.stop_requested({run: each for run, each in checked.items() if run in self.ids})
+        if not (self.todo or self.requested):
             self.moment = float("inf")
 
-    def read(self, runs: Running) -> None:
+    def read_ids(self, runs: Running) -> None:
         """Read the ids of tasks; one that has been settled meanwhile has none."""
         places = [
             (child.consumer, (child.streams[each.stream], each.entry))
@@ -75,11 +78,12 @@ class Terminations:
             if delivery is not None:
                 self.ids[run] = delivery.name.decode(errors="replace"), delivery.title
 
-    def heed(self, runs: Running) -> None:
+    def stop_requested(self, runs: Running) -> None:
         """Stop those of these tasks that are to be terminated, once with each signal."""
         ids = [self.ids[run][0] for run in runs]
-        for run, names in zip(runs, self.recovery.wishes(ids, ENDING), strict=True):
+        requested = self.recovery.requested_signals(ids, ENDING)
+        for run, names in zip(runs, requested, strict=True):
             for name in names:
-                if (run, name) not in self.heeded:
-                    self.heeded.add((run, name))
+                if (run, name) not in self.handled:
+                    self.handled.add((run, name))
                     self.stop(*runs[run], name, self.ids[run][1])

@@ -1,0 +1,404 @@
+"""Log lines of a worker: one record is one line of JSON, and a user's own logging is respected."""
+
+import io
+import json
+import logging
+import logging.config
+import os
+import sys
+from collections import namedtuple
+from datetime import date
+
+import pytest
+
+from streamq.core.log_limit import LogLimit
+from streamq.errors import Overdue, SoftTimeLimitExceeded
+from streamq.runner import logging as logs
+from streamq.runner.logging import JsonFormatter, StderrHandler, TextFormatter, set_up_logging
+
+
+class Mute:
+    """Says nothing of itself."""
+
+    def __str__(self):
+        raise self.kind("no text")
+
+    __repr__ = __str__
+    kind = RuntimeError
+
+
+class Leaving(Mute):
+    kind = SystemExit
+
+
+class Shouting(str):
+    def __str__(self):
+        return self
+
+    def encode(self, *args, **kwargs):
+        raise RuntimeError
+
+
+def record(message, *args, **more):
+    logger = logging.Logger("here")
+    caught = []
+    logger.handle = caught.append
+    logger.error(message, *args, **more)
+    return caught[0]
+
+
+def strictly(line):
+    """What a line says to a reader of JSON that is not Python's."""
+    assert len(line.splitlines()) == 1
+    line.encode()  # no surrogate has been left
+    return json.loads(line, parse_constant=pytest.fail)
+
+
+def said(message, *args, **more):
+    return strictly(JsonFormatter().format(record(message, *args, **more)))
+
+
+@pytest.mark.parametrize(
+    ("message", "args", "expected"),
+    [
+        ("plain %s", ("ünï",), "plain ünï"),
+        ("a \ud800 b", (), "a \\ud800 b"),
+        ("%s", ("\udcff",), "\\udcff"),
+        ("%d items", ("many",), "%d items many"),
+        ("%s and %s", (1,), "%s and %s 1"),
+        ("no place", (1, 2), "no place 1 2"),
+        ("%(name)s", ({"other": 1},), "%(name)s {'other': 1}"),
+        ("100%", (5,), "100% 5"),
+        ("%s", (Mute(),), "%s <Mute; its __str__ raised RuntimeError>"),
+        (Mute(), (), "<Mute; its __str__ raised RuntimeError> "),
+        ("%r", (Leaving(),), "%r <Leaving; its __str__ raised SystemExit>"),
+        pytest.param(Shouting("loud"), (), "loud", id="odd text"),
+        ("a\nb\r\x0b\x1c\x85\u2028\u2029c", (), "a\nb\r\x0b\x1c\x85\u2028\u2029c"),
+        (["no", "text"], (), "['no', 'text']"),
+        ("\x00\x1b[2J", (), "\x00\x1b[2J"),
+    ],
+)
+def test_a_record_is_one_line_of_json_whatever_it_says(message, args, expected):
+    line = said(message, *args)
+
+    assert line["message"] == expected
+    assert (line["level"], line["logger"], line["pid"]) == ("error", "here", os.getpid())
+
+
+def knot():
+    tied = []
+    tied.append(tied)
+    return tied
+
+
+Point = namedtuple("Point", "x y")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (3, 3),
+        (1.5, 1.5),
+        (None, None),
+        (True, True),
+        ({"a": [1, {2: (3,)}]}, {"a": [1, {"2": [3]}]}),
+        (float("nan"), "nan"),
+        ([float("-inf")], ["-inf"]),
+        (10**100, str(10**100)),
+        (-(2**63) - 1, str(-(2**63) - 1)),
+        (b"\xff", "b'\\xff'"),
+        (date(2024, 1, 2), "2024-01-02"),
+        ("\ud800", "\\ud800"),
+        ({"\ud800": "\ud801"}, {"\\ud800": "\\ud801"}),
+        (Mute(), "<Mute; its __str__ raised RuntimeError>"),
+        ([Leaving()], ["<Leaving; its __str__ raised SystemExit>"]),
+        (Point(1, 2), "Point(x=1, y=2)"),
+        (ValueError("why"), "why"),
+    ],
+)
+def test_what_was_given_as_extra_is_in_the_line(value, expected):
+    assert said("text", extra={"given": value})["given"] == expected
+
+
+@pytest.mark.parametrize("value", [knot(), 10**5000, [[]] * 5000], ids=["knot", "huge", "long"])
+def test_a_value_without_end_is_one_line_too(value):
+    assert "given" in said("text", extra={"given": value})
+
+
+def test_extra_does_not_take_the_place_of_what_a_line_always_says():
+    line = said("text", extra={"time": "now", "level": "mine", "id": 5, "pid": 1})
+
+    assert (line["level"], line["level_"]) == ("error", "mine")
+    assert (line["time_"], line["pid_"], line["id"]) == ("now", 1, 5)
+
+
+def test_the_stack_and_the_traceback_are_in_the_line():
+    try:
+        raise ValueError("odd \ud800")
+    except ValueError:
+        line = said("text", exc_info=True, stack_info=True)
+
+    assert line["traceback"].startswith("Traceback (most recent call last)")
+    assert line["traceback"].endswith("ValueError: odd \\ud800")
+    assert "test_the_stack_and_the_traceback" in line["stack_info"]
+    assert "traceback" not in said("text", exc_info=True)
+
+
+def test_an_exception_that_cannot_be_shown_costs_no_line():
+    class Odd(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+        def __getattr__(self, name):
+            raise KeyError(name)
+
+    try:
+        raise Odd
+    except Odd:
+        assert "Odd" in said("text", exc_info=True)["traceback"]
+
+
+def test_a_task_that_is_stopped_while_it_logs_is_stopped():
+    class Slow(Mute):
+        kind = Overdue
+
+    with pytest.raises(Overdue):
+        said("%s", Slow())
+
+
+def test_a_record_for_which_no_room_is_left_is_a_line_too(monkeypatch):
+    monkeypatch.setattr(logs, "json_value", lambda value: [][1])
+
+    assert "IndexError" in said("text", extra={"a": 1})["message"]
+
+
+def test_a_line_for_people_is_written_whatever_the_record_holds():
+    line = TextFormatter().format(record("%d items", "many", stack_info=True))
+
+    assert line.splitlines()[0].endswith("ERROR %d items many")
+    assert "Stack (most recent call last)" in line
+
+
+@pytest.mark.parametrize("name", ["levelname", "name", "stack_info"])
+@pytest.mark.parametrize("value", [None, 5, Mute()])
+def test_a_filter_may_have_spoilt_the_record(name, value):
+    spoilt = record("said")
+    setattr(spoilt, name, value)
+
+    assert json.loads(JsonFormatter().format(spoilt))["message"] == "said"
+    assert "said" in TextFormatter().format(spoilt)
+
+
+def test_a_long_line_is_written_whole(capfd, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:1000]))
+
+    logs.write_line("x" * 5000)
+
+    assert capfd.readouterr().err == "x" * 5000 + "\n"
+
+
+class Forwarding:
+    """What people put in the place of ``sys.stderr`` to have it logged."""
+
+    def write(self, text):
+        logging.getLogger("printed").error(text.rstrip())
+
+    def flush(self): ...
+
+
+def closed():
+    with open(os.devnull, "w") as stream:
+        return stream
+
+
+@pytest.mark.parametrize("put", [io.StringIO, Forwarding, closed, lambda: None])
+def test_a_line_is_written_where_a_task_has_put_something_else(put, capfd, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", put())
+    monkeypatch.setattr(sys, "__stderr__", put())
+
+    logs.write_line("a line")
+
+    assert capfd.readouterr().err == "a line\n"
+
+
+# A user's own logging
+
+
+class Root(logging.RootLogger):
+    """The root logger, without what pytest adds to it."""
+
+    def addHandler(self, handler):
+        if not type(handler).__module__.startswith("_pytest"):
+            super().addHandler(handler)
+
+
+@pytest.fixture
+def loggers(monkeypatch):
+    """Python's loggers as in a new process; what is set there ends with the test."""
+    root = Root(logging.WARNING)
+    manager = logging.Manager(root)
+    monkeypatch.setattr(logging, "root", root)
+    monkeypatch.setattr(logging.Logger, "root", root)
+    monkeypatch.setattr(logging.Logger, "manager", manager)
+    monkeypatch.setattr(logs, "STDERR", StderrHandler())
+    return root
+
+
+def configure(**config):
+    logging.config.dictConfig({"version": 1, **config})
+
+
+def test_without_a_configuration_of_the_users_every_logger_has_the_level(loggers):
+    set_up_logging("info", "text")
+    set_up_logging("info", "text")
+
+    assert loggers.level == logging.INFO
+    assert len(loggers.handlers) == 1
+    assert logging.getLogger("shop").isEnabledFor(logging.INFO)
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["before", "while tasks are loaded"])
+@pytest.mark.parametrize(
+    ("level", "handlers"),
+    [("WARNING", ["null"]), ("DEBUG", ["null"]), ("DEBUG", []), ("ERROR", [])],
+)
+def test_a_level_of_the_root_logger_that_the_user_set_stays(loggers, later, level, handlers):
+    if later:
+        set_up_logging("info", "text")
+    configure(
+        handlers={"null": {"class": "logging.NullHandler"}},
+        root={"level": level, "handlers": handlers},
+    )
+
+    set_up_logging("info", "text")
+
+    assert loggers.level == getattr(logging, level)
+    assert [type(each).__name__ for each in loggers.handlers] == (
+        ["NullHandler"] if handlers else ["StderrHandler"]
+    )
+    assert logging.getLogger("streamq.worker").isEnabledFor(logging.INFO)
+
+
+def test_a_level_of_streamqs_own_that_the_user_set_stays(loggers):
+    configure(loggers={"streamq": {"level": "ERROR"}})
+
+    set_up_logging("debug", "text")
+
+    assert not logging.getLogger("streamq.worker").isEnabledFor(logging.INFO)
+
+
+@pytest.mark.parametrize("when", ["before", "after", "both"])
+@pytest.mark.parametrize("name", ["streamq.worker", "streamq.task.shop", "streamq"])
+def test_no_configuration_silences_streamq_without_naming_it(loggers, capfd, when, name):
+    logger = logging.getLogger(name)
+    if when != "after":
+        configure(disable_existing_loggers=True)
+        assert logger.disabled
+    set_up_logging("info", "json")
+    if when != "before":
+        configure(disable_existing_loggers=True, loggers={"other": {"level": "INFO"}})
+
+    logger.error("a failure")
+
+    assert strictly(capfd.readouterr().err)["message"] == "a failure"
+
+
+def test_loggers_of_others_are_disabled_as_python_does(loggers):
+    logger = logging.getLogger("streamqueue")
+    set_up_logging("info", "json")
+
+    configure(disable_existing_loggers=True)
+
+    assert logger.disabled
+
+
+def test_a_logger_of_a_users_class_stays_one(loggers):
+    class Mine(logging.Logger):
+        def shout(self):
+            return "!"
+
+    logging.Logger.manager.setLoggerClass(Mine)
+    logger = logging.getLogger("streamq.worker")
+    set_up_logging("info", "text")
+    configure(disable_existing_loggers=True)
+
+    assert isinstance(logger, Mine)
+    assert (logger.shout(), logger.disabled) == ("!", False)
+    assert sys.modules["logging"].getLogger("streamq.worker") is logger
+
+
+class Breaking(logging.Handler):
+    """A handler of the user's that raises, as one does that cannot reach its server."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def emit(self, record):
+        raise self.error
+
+    filter = emit
+
+
+def broken_handler(loggers, error):
+    loggers.addHandler(Breaking(error))
+
+
+def broken_filter(loggers, error):
+    logging.getLogger("streamq.worker").addFilter(Breaking(error))
+
+
+def broken_factory(loggers, error):
+    loggers.addHandler(logging.NullHandler())
+    logging.setLogRecordFactory(lambda *args: Breaking(error).emit(None))
+
+
+@pytest.fixture
+def factory():
+    yield
+    logging.setLogRecordFactory(logging.LogRecord)
+
+
+@pytest.mark.usefixtures("factory")
+@pytest.mark.parametrize("broken", [broken_handler, broken_filter, broken_factory])
+@pytest.mark.parametrize("error", [RuntimeError("no route"), SystemExit("no route")])
+def test_what_a_users_logging_raises_is_told_and_the_line_is_written(
+    loggers, capfd, monkeypatch, broken, error
+):
+    monkeypatch.setattr(logs, "LOGGING_FAILURES", LogLimit(60.0))
+    logger = logging.getLogger("streamq.worker")
+    broken(loggers, error)
+    set_up_logging("info", "json")
+
+    for number in (1, 2):
+        logger.error("line %d", number, exc_info=ValueError("why"))
+
+    first, told, second = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (first["message"], second["message"]) == ("line 1", "line 2")
+    assert "ValueError: why" in first["traceback"]
+    assert "logging failed" in told["message"]
+    assert f"{type(error).__name__}: no route" in told["traceback"]
+
+
+@pytest.mark.parametrize("error", [SoftTimeLimitExceeded("late"), Overdue()])
+def test_a_limit_passes_through_a_handler(loggers, error):
+    logger = logging.getLogger("streamq.task.shop")
+    broken_handler(loggers, error)
+    set_up_logging("info", "json")
+
+    with pytest.raises(type(error)):
+        logger.info("line")
+
+
+def test_a_line_says_who_has_written_it(loggers):
+    seen = []
+    logger = logging.getLogger("streamq.worker")
+    loggers.addHandler(logging.NullHandler())
+    loggers.handlers[0].handle = seen.append
+    set_up_logging("info", "json")
+
+    logger.info("line")
+    logger.log(logging.INFO, "line", stacklevel=1)
+
+    assert {record.funcName for record in seen} == {"test_a_line_says_who_has_written_it"}

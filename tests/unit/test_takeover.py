@@ -1,0 +1,81 @@
+"""Taking over from many dead at once; time is moved by hand."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from streamq.broker.recovery import Lease, Leases, RecoveryResult
+from streamq.transport.keys import Keys
+from streamq.worker.services.takeover import Takeover
+
+LEASE = 15.0
+
+
+class Fleet:
+    """A recovery that takes a second for each consumer; all of them are dead."""
+
+    keys = Keys("streamq")
+    client = SimpleNamespace(ask=lambda *command: [None, None, None])
+
+    def __init__(self, size):
+        self.now = 1000.0
+        self.table = {f"dead{number}": Lease("1", LEASE) for number in range(size)}
+
+    def list_leases(self, every):
+        return Leases(self.now, dict(self.table), [])
+
+    def recover(self, request):
+        self.now += 1.0
+        del self.table[request.consumer]
+        return RecoveryResult()
+
+
+@pytest.fixture
+def fleet(monkeypatch):
+    fleet = Fleet(10)
+    clock = SimpleNamespace(monotonic=lambda: fleet.now)
+    monkeypatch.setattr("streamq.worker.services.takeover.clock", clock)
+    return fleet
+
+
+def rounds(takeover, fleet):
+    """How many checks it takes until nobody is left; each must leave time for a renewal."""
+    count = 0
+    while fleet.table:
+        began, count = fleet.now, count + 1
+        takeover.check([])
+        assert 0 < fleet.now - began < LEASE / 3
+        assert not fleet.table or takeover.moment <= fleet.now, "it goes on in the next round"
+    return count
+
+
+def test_a_large_dead_fleet_costs_us_no_lease(fleet):
+    takeover = Takeover(fleet, lease=LEASE)
+    takeover.list_leases()
+    for _ in range(6):
+        fleet.now += LEASE / 3
+        takeover.list_leases()
+
+    assert rounds(takeover, fleet) == 4
+    assert takeover.moment > fleet.now
+
+
+def test_a_large_dead_predecessor_does_not_keep_a_worker_from_starting(fleet, monkeypatch):
+    monkeypatch.setattr("streamq.worker.services.takeover.died_here", lambda consumer: True)
+    takeover = Takeover(fleet, lease=LEASE)
+
+    takeover.begin()
+
+    assert len(fleet.table) == 7
+    assert rounds(takeover, fleet) == 3
+
+
+def test_only_who_held_something_is_warned_about(caplog):
+    takeover = Takeover(None, lease=LEASE)
+
+    with caplog.at_level(logging.INFO, logger="streamq.worker"):
+        for moved in (0, 2, 0):
+            takeover.report("dead", RecoveryResult(moved=moved), "its lease ran out")
+
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "INFO"]
