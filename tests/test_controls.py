@@ -6,11 +6,15 @@ shall hear of it at once.
 
 import ast
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tests.guards.test_guards import GUARDS
 
 CHECKOUT = Path(__file__).parent.parent
 #: What stands in tests for the folder of the scripts.
@@ -81,3 +85,18 @@ def test_controls_are_found():
         "streamq/worker/lease_view.py",
         "scripts/lua/recover.lua",
     }
+
+
+def test_no_guard_brings_a_name_that_does_not_exist(tmp_path):
+    """Else its test fails for another reason than the guard that is missing."""
+    for number, guard in enumerate(GUARDS):
+        for file in {edit[0] for edit in guard.edits if edit[0].endswith(".py")}:
+            text = (CHECKOUT / file).read_text()
+            for _, old, new in (edit for edit in guard.edits if edit[0] == file):
+                text = text.replace(old, new)
+            (tmp_path / f"{number}-{Path(file).name}").write_text(text)
+
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "F821"]
+    done = subprocess.run([*ruff, str(tmp_path)], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout

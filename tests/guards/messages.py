@@ -536,7 +536,7 @@ GUARDS = [
         (
             "scripts/lua/publish.lua",
             "assign_queues(messages) or find_out_of_ids(messages)",
-            "find_room(messages)",
+            "assign_queues(messages)",
         ),
     ),
     guard(

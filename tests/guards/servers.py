@@ -88,7 +88,7 @@ GUARDS = [
         (
             "streamq/broker/waiter.py",
             "except BrokerUnavailable as error:",
-            "except Passing as error:",
+            "except LookupError as error:",
         ),
     ),
     guard(
