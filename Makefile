@@ -65,6 +65,7 @@ lint: $(VENV)/.dev-ready ## check format, style and types, and load every Lua sc
 	$(BIN)/mypy
 	$(BIN)/python scripts/lint_lua
 	$(BIN)/python scripts/settings_table.py --check
+	$(BIN)/python scripts/footprint.py --check
 
 format: $(VENV)/.dev-ready ## put the code into the project's format
 	$(BIN)/ruff format .

@@ -42,15 +42,12 @@
 -- Refuses with  FENCED consumer
 --
 -- @include keys
--- @include clock
 -- @include finish
 -- @include replay
 -- @include wrong_type
--- @include streams
 -- @include messages
--- @include dead
 -- @include dead_letter
--- @include scheduled
+-- @include retry
 
 local consumer, number = ARGV[1], ARGV[2]
 local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }
@@ -80,97 +77,6 @@ local function remove_from_consumer(message)
   return ack_and_delete(message.stream, message.entry)
 end
 
--- Whether a task that is to run again was revoked meanwhile: while its record said that it ran,
--- or that it waited.  A task that has ended was not revoked by that alone: somebody may have
--- added a second message of its id by hand.
-local function revoked_meanwhile(id, generation)
-  local known = status_of(id, generation)
-  if known and known.state == 'REVOKED' then
-    return redis.call('ZSCORE', key_of('revoked'), name_of(id, generation)) -- not removed yet
-  end
-  return known and known.revoked
-end
-
--- Write into the record why a task is to run again.  It has not ended: no waiter is notified.
-local function postpone(id, generation, state, ...)
-  local record, known = key_of('task', id), status_of(id, generation)
-  if state ~= '' and known and not known.ended then
-    redis.call('HSET', record, 'state', state, 'worker', consumer, ...)
-    redis.call('HDEL', record, 'started', 'meta', 'meta_content_type')
-    redis.call('PERSIST', record)
-  elseif known then
-    show_waiting(id, generation)
-  end
-end
-
--- A moment: +MS from now, or MS since 1970.
-local function moment_of(text)
-  return string.sub(text, 1, 1) == '+' and now + tonumber(string.sub(text, 2)) or tonumber(text)
-end
-
--- The name of a queue; one that is written with a colon is declared if it is not.
-local function wanted_queue(text)
-  local name = string.match(text, '^:(.*)')
-  if name and redis.call('HSETNX', key_of('queues'), name, '{}') == 1 then
-    for _, stream in ipairs({ name, name .. ':returned' }) do
-      make_group(key_of('queue', stream))
-    end
-  end
-  return name or text
-end
-
--- Put a message into its own queue if it is due; else schedule it.  Then promote.lua moves it,
--- or makes it a dead letter if the queue is gone.
-local function republish(stream, id, generation, fields, words)
-  local due, named_queue = moment_of(words[2]), wanted_queue(words[3])
-  local queue = named_queue ~= '' and named_queue or queue_of(stream)
-  -- the task was run and not rejected: its time to live and its rejections start anew
-  fields = without(fields, { stale = true, rejections = true })
-  set_field(fields, 'id', id)
-  for i = 4, #words, 2 do
-    local value = words[i + 1]
-    if words[i] == 'expires' then
-      value = string.format('%.0f', moment_of(value))
-    end
-    set_field(fields, words[i], value)
-  end
-  local home = home_of(queue, fields)
-  local declared = redis.call('HEXISTS', key_of('queues'), queue) == 1
-  local at_once = due <= now and named_queue == '' and declared
-  if at_once and not wrong_type(key_of('queue', home), 'stream') then
-    add_message(home, fields)
-    return
-  end
-  local eta = string.format('%.0f', due)
-  set_field(fields, 'eta', eta)
-  need('zset', key_of('scheduled'))
-  need('hash', scheduled_key(name_of(id, generation)))
-  schedule(home, id, generation, fields, eta)
-  local known = status_of(id, generation)
-  if known and not known.ended then
-    redis.call('HSET', key_of('task', id), 'eta', eta, 'queue', queue)
-  end
-end
-
-local function run_again(message, fields)
-  local id, stream, record = message.id, message.stream, message.record
-  local generation = message.generation
-  if revoked_meanwhile(id, generation) then
-    finish(id, generation, 'REVOKED', message.expires, 'worker', consumer, 'reason', 'revoked')
-  elseif fields and too_large(fields) then
-    local why = 'too many fields'
-    dead_letter(queue_of(stream), id, fields, why, consumer, why, limits, true)
-    if status_of(id, generation) then
-      finish(id, generation, 'FAILURE', message.expires, 'worker', consumer, unpack(record))
-    end
-  else
-    if fields then
-      republish(stream, id, generation, fields, message.words)
-    end
-    postpone(id, generation, message.state, unpack(record))
-  end
-end
-
 -- Whether a worker that is up reads this queue and has this task.
 local function is_known(queue, task)
   local nodes = redis.pcall('ZRANGE', key_of('workers'), now, '+inf', 'BYSCORE')
@@ -197,20 +103,17 @@ local function follow(message, fields)
   if message.words[1] == 'offer' then
     offer_or_dead_letter(message, fields)
   end
-  local id, words, expires = message.id, message.words, message.expires
+  local id, words = message.id, message.words
   local verb, generation = words[1], message.generation
   if verb == 'later' then
-    return run_again(message, fields)
+    return run_again(message, fields, consumer, limits)
   end
   if fields and (verb == 'dead_letter' or verb == 'expire') then
     local kept = verb == 'dead_letter'
     dead_letter(queue_of(message.stream), id, fields, words[2], consumer, words[3], limits, kept)
   end
-  if message.state ~= '' then
-    finish(id, generation, message.state, expires, 'worker', consumer, unpack(message.record))
-  elseif tonumber(expires) > 0 then
-    finish_silently(id, generation, expires, consumer)
-  end
+  local ended = with_generation(generation) -- the runner has decided what is recorded
+  finish(id, ended, message.state, message.expires, 'worker', consumer, unpack(message.record))
   if verb == 'revoked' then
     redis.call('ZREM', key_of('revoked'), name_of(id, generation))
   end

@@ -8,7 +8,6 @@
 -- Answers 1 if there was a record, else 0.
 --
 -- @include keys
--- @include clock
 -- @include finish
 -- @include generations
 

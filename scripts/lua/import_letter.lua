@@ -14,8 +14,7 @@
 --   full       the queue has the most letters that it may have, all of them newer
 --
 -- @include keys
--- @include clock
--- @include finish
+-- @include now
 -- @include messages
 -- @include dead
 

@@ -14,11 +14,9 @@
 -- name of each message that could not be moved and why}.
 --
 -- @include keys
--- @include clock
 -- @include finish
--- @include wrong_type
 -- @include messages
--- @include dead
+-- @include requeue
 -- @include dead_letter
 -- @include scheduled
 
@@ -28,23 +26,6 @@ local limit, life = tonumber(ARGV[1]), ARGV[2]
 local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }
 local scheduled = key_of('scheduled')
 
-local function end_of(id, fields, state, ...)
-  if field(fields, 'ignore_result') ~= '1' then
-    finish(id, generation_of(fields), state, life_of(fields, life), ...)
-  end
-end
-
--- Write into the record that a task waits in its queue.  State RETRY stays until it starts.
-local function show_queued(id, generation)
-  local record, known = key_of('task', id), status_of(id, generation)
-  if known and known.state == 'SCHEDULED' then
-    redis.call('HSET', record, 'state', 'QUEUED')
-  end
-  if known and not known.ended then
-    redis.call('HDEL', record, 'eta')
-  end
-end
-
 -- Move a message to its queue, or end its task.
 local function move(fields)
   local id, stream = field(fields, 'id'), field(fields, 'scheduled_for')
@@ -53,24 +34,25 @@ local function move(fields)
   local expires = number_in(fields, 'expires', math.huge)
   if expires <= now then
     dead_letter(queue, id, fields, 'expired', '', 'it expired before it was due', limits, false)
-    end_of(id, fields, 'REVOKED', 'reason', 'expired')
+    finish(id, fields, 'REVOKED', life_of(fields, life), 'reason', 'expired')
   elseif redis.call('HEXISTS', key_of('queues'), queue) == 0 then
     dead_letter(queue, id, fields, 'queue gone', '', 'its queue was deleted', limits, true)
-    end_of(id, fields, 'FAILURE', 'error_type', 'streamq.errors.Unroutable', 'error',
-      'the queue ' .. queue .. ' was deleted before the task was due')
+    finish(id, fields, 'FAILURE', life_of(fields, life), 'error_type', 'streamq.errors.Unroutable',
+      'error', 'the queue ' .. queue .. ' was deleted before the task was due')
   elseif too_large(fields) then
     local why = 'too many fields'
     dead_letter(queue, id, fields, why, '', why, limits, true)
-    end_of(id, fields, 'FAILURE', 'error_type', 'streamq.errors.DecodeError', 'error', why)
+    finish(id, fields, 'FAILURE', life_of(fields, life), 'error_type', 'streamq.errors.DecodeError',
+      'error', why)
   elseif field(fields, 'rejections') and stream == front_of(stream) then
     add_in_front(stream, fields) -- its task has rejected it
-    show_queued(id, generation_of(fields))
+    show_promoted(id, generation_of(fields))
   else
     -- the queue may have fewer levels by now than when the message was sent
     local level = string.match(stream, ':p(%d)$') or '0'
     local home = home_of(queue, { 'priority', level })
     add_message(home, fields)
-    show_queued(id, generation_of(fields))
+    show_promoted(id, generation_of(fields))
   end
 end
 

@@ -11,7 +11,6 @@
 --
 -- @include keys
 -- @include streams
--- @include clock
 -- @include finish
 -- @include messages
 
@@ -35,10 +34,8 @@ for _, key in ipairs(streams_of(queue)) do
   local waiting = redis.call('XRANGE', key, '(' .. last_read(key), '+', 'COUNT', limit - removed)
   for _, message in ipairs(waiting) do
     redis.call('XDEL', key, message[1])
-    if field(message[2], 'ignore_result') ~= '1' then
-      local id, generation = id_of(stream, message[1], message[2]), generation_of(message[2])
-      finish(id, generation, 'REVOKED', expires, 'reason', 'purged')
-    end
+    local id = id_of(stream, message[1], message[2])
+    finish(id, message[2], 'REVOKED', expires, 'reason', 'purged')
     removed = removed + 1
   end
   if removed >= limit then

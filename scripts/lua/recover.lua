@@ -43,12 +43,10 @@
 -- Refuses with  WRONGTYPE key …  if a message had to stay
 --
 -- @include keys
--- @include clock
 -- @include finish
--- @include wrong_type
 -- @include streams
 -- @include messages
--- @include dead
+-- @include requeue
 -- @include dead_letter
 
 local consumer, claim = ARGV[1], ARGV[2]
@@ -95,11 +93,8 @@ if claim ~= '' then
 end
 
 local function fail(id, fields, queue)
-  if field(fields, 'ignore_result') == '1' then
-    return false
-  end
-  return finish(
-    id, generation_of(fields), 'FAILURE', life_of(fields, expires), 'worker', consumer,
+  finish(
+    id, fields, 'FAILURE', life_of(fields, expires), 'worker', consumer,
     'error_type', 'streamq.errors.WorkerLost', 'error', reason, 'queue', queue
   )
 end
@@ -137,11 +132,9 @@ end
 -- Move a message to the quarantine stream of its queue, and send supervisors a notice.
 local function move_to_quarantine(stream, entry, fields)
   local queue, id = queue_of(stream), id_of(stream, entry, fields)
-  local key = key_of('queue', queue .. ':quarantine')
   set_field(fields, 'id', id)
-  make_group(key)
-  redis.call('SADD', key_of('quarantine'), queue)
-  redis.call('XADD', key, '*', unpack(fields))
+  make_group(key_of('queue', queue .. ':quarantine'))
+  add_in_quarantine(queue, fields)
   ack_and_delete(stream, entry)
   show_waiting(id, generation_of(fields))
   redis.call('PUBLISH', key_of('notices'), 'quarantine ' .. queue)
@@ -171,7 +164,7 @@ local function move(stream, entry)
   if was_revoked(id, fields) then
     ack_and_delete(stream, entry)
     local life = life_of(fields, expires)
-    finish(id, generation_of(fields), 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
+    finish(id, fields, 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
     moved = moved + 1
   elseif not too_many then
     hand_back(stream, entry, fields)

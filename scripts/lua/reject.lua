@@ -11,11 +11,9 @@
 -- Answers 1 if it was handed back, else 0.  Refuses with  FENCED consumer
 --
 -- @include keys
--- @include clock
 -- @include finish
--- @include wrong_type
 -- @include messages
--- @include scheduled
+-- @include requeue
 
 local consumer, expires, stream, entry, rejections, pause = unpack(ARGV)
 
@@ -33,7 +31,7 @@ local id, generation = id_of(stream, entry, fields), generation_of(fields)
 if was_revoked(id, fields) then
   ack_and_delete(stream, entry)
   local life = life_of(fields, expires)
-  finish(id, generation, 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
+  finish(id, fields, 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
   return 0
 end
 
@@ -44,15 +42,8 @@ if pause == '0' then
 end
 
 local due = string.format('%.0f', now + tonumber(pause))
-set_field(fields, 'id', id)
-set_field(fields, 'eta', due)
-need('zset', key_of('scheduled'))
-need('hash', scheduled_key(name_of(id, generation)))
-schedule(front_of(stream), id, generation, fields, due)
+schedule_again(front_of(stream), id, fields, due)
 ack_and_delete(stream, entry)
 show_waiting(id, generation)
-local known = status_of(id, generation)
-if known and not known.ended then
-  redis.call('HSET', key_of('task', id), 'eta', due)
-end
+show_due(id, generation, due)
 return 1

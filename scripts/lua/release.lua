@@ -13,9 +13,9 @@
 -- Answers how many were handed back.  Refuses with  FENCED consumer
 --
 -- @include keys
--- @include clock
 -- @include finish
 -- @include messages
+-- @include requeue
 
 local consumer, expires = ARGV[1], ARGV[2]
 local marks = key_of('started', consumer)
@@ -52,7 +52,7 @@ local function release(ack, stream, entry, fields)
     remove_held(ack, stream, entry)
     local life = life_of(fields, expires)
     local why = queue_deleted and 'deleted' or 'revoked'
-    finish(id, generation_of(fields), 'REVOKED', life, 'worker', consumer, 'reason', why)
+    finish(id, fields, 'REVOKED', life, 'worker', consumer, 'reason', why)
     return false
   end
   set_field(fields, 'id', id)

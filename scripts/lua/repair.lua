@@ -23,14 +23,13 @@
 --   TOOLARGE entry                   a message has more fields than a script can add
 --
 -- @include keys
--- @include clock
+-- @include now
 -- @include ids
 -- @include messages
 -- @include streams
 
 local stream, other, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local key, fresh = key_of('queue', stream), key_of('queue', stream .. ':fresh')
-local now = clock()
 
 -- Milliseconds of an id that no clock reaches.
 local LAST = '1000000000000000'

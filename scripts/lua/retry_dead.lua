@@ -16,9 +16,9 @@
 --
 -- @include keys
 -- @include streams
--- @include clock
--- @include finish
 -- @include messages
+-- @include requeue
+-- @include emit
 -- @include dead
 -- @include generations
 
@@ -40,8 +40,7 @@ if not fields[1] then
   drop_letter(queue, letter)
   return 0
 end
-local settings = redis.call('HGET', key_of('queues'), queue)
-if not settings then
+if not queue_named(queue).declared then
   return redis.error_reply('NOQUEUE the queue is not declared')
 elseif too_large(fields) then
   return redis.error_reply('TOOLARGE ' .. #fields / 2)
@@ -105,39 +104,22 @@ local function uncount_copy()
   end
 end
 
-local stream, record = key_of('queue', home_of(queue, message)), key_of('task', id)
+local record = key_of('task', id)
 local known = status_of(id, generation_of(fields)) -- of the generation that has died
 local before = redis.call('HMGET', record, 'state', 'enqueued')
 local history = history_with(known and before[2] or death.dead_enqueued)
 set_field(message, 'history', history)
-local kept = field(message, 'ignore_result') ~= '1'
-local generation = used.next({ id })
-if generation > 1 then
-  set_field(message, 'generation', string.format('%.0f', generation))
-end
+local again = new_message(message, used.next({ id }))
+again.sole = true
 
-local failed = make_group(stream)
+local failed = make_group(key_of('queue', home_of(queue, message)))
 if failed then
   return failed
-end
-local entry = redis.pcall('XADD', stream, '*', unpack(message))
-if is_out_of_ids(entry) then
+elseif not emit(again, queue_named(queue), id, unpack(without(message, { id = true }))) then
   return redis.error_reply('OUTOFIDS the queue is out of ids')
-elseif type(entry) == 'table' then
-  return entry
 end
-if generation > 1 then
-  used.begin(id, generation, kept)
-end
-if kept then
-  redis.call(
-    'HSET', record, 'state', 'QUEUED', 'task', field(message, 'task') or '', 'queue', queue,
-    'enqueued', moment, 'history', history
-  )
-  redis.call('PERSIST', record)
-  if not before[1] then
-    note_early_waiters(id)
-  end
+if again.keep then
+  redis.call('HSET', record, 'history', history)
   if FINAL[before[1]] then
     uncount_copy()
   end

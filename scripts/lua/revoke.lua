@@ -20,10 +20,7 @@
 -- Answers the state that the task has now, '' if it has no record.
 --
 -- @include keys
--- @include clock
 -- @include finish
--- @include states
--- @include streams
 -- @include scheduled
 -- @include generations
 
@@ -86,7 +83,7 @@ if waits and not was_scheduled then
   end
 end
 if state and waits then
-  finish(id, current, 'REVOKED', expires, 'reason', 'revoked')
+  finish(id, with_generation(current), 'REVOKED', expires, 'reason', 'revoked')
   state = 'REVOKED'
 elseif state then
   redis.call('HSET', record, 'revoked', '1')

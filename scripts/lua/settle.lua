@@ -31,7 +31,6 @@
 -- Refuses with  FENCED consumer
 --
 -- @include keys
--- @include clock
 -- @include finish
 -- @include replay
 -- @include wrong_type
@@ -88,11 +87,8 @@ while at <= #ARGV do
       local last = at + 4 + 2 * tonumber(ARGV[at + 4])
       if settled == 1 then
         local id, generation = split_name(ARGV[at + 1])
-        if state ~= '' then
-          finish(id, generation, state, expires, 'worker', consumer, unpack(ARGV, at + 5, last))
-        elseif tonumber(expires) > 0 then
-          finish_silently(id, generation, expires, consumer)
-        end
+        local fields = with_generation(generation)
+        finish(id, fields, state, expires, 'worker', consumer, unpack(ARGV, at + 5, last))
       end
       at = last + 1
     end

@@ -1,6 +1,6 @@
 """Roles: the rights of producers, workers and monitors, as a line for Redis.
 
-The commands of a role's scripts are read from the scripts; the commands that Python sends
+The commands of a role's scripts are in the table of footprints; the commands that Python sends
 besides are listed here.  A right is a command on a kind of key: a user who may write a record
 may not therefore write a queue.
 """
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from streamq.acl.footprint import Access, footprint
+from streamq.acl.footprint import Access, accesses, footprint
 from streamq.errors import ConfigError
 from streamq.transport.client import Client
 from streamq.transport.keys import Keys
@@ -29,21 +29,6 @@ READS = frozenset(
     | {"XINFO|CONSUMERS", "XINFO|GROUPS", "XLEN", "XPENDING", "XRANGE", "XREAD"}
     | {"ZCARD", "ZCOUNT", "ZRANGE", "ZRANK", "ZSCORE"}
 )
-
-
-def accesses(*lines: str) -> frozenset[Access]:
-    """Read ``"KIND KIND: COMMAND COMMAND"``; a line without a colon names no key."""
-    found = set()
-    for line in lines:
-        commands, kinds = line, ""
-        if ": " in line:
-            kinds, _, commands = line.partition(": ")
-        for command in commands.split():
-            found |= {Access(command, frozenset({kind})) for kind in kinds.split()} or {
-                Access(command)
-            }
-    return frozenset(found)
-
 
 #: The bare root of the namespace, which every script is given, as a kind of key.
 ROOT = "."

@@ -72,13 +72,21 @@ CONTROLS: Mapping[str, Control] = {
     "no-channel-memory": Control(
         edits=(
             (LUA + "publish_plain.lua", "  if last == mark then\n", "  if false then\n"),
-            (LUA + "publish.lua", "  if last == mark_of(number) then\n", "  if false then\n"),
+            (
+                LUA + "includes/channels.lua",
+                "  if last == mark_of(number) then\n",
+                "  if false then\n",
+            ),
             (
                 LUA + "publish_plain.lua",
                 "if newest and tonumber(newest) >= tonumber(number) then\n",
                 NEVER,
             ),
-            (LUA + "publish.lua", "  if tonumber(newest) >= tonumber(number) then\n", NEVER),
+            (
+                LUA + "includes/channels.lua",
+                "  if tonumber(newest) >= tonumber(number) then\n",
+                NEVER,
+            ),
         ),
         weights={"drop_answers": 1},
         kinds="late early delayed again",

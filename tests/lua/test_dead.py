@@ -373,10 +373,10 @@ def name_of(part):
 
 REVIVING = [
     (kept_once, "drop_letter(queue, letter)\nreturn expired", "return expired"),
-    (only_where_declared, "if not settings then", "settings = settings or '{}'\nif false then"),
+    (only_where_declared, "if not queue_named(queue).declared then", "if false then"),
     (forgets_what_was_noted, "elseif not RUN_FIELDS[name] then", "else"),
     (drops_what_has_passed, "math.huge) <= now then", "math.huge) < 0 then"),
-    (clears_the_ending, "  used.begin(id, generation, kept)\n", ""),
+    (clears_the_ending, "new_message(message, used.next({ id }))", "new_message(message, 1)"),
 ]
 
 

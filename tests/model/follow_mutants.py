@@ -1,18 +1,18 @@
 """Scripts that do what follows a run: retry, dead-letter, promote; with one thing wrong."""
 
-from tests.model.mutant import DEAD, LATER, LETTER, NEVER, mutant
+from tests.model.mutant import DEAD, LATER, LETTER, NEVER, RETRY, mutant
 
 FOLLOWING = [
-    mutant("a retry is stale", "follow", "{ stale = true, rejections", "{ rejections"),
-    mutant("retries are not counted", "follow", "    set_field(fields, words[i], value)\n"),
+    mutant("a retry is stale", RETRY, "{ stale = true, rejections", "{ rejections"),
+    mutant("retries are not counted", RETRY, "    set_field(fields, words[i], value)\n"),
     mutant(
         "a revoked task is tried again",
-        "follow",
+        RETRY,
         "if revoked_meanwhile(id, generation) then",
         NEVER,
     ),
     mutant("a revocation stays", "follow", "if verb == 'revoked' then", NEVER),
-    mutant("a retry ends in no queue", "follow", "queue) == 1\n", "queue) >= 0\n"),
+    mutant("a retry ends in no queue", RETRY, "queue) == 1\n", "queue) >= 0\n"),
     mutant(
         "what is dead_lettered is dropped",
         LETTER,
@@ -30,7 +30,7 @@ FOLLOWING = [
     mutant(
         "a letter's end is overwritten",
         LETTER,
-        "local generation = used.next({ own })",
+        "local generation = generations().next({ own })",
         "local generation = 1",
     ),
     mutant("a circle of letters", LETTER, "deaths <= MOST_DEATHS and", "true and"),

@@ -26,5 +26,6 @@ def mutant(name: str, file: str, old: str, new: str = "", profile: str = "everyt
 
 
 DEAD, ENDINGS, LATER = "includes/dead", "includes/finish", "includes/scheduled"
-LETTER, MESSAGES = "includes/dead_letter", "includes/messages"
-NUMBERED = "includes/replay"
+LETTER, MESSAGES, REQUEUE = "includes/dead_letter", "includes/messages", "includes/requeue"
+NUMBERED, CHANNELS, RETRY = "includes/replay", "includes/channels", "includes/retry"
+DESTINATIONS = "includes/destinations"

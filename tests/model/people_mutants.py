@@ -64,6 +64,6 @@ PEOPLE = [
     mutant("a purge takes what runs", "purge", "'(' .. last_read(key)", "'-'"),
     mutant("a queue goes with its messages", "delete_queue", "if held > 0 then", NEVER),
     mutant(
-        "a purge tells nobody", "purge", "if field(message[2], 'ignore_result') ~= '1' then", NEVER
+        "a purge tells nobody", "purge", "finish(id, message[2], 'REVOKED', expires", "tostring(id"
     ),
 ]

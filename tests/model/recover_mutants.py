@@ -1,6 +1,6 @@
 """Scripts that recover messages of dead consumers, with one thing wrong."""
 
-from tests.model.mutant import LEASES, MESSAGES, NEVER, mutant
+from tests.model.mutant import LEASES, NEVER, REQUEUE, mutant
 
 DYING = [
     mutant(
@@ -67,13 +67,13 @@ DYING = [
     mutant(
         "a suspect is dropped",
         "recover",
-        "  redis.call('XADD', key, '*', unpack(fields))\n",
+        "  add_in_quarantine(queue, fields)\n",
         "",
         "crashes",
     ),
     mutant(
         "a suspect goes to the others",
-        MESSAGES,
+        REQUEUE,
         "local quarantined = string.find(stream, ':quarantine', 1, true)",
         "local quarantined = false",
         "crashes",

@@ -1,13 +1,13 @@
 """Scripts that take a message for another one of its id: the machine must see each of them."""
 
-from tests.model.mutant import ENDINGS, LATER, NEVER, mutant
+from tests.model.mutant import ENDINGS, LATER, NEVER, RETRY, mutant
 
 GENERATIONS, RECORDS = "includes/generations", "includes/records"
 USED_AGAIN = [
     mutant(
         "an id whose task has not ended is accepted again",
         "publish",
-        "local state, queues = generations_here().unended(message.id)",
+        "local state, queues = generations().unended(message.id)",
         "local state, queues = nil, nil",
     ),
     mutant(
@@ -112,12 +112,12 @@ USED_AGAIN = [
     mutant(
         "a letter is put back as the one of before",
         "retry_dead",
-        "local generation = used.next({ id })",
-        "local generation = 1",
+        "new_message(message, used.next({ id }))",
+        "new_message(message, 1)",
     ),
     mutant(
         "a message by hand ends with the one of before",
-        "follow",
+        RETRY,
         "if known and known.state == 'REVOKED' then",
         "if known and known.ended then\n    return true\n  end\n  if false then",
     ),

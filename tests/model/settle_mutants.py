@@ -1,6 +1,16 @@
 """Scripts that start, settle and hand back messages, with one thing wrong."""
 
-from tests.model.mutant import ENDINGS, LEASED, MESSAGES, NEVER, NUMBERED, SCORED, XACK, mutant
+from tests.model.mutant import (
+    ENDINGS,
+    LEASED,
+    MESSAGES,
+    NEVER,
+    NUMBERED,
+    REQUEUE,
+    SCORED,
+    XACK,
+    mutant,
+)
 
 CONSUMERS = [
     mutant("the dead settle", NUMBERED, LEASED, NEVER),
@@ -74,13 +84,13 @@ CONSUMERS = [
     ),
     mutant(
         "what is handed back stays",
-        MESSAGES,
+        REQUEUE,
         "  ack_and_delete(stream, entry)\n  show_waiting(",
         "  show_waiting(",
     ),
     mutant(
         "what is handed back is lost",
-        MESSAGES,
+        REQUEUE,
         "    add_message(front, fields)\n",
     ),
 ]

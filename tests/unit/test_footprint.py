@@ -2,7 +2,9 @@
 
 import pytest
 
-from streamq.acl.footprint import TYPES, Access, ScriptReader, footprint
+from scripts import footprint as table
+from scripts.footprint import TYPES, ScriptReader
+from streamq.acl.footprint import Access, footprint
 from streamq.acl.roles import FOR_PEOPLE, ROLES
 from streamq.errors import StreamqError
 from streamq.transport import scripts
@@ -135,6 +137,17 @@ def test_every_script_can_be_read_and_its_kinds_have_types(name):
     kinds = {kind for access in footprint(name) for kind in access.kinds}
 
     assert {kind.removesuffix(":*") for kind in kinds} <= set(TYPES)
+
+
+def test_the_table_says_what_the_scripts_ask():
+    written = table.TABLE.read_text(encoding="utf-8")
+
+    assert written == table.render(), "run: python scripts/footprint.py"
+
+
+@pytest.mark.parametrize("name", scripts.names())
+def test_the_table_keeps_what_was_read(name):
+    assert footprint(name) == table.read(name)
 
 
 def test_every_script_belongs_to_a_role_or_to_people():

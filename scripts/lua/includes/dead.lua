@@ -5,7 +5,7 @@
 -- deleted ones.
 --
 -- @include keys
--- @include finish
+-- @include now
 -- @include wrong_type
 -- @include hashes
 -- @include messages

@@ -2,8 +2,9 @@
 -- copies, or it is kept as a dead letter.
 --
 -- @include keys
--- @include finish
 -- @include messages
+-- @include requeue
+-- @include emit
 -- @include dead
 -- @include generations
 -- @include ids
@@ -68,40 +69,33 @@ local function next_queues(fields, deaths, exchange, key)
   return queues, false
 end
 
--- Send a copy to each queue that the dead-letter exchange leads to, as a task of its own:
--- ID@QUEUE.  Limits of those queues do not count.  Where an earlier letter has left a record,
--- the copy begins a generation.  Returns the queues, joined, if any; and whether one of them
--- refused it.
-local function publish_copies(queue, id, fields, reason, exchange, key)
+-- Send a copy to a queue, as a task of its own: ID@QUEUE.  Where an earlier dead letter has left a
+-- record, the copy begins a generation.
+local function emit_copy(queue, own, copy)
+  local generation = generations().next({ own })
+  local message = new_message(copy, generation)
+  if wrong_type(key_of('task', own), 'hash') then -- then its record is not written
+    if message.generation then
+      set_field(copy, 'generation', message.generation)
+    end
+    message.keep, message.generation = false, false
+  end
+  emit(message, queue_named(queue), own, unpack(copy))
+end
+
+-- Send a copy to each queue that the dead-letter exchange leads to.  Limits of those queues do not
+-- count.  Returns the queues, joined, if any; and whether one of them refused it.
+local function emit_copies(queue, id, fields, reason, exchange, key)
   local deaths = number_in(fields, 'deaths', 0) + 1
   local queues, refused = next_queues(fields, deaths, exchange, key)
-  local kept, used = field(fields, 'ignore_result') ~= '1', generations()
   for _, name in ipairs(queues) do
-    local copy, own = without(fields, RUN_FIELDS), id .. '@' .. name
-    local generation = used.next({ own })
-    set_field(copy, 'id', own)
+    local copy = without(fields, RUN_FIELDS)
     set_field(copy, 'exchange', exchange)
     set_field(copy, 'routing_key', key)
     set_field(copy, 'deaths', tostring(deaths))
     set_field(copy, 'death_queue', queue)
     set_field(copy, 'death_reason', reason)
-    if generation > 1 then
-      set_field(copy, 'generation', string.format('%.0f', generation))
-    end
-    redis.call('XADD', key_of('queue', home_of(name, copy)), '*', unpack(copy))
-    local record = key_of('task', own)
-    local writable = not wrong_type(record, 'hash')
-    if writable and generation > 1 then
-      used.begin(own, generation, kept)
-    end
-    if writable and kept then
-      redis.call(
-        'HSET', record, 'state', 'QUEUED', 'task', field(fields, 'task') or '', 'queue', name,
-        'enqueued', moment
-      )
-      redis.call('PERSIST', record)
-      note_early_waiters(own)
-    end
+    emit_copy(name, id .. '@' .. name, copy)
   end
   return queues[1] and table.concat(queues, ':'), refused
 end
@@ -112,7 +106,7 @@ local function dead_letter(queue, id, fields, reason, worker, error, limits, kep
   local exchange, key = dead_letter_exchange_of(queue, fields)
   local queues, refused
   if exchange then
-    queues, refused = publish_copies(queue, id, fields, reason, exchange, key)
+    queues, refused = emit_copies(queue, id, fields, reason, exchange, key)
   end
   if queues then
     if status_of(id, generation_of(fields)) then

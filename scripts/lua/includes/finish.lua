@@ -1,12 +1,10 @@
--- The end of a task: its record is written once, and its waiters are notified.
+-- Finish: the one door of every end.  A record gets its end once, and its waiters are notified.
 --
 -- @include keys
--- @include clock
+-- @include now
+-- @include fields
 -- @include records
 -- @include early_waiters
-
-local now = clock()
-local moment = string.format('%.0f', now) -- as text: Redis formats numbers slowly
 
 local REPLY_LIFE_MS = 600000 -- a process that reads its replies reads them within seconds
 local REPLIES_KEPT = 10000
@@ -47,7 +45,7 @@ end
 
 -- End a task without a new state (Ignore): its record keeps its state, expires, and names the
 -- worker.  A task that has ended before, as it was revoked, was counted then.
-local function finish_silently(id, generation, expires, worker)
+local function keep_state(id, generation, expires, worker)
   local record, known = key_of('task', id), status_of(id, generation)
   if known and not known.ended then
     redis.call('HSET', record, 'worker', worker, 'finished', moment)
@@ -66,15 +64,14 @@ local function finish_silently(id, generation, expires, worker)
   end
 end
 
--- Write the end of a task: a final state and further fields, as names and values.
--- `expires` is the milliseconds that it is kept, as text; '0' for ever.  False, and nothing is
--- written, if the task has ended already, its id has been used again since, or the key of its
--- record has another type.
+-- Write a final state into the record of a task.  False, and nothing is written, if the task has
+-- ended already, its id has been used again since, the key of its record has another type, or
+-- there is no record and `makes` is false.
 -- If the task was revoked, its entry in `revoked` is removed: the message has been found.
-local function finish(id, generation, state, expires, ...)
+local function write_end(id, generation, makes, state, expires, ...)
   local record = key_of('task', id)
   local before = redis.pcall('HMGET', record, 'state', 'waiters', 'retries', 'generation')
-  if before.err then
+  if before.err or not (makes or before[1]) then
     return false
   end
   local another = (before[4] or '1') ~= generation
@@ -109,4 +106,25 @@ local function finish(id, generation, state, expires, ...)
     count_copy(id, expires)
   end
   return true
+end
+
+-- End a task.
+--
+-- `fields` are those of its message, as far as they are known: its generation at least, unless it
+-- is the first.  `state` is '' where a runner writes none: for Ignore, or a task that keeps no
+-- result.  `expires` is the milliseconds that its record is kept, as text; '0' for ever.  Then
+-- follow names and values for the record, the first of which is `worker`, if one ends it.
+-- Where there is no record, one is made unless the message has `ignore_result`.
+--
+-- Returns whether the end was written.
+local function finish(id, fields, state, expires, ...)
+  local generation = generation_of(fields)
+  if state ~= '' then
+    local makes = field(fields, 'ignore_result') ~= '1'
+    return write_end(id, generation, makes, state, expires, ...)
+  elseif tonumber(expires) > 0 then
+    local _, worker = ...
+    keep_state(id, generation, expires, worker)
+  end
+  return false
 end

@@ -5,9 +5,14 @@
 -- @include names
 -- @include states
 
+local made
+
 -- The functions about generations, by name.  A script creates its functions anew at every call:
 -- these are only created where a message has a chosen id.
 local function generations()
+  if made then
+    return made
+  end
   local NUMBER_LIFE_MS = 2592000000 -- 30 days, as long as revocations usually last
   local MOST = 99999999999999 -- a field may have one digit more
 
@@ -80,11 +85,12 @@ local function generations()
     end
   end
 
-  return {
+  made = {
     unended = unended,
     number_of = number_of,
     note_number = note_number,
     next = next_generation,
     begin = begin_generation,
   }
+  return made
 end

@@ -6,9 +6,20 @@
 -- entries leave in another order than they came keeps the memory of deleted ones.
 --
 -- @include keys
+-- @include now
 -- @include hashes
 -- @include names
--- @include streams
+
+-- A moment, in milliseconds: '' (false), MS since 1970, or +MS from now.  Nil for another text.
+local function moment_of(text)
+  if text == '' then
+    return false
+  end
+  local from_now, digits = string.match(text or '', '^(%+?)(%d+)$')
+  if digits and #digits < 16 then
+    return tonumber(digits) + (from_now == '+' and now or 0)
+  end
+end
 
 -- The key of a scheduled message's hash.
 local function scheduled_key(name)
