@@ -26,6 +26,12 @@ pytest_plugins = ["tests.order"]
 settings.register_profile("streamq", deadline=None)
 settings.load_profile("streamq")
 
+# A shell starts what runs in the background so that it ignores these signals, and every worker
+# would inherit that.
+for number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+
 # Below ``nohup`` every worker would ignore SIGHUP, as it must.  We go on when the terminal is
 # closed; what we start has the default again.
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:

@@ -59,7 +59,7 @@ local function answer_repeated(messages)
       end
       if not message.answer then
         local state, queues = generations().unended(message.id)
-        message.in_use = state ~= nil
+        message.in_use = state and true or nil
         message.answer = queues ~= '' and queues
       end
       message.same_as = first[message.id]

@@ -347,7 +347,7 @@ GUARDS = [
         "DID NOT RAISE Revoked",
         (
             "scripts/lua/includes/emit.lua",
-            "local ttl = message.ages and queue.message_ttl",
+            "local ttl = not message.ageless and queue.message_ttl",
             "local ttl = nil",
         ),
     ),

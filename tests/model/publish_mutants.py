@@ -1,6 +1,6 @@
 """Scripts that publish, with one thing wrong: the machine must see each of them."""
 
-from tests.model.mutant import CHANNELS, DESTINATIONS, NEVER, SAME_CALL, mutant
+from tests.model.mutant import CHANNELS, DESTINATIONS, EMIT, NEVER, SAME_CALL, mutant
 
 PRODUCERS = [
     mutant("a channel forgets", CHANNELS, SAME_CALL[0], NEVER),
@@ -32,5 +32,24 @@ PRODUCERS = [
         "publish",
         "in ipairs(queues) do\n      local id",
         "in ipairs({queues[1]}) do\n      local id",
+    ),
+    mutant("a message has no record", EMIT, "if message.keep or message.generation then", NEVER),
+    mutant(
+        "a message for later comes now",
+        EMIT,
+        "  if message.later then\n    local",
+        "  if false then\n    local",
+    ),
+    mutant(
+        "a message does not say which generation it is",
+        EMIT,
+        "    added[1], added[2] = 'generation', message.generation\n",
+    ),
+    mutant("a message does not expire", EMIT, "if message.expires then", NEVER),
+    mutant(
+        "a level is not looked for",
+        "includes/queues",
+        "if queue.max_priority and priority > 0 then",
+        NEVER,
     ),
 ]

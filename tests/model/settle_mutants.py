@@ -93,4 +93,10 @@ CONSUMERS = [
         REQUEUE,
         "    add_message(front, fields)\n",
     ),
+    mutant(
+        "what keeps no result has a record",
+        ENDINGS,
+        "if before.err or not (makes or before[1]) then",
+        "if before.err then",
+    ),
 ]

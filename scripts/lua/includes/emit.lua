@@ -45,7 +45,7 @@ end
 -- The fields that are added to a message: its generation, when it expires, and when the time to
 -- live of its queue ends.  Nil for none, as for most messages.
 local function added_fields(message, queue)
-  local ttl = message.ages and queue.message_ttl
+  local ttl = not message.ageless and queue.message_ttl
   if not (message.generation or message.expires or ttl) then
     return nil
   end
@@ -99,7 +99,7 @@ end
 --   chosen       whether its id may have been used before
 --   later, due   the moment when it is due, as text and as a number; nil for now
 --   expires      a moment, or false
---   ages         whether the time to live of its queue counts
+--   ageless      whether the time to live of its queue does not count
 --   sole         whether a stream that is out of ids refuses it: then nothing is written
 -- `id` is '' for one that is named after its entry.  Then follow names and values of its fields.
 --

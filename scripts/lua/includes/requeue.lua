@@ -30,11 +30,8 @@ local function new_message(fields, generation)
     generation = generation > 1 and string.format('%.0f', generation),
     keep = field(fields, 'ignore_result') ~= '1',
     chosen = true,
-    later = nil,
-    due = nil,
     expires = false,
-    ages = false,
-    sole = false,
+    ageless = true,
   }
 end
 
