@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from streamq.broker.followups import words_of
 from streamq.core.delivery import Delivery
 from streamq.core.outcome import Outcome, millis
 from streamq.errors import BrokerUnavailable
@@ -305,11 +306,11 @@ def settle_arguments(
     """The arguments of ``follow.lua``, in the name of a consumer."""
     argv: list[Any] = [consumer, number, *dead]
     for outcome in outcomes:
-        delivery = outcome.delivery
+        delivery, words = outcome.delivery, words_of(outcome.then)
         argv += ("early" if delivery.early else "late", delivery.stream, delivery.entry)
         argv += (delivery.name, outcome.state, outcome.expires)
         argv += (len(outcome.fields) // 2, *outcome.fields)
-        argv += (len(outcome.follow), *outcome.follow)
+        argv += (len(words), *words)
     return argv
 
 

@@ -8,7 +8,7 @@ from streamq.config.config import Config
 from streamq.context import Request
 from streamq.core.delivery import Delivery
 from streamq.core.message import MessageTemplate, Publication
-from streamq.core.outcome import LATER, Outcome
+from streamq.core.outcome import Outcome, RunLater
 from streamq.errors import MaxRetriesExceeded, Reject, SoftTimeLimitExceeded, Stopped
 from streamq.execution.executor import Executor
 from streamq.producer.registry import Registry
@@ -87,11 +87,9 @@ def run_local(
         delivery = Delivery("here", b"0-0", fields)
         delivery.policy = policy
         outcome = executor.run(delivery)
-        if not outcome.follow or outcome.follow[0] != LATER:
+        if not isinstance(outcome.then, RunLater):
             return record_of(outcome)
-        # Retried at once: an eager call does not wait for the pause.
-        changes = outcome.follow[3:]
-        fields |= dict(zip(changes[::2], changes[1::2], strict=True))
+        fields |= outcome.then.changes  # at once: an eager call does not wait for the pause
     error = MaxRetriesExceeded(
         f"{task.name} was tried {MOST_TRIES:,} times at once, and asks to be tried again",
         advice=["only a worker pauses between two tries; give max_retries to end it here"],

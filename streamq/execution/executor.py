@@ -266,7 +266,7 @@ class RunningInWorker(Running):
 
     def final_error(self, asked: Retry) -> BaseException | None:
         """The exception that ends a task which may not be retried like this; None if it may."""
-        return self.executor.outcomes.final_error(self.delivery, asked)
+        return self.executor.outcomes.retries.final_error(self.delivery, asked)
 
 
 def shown(error: BaseException) -> str:

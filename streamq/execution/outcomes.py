@@ -6,25 +6,28 @@ Nothing is written here: the settle and follow scripts carry an ``Outcome`` out.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from random import SystemRandom
 from typing import Any, cast
 
 from streamq.config.config import Config
-from streamq.core.delivery import LONGEST_NUMBER, Delivery
-from streamq.core.message import at_moment, from_now
+from streamq.core.delivery import Delivery
 from streamq.core.names import type_name
-from streamq.core.options import checked
-from streamq.core.outcome import DEAD_LETTER, EXPIRE, LATER, OFFER, REVOKED, Outcome, flat, millis
-from streamq.core.retry import RetryPolicy, ancestors
-from streamq.core.text import count
+from streamq.core.outcome import (
+    Expire,
+    FollowUp,
+    OfferElsewhere,
+    Outcome,
+    RemoveRevocation,
+    SendToDeadLetters,
+    flat,
+    millis,
+)
+from streamq.core.retry import ancestors
 from streamq.errors import (
-    UNCHANGED,
     ConfigError,
     DecodeError,
     EncodeError,
     Ignore,
-    MaxRetriesExceeded,
     Overdue,
     Reject,
     Retry,
@@ -34,15 +37,15 @@ from streamq.errors import (
     Terminated,
     TimeLimitExceeded,
 )
+from streamq.execution.retries import Retries
 from streamq.producer.registry import Registry
 from streamq.routing import LONGEST_NAME, check_name
 from streamq.serialization.annotations import json_form
 from streamq.serialization.codec import encode_json, find_serializer
-from streamq.serialization.exceptions import describe, message_of
-from streamq.serialization.payload import Payloads, as_text
+from streamq.serialization.exceptions import describe
+from streamq.serialization.payload import Payloads
 from streamq.serialization.signing import Signer
 from streamq.serialization.strict_json import EnumNotRepresentable
-from streamq.tasks import Signature, written
 
 #: Seconds before a message of an unknown task is offered again: the first and the longest
 #: pause.  Each pause is twice the one before.
@@ -51,17 +54,6 @@ OFFER_PAUSES = (0.5, 10.0)
 MOST_DOUBLINGS = 10
 #: Random numbers that ``random.seed`` of a task cannot fix and forked processes do not share.
 CHANCE = SystemRandom()
-
-#: Fields of a message that override its task's retry policy, and how they are read.
-RETRY_FIELDS: dict[bytes, Callable[[bytes], Any]] = {
-    b"max_retries": lambda text: None if text == b"none" else whole(text),
-    b"default_retry_delay": lambda text: whole(text) / 1000,
-    b"autoretry_for": lambda text: frozenset(text.decode().split()),
-    b"dont_autoretry_for": lambda text: frozenset(text.decode().split()),
-    b"retry_backoff": lambda text: whole(text) / 1000,
-    b"retry_backoff_max": lambda text: whole(text) / 1000,
-    b"retry_jitter": lambda text: text == b"1",
-}
 
 
 class Outcomes:
@@ -81,6 +73,7 @@ class Outcomes:
         self.results = replace(payloads, limit=conf.result_limit)
         self.conf = conf
         self.signer = signer
+        self.retries = Retries(payloads, conf, signer)
         self.chance = chance
         self.serializer = conf.result_serializer
         self.compression = conf.result_compression
@@ -154,7 +147,7 @@ class Outcomes:
             return self.tried_again(delivery, cast(Retry, error), seconds)
         if issubclass(kind, Reject):
             return self.rejected(delivery, error, seconds)
-        policy = self.retry_policy(delivery)
+        policy = self.retries.policy(delivery)
         if policy.wants(error):
             directive = Retry(exc=error, countdown=policy.pause(delivery.retries, self.chance()))
             return self.tried_again(delivery, directive, seconds)
@@ -166,7 +159,7 @@ class Outcomes:
         It is retried only where ``autoretry_for`` names TimeLimitExceeded: a task that took
         too long once is likely to do so again.
         """
-        error, policy = over_limit(delivery), self.retry_policy(delivery)
+        error, policy = over_limit(delivery), self.retries.policy(delivery)
         if type_name(TimeLimitExceeded) in policy.autoretry_for:
             return self.raised(delivery, error, seconds)
         return self.failed(delivery, error, seconds)
@@ -191,114 +184,26 @@ class Outcomes:
             b"FAILURE" if delivery.keep else b"",
             flat(about, runtime=b"%.6f" % seconds, reason=why),
             expires=self.record_ttl(delivery),
-            follow=(DEAD_LETTER, b"rejected", why),
+            then=SendToDeadLetters(b"rejected", why),
         )
-
-    # Retries
-
-    def retry_policy(self, delivery: Delivery) -> RetryPolicy:
-        """The retry policy of this message: its task's, with the message's own fields applied."""
-        assert delivery.policy is not None
-        policy, asked = delivery.policy.retry, {}
-        for name, read in RETRY_FIELDS.items():
-            if name in delivery.fields:
-                try:
-                    asked[name.decode()] = read(delivery.fields[name])
-                except (ValueError, UnicodeDecodeError):
-                    continue  # a message typed by hand may hold anything
-        return policy.changed(asked)
 
     def tried_again(self, delivery: Delivery, asked: Retry, seconds: float) -> Outcome:
         """Make the outcome of a task that asked for a retry: a failure if none is allowed."""
-        final = self.final_error(delivery, asked)
+        final = self.retries.final_error(delivery, asked)
         if final is not None:
             return self.failed(delivery, final, seconds)
         try:
-            due = self.due(asked, self.retry_policy(delivery))
-            queue = str(checked({"queue": asked.changes.get("queue")}).get("queue", "")).encode()
-            changes = self.signed(delivery, queue, self.changes(delivery, asked))
+            then = self.retries.next_try(delivery, asked)
         except StreamqError as error:  # arguments that cannot be sent, a pause that is none
             return self.failed(delivery, error, seconds)
         reason = describe(asked.exc, skip=1) if asked.exc is not None else describe(asked)
-        number = b"%d" % (delivery.retries + 1)
-        made = b":" if queue and self.conf.task_create_missing_queues else b""
         return Outcome(
             delivery,
             b"RETRY" if delivery.keep else b"",
-            flat(reason, retries=number),
+            flat(reason, retries=then.changes[b"retries"]),
             expires=self.record_ttl(delivery),
-            follow=(LATER, due, made + queue, b"retries", number, *changes),
+            then=then,
         )
-
-    def final_error(self, delivery: Delivery, asked: Retry) -> BaseException | None:
-        """The exception of a task that may not be retried as asked; None if it may."""
-        policy = self.retry_policy(delivery)
-        if asked.max_retries is not UNCHANGED:
-            policy = replace(policy, max_retries=asked.max_retries)
-        if policy.allows(delivery.retries):
-            return None
-        return asked.final or self.exhausted(delivery, asked)
-
-    def exhausted(self, delivery: Delivery, asked: Retry) -> MaxRetriesExceeded:
-        """Make the error of a task that has used all its retries."""
-        error = MaxRetriesExceeded(
-            f"{delivery.title} was tried again {count(delivery.retries, 'time')}, "
-            "and may not be tried once more",
-            known={"last error": message_of(asked.exc)} if asked.exc is not None else None,
-        )
-        error.__cause__ = asked.exc
-        return error
-
-    def due(self, asked: Retry, policy: RetryPolicy) -> bytes:
-        """The time of the next try, as the follow script takes it."""
-        if asked.eta is not None:
-            return at_moment(checked({"eta": asked.eta})["eta"], self.conf.timezone).encode()
-        pause = policy.delay
-        if asked.countdown is not None:
-            pause = checked({"countdown": asked.countdown})["countdown"]
-        return from_now(pause).encode()
-
-    def changes(self, delivery: Delivery, asked: Retry) -> tuple[bytes, ...]:
-        """The fields of the message that the retry changes: names and values in one row."""
-        found: list[bytes] = []
-        for name in ("args", "kwargs"):
-            if name in asked.changes:
-                found += [name.encode(), self.encoded(delivery, name, asked.changes[name])]
-        options = checked({k: v for k, v in asked.changes.items() if k not in ("args", "kwargs")})
-        if "priority" in options:
-            found += [b"priority", b"%d" % options["priority"]]
-        for name in ("time_limit", "soft_time_limit"):
-            if name in options:
-                found += [name.encode(), millis(options[name])]
-        if "expires" in options:
-            expires, zone = options["expires"], self.conf.timezone
-            fixed = isinstance(expires, datetime)
-            moment = at_moment(expires, zone) if fixed else from_now(expires)
-            found += [b"expires", moment.encode()]
-        return tuple(found)
-
-    def signed(
-        self, delivery: Delivery, queue: bytes, changes: tuple[bytes, ...]
-    ) -> tuple[bytes, ...]:
-        """Add a new signature to the changes of a signed message."""
-        if self.signer is None or b"signature" not in delivery.fields or not (changes or queue):
-            return changes
-        fields = delivery.fields | dict(zip(changes[::2], changes[1::2], strict=True))
-        if fields.get(b"expires", b"").startswith(b"+"):
-            raise ConfigError(
-                "retry cannot change expires of a signed message to a time from now",
-                advice=["give the moment: expires=datetime.now(UTC) + timedelta(…)"],
-            )
-        signature = self.signer.signature(delivery.id, queue or delivery.queue.encode(), fields)
-        return (*changes, b"signature", signature)
-
-    def encoded(self, delivery: Delivery, name: str, value: Any) -> bytes:
-        """Encode new ``args`` or ``kwargs`` (``name``) in the message's own format."""
-        content = as_text(delivery.fields.get(b"content_type"), "content_type")
-        compression = as_text(delivery.fields.get(b"compression"), "compression")
-        format = (content or "json", compression, "the arguments")
-        changed: Any = {name: value, "task": delivery.policy and delivery.policy.task}
-        return written(Signature("", **changed), name, lambda v: self.payloads.write(v, *format))
 
     # The task did not run, or was stopped
 
@@ -317,31 +222,39 @@ class Outcomes:
         refusals = delivery.number(b"refusals") or 0
         left = self.conf.unknown_task_patience - offered_for(refusals)
         pause = min(offer_pause(refusals), left) if left > 0 else offer_pause(refusals)
-        due, number = from_now(pause).encode(), b"%d" % (refusals + 1)
+        offer = OfferElsewhere(pause=pause, refusals=refusals + 1)
         if left > 0:
-            return Outcome(delivery, b"", (), follow=(LATER, due, b"", b"refusals", number))
-        outcome = self.dead_lettered(delivery, self.tasks.missing(name), "unknown task")
-        outcome.follow = (OFFER, due, number, *outcome.follow[1:])
-        return outcome
+            return Outcome(delivery, b"", (), then=offer)
+        return self.dead_lettered(delivery, self.tasks.missing(name), "unknown task", offer)
 
-    def dead_lettered(self, delivery: Delivery, error: StreamqError, reason: str) -> Outcome:
-        """Make the outcome of a message that cannot be run: a dead letter."""
+    def dead_lettered(
+        self,
+        delivery: Delivery,
+        error: StreamqError,
+        reason: str,
+        offer: OfferElsewhere | None = None,
+    ) -> Outcome:
+        """Make the outcome of a message that cannot be run: a dead letter.
+
+        With ``offer`` it becomes one only if no other worker is known to have its task.
+        """
         about = describe(error)
         about.pop("traceback", None)
+        then = SendToDeadLetters(reason.encode(), about["error"])
         return Outcome(
             delivery,
             b"FAILURE" if delivery.keep else b"",
             flat(about),
             expires=self.record_ttl(delivery),
-            follow=(DEAD_LETTER, reason.encode(), about["error"]),
+            then=then if offer is None else replace(offer, otherwise=then),
         )
 
     def revoked(self, delivery: Delivery, reason: bytes) -> Outcome:
         """Make the outcome of a task that was revoked or expired: not run, or stopped."""
         state = b"REVOKED" if delivery.keep else b""
-        follow = (EXPIRE, b"expired", b"it expired") if reason == b"expired" else (REVOKED,)
+        then: FollowUp = Expire() if reason == b"expired" else RemoveRevocation()
         expires = self.record_ttl(delivery)
-        return Outcome(delivery, state, (b"reason", reason), expires=expires, follow=follow)
+        return Outcome(delivery, state, (b"reason", reason), expires=expires, then=then)
 
 
 def misnamed(delivery: Delivery, task: str) -> DecodeError | None:
@@ -369,13 +282,6 @@ def past_soft_limit(delivery: Delivery) -> SoftTimeLimitExceeded:
     error = SoftTimeLimitExceeded(f"the task has been running for {delivery.soft:g} s")
     error.here = True
     return error
-
-
-def whole(text: bytes) -> int:
-    """Read a whole number from 0.  Raises ValueError for anything else."""
-    if not text.isdigit() or len(text) > LONGEST_NUMBER:
-        raise ValueError
-    return int(text)
 
 
 def offer_pause(refusals: int) -> float:

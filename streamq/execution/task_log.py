@@ -3,7 +3,7 @@
 import logging
 
 from streamq.core.log_limit import LogLimit
-from streamq.core.outcome import EXPIRE, LATER, OFFER, REVOKED, Outcome
+from streamq.core.outcome import Expire, OfferElsewhere, Outcome, RemoveRevocation, RunLater
 from streamq.core.text import visible
 from streamq.host import clock
 
@@ -58,7 +58,7 @@ class TaskLog:
     def ended(self, outcome: Outcome) -> None:
         """Log how a task ended, within the limits."""
         fields = outcome.fields
-        if outcome.follow or outcome.release or (fields and fields[0] == FAILED):
+        if outcome.then or outcome.release or (fields and fields[0] == FAILED):
             self.refused(outcome) if outcome.reason == BAD_SIGNATURE else self.failed(outcome)
         elif self.enabled and self.succeeded.room():
             logger.info("%s ok%s", outcome.delivery.title, runtime(outcome))
@@ -80,24 +80,23 @@ class TaskLog:
         fields = dict(zip(outcome.fields[::2], outcome.fields[1::2], strict=True))
         error = fields.get(b"error", b"").decode(errors="replace")
         kind = fields.get(b"error_type", b"").decode(errors="replace")
-        words, title = outcome.follow, outcome.delivery.title
-        if words and words[0] == LATER:
-            pause = "" if outcome.pause is None else f" in {outcome.pause:g} s"
-            if words[3] == b"refusals":
-                logger.warning("%s: no such task here; offered again%s", title, pause)
-            else:
-                logger.info("%s again%s: %s: %s", title, pause, kind, error)
-        elif words and words[0] == OFFER:
+        then, title = outcome.then, outcome.delivery.title
+        pause = "" if outcome.pause is None else f" in {outcome.pause:g} s"
+        if isinstance(then, RunLater):
+            logger.info("%s again%s: %s: %s", title, pause, kind, error)
+        elif isinstance(then, OfferElsewhere) and then.otherwise is None:
+            logger.warning("%s: no such task here; offered again%s", title, pause)
+        elif isinstance(then, OfferElsewhere):
             logger.error(
                 "%s: no such task here; a dead letter, unless another worker has it\n%s",
                 *(title, visible(error)),
             )
-        elif words and words[0] in (EXPIRE, REVOKED):
+        elif isinstance(then, Expire | RemoveRevocation):
             why = fields.get(b"reason", b"").decode(errors="replace")
             logger.info("%s revoked: %s", title, why)
         elif outcome.release:
             if self.rejected.room():
-                pause = f" in {outcome.pause:g} s" if outcome.pause else ""
+                pause = pause if outcome.pause else ""
                 logger.warning("%s rejected; it goes back to its queue%s", title, pause)
         elif outcome.reason:
             why = outcome.reason.decode(errors="replace")

@@ -12,7 +12,7 @@ from streamq.runner.pauses import ParkedOutcomes
 
 logger = logging.getLogger("streamq.worker")
 
-FOLLOW = attrgetter("follow")
+THEN = attrgetter("then")
 
 
 class SettlementQueue:
@@ -36,7 +36,7 @@ class SettlementQueue:
             self.finished += self.parked.due()
         if self.unanswered is None and (self.finished or self.starts):
             ended = self.next_outcomes()
-            follows = any(map(FOLLOW, ended))
+            follows = any(map(THEN, ended))
             start = self.starts.popleft() if self.starts and not follows else None
             self.unanswered = self.consumer.settlement(ended, start, follows=follows)
         return self.unanswered

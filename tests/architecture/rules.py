@@ -110,7 +110,6 @@ OPTIONS_CLASSES = frozenset({"App", "Queue", "Exchange"})
 #: Classes with more parameters than allowed, and why.
 TOO_MANY_PARAMETERS = {
     "MessageTemplate": "to be split",
-    "Outcome": "to be split",
     "Greenlets": "to be split",
     "Supervisor": "to be split",
 }

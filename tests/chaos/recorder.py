@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from streamq.broker.consumer import Consumer, Settlement
+from streamq.broker.followups import words_of
 from streamq.broker.recovery import Recovery, RecoveryRequest, RecoveryResult
 from streamq.core.outcome import Outcome
 from streamq.runner.settlements import SettlementQueue
@@ -54,6 +55,6 @@ def place_of(outcome: Outcome) -> str:
 
 def meaning(outcome: Outcome) -> str:
     """The result of a settlement: ``again``, or the state that ends the task."""
-    if outcome.follow and outcome.follow[0] == b"later":
+    if words_of(outcome.then)[:1] == (b"later",):
         return "again"
     return outcome.state.decode() or "silent"

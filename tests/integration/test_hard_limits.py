@@ -4,7 +4,7 @@ import pytest
 
 from streamq import Queue
 from streamq.core.delivery import Delivery
-from streamq.core.outcome import Outcome
+from streamq.core.outcome import Outcome, SendToDeadLetters
 from streamq.transport.replies import Refused
 from streamq.worker.boot import make_services
 
@@ -27,9 +27,9 @@ def test_what_cannot_be_settled_for_it_is_refused_and_the_others_are_settled(app
     redis.zadd(keys.leases, {"gone": 1})
     redis.set(dead, "not ours")
     outcomes = [
-        Outcome(Delivery("default", entry.encode(), {b"id": id}), b"", (), follow=follow)
-        for (entry, _), id, follow in zip(
-            read, (b"a", b"b"), ((b"dead_letter", b"time limit", b"too long"), ()), strict=True
+        Outcome(Delivery("default", entry.encode(), {b"id": id}), b"", (), then=then)
+        for (entry, _), id, then in zip(
+            read, (b"a", b"b"), (SendToDeadLetters(b"time limit", b"too long"), None), strict=True
         )
     ]
 

@@ -13,7 +13,7 @@ from streamq.config.config import Config
 from streamq.context import Running
 from streamq.core.delivery import Delivery
 from streamq.core.options import checked
-from streamq.core.outcome import LATER
+from streamq.core.outcome import OfferElsewhere
 from streamq.errors import Ignore, Reject, Retry
 from streamq.execution import outcomes as outcomes
 from streamq.execution.executor import Executor
@@ -229,11 +229,7 @@ def test_an_unknown_task_is_offered_again_and_again_before_it_is_dead_lettered()
         outcome = run(know_nothing, message(task=b"tt", refusals=b"%d" % refusals))
         if outcome.reason:
             break
-        assert outcome.follow[:1] + outcome.follow[3:] == (
-            LATER,
-            b"refusals",
-            b"%d" % (refusals + 1),
-        )
+        assert outcome.then == OfferElsewhere(pause=outcome.pause, refusals=refusals + 1)
         assert outcome.state == b""
         pauses.append(outcome.pause)
 

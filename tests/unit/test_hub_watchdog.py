@@ -60,7 +60,7 @@ class Executor:
     def run(self, delivery):
         self.ran.append(delivery.entry)
         return SimpleNamespace(
-            release=False, follow=(), fields=(), delivery=delivery, reason=b"", expected=False
+            release=False, then=None, fields=(), delivery=delivery, reason=b"", expected=False
         )
 
 

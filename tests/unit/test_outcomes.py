@@ -13,7 +13,7 @@ import pytest
 from streamq.config.config import Config
 from streamq.core.delivery import Delivery
 from streamq.core.options import checked
-from streamq.core.outcome import DEAD_LETTER, EXPIRE, LATER, REVOKED
+from streamq.core.outcome import Expire, RemoveRevocation, RunLater, SendToDeadLetters
 from streamq.errors import (
     ConfigError,
     MaxRetriesExceeded,
@@ -60,7 +60,7 @@ def test_a_retry_keeps_the_message_and_counts():
     outcome = ending(Retry(exc=ValueError("no"), countdown="5s"), retries=b"1")
 
     assert outcome.state == b"RETRY"
-    assert outcome.follow == (LATER, b"+5000", b"", b"retries", b"2")
+    assert outcome.then == RunLater(pause=5, changes={b"retries": b"2"})
     assert outcome.pause == 5.0
     told = record(outcome)
     assert (told[b"error_type"], told[b"error"], told[b"retries"]) == (b"ValueError", b"no", b"2")
@@ -75,8 +75,9 @@ def test_without_a_pause_of_its_own_a_retry_waits_as_its_task_says():
 def test_an_eta_is_a_moment_of_the_server():
     moment = datetime(2030, 1, 1, tzinfo=UTC)
 
-    assert ending(Retry(eta=moment)).follow[1] == b"%d" % (moment.timestamp() * 1000)
-    assert ending(Retry(eta=moment.replace(tzinfo=None))).follow[1] == b"1893456000000"
+    assert ending(Retry(eta=moment)).then.moment == moment.timestamp() * 1000
+    assert ending(Retry(eta=moment.replace(tzinfo=None))).then.moment == 1893456000000
+    assert ending(Retry(eta=moment)).pause is None
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_a_retry_may_come_from_another_process(handed_on):
     asked = handed_on(Retry(countdown=4, priority=7))
 
     assert (ending(asked).pause, ending(asked).state) == (4, b"RETRY")
-    assert b"priority" in ending(asked).follow
+    assert b"priority" in ending(asked).then.changes
     assert ending(handed_on(Retry()), retries=b"3").state == b"FAILURE"
 
 
@@ -147,9 +148,9 @@ def test_what_makes_no_sense_in_a_message_is_passed_over(odd):
 def test_a_retry_may_change_its_message():
     outcome = ending(Retry(args=(1,), kwargs={"x": 2}, priority=7, expires=9, queue="slow"))
 
-    assert outcome.follow[2] == b":slow"
-    changes = outcome.follow[5:]
-    assert dict(zip(changes[::2], changes[1::2], strict=True)) == {
+    assert (outcome.then.queue, outcome.then.declare) == (b"slow", True)
+    assert outcome.then.changes == {
+        b"retries": b"1",
         b"args": b"[1]",
         b"kwargs": b'{"x":2}',
         b"priority": b"7",
@@ -160,8 +161,8 @@ def test_a_retry_may_change_its_message():
 def test_a_retry_that_is_raised_again_asks_for_the_same():
     again = Retry(queue="slow", args=(1,))
 
-    assert [ending(again).follow[2] for _ in range(2)] == [b":slow"] * 2
-    assert ending(again).follow[5:] == (b"args", b"[1]")
+    assert [ending(again).then.queue for _ in range(2)] == [b"slow"] * 2
+    assert ending(again).then.changes == {b"retries": b"1", b"args": b"[1]"}
 
 
 def test_a_retry_cannot_ask_for_what_it_cannot_have():
@@ -185,9 +186,8 @@ def test_a_signed_message_that_is_changed_is_signed_anew():
     outcome = ending(Retry(args=(2,)), signer=SEAL, args=b"[1]", signature=signature)
     same = ending(Retry(), signer=SEAL, args=b"[1]", signature=signature)
 
-    changed = dict(zip(outcome.follow[3::2], outcome.follow[4::2], strict=True))
-    assert SEAL.check(b"ID", b"mail", {**fields, **changed})
-    assert b"signature" not in same.follow
+    assert SEAL.check(b"ID", b"mail", {**fields, **outcome.then.changes})
+    assert b"signature" not in same.then.changes
     odd = ending(Retry(expires=5), signer=SEAL, args=b"[1]", signature=signature)
     assert b"give the moment" in record(odd)[b"error"]
 
@@ -195,18 +195,18 @@ def test_a_signed_message_that_is_changed_is_signed_anew():
 def test_no_result_is_kept_where_none_is_wanted():
     outcome = ending(Retry(), ignore_result=b"1")
 
-    assert (outcome.state, outcome.follow[0]) == (b"", LATER)
+    assert (outcome.state, type(outcome.then)) == (b"", RunLater)
 
 
 def test_a_rejected_message_goes_to_the_dead_letters_or_back():
-    assert ending(Reject("odd")).follow == (DEAD_LETTER, b"rejected", b"odd")
+    assert ending(Reject("odd")).then == SendToDeadLetters(b"rejected", b"odd")
     assert ending(Reject(requeue=True)).release
 
 
 def test_a_task_that_was_stopped_was_revoked():
     outcome = ending(Terminated())
 
-    assert (outcome.state, outcome.follow) == (b"REVOKED", (REVOKED,))
+    assert (outcome.state, outcome.then) == (b"REVOKED", RemoveRevocation())
     assert record(outcome) == {b"reason": b"terminated"}
 
 
@@ -239,7 +239,7 @@ def test_what_expired_follows_the_dead_letter_exchange_alone():
 
     outcome = outcomes.revoked(Delivery("mail", b"1-1", {}), b"expired")
 
-    assert (outcome.state, outcome.follow[0]) == (b"REVOKED", EXPIRE)
+    assert (outcome.state, outcome.then) == (b"REVOKED", Expire())
 
 
 def pauses():
