@@ -11,6 +11,7 @@ from streamq.core.message import MessageTemplate, Publication
 from streamq.core.outcome import Outcome, RunLater
 from streamq.errors import MaxRetriesExceeded, Reject, SoftTimeLimitExceeded, Stopped
 from streamq.execution.executor import Executor
+from streamq.execution.outcomes import Outcomes
 from streamq.producer.registry import Registry
 from streamq.producer.templates import Templates
 from streamq.result import Result, ResultHere
@@ -43,13 +44,13 @@ class EagerApp(Protocol):
 class EagerExecutor(Executor):
     """The executor of eager calls, which may run inside another task."""
 
-    def outcome_of(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
+    def judge(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
         """Make the outcome of a run that raised this; limits of an outer task are raised."""
         if isinstance(error, Stopped) or (isinstance(error, SoftTimeLimitExceeded) and error.here):
             raise error
         if isinstance(error, Reject):  # there is no queue to return the message to
             return self.outcomes.failed(delivery, error, seconds)
-        return super().outcome_of(delivery, error, seconds)
+        return super().judge(delivery, error, seconds)
 
 
 def run_here(app: EagerApp, signature: Signature) -> Result[Any]:
@@ -79,7 +80,9 @@ def run_local(
 ) -> dict[str, bytes]:
     """Run one publication through the steps of a worker; return its record."""
     executor = EagerExecutor(
-        app.tasks, app.payloads, app.conf, hostname=socket.gethostname(), report=drop
+        Outcomes(app.tasks, app.payloads, app.conf),
+        hostname=socket.gethostname(),
+        report=drop,
     )
     fields = {b"id": id.encode(), **wire_fields(publication)}
     policy = executor.policy_of(task)

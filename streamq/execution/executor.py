@@ -4,11 +4,9 @@ It uses no Redis and no pool.  Whatever happens inside a task becomes an ``Outco
 """
 
 import logging
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streamq.config.config import Config
 from streamq.context import Request, Running, current
 from streamq.core.delivery import Delivery
 from streamq.core.log_limit import LogLimit
@@ -17,7 +15,6 @@ from streamq.core.policy import TaskPolicy
 from streamq.core.retry import RetryPolicy
 from streamq.errors import (
     ConfigError,
-    ContentDisallowed,
     DecodeError,
     Retry,
     SignatureInvalid,
@@ -27,9 +24,8 @@ from streamq.execution.outcomes import Outcomes
 from streamq.execution.request import request_of
 from streamq.host.clock import monotonic, perf_counter
 from streamq.host.forks import FORKS
-from streamq.producer.registry import Registry
 from streamq.serialization.codec import decode_json
-from streamq.serialization.payload import Payloads, as_text, check_headers
+from streamq.serialization.payload import as_text, check_headers
 from streamq.serialization.signing import Signer
 from streamq.tasks import Task
 
@@ -40,6 +36,8 @@ PICKLED = b"application/x-python-serialize"
 
 #: Types of decoded ``args``; ``list | tuple`` would be built for each message.
 LISTS = (list, tuple)
+#: Exceptions that are no errors, but which a class of the task may raise when it is made.
+STOPS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
 #: Stores a custom state: called with the request, the state and its ``meta``.
 ReportState = Callable[[Request, str, Any], None]
@@ -50,22 +48,19 @@ class Executor:
 
     def __init__(
         self,
-        tasks: Registry,
-        payloads: Payloads,
-        conf: Config,
+        outcomes: Outcomes,
         *,
         hostname: str,
         report: ReportState,
-        signer: Signer | None = None,
     ) -> None:
-        self.tasks = tasks
-        self.payloads = payloads
-        self.json_accepted = "json" in payloads.accept
-        self.outcomes = Outcomes(tasks, payloads, conf, signer=signer)
-        self.conf = conf
+        self.outcomes = outcomes
+        self.tasks = outcomes.tasks
+        self.payloads = outcomes.payloads
+        self.json_accepted = "json" in self.payloads.accept
+        self.conf = outcomes.conf
+        self.signer = outcomes.signer
         self.hostname = hostname
         self.report = report
-        self.signer = signer
         self.unsigned = LogLimit(60)
         self.policies: dict[bytes, TaskPolicy[Task[..., Any]]] = {}
         #: Names of the tasks for which a dropped soft limit was logged.
@@ -118,6 +113,7 @@ class Executor:
         delivery.soft = 0.0
 
     def policy_of(self, task: Task[..., Any]) -> TaskPolicy[Task[..., Any]]:
+        """Decide how the messages of a task are run."""
         own, conf = task.own_options, self.conf
         hard = own.get("time_limit", conf.task_time_limit)
         soft = own.get("soft_time_limit", conf.task_soft_time_limit)
@@ -140,28 +136,23 @@ class Executor:
         )
 
     def run(self, delivery: Delivery) -> Outcome:
-        """Run a message and return its outcome; exceptions of the task are not raised.
+        """Run a message in four steps: verify, decode, call, judge.  Returns its outcome.
 
-        Except SystemExit, in a child process that the task has forked.
+        Exceptions of the task are not raised, except SystemExit in a child process that it has
+        forked.
         """
         policy, outcomes = delivery.policy, self.outcomes
         if self.signer is not None:
-            refused = self.check_signature(delivery, self.signer)
+            refused = self.verify(delivery, self.signer)
             if refused is not None:
                 return refused
         if policy is None:
             return outcomes.unknown_task(delivery)
         try:
-            args, kwargs = self.arguments(policy.task, delivery.fields)
-        except ContentDisallowed as error:
-            return outcomes.dead_lettered(delivery, error, "content type not accepted")
+            args, kwargs = self.decode(delivery.fields, policy.task)
         except (DecodeError, ConfigError) as error:
-            return outcomes.dead_lettered(delivery, error, "undecodable message")
-        except (
-            SystemExit,
-            KeyboardInterrupt,
-            GeneratorExit,
-        ) as error:  # raised by a class of the task
+            return outcomes.undecodable(delivery, error)
+        except STOPS as error:  # raised by a class of the task
             return outcomes.failed(delivery, error, 0.0)
         running = RunningInWorker(self, delivery, args, kwargs)
         token = current.set(running)
@@ -180,28 +171,16 @@ class Executor:
                 raise
             if error is running.final:
                 return outcomes.failed(delivery, error, perf_counter() - began)
-            return self.outcome_of(delivery, error, perf_counter() - began)
+            return self.judge(delivery, error, perf_counter() - began)
         finally:
             current.reset(token)
         if running.retrying is not None:
-            return self.outcome_of(delivery, running.retrying, perf_counter() - began)
+            return self.judge(delivery, running.retrying, perf_counter() - began)
         return outcomes.returned(delivery, value, perf_counter() - began)
 
-    def outcome_of(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
-        """Make the outcome of a run that raised this, whatever its class does."""
-        try:
-            return self.outcomes.raised(delivery, error, seconds)
-        except Stopped:
-            raise
-        except BaseException as broken:  # a Retry with bad options, or a broken class
-            return self.outcomes.failed(delivery, broken, seconds)
+    # The steps
 
-    def interrupted(self, delivery: Delivery, error: BaseException) -> Outcome:
-        """Make the outcome for a limit that was raised just before or after the task's code."""
-        self.inside = None
-        return self.outcomes.raised(delivery, error, 0.0)
-
-    def check_signature(self, delivery: Delivery, signer: Signer) -> Outcome | None:
+    def verify(self, delivery: Delivery, signer: Signer) -> Outcome | None:
         """Return the outcome of a message that must not run, for its signature; else None."""
         try:
             signed = signer.check(delivery.id, delivery.queue.encode(), delivery.fields)
@@ -217,8 +196,8 @@ class Executor:
             )
         return None
 
-    def arguments(
-        self, task: Task[..., Any], fields: Mapping[bytes, bytes]
+    def decode(
+        self, fields: Mapping[bytes, bytes], task: Task[..., Any]
     ) -> tuple[list[Any], dict[str, Any]]:
         """Decode args and kwargs.  Raises DecodeError if they are not a list and a mapping."""
         raw_args, raw_kwargs = fields.get(b"args", b"[]"), fields.get(b"kwargs", b"{}")
@@ -242,6 +221,20 @@ class Executor:
         if task.converter is not None and fields.get(b"content_type") != PICKLED:
             return task.converter.apply(args, kwargs)
         return args, kwargs  # type: ignore[return-value]
+
+    def judge(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
+        """Make the outcome of a run that raised this, whatever its class does."""
+        try:
+            return self.outcomes.raised(delivery, error, seconds)
+        except Stopped:
+            raise
+        except BaseException as broken:  # a Retry with bad options, or a broken class
+            return self.outcomes.failed(delivery, broken, seconds)
+
+    def interrupted(self, delivery: Delivery, error: BaseException) -> Outcome:
+        """Make the outcome for a limit that was raised just before or after the task's code."""
+        self.inside = None
+        return self.outcomes.raised(delivery, error, 0.0)
 
 
 class RunningInWorker(Running):
@@ -267,8 +260,3 @@ class RunningInWorker(Running):
     def final_error(self, asked: Retry) -> BaseException | None:
         """The exception that ends a task which may not be retried like this; None if it may."""
         return self.executor.outcomes.retries.final_error(self.delivery, asked)
-
-
-def shown(error: BaseException) -> str:
-    """Write an exception as one line for the log."""
-    return traceback.format_exception_only(error)[-1].strip()

@@ -25,6 +25,7 @@ from streamq.core.outcome import (
 from streamq.core.retry import ancestors
 from streamq.errors import (
     ConfigError,
+    ContentDisallowed,
     DecodeError,
     EncodeError,
     Ignore,
@@ -218,7 +219,7 @@ class Outcomes:
         if not name:
             return self.dead_lettered(delivery, DecodeError("the message names no task"), "no task")
         if (error := misnamed(delivery, name)) is not None:
-            return self.dead_lettered(delivery, error, "undecodable message")
+            return self.undecodable(delivery, error)
         refusals = delivery.number(b"refusals") or 0
         left = self.conf.unknown_task_patience - offered_for(refusals)
         pause = min(offer_pause(refusals), left) if left > 0 else offer_pause(refusals)
@@ -226,6 +227,12 @@ class Outcomes:
         if left > 0:
             return Outcome(delivery, b"", (), then=offer)
         return self.dead_lettered(delivery, self.tasks.missing(name), "unknown task", offer)
+
+    def undecodable(self, delivery: Delivery, error: StreamqError) -> Outcome:
+        """Make the outcome of a message whose arguments cannot be decoded."""
+        refused = isinstance(error, ContentDisallowed)
+        reason = "content type not accepted" if refused else "undecodable message"
+        return self.dead_lettered(delivery, error, reason)
 
     def dead_lettered(
         self,

@@ -16,6 +16,7 @@ from streamq.context import Request
 from streamq.core.names import named
 from streamq.core.outcome import millis
 from streamq.execution.executor import Executor
+from streamq.execution.outcomes import Outcomes
 from streamq.routing import Queue
 from streamq.runner.config import RunnerConfig
 from streamq.runner.inherited import OWN
@@ -130,12 +131,9 @@ class Runner:
         """Make the prefetch buffer of this runner."""
         app = self.app
         executor = Executor(
-            app.tasks,
-            app.payloads,
-            app.conf,
+            Outcomes(app.tasks, app.payloads, app.conf, signer=app.signer),
             hostname=self.config.node,
             report=self.tell,
-            signer=app.signer,
         )
         return PrefetchBuffer(
             self.consumer("runner"),

@@ -23,6 +23,7 @@ from streamq.devserver.project import NoServer
 from streamq.discovery import Found
 from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.execution.executor import Executor
+from streamq.execution.outcomes import Outcomes
 from streamq.host import clock
 from streamq.host.launch import Launch
 from streamq.routing import Queue
@@ -254,7 +255,8 @@ def make_services(
         result_expires=conf.result_expires,
         dead=(conf.dead_max_length, int(millis(conf.dead_expires))),
     )
-    executor = Executor(app.tasks, app.payloads, conf, hostname=node, report=say_nothing)
+    outcomes = Outcomes(app.tasks, app.payloads, conf)
+    executor = Executor(outcomes, hostname=node, report=say_nothing)
     hard_limits = HardLimits(recovery, executor)
     return Services(
         recovery=recovery,

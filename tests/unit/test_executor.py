@@ -17,7 +17,7 @@ from streamq.core.outcome import OfferElsewhere
 from streamq.errors import Ignore, Reject, Retry
 from streamq.execution import outcomes as outcomes
 from streamq.execution.executor import Executor
-from streamq.execution.outcomes import offer_pause
+from streamq.execution.outcomes import Outcomes, offer_pause
 from streamq.producer.registry import Registry
 from streamq.serialization.payload import Payloads
 from streamq.tasks import Task
@@ -31,7 +31,7 @@ def executor(function, *, told=None, accept=("json",), **settings):
     conf = Config.load(settings, None, {}, Path("/nowhere/at/all"))
     payloads = Payloads(accept=accept, limit=10_000, decompressed_limit=10**6, ratio=100)
     tell = (lambda *said: told.append(said)) if told is not None else (lambda *said: None)
-    return Executor(registry, payloads, conf, hostname="here", report=tell)
+    return Executor(Outcomes(registry, payloads, conf), hostname="here", report=tell)
 
 
 def message(*args, **fields):

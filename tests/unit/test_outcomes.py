@@ -42,13 +42,12 @@ def ending(error, *, options=None, signer=None, chance=lambda: 0.999999, **field
     tasks = Registry()
     tasks.add(Task(lambda: None, "t", None, checked(options or {}, decorator=True)))
     payloads = Payloads(accept=("json",), limit=10_000, decompressed_limit=10**6, ratio=100)
-    executor = Executor(tasks, payloads, conf, hostname="h", report=lambda *said: None)
     told = {name.encode(): value for name, value in fields.items()}
     delivery = Delivery("mail", b"1-1", {b"id": b"ID", b"task": b"t", **told})
-    executor.admit(delivery)
     outcomes = Outcomes(
         tasks, payloads, conf, signer=signer, **({"chance": chance} if chance else {})
     )
+    Executor(outcomes, hostname="h", report=lambda *said: None).admit(delivery)
     return outcomes.raised(delivery, error, 0.1)
 
 
