@@ -31,6 +31,7 @@ MODULES = {
         "Reject ResultTimeout Retry Revoked SignatureInvalid SoftTimeLimitExceeded StreamqError "
         "TaskError TaskNotFound TimeLimitExceeded Unroutable WorkerLost"
     ),
+    "streamq.middleware": "Middleware",
     "streamq.producer.completion": "as_completed",
     "streamq.result": "Result",
     "streamq.routing": "Binding Exchange Queue",
@@ -55,6 +56,7 @@ __all__ = [
     "Exchange",
     "Ignore",
     "MaxRetriesExceeded",
+    "Middleware",
     "NotConfirmed",
     "OutOfIds",
     "PartlyPublished",
@@ -129,6 +131,7 @@ if TYPE_CHECKING:  # for type checkers, which do not run __getattr__
         Unroutable,
         WorkerLost,
     )
+    from streamq.middleware import Middleware
     from streamq.producer.completion import as_completed
     from streamq.result import Result
     from streamq.routing import Binding, Exchange, Queue

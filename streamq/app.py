@@ -16,19 +16,20 @@ from streamq.context import Running
 from streamq.core.message import MessageTemplate, Publication
 from streamq.core.options import checked
 from streamq.devserver.server import ensure
-from streamq.errors import EncodeError, NotConfirmed
+from streamq.errors import NotConfirmed
 from streamq.execution.eager import run_here
 from streamq.host.clock import monotonic
 from streamq.host.ids import new_id
-from streamq.producer.bulk import Bulk
+from streamq.middleware import Middleware, checked_layers, layers_around
+from streamq.producer.bulk import Bulk, one_by_one
+from streamq.producer.encoding import encoded
 from streamq.producer.registry import Discovery, Packages, Registry, import_modules, task_name
 from streamq.producer.templates import Templates
 from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
-from streamq.serialization.codec import encode_json
 from streamq.serialization.payload import Payloads
 from streamq.serialization.signing import Signer
-from streamq.tasks import Call, Signature, Task, flattened
+from streamq.tasks import Call, Signature, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,6 +61,7 @@ class App:
         self.tasks = Registry()
         self.declared: list[Queue] = []
         self.templates = Templates(self.conf, lambda: self.declared)
+        self.middleware = ()
         apps.add(self)
 
     # Declarations
@@ -79,6 +81,18 @@ class App:
         """Declare one more queue, in place of one of that name."""
         others = [other for other in self.declared if other.name != queue.name]
         self.queues = [*others, queue]
+
+    @property
+    def middleware(self) -> tuple[Middleware, ...]:
+        """The layers around sending and runs, the outermost first; assign a list to change them."""
+        return self.layers
+
+    @middleware.setter
+    def middleware(self, layers: Iterable[Middleware]) -> None:
+        self.layers = checked_layers(layers)
+        send, asend = partial(self.send, innermost=True), partial(self.asend, innermost=True)
+        self.around_send = layers_around(self.layers, "publish", send)
+        self.around_asend = layers_around(self.layers, "apublish", asend)
 
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
@@ -210,12 +224,14 @@ class App:
             f"cannot enqueue {what!r}: not a task\n  → decorate the function with @app.task"
         )
 
-    def send(self, signature: Signature) -> Result[Any]:
-        """Publish one call."""
+    def send(self, signature: Signature, *, innermost: bool = False) -> Result[Any]:
+        """Send one call: through the layers of middleware; as their ``innermost`` step, itself."""
+        if self.around_send is not None and not innermost:
+            return self.around_send(signature)
         if self.conf.task_always_eager:
             return self.run_here(signature)
         template = self.templates.template(signature)
-        args, kwargs = self.encoded(signature, template)
+        args, kwargs = encoded(signature, template, self.payloads)
         given = signature.options.get("task_id")
         id = given or new_id()
         answer, began = None, monotonic()
@@ -233,8 +249,10 @@ class App:
             raise
         return self.result_of(id, template, signature, answer)
 
-    async def asend(self, signature: Signature) -> Result[Any]:
-        """Publish one call from asyncio."""
+    async def asend(self, signature: Signature, *, innermost: bool = False) -> Result[Any]:
+        """Send one call from asyncio; see ``send``."""
+        if self.around_asend is not None and not innermost:
+            return await self.around_asend(signature)
         if self.conf.task_always_eager:
             return self.run_here(signature)
         template, began = self.templates.template(signature), monotonic()
@@ -265,30 +283,10 @@ class App:
         self, signature: Signature, template: MessageTemplate, moment: str | None = None
     ) -> tuple[str, Publication]:
         """Make a call's id and the publish script's arguments for it."""
-        args, kwargs = self.encoded(signature, template)
+        args, kwargs = encoded(signature, template, self.payloads)
         given = signature.options.get("task_id")
         id = given or new_id()
         return id, template.publication(id, args, kwargs, given=given is not None, expires=moment)
-
-    def encoded(self, signature: Signature, template: MessageTemplate) -> tuple[bytes, bytes]:
-        """Check the arguments of a call against its task; return args and kwargs, encoded."""
-        args, kwargs = signature.args, signature.kwargs
-        if signature.task is not None:
-            signature.task.check(args, kwargs)
-        try:
-            if template.plain:
-                written_args = encode_json(args)
-                written_kwargs = encode_json(kwargs) if kwargs else b"{}"
-            else:
-                format = (template.serializer, template.compression)
-                written_args = self.payloads.write(args, *format, "the arguments")
-                written_kwargs = self.payloads.write(kwargs, *format, "the arguments")
-        except EncodeError as error:
-            return self.encoded(flattened(signature, error), template)
-        size = len(written_args) + len(written_kwargs)
-        if size > self.payloads.limit:
-            raise self.payloads.too_large(size, "the arguments")
-        return written_args, written_kwargs
 
     def publish_plain(
         self, template: MessageTemplate, message: tuple[str, bytes, bytes], began: float
@@ -361,11 +359,13 @@ class App:
     def enqueue_many(self, signatures: Iterable[Signature]) -> list[Result[Any]]:
         """Send many calls in few round trips, each chunk all or nothing.
 
-        Raises PartlyPublished if it has to stop, with ``accepted`` (results) and
-        ``remaining`` (signatures).
+        Where middleware publishes, each call goes through it, and is sent alone.  Raises
+        PartlyPublished if it stops half-way, with ``accepted`` (results) and ``remaining`` (calls).
         """
         if self.conf.task_always_eager:
-            return [self.run_here(signature) for signature in signatures]
+            return [self.send(signature) for signature in signatures]
+        if self.around_send is not None:
+            return one_by_one(self.around_send, signatures)
         return Bulk(self, self.broker.publisher, signatures).send()
 
     # Results, and calls that run here

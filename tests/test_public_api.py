@@ -41,7 +41,7 @@ PROMISED = {
     *("ResultTimeout", "TaskError", "Revoked", "WorkerLost", "TimeLimitExceeded"),
     *("SoftTimeLimitExceeded", "MaxRetriesExceeded", "PartlyPublished", "SignatureInvalid"),
     *("enqueue", "aenqueue", "task", "set_default", "default_app", "current_task"),
-    *("as_completed", "get_task_logger", "register_serializer"),
+    *("as_completed", "get_task_logger", "register_serializer", "Middleware"),
 }
 
 BUILTINS = {
@@ -60,7 +60,10 @@ BUILTINS = {
 }
 
 #: Where the app and what it hands out live: every public method there needs a docstring.
-NOUNS = ("App", "Binding", "Exchange", "Queue", "Result", "Task", "Call", "Signature", "Running")
+NOUNS = (
+    *("App", "Binding", "Exchange", "Queue", "Result", "Task", "Call", "Signature", "Running"),
+    "Middleware",
+)
 
 
 def in_a_fresh_process(code):

@@ -1,7 +1,8 @@
 """Task policies: how a worker runs the messages of one task."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from streamq.core.retry import RetryPolicy
 
@@ -26,3 +27,6 @@ class TaskPolicy(Generic[T]):
     retry: RetryPolicy
     #: Dotted names of the exceptions that its task is expected to raise.
     throws: frozenset[str] = frozenset()
+    #: Called with the running task, it runs the function through layers of middleware; None
+    #: where there are none.
+    around: Callable[[Any], Any] | None = None

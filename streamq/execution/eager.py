@@ -1,6 +1,7 @@
 """Eager calls: run in the process that makes them, by ``apply`` and eager mode."""
 
 import socket
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from streamq.broker.results import Results
@@ -12,6 +13,7 @@ from streamq.core.outcome import Outcome, RunLater
 from streamq.errors import MaxRetriesExceeded, Reject, SoftTimeLimitExceeded, Stopped
 from streamq.execution.executor import Executor
 from streamq.execution.outcomes import Outcomes
+from streamq.middleware import Middleware
 from streamq.producer.registry import Registry
 from streamq.producer.templates import Templates
 from streamq.result import Result, ResultHere
@@ -35,6 +37,8 @@ class EagerApp(Protocol):
     def payloads(self) -> Payloads: ...
     @property
     def conf(self) -> Config: ...
+    @property
+    def middleware(self) -> Sequence[Middleware]: ...
 
     def publication(
         self, signature: Signature, template: MessageTemplate
@@ -83,6 +87,7 @@ def run_local(
         Outcomes(app.tasks, app.payloads, app.conf),
         hostname=socket.gethostname(),
         report=drop,
+        middleware=app.middleware,
     )
     fields = {b"id": id.encode(), **wire_fields(publication)}
     policy = executor.policy_of(task)

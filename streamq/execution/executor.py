@@ -4,7 +4,7 @@ It uses no Redis and no pool.  Whatever happens inside a task becomes an ``Outco
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from streamq.context import Request, Running, current
@@ -24,6 +24,7 @@ from streamq.execution.outcomes import Outcomes
 from streamq.execution.request import request_of
 from streamq.host.clock import monotonic, perf_counter
 from streamq.host.forks import FORKS
+from streamq.middleware import Middleware, layers_around
 from streamq.serialization.codec import decode_json
 from streamq.serialization.payload import as_text, check_headers
 from streamq.serialization.signing import Signer
@@ -44,7 +45,7 @@ ReportState = Callable[[Request, str, Any], None]
 
 
 class Executor:
-    """The executor of messages of the registered tasks."""
+    """The executor of messages of the registered tasks, with ``middleware`` around each call."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Executor:
         *,
         hostname: str,
         report: ReportState,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         self.outcomes = outcomes
         self.tasks = outcomes.tasks
@@ -61,6 +63,7 @@ class Executor:
         self.signer = outcomes.signer
         self.hostname = hostname
         self.report = report
+        self.middleware = middleware
         self.unsigned = LogLimit(60)
         self.policies: dict[bytes, TaskPolicy[Task[..., Any]]] = {}
         #: Names of the tasks for which a dropped soft limit was logged.
@@ -133,6 +136,7 @@ class Executor:
             soft=soft,
             retry=standing.changed(own),
             throws=own.get("throws", frozenset()),
+            around=layers_around(self.middleware, "run", call_of(task)),
         )
 
     def run(self, delivery: Delivery) -> Outcome:
@@ -160,7 +164,9 @@ class Executor:
         try:
             task = policy.task
             self.inside = delivery
-            if task.bind:
+            if policy.around is not None:  # layers of middleware
+                value = policy.around(running)
+            elif task.bind:
                 value = task.function(running, *args, **kwargs)
             else:
                 value = task.function(*args, **kwargs)
@@ -260,3 +266,14 @@ class RunningInWorker(Running):
     def final_error(self, asked: Retry) -> BaseException | None:
         """The exception that ends a task which may not be retried like this; None if it may."""
         return self.executor.outcomes.retries.final_error(self.delivery, asked)
+
+
+def call_of(task: Task[..., Any]) -> Callable[[Any], Any]:
+    """The innermost step of a run: it calls the task's function for the running task."""
+    function, bind = task.function, task.bind
+
+    def call(running: RunningInWorker) -> Any:
+        args, kwargs = running.arguments
+        return function(running, *args, **kwargs) if bind else function(*args, **kwargs)
+
+    return call

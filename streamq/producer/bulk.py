@@ -13,8 +13,11 @@ from streamq.core.message import MessageTemplate, Publication
 from streamq.errors import NotConfirmed, PartlyPublished, PublishUnknown
 from streamq.host.clock import monotonic
 from streamq.host.ids import new_ids
+from streamq.middleware import SendCall
+from streamq.producer.encoding import encoded
 from streamq.producer.templates import Templates
 from streamq.result import Result
+from streamq.serialization.payload import Payloads
 from streamq.tasks import Signature
 
 #: The most messages, and bytes of arguments, in one call of a publish script.
@@ -27,8 +30,9 @@ class BulkApp(Protocol):
 
     templates: Templates
 
-    def encoded(self, signature: Signature, template: MessageTemplate) -> tuple[bytes, bytes]:
-        """Check and encode the arguments of a call."""
+    @property
+    def payloads(self) -> Payloads:
+        """The writer of arguments."""
 
     def moment(self, template: MessageTemplate, began: float) -> str | None:
         """The server's time (ms) at which a signed message expires; None if it does not."""
@@ -160,18 +164,16 @@ class Bulk:
         """Encode the next calls, with ids for this session; None when there are no more."""
         chunk = Chunk()
         chunk.session = session
-        templates, encoded, fresh = self.app.templates, self.app.encoded, new_ids(CHUNK)
+        templates, payloads, fresh = self.app.templates, self.app.payloads, new_ids(CHUNK)
         before: Signature | None = None
         self.preparing = chunk.signatures
         for signature in islice(self.rest, CHUNK):
             chunk.signatures.append(signature)
             if not isinstance(signature, Signature):
-                raise TypeError(
-                    f"enqueue_many takes signatures such as task.s(…), not {signature!r}"
-                )
+                raise no_signature(signature)
             if before is None or not templates.same_template(signature, before):
                 template, before = templates.template(signature), signature
-            args, kwargs = encoded(signature, template)
+            args, kwargs = encoded(signature, template, payloads)
             given = signature.options.get("task_id")
             if given is not None:
                 chunk.given = True
@@ -240,12 +242,52 @@ class Bulk:
         """Make the PartlyPublished: what was accepted and what was not sent."""
         chunk = self.in_flight if isinstance(error, PublishUnknown) else None
         unknown = chunk.signatures if chunk is not None else []
-        left = self.unsent()
-        reason = str(error).partition("\n")[0]
-        stop = PartlyPublished(
-            f"{len(self.results):,} messages were accepted, {len(left):,} were not sent: {reason}",
-            known={"unknown": f"the first {len(unknown):,} of these"} if unknown else None,
-            advice=["the error has .accepted (results), .remaining and .unknown (signatures)"],
-        )
-        stop.accepted, stop.remaining, stop.unknown = self.results, left, unknown
-        return stop
+        return partly_published(error, self.results, self.unsent(), unknown)
+
+
+def one_by_one(send: SendCall, signatures: Iterable[Signature]) -> list[Result[Any]]:
+    """Send calls one after the other with ``send``; return what it returned.
+
+    Raises PartlyPublished if that is not possible.
+    """
+    results: list[Result[Any]] = []
+    rest, sending = iter(signatures), list[Signature]()
+    try:
+        for signature in rest:
+            sending = [signature]
+            if not isinstance(signature, Signature):
+                raise no_signature(signature)
+            results.append(send(signature))
+            sending = []
+    except NotConfirmed as unmet:
+        unmet.accepted, unmet.unconfirmed = results, [unmet.result]
+        unmet.remaining = list(rest)
+        raise
+    except Exception as error:  # also what the caller's generator raises
+        unknown = [*sending] if isinstance(error, PublishUnknown) else []
+        with suppress(Exception):  # of the caller's generator; one error is enough
+            sending += rest
+        raise partly_published(error, results, sending, unknown) from error
+    return results
+
+
+def no_signature(given: object) -> TypeError:
+    """Make the error of an item of ``enqueue_many`` that is no call."""
+    return TypeError(f"enqueue_many takes signatures such as task.s(…), not {given!r}")
+
+
+def partly_published(
+    error: Exception,
+    accepted: list[Result[Any]],
+    left: list[Signature],
+    unknown: list[Signature],
+) -> PartlyPublished:
+    """Make the PartlyPublished: what was accepted, and what was not sent, for this error."""
+    reason = str(error).partition("\n")[0]
+    stop = PartlyPublished(
+        f"{len(accepted):,} messages were accepted, {len(left):,} were not sent: {reason}",
+        known={"unknown": f"the first {len(unknown):,} of these"} if unknown else None,
+        advice=["the error has .accepted (results), .remaining and .unknown (signatures)"],
+    )
+    stop.accepted, stop.remaining, stop.unknown = accepted, left, unknown
+    return stop

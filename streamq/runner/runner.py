@@ -134,6 +134,7 @@ class Runner:
             Outcomes(app.tasks, app.payloads, app.conf, signer=app.signer),
             hostname=self.config.node,
             report=self.tell,
+            middleware=app.middleware,
         )
         return PrefetchBuffer(
             self.consumer("runner"),

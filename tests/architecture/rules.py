@@ -18,7 +18,7 @@ LAYERS: Mapping[str, str] = {
     "broker": "broker broker.*",
     "admin": "admin admin.*",
     "devserver": "devserver devserver.*",
-    "calls": "result tasks",
+    "calls": "middleware result tasks",
     "producer": "producer producer.*",
     "execution": "execution execution.*",
     "app": "app api discovery",

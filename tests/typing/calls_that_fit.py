@@ -1,9 +1,10 @@
 """Calls that a type checker must accept, and what it must know about them."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any, assert_type
 
 import streamq
-from streamq import App, Result, Retry, Running, Signature, Task
+from streamq import App, Middleware, Result, Retry, Running, Signature, Task
 
 app = App("typing")
 
@@ -97,3 +98,20 @@ async def producer() -> None:
 
 def takes_a_task(task: Task[[str], int]) -> Result[int]:
     return task.enqueue("text")
+
+
+class Layer(Middleware):
+    def publish(self, call: Signature, next: Callable[[Signature], Result[Any]]) -> Result[Any]:
+        return next(call)
+
+    async def apublish(
+        self, call: Signature, call_next: Callable[[Signature], Awaitable[Result[Any]]]
+    ) -> Result[Any]:
+        return await call_next(call)
+
+    def run(self, task: Running, next: Callable[[Running], Any]) -> Any:
+        return next(task) if task.request.retries < 3 else None
+
+
+app.middleware = [Layer(), Middleware()]
+assert_type(app.middleware, tuple[Middleware, ...])
