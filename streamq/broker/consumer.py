@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from streamq.broker.followups import words_of
+from streamq.broker.leases import OwnLease
 from streamq.core.delivery import Delivery
 from streamq.core.outcome import Outcome, millis
-from streamq.errors import BrokerUnavailable
 from streamq.transport.connection import ANSWER_TIMEOUT, Connection
 from streamq.transport.keys import GROUP, Keys
 from streamq.transport.replies import Disconnected, Refused
@@ -25,7 +25,6 @@ CHECK_START = load("check_start")
 MARK_STARTED = load("mark_started")
 RELEASE = load("release")
 REJECT = load("reject")
-REGISTER = load("register")
 
 #: Bounds of one settlement: Redis serves no other client while its script runs.
 MOST_SETTLED = 100
@@ -98,31 +97,24 @@ class Consumer:
         self.key_of = cache(keys.queue)
         #: Reads the first revoked ids; sent behind each read.
         self.revoked_command = ("ZRANGE", keys.revoked, 0, MOST_REVOKED)
-        #: Whether this consumer has a lease, or may have had one: the answer may have been lost.
-        self.registered = False
+        self.own_lease = OwnLease(connection, keys, name)
 
     def register(self, lease: float) -> None:
-        """Take a lease, in seconds, before the first read.
+        """Take a lease, in seconds, before the first read; again: check that it is still there.
 
-        Called again, it checks that the lease is still there.  Raises ConsumerFenced if it is
-        not: other workers have the messages, or Redis has lost its data with the lease.
+        Raises ConsumerFenced if it is not: other workers have the messages, or Redis has lost its
+        data with the lease.
         """
-        again, self.registered = self.registered, True
         try:
-            argv = (int(lease * 1000), self.name, int(again))
-            self.connection.call(REGISTER, self.keys.root, *argv)
-        except BrokerUnavailable as error:
-            self.registered = again or (isinstance(error, Disconnected) and error.sent)
-            raise
+            self.own_lease.register(lease)
         except Refused as error:
-            self.registered = again
             if error.code == "FENCED":
                 raise ConsumerFenced(self.name) from error
             raise
 
     def has_lease(self) -> bool:
         """Whether this consumer has a lease, so that other workers take it to be alive."""
-        return self.connection.ask("ZSCORE", self.keys.leases, self.name) is not None
+        return self.own_lease.is_held()
 
     # Reading
 

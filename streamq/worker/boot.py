@@ -13,8 +13,10 @@ import msgspec
 
 from streamq.acl.rights import permitted
 from streamq.app import App
+from streamq.broker.leases import Leases
 from streamq.broker.notifier import Notifier
 from streamq.broker.recovery import Recovery
+from streamq.broker.scheduled import ScheduledMessages
 from streamq.broker.worker_names import WorkerNames
 from streamq.config.extras import require
 from streamq.core.options import check_limits
@@ -247,18 +249,21 @@ def make_services(
     conf, keys, name = app.conf, app.broker.keys, "streamq:supervisor"
     timeout = min(ANSWER_TIMEOUT, max(LEAST_ANSWER_TIMEOUT, conf.lease / 3))
     client = Client(app.url, name=name, patience=timeout)
+    dead = (conf.dead_max_length, int(millis(conf.dead_expires)))
     recovery = Recovery(
         client,
         keys,
-        lease=conf.lease,
         max_deliveries=conf.max_deliveries,
         result_expires=conf.result_expires,
-        dead=(conf.dead_max_length, int(millis(conf.dead_expires))),
+        dead=dead,
     )
+    leases = Leases(client, keys, lease=conf.lease)
+    scheduled = ScheduledMessages(client, keys, result_expires=conf.result_expires, dead=dead)
     outcomes = Outcomes(app.tasks, app.payloads, conf)
     executor = Executor(outcomes, hostname=node, report=say_nothing)
     hard_limits = HardLimits(recovery, executor)
     return Services(
+        leases=leases,
         recovery=recovery,
         heartbeat=Heartbeat(
             node=node,
@@ -270,8 +275,8 @@ def make_services(
             recovery=recovery,
         ),
         notifier=Notifier(app.url, keys.notices, name=name, patience=timeout),
-        takeover=Takeover(recovery, lease=conf.lease),
-        due_messages=DueMessages(recovery),
+        takeover=Takeover(leases, recovery, lease=conf.lease),
+        due_messages=DueMessages(scheduled),
         hard_limits=hard_limits,
         revocations=Revocations(recovery, hard_limits.stop),
         stuck_runners=StuckRunners(recovery, reader_lock),

@@ -8,7 +8,7 @@ Workers may have leases of different lengths: each is judged by its own.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from streamq.broker.recovery import Lease
+from streamq.broker.leases import Lease
 
 #: Leases of unbroken view after which a supervisor may judge.  Also: a deadline that has not moved
 #: for as many leases counts as past whatever the server's clock says, which may have jumped back.

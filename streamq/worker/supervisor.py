@@ -297,11 +297,9 @@ class Supervisor:
         self.reported_cannot_start = self.processes.cannot_start
         counts = {**self.crash_recovery.counts(), "cannot_start": self.reported_cannot_start}
         fields = services.heartbeat.fields(children, counts)
-        sent = clock.monotonic()
         leases = [*self.crash_recovery.consumers(), *(child.consumer for child in connected)]
-        news = services.recovery.renew(services.heartbeat.node, leases, fields)
-        now = clock.monotonic()
-        services.takeover.views.record_answer(news.now, sent=sent, now=now)
+        news = services.leases.renew(services.heartbeat.node, leases, fields)
+        services.takeover.views.record_answer(news.now, sent=news.sent, now=news.received)
         services.due_messages.set_next(news.due, news.now)
         self.replace_cut_off(children)
         for child in connected:
@@ -313,7 +311,7 @@ class Supervisor:
             services.revocations.request_check()
         if news.quarantine.intersection(services.heartbeat.queues):
             self.start_quarantine()
-        self.next_renewal = now + self.lease / 3
+        self.next_renewal = news.received + self.lease / 3
         self.listen()
 
     def listen(self) -> None:

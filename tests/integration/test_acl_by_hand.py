@@ -11,7 +11,7 @@ import redis as redis_py
 
 from streamq import App, Queue
 from streamq.acl.roles import RIGHTS, ROLES, newer_commands, rule
-from streamq.broker.recovery import Recovery
+from streamq.broker.scheduled import ScheduledMessages
 from streamq.transport.client import Client
 from streamq.transport.keys import Keys
 
@@ -131,11 +131,10 @@ def test_what_signing_finds_out_is_what_the_table_says(row, make_app, drain, red
 
     redis.execute_command(*words)
     redis.zadd(app.broker.keys.scheduled, {later.id: 1}, xx=True)
-    recovery = Recovery(
-        app.broker.client, app.broker.keys, lease=15, max_deliveries=3, result_expires=60,
-        dead=(100, 60_000),
-    )  # fmt: skip
-    recovery.promote()
+    scheduled = ScheduledMessages(
+        app.broker.client, app.broker.keys, result_expires=60, dead=(100, 60_000)
+    )
+    scheduled.promote()
     drain(app)
 
     letters = redis.zrange(app.broker.keys.dead("mail"), 0, -1)

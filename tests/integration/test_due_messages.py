@@ -6,20 +6,23 @@ import time
 import pytest
 
 from streamq import Queue
+from streamq.broker.leases import Leases
+from streamq.broker.scheduled import ScheduledMessages
 from streamq.broker.worker_names import WorkerNames
 from streamq.transport.replies import Refused
-from streamq.worker.boot import make_services
-from streamq.worker.services.due_messages import PAUSE
+from streamq.worker.services.due_messages import PAUSE, DueMessages
 from streamq.worker.services.heartbeat import this_worker
 
 
 @pytest.fixture
-def due_messages(app, tmp_path):
+def due_messages(app):
     """A service that believes that a message is due."""
-    parts = make_services(app, "node", [], 1, tmp_path / "reader_lock")
-    parts.due_messages.moment = 0.0
-    yield parts.due_messages
-    parts.recovery.client.close()
+    scheduled = ScheduledMessages(
+        app.broker.client, app.broker.keys, result_expires=60, dead=(100, 60_000)
+    )
+    service = DueMessages(scheduled)
+    service.moment = 0.0
+    return service
 
 
 def test_a_message_that_cannot_be_moved_is_an_error_in_the_log_and_blocks_nothing(
@@ -61,9 +64,9 @@ def test_a_moment_that_is_no_whole_number_hides_nothing_from_supervisors(
 ):
     redis.zadd(app.broker.keys.scheduled, {"odd": score})
 
-    news = due_messages.recovery.renew("node", [], {})
+    news = Leases(app.broker.client, app.broker.keys, lease=15.0).renew("node", [], {})
 
-    assert news.due == due_messages.recovery.promote().due == score / 1000
+    assert news.due == due_messages.scheduled.promote().due == score / 1000
     due_messages.set_next(news.due, news.now)
     assert due_messages.moment > time.monotonic() + 1e9
 

@@ -1,8 +1,10 @@
 """Whether a supervisor may judge others: only what it has seen without a break counts."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from streamq.broker.recovery import Lease, Recovery
+from streamq.broker.leases import Lease, Leases
 from streamq.transport.keys import Keys
 from streamq.worker.lease_view import ForeignLeases, LeaseView, LeaseViews
 
@@ -224,10 +226,7 @@ class Unsaid(Fleet):
 
     def __init__(self, own):
         super().__init__(own)
-        self.recovery = Recovery(
-            None, Keys("q"), lease=own, max_deliveries=3, result_expires=1, dead=(1, 1)
-        )
-        self.recovery.call = self.answer
+        self.leases = Leases(SimpleNamespace(call=self.answer), Keys("q"), lease=own)
 
     def answer(self, *_):
         deadlines = {str(length): each.deadline for length, each in self.table.items()}
@@ -235,7 +234,7 @@ class Unsaid(Fleet):
         return self.server * 1000, flat, [], []
 
     def read(self):
-        table = self.recovery.list_leases(1).table
+        table = self.leases.list_leases(1).table
         return {length: table[str(length)] for length in self.table}
 
 

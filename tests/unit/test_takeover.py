@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamq.broker.recovery import Lease, Leases, RecoveryResult
+from streamq.broker.leases import Lease, LeaseTable
+from streamq.broker.recovery import RecoveryResult
 from streamq.transport.keys import Keys
 from streamq.worker.services.takeover import Takeover
 
@@ -23,7 +24,7 @@ class Fleet:
         self.table = {f"dead{number}": Lease("1", LEASE) for number in range(size)}
 
     def list_leases(self, every):
-        return Leases(self.now, dict(self.table), [])
+        return LeaseTable(self.now, dict(self.table), [])
 
     def recover(self, request):
         self.now += 1.0
@@ -51,7 +52,7 @@ def rounds(takeover, fleet):
 
 
 def test_a_large_dead_fleet_costs_us_no_lease(fleet):
-    takeover = Takeover(fleet, lease=LEASE)
+    takeover = Takeover(fleet, fleet, lease=LEASE)
     takeover.list_leases()
     for _ in range(6):
         fleet.now += LEASE / 3
@@ -63,7 +64,7 @@ def test_a_large_dead_fleet_costs_us_no_lease(fleet):
 
 def test_a_large_dead_predecessor_does_not_keep_a_worker_from_starting(fleet, monkeypatch):
     monkeypatch.setattr("streamq.worker.services.takeover.died_here", lambda consumer: True)
-    takeover = Takeover(fleet, lease=LEASE)
+    takeover = Takeover(fleet, fleet, lease=LEASE)
 
     takeover.begin()
 
@@ -72,7 +73,7 @@ def test_a_large_dead_predecessor_does_not_keep_a_worker_from_starting(fleet, mo
 
 
 def test_only_who_held_something_is_warned_about(caplog):
-    takeover = Takeover(None, lease=LEASE)
+    takeover = Takeover(None, None, lease=LEASE)
 
     with caplog.at_level(logging.INFO, logger="streamq.worker"):
         for moved in (0, 2, 0):

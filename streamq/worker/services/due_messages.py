@@ -8,7 +8,7 @@ is scheduled before all others.
 import logging
 from random import SystemRandom
 
-from streamq.broker.recovery import BUDGET, Promoted, Recovery
+from streamq.broker.scheduled import BUDGET, Promoted, ScheduledMessages
 from streamq.host import clock
 from streamq.transport.replies import Refused
 
@@ -27,8 +27,8 @@ PAUSE = 5.0
 class DueMessages:
     """The service that moves due messages; ``moment`` is the next time, in monotonic seconds."""
 
-    def __init__(self, recovery: Recovery) -> None:
-        self.recovery = recovery
+    def __init__(self, scheduled: ScheduledMessages) -> None:
+        self.scheduled = scheduled
         self.moment = float("inf")
         self.spread = SystemRandom().uniform(0, SPREAD)
         #: Nothing is moved before that.
@@ -64,7 +64,7 @@ class DueMessages:
     def promote(self) -> Promoted:
         """Move some of what is due; return what the last call found."""
         for _ in range(IN_A_ROW):
-            found = self.recovery.promote()
+            found = self.scheduled.promote()
             for name, why in found.failed.items():
                 logger.error("%s is due and cannot be moved; it is tried again: %s", name, why)
             if found.moved < BUDGET:

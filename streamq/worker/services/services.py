@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from streamq.broker.leases import Leases
 from streamq.broker.notifier import Notifier
 from streamq.broker.recovery import Recovery
 from streamq.errors import BrokerUnavailable
@@ -26,6 +27,7 @@ LOG_AGAIN = 60.0
 class Services:
     """The services of one supervisor, and the connections that they share."""
 
+    leases: Leases
     recovery: Recovery
     heartbeat: Heartbeat
     notifier: Notifier

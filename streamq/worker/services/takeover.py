@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Collection, Mapping
 
-from streamq.broker.recovery import Leases, Recovery, RecoveryRequest, RecoveryResult
+from streamq.broker.leases import Leases, LeaseTable
+from streamq.broker.recovery import Recovery, RecoveryRequest, RecoveryResult
 from streamq.broker.worker_names import WorkerNames
 from streamq.host import clock
 from streamq.transport.keys import node_of
@@ -25,7 +26,8 @@ PART = 1 / 6
 class Takeover:
     """The service that reads the lease table, and recovers what dead consumers held."""
 
-    def __init__(self, recovery: Recovery, *, lease: float) -> None:
+    def __init__(self, leases: Leases, recovery: Recovery, *, lease: float) -> None:
+        self.leases = leases
         self.recovery = recovery
         self.lease = lease
         self.views = LeaseViews(lease)
@@ -60,7 +62,7 @@ class Takeover:
         else:
             self.moment = 0.0
 
-    def find_dead(self, leases: Leases, ours: Collection[str]) -> dict[str, str]:
+    def find_dead(self, leases: LeaseTable, ours: Collection[str]) -> dict[str, str]:
         """The consumers that may be declared dead now, and why."""
         now = clock.monotonic()
         others = {name: lease for name, lease in leases.table.items() if name not in ours}
@@ -74,12 +76,12 @@ class Takeover:
             dead.update(dict.fromkeys(orphans, "it had no lease"))
         return dead
 
-    def remaining_predecessors(self, leases: Leases) -> dict[str, str]:
+    def remaining_predecessors(self, leases: LeaseTable) -> dict[str, str]:
         """The predecessors that are still in the lease table, and why they are dead."""
         gone = self.predecessors & leases.table.keys()
         return dict.fromkeys(gone, "its process is gone")
 
-    def take_over_all(self, dead: Mapping[str, str], leases: Leases) -> bool:
+    def take_over_all(self, dead: Mapping[str, str], leases: LeaseTable) -> bool:
         """Take over from as many as there is time for; return whether those were all."""
         end = clock.monotonic() + self.lease * PART
         for number, (consumer, why) in enumerate(dead.items(), 1):
@@ -93,10 +95,10 @@ class Takeover:
         """Seconds between two reads: a third of the shortest lease in the table."""
         return max(GRACE, min(self.views.shortest / 3, LONGEST_INTERVAL))
 
-    def list_leases(self) -> Leases:
+    def list_leases(self) -> LeaseTable:
         """Read the lease table, and bring the views up to date."""
         sent = clock.monotonic()
-        leases = self.recovery.list_leases(self.interval)
+        leases = self.leases.list_leases(self.interval)
         self.views.set_lengths({lease.length for lease in leases.table.values()})
         self.views.record_answer(leases.now, sent=sent, now=clock.monotonic())
         return leases
@@ -106,7 +108,7 @@ class Takeover:
         self.views.reset()
         self.moment = 0.0
 
-    def take_over(self, consumer: str, leases: Leases, why: str) -> None:
+    def take_over(self, consumer: str, leases: LeaseTable, why: str) -> None:
         """Recover what a dead consumer held.
 
         Nobody knows what it was running, so all that it held is suspected.
