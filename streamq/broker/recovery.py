@@ -1,7 +1,7 @@
 """Recovery: the commands of a supervisor for what consumers hold, dead or alive."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamq.broker.consumer import Place, fields_of_mark, held_command, places_of, settle_arguments
@@ -21,12 +21,28 @@ FOLLOW = load("follow")
 
 @dataclass(slots=True)
 class RecoveryResult:
-    """What became of a dead consumer's messages."""
+    """What became of a dead consumer's messages; ``left`` says whether it holds more."""
 
     moved: int = 0
     lost: int = 0
     dead_lettered: int = 0
     quarantined: int = 0
+    left: bool = False
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """How many were handed back, failed as WorkerLost, were dead-lettered, quarantined."""
+        return self.moved, self.lost, self.dead_lettered, self.quarantined
+
+    def __add__(self, later: "RecoveryResult") -> "RecoveryResult":
+        """The result of both: of some steps, and of the step after them."""
+        return RecoveryResult(
+            self.moved + later.moved,
+            self.lost + later.lost,
+            self.dead_lettered + later.dead_lettered,
+            self.quarantined + later.quarantined,
+            later.left,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,27 +88,20 @@ class Recovery:
         return self.client.call(script, self.keys.root, *argv)
 
     def recover(self, request: RecoveryRequest) -> RecoveryResult | None:
-        """Move everything that the consumer held, and end its lease; in bounded steps.
+        """Move some of what the consumer held; end its lease if nothing is left.
 
-        None if it is alive after all, or the server's clock has jumped.
+        None if it is alive after all, or the server's clock has jumped: then nothing was done.
         """
-        found = RecoveryResult()
         running = [part for place in request.running or () for part in place]
         count = "*" if request.running is None else len(request.running)
         expect = "" if request.expect is None else int(request.expect * 1000)
         identity = (request.consumer, request.deadline, expect, int(request.tolerance * 1000))
         about = (request.reason, request.blame, *self.bounds, count, *running, *request.streams)
-        while True:
-            moved, lost, dead_lettered, quarantined, left = self.call(RECOVER, *identity, *about)
-            if left < 0:
-                return None
-            found.moved += moved
-            found.lost += lost
-            found.dead_lettered += dead_lettered
-            found.quarantined += quarantined
-            if not left:
-                return found
-            identity = (request.consumer, request.deadline, "", 0)
+        answer = self.call(RECOVER, *identity, *about)
+        moved, lost, dead_lettered, quarantined, left = answer
+        if left < 0:
+            return None
+        return RecoveryResult(moved, lost, dead_lettered, quarantined, bool(left))
 
     def settle(self, consumer: str, outcomes: list[Outcome]) -> None:
         """Settle in the name of a runner that was stopped, before its lease ends.
@@ -147,6 +156,26 @@ class Recovery:
         """Hand back some messages that a consumer has not started; return how many."""
         argv = [part for place in places[:BUDGET] for part in ("late", *place)]
         return int(self.call(RELEASE, consumer, self.expires, *argv))
+
+
+def recover_in_steps(
+    recovery: Recovery, request: RecoveryRequest
+) -> Generator[None, None, RecoveryResult | None]:
+    """Move everything that the consumer held, and end its lease; yields between two calls.
+
+    Returns the result of all calls; None if the consumer is alive after all, or the server's
+    clock has jumped.
+    """
+    total = RecoveryResult()
+    while True:
+        step = recovery.recover(request)
+        if step is None:
+            return None
+        total += step
+        if not total.left:
+            return total
+        request = replace(request, expect=None, tolerance=0.0)  # the first call has begun it
+        yield
 
 
 def delivery_of(stream: str, entry: bytes, found: Any, mark: bytes | None) -> Delivery | None:

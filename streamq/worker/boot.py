@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -18,6 +17,7 @@ from streamq.broker.notifier import Notifier
 from streamq.broker.recovery import Recovery
 from streamq.broker.scheduled import ScheduledMessages
 from streamq.broker.worker_names import WorkerNames
+from streamq.config.config import Config
 from streamq.config.extras import require
 from streamq.core.options import check_limits
 from streamq.core.outcome import millis
@@ -40,15 +40,22 @@ from streamq.runner.sources import QueueStreams
 from streamq.transport.client import Client
 from streamq.transport.replies import Denied, Disconnected
 from streamq.worker.banner import banner
+from streamq.worker.lease_view import LeaseViews
 from streamq.worker.processes import RunnerProcesses
+from streamq.worker.services.crash_recovery import CrashRecovery
 from streamq.worker.services.due_messages import DueMessages
+from streamq.worker.services.fenced_runners import FencedRunners
 from streamq.worker.services.hard_limits import HardLimits
-from streamq.worker.services.heartbeat import Heartbeat, claim_name, node_name
+from streamq.worker.services.heartbeat import Heartbeat, WorkerReport, claim_name, node_name
+from streamq.worker.services.notices import Notices
+from streamq.worker.services.quarantine_runner import QuarantineRunner
 from streamq.worker.services.revocations import Revocations
 from streamq.worker.services.services import Services
 from streamq.worker.services.stuck_runners import StuckRunners
 from streamq.worker.services.takeover import Takeover
+from streamq.worker.services.workdir_repair import WorkDirRepair
 from streamq.worker.signals import ignore_signals, interrupt
+from streamq.worker.starts import RunnerStarts
 from streamq.worker.supervisor import Supervisor
 from streamq.worker.workdir import WorkDir
 
@@ -59,6 +66,8 @@ T = TypeVar("T")
 #: Seconds that a supervisor waits for an answer at most, and at least where leases are short:
 #: meanwhile it handles no signal and reaps no runner.
 ANSWER_TIMEOUT, LEAST_ANSWER_TIMEOUT = 2.0, 0.5
+#: The name of the supervisor's connections, as Redis lists its clients.
+NAME = "streamq:supervisor"
 #: Seconds that threads of the user's modules have to end after the worker has.
 THREADS_END = 2.0
 
@@ -231,56 +240,83 @@ def assemble(
         signals=OWN.given,
     )
     change = msgspec.structs.replace
-    return Supervisor(
+    starts = RunnerStarts(
         [change(first, number=number) for number in range(runners)],
         change(first, number=runners, quarantine=True, concurrency=1, burst=True),
         processes,
-        make_services(app, node, sources, runners * first.concurrency, workdir.reader_lock),
         workdir,
-        lease=conf.lease,
-        shutdown_timeout=conf.shutdown_timeout,
     )
+    report = WorkerReport(
+        node=node,
+        pool=conf.pool,
+        concurrency=runners * first.concurrency,
+        queues=[source.queue for source in sources],
+        tasks=app.tasks,
+        levels={source.queue: source.levels for source in sources},
+        recovery=make_recovery(app),
+    )
+    services = make_services(app, report, processes, starts, workdir)
+    timeout = conf.shutdown_timeout
+    return Supervisor(processes, starts, services, workdir, shutdown_timeout=timeout)
 
 
 def make_services(
-    app: App, node: str, sources: Sequence[QueueStreams], concurrency: int, reader_lock: Path
+    app: App,
+    report: WorkerReport,
+    processes: RunnerProcesses,
+    starts: RunnerStarts,
+    workdir: WorkDir,
 ) -> Services:
-    """The services of the supervisor, and their connections."""
-    conf, keys, name = app.conf, app.broker.keys, "streamq:supervisor"
-    timeout = min(ANSWER_TIMEOUT, max(LEAST_ANSWER_TIMEOUT, conf.lease / 3))
-    client = Client(app.url, name=name, patience=timeout)
-    dead = (conf.dead_max_length, int(millis(conf.dead_expires)))
-    recovery = Recovery(
-        client,
+    """The services of a supervisor, in the order in which they run, and their connections."""
+    conf, keys = app.conf, app.broker.keys
+    recovery, client = report.recovery, report.recovery.client
+    notifier = Notifier(app.url, keys.notices, name=NAME, patience=answer_timeout(conf.lease))
+    leases = Leases(client, keys, lease=conf.lease)
+    scheduled = ScheduledMessages(
+        client, keys, result_expires=conf.result_expires, dead=dead_letter_bounds(conf)
+    )
+    views, services = LeaseViews(conf.lease), Services(conf.lease)
+    outcomes = Outcomes(app.tasks, app.payloads, conf)
+    executor = Executor(outcomes, hostname=report.node, report=say_nothing)
+    hard_limits = HardLimits(recovery, executor, processes)
+    quarantine = QuarantineRunner(starts, report.queues)
+    crash_recovery = CrashRecovery(recovery, hard_limits, quarantine.request)
+    services.add(
+        hard_limits,
+        Heartbeat(leases, report, views, processes, crash_recovery, services),
+        FencedRunners(processes, crash_recovery, views.own, shutdown_timeout=conf.shutdown_timeout),
+        crash_recovery,
+        Notices(notifier, services),
+        Revocations(recovery, hard_limits.stop, processes),
+        DueMessages(scheduled, views.own),
+        Takeover(leases, recovery, views, processes, crash_recovery),
+        WorkDirRepair(workdir),
+        StuckRunners(recovery, workdir.reader_lock, processes),
+        quarantine,
+    )
+    return services
+
+
+def make_recovery(app: App) -> Recovery:
+    """The recovery commands of the supervisor, on its connection."""
+    conf, keys = app.conf, app.broker.keys
+    return Recovery(
+        Client(app.url, name=NAME, patience=answer_timeout(conf.lease)),
         keys,
         max_deliveries=conf.max_deliveries,
         result_expires=conf.result_expires,
-        dead=dead,
+        dead=dead_letter_bounds(conf),
     )
-    leases = Leases(client, keys, lease=conf.lease)
-    scheduled = ScheduledMessages(client, keys, result_expires=conf.result_expires, dead=dead)
-    outcomes = Outcomes(app.tasks, app.payloads, conf)
-    executor = Executor(outcomes, hostname=node, report=say_nothing)
-    hard_limits = HardLimits(recovery, executor)
-    return Services(
-        leases=leases,
-        recovery=recovery,
-        heartbeat=Heartbeat(
-            node=node,
-            pool=conf.pool,
-            concurrency=concurrency,
-            queues=[source.queue for source in sources],
-            tasks=app.tasks,
-            levels={source.queue: source.levels for source in sources},
-            recovery=recovery,
-        ),
-        notifier=Notifier(app.url, keys.notices, name=name, patience=timeout),
-        takeover=Takeover(leases, recovery, lease=conf.lease),
-        due_messages=DueMessages(scheduled),
-        hard_limits=hard_limits,
-        revocations=Revocations(recovery, hard_limits.stop),
-        stuck_runners=StuckRunners(recovery, reader_lock),
-    )
+
+
+def answer_timeout(lease: float) -> float:
+    """Seconds that a supervisor waits for an answer; workers of short leases wait less."""
+    return min(ANSWER_TIMEOUT, max(LEAST_ANSWER_TIMEOUT, lease / 3))
+
+
+def dead_letter_bounds(conf: Config) -> tuple[int, int]:
+    """How many dead letters a queue keeps at most, and for how many milliseconds."""
+    return conf.dead_max_length, int(millis(conf.dead_expires))
 
 
 def say_nothing(*said: object) -> None:

@@ -111,5 +111,4 @@ OPTIONS_CLASSES = frozenset({"App", "Queue", "Exchange"})
 TOO_MANY_PARAMETERS = {
     "MessageTemplate": "to be split",
     "Greenlets": "to be split",
-    "Supervisor": "to be split",
 }

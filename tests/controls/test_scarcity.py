@@ -9,7 +9,7 @@ from tests.system.test_scarcity import TASKS, runner_without_descriptors, withou
 
 def test_the_check_finds_a_supervisor_that_dies_of_it(site):
     site.changed_module(
-        "streamq/worker/supervisor.py",
+        "streamq/worker/starts.py",
         "except OSError as error:",
         "except ZeroDivisionError as error:",
     )
@@ -19,7 +19,9 @@ def test_the_check_finds_a_supervisor_that_dies_of_it(site):
 
 
 def test_the_check_finds_a_runner_that_is_left_without_a_connection(site):
-    site.changed_module("streamq/worker/supervisor.py", "self.replace_cut_off(children)", "pass")
+    site.changed_module(
+        "streamq/worker/services/fenced_runners.py", "self.replace_cut_off(children)", "pass"
+    )
     worker, runner = runner_without_descriptors(site)
     result = site.send("plain", 1)
 

@@ -13,6 +13,7 @@ SCARCITY = "tests/system/test_scarcity.py::"
 SHUTDOWN = "tests/system/test_shutdown.py::"
 SIGNALS = "tests/system/test_signals.py::"
 HARD_LIMITS = "tests/unit/test_hard_limits.py::"
+SERVICES = "tests/unit/test_services.py::"
 
 GUARDS = [
     guard(
@@ -161,13 +162,31 @@ GUARDS = [
         ),
     ),
     guard(
+        "leases are renewed between two services",
+        "A23",
+        SERVICES + "test_services_that_are_late_delay_no_renewal_by_more_than_a_sixth_of_a_lease",
+        "renewed late",
+        ("streamq/worker/services/services.py", "if ran and not away:", "if False:"),
+    ),
+    guard(
+        "a service that has more to do stops for a renewal",
+        "A23",
+        SERVICES + "test_services_that_are_late_delay_no_renewal_by_more_than_a_sixth_of_a_lease",
+        "renewed late",
+        (
+            "streamq/worker/services/service.py",
+            "return clock.monotonic() >= self.deadline",
+            "return False",
+        ),
+    ),
+    guard(
         "leases are renewed while all greenlets are blocked",
         "A24",
         HOSTS + "test_a_task_that_blocks_all_greenlets_for_three_leases_is_not_run_twice",
         r"its lease ran out|assert \d+ == \d+",
         (
-            "streamq/worker/supervisor.py",
-            "if child.slots.unreachable < self.lease]",
+            "streamq/worker/services/heartbeat.py",
+            "if child.slots.unreachable < lease]",
             "if not child.slots.running()]",
         ),
     ),

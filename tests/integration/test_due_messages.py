@@ -10,6 +10,7 @@ from streamq.broker.leases import Leases
 from streamq.broker.scheduled import ScheduledMessages
 from streamq.broker.worker_names import WorkerNames
 from streamq.transport.replies import Refused
+from streamq.worker.lease_view import LeaseView
 from streamq.worker.services.due_messages import PAUSE, DueMessages
 from streamq.worker.services.heartbeat import this_worker
 
@@ -20,7 +21,7 @@ def due_messages(app):
     scheduled = ScheduledMessages(
         app.broker.client, app.broker.keys, result_expires=60, dead=(100, 60_000)
     )
-    service = DueMessages(scheduled)
+    service = DueMessages(scheduled, LeaseView(15.0))
     service.moment = 0.0
     return service
 
@@ -53,7 +54,7 @@ def test_a_move_that_is_refused_is_not_tried_again_at_once_whatever_is_heard(
     with pytest.raises(Refused):
         due_messages.move()
     due_messages.set_next(0.0, 1000.0)
-    due_messages.on_notice(0.0, 1000.0)
+    due_messages.add_due(0.0, 1000.0)
 
     assert due_messages.moment >= began + PAUSE
 

@@ -6,13 +6,13 @@ from streamq import Queue
 from streamq.core.delivery import Delivery
 from streamq.core.outcome import Outcome, SendToDeadLetters
 from streamq.transport.replies import Refused
-from streamq.worker.boot import make_services
+from streamq.worker.boot import make_recovery
 
 
 @pytest.fixture
-def recovery(app, tmp_path):
+def recovery(app):
     """What a supervisor of this app does for its runners."""
-    recovery = make_services(app, "node", [], 1, tmp_path / "reader_lock").recovery
+    recovery = make_recovery(app)
     yield recovery
     recovery.client.close()
 

@@ -26,7 +26,7 @@ class Refusing:
 
 
 def crash_recovery(recovery, *consumers):
-    found = CrashRecovery(recovery, None)
+    found = CrashRecovery(recovery, None, None)
     found.open = [
         OpenRecovery(RecoveryRequest(consumer=name, reason="it died", blame="none"), [])
         for name in consumers
@@ -87,7 +87,7 @@ def test_a_refused_forced_end_blocks_none_of_its_neighbours():
     request = RecoveryRequest(
         consumer="a", reason="it was ended", blame="none", running=[overdue, beside]
     )
-    dead = CrashRecovery(redis, redis)
+    dead = CrashRecovery(redis, redis, None)
     dead.open = [OpenRecovery(request, [ForcedEnd(*overdue, OVERDUE)])]
 
     dead.recover()
@@ -122,7 +122,7 @@ class Knowing:
 
 def said_of(recovery, caplog, *, running, blame):
     caplog.set_level(logging.INFO)
-    dead = CrashRecovery(recovery, None)
+    dead = CrashRecovery(recovery, None, None)
     places = [("mail", b"%d-1" % number) for number in range(running)]
     dead.open = [
         OpenRecovery(
@@ -172,3 +172,38 @@ def test_names_that_cannot_be_read_delay_no_recovery(caplog):
     line = said_of(recovery, caplog, running=1, blame="sole_task")
 
     assert line.startswith("it died; 1 handed back, ")
+
+
+class Slow:
+    """Recovers a consumer in three calls."""
+
+    def __init__(self):
+        self.results = [
+            RecoveryResult(moved=100, left=True),
+            RecoveryResult(moved=100, quarantined=1, left=True),
+            RecoveryResult(moved=5),
+        ]
+
+    def recover(self, request):
+        return self.results.pop(0)
+
+
+def test_a_recovery_for_which_there_is_no_time_goes_on_in_the_next_round(caplog):
+    caplog.set_level(logging.INFO)
+    recovery, quarantined = Slow(), []
+    dead = CrashRecovery(recovery, None, lambda: quarantined.append(True))
+    dead.open = crash_recovery(recovery, "a").open
+    dead.deadline = 0.0  # a renewal is due all the time
+
+    for left in (2, 1):
+        dead.recover()
+        assert len(recovery.results) == left
+        assert dead.consumers() == ["a"], "its lease is renewed"
+        assert dead.due() == 0.0
+    dead.recover()
+
+    assert dead.consumers() == []
+    assert quarantined == [True]
+    assert caplog.messages == [
+        "205 messages handed back, 0 failed as WorkerLost, 0 dead-lettered",
+    ]

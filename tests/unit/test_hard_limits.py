@@ -66,8 +66,8 @@ class Holding:
 
 def charge_for(child, status=signal.SIGSEGV, held=()):
     """What the death of a runner is charged with, and which messages."""
-    crash_recovery = CrashRecovery(Holding(*held), None)
-    crash_recovery.note_exit(RunnerExit(child, int(status)), stopped=False)
+    crash_recovery = CrashRecovery(Holding(*held), None, None)
+    crash_recovery.on_exit(RunnerExit(child, int(status)), stopped=False)
     (one,) = crash_recovery.open
     crash_recovery.blame_unsettled(one)
     return one.request.blame, one.request.running, one.forced_ends
@@ -75,7 +75,7 @@ def charge_for(child, status=signal.SIGSEGV, held=()):
 
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGKILL"])
 def test_a_chosen_signal_reaches_the_task_that_it_is_meant_for(child, name):
-    HardLimits(None, None).stop(child, child.slots.running()[0], name, "id")
+    HardLimits(None, None, None).stop(child, child.slots.running()[0], name, "id")
 
     assert not lives(child)
     blame, _, (forced_end,) = charge_for(child, signal.Signals[name])
@@ -87,14 +87,14 @@ def test_a_chosen_signal_spares_the_task_that_came_after(child, name):
     (run,) = child.slots.running()
     child.slots.note_start(0, 0, b"2-1")
 
-    HardLimits(None, None).stop(child, run, name, "id")
+    HardLimits(None, None, None).stop(child, run, name, "id")
 
     assert lives(child)
     assert not child.forced_ends
 
 
 def test_who_could_not_be_stopped_is_not_forgotten(child, monkeypatch):
-    hard_limits = HardLimits(None, None)
+    hard_limits = HardLimits(None, None, None)
     request = StopRequest(child, child.slots.running()[0], 0.0)
     hard_limits.requests.append(request)
 
@@ -129,7 +129,7 @@ def test_who_waits_in_the_kernel_is_ended_at_its_limit(tmp_path):
             RunnerProcess(0, pid, "me", SharedMemory(tmp_path / "slots", 1, 1).of(0), ["mail"])
         )
 
-        HardLimits(None, None).enforce([child])
+        HardLimits(None, None, None).enforce([child])
 
         assert not lives(child)
         assert charge_for(child, signal.SIGKILL)[2] == [ForcedEnd("mail", ENTRY, OVERDUE)]
@@ -160,7 +160,10 @@ def test_many_that_cannot_be_stopped_leave_time_for_leases_and_are_ended(tmp_pat
         return False
 
     monkeypatch.setattr("streamq.worker.services.hard_limits.wait_suspended", waits_in_vain)
-    shared_memory, hard_limits = SharedMemory(tmp_path / "slots", 30, 1), HardLimits(None, None)
+    shared_memory, hard_limits = (
+        SharedMemory(tmp_path / "slots", 30, 1),
+        HardLimits(None, None, None),
+    )
     children = [overdue(Unstoppable(n, n, "me", shared_memory.of(n), ["mail"])) for n in range(30)]
 
     while not all(child.kill_reason for child in children):
@@ -175,17 +178,17 @@ def test_many_that_cannot_be_stopped_leave_time_for_leases_and_are_ended(tmp_pat
 def test_a_limit_that_passes_soon_is_told_beforehand(child):
     now = time.monotonic()
     child.slots.note_start(0, 0, ENTRY, hard=100.0)
-    far = HardLimits(None, None).next_moment([child])
+    far = HardLimits(None, None, None).next_moment([child])
     child.slots.note_start(0, 0, ENTRY, hard=0.5)
 
-    near = HardLimits(None, None).next_moment([child])
+    near = HardLimits(None, None, None).next_moment([child])
 
     assert far == float("inf")
     assert now + 0.5 <= near <= time.monotonic() + 0.5
 
 
 def test_who_stops_in_its_time_is_asked_no_more(child):
-    hard_limits = HardLimits(None, None)
+    hard_limits = HardLimits(None, None, None)
     hard_limits.requests.append(StopRequest(child, child.slots.running()[0], time.monotonic() + 60))
     child.slots.clear(0)
 
@@ -195,7 +198,7 @@ def test_who_stops_in_its_time_is_asked_no_more(child):
 
 
 def test_a_forced_end_of_a_task_that_has_ended_excuses_no_crash_of_another(child):
-    hard_limits = HardLimits(None, None)
+    hard_limits = HardLimits(None, None, None)
     hard_limits.note_forced_end(child, child.slots.running()[0], TERMINATED)
     child.slots.note_start(0, 0, b"2-1")
 

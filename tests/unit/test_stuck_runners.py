@@ -36,7 +36,7 @@ def test_many_that_cannot_be_stopped_leave_time_for_leases(tmp_path, monkeypatch
     monkeypatch.setattr("streamq.worker.services.stuck_runners.LONG", 0.0)
     shared_memory, stuck_runners = (
         SharedMemory(tmp_path / "slots", 30, 1),
-        StuckRunners(Full(), tmp_path / "reader_lock"),
+        StuckRunners(Full(), tmp_path / "reader_lock", None),
     )
     children = [Unstoppable(n, n, "me", shared_memory.of(n), ["mail"]) for n in range(30)]
     for child in children:
@@ -78,7 +78,7 @@ def silent(tmp_path, monkeypatch):
 
 
 def test_what_a_silent_process_of_greenlets_has_not_started_goes_back(tmp_path, silent):
-    stuck_runners = StuckRunners(Holding(), tmp_path / "reader_lock")
+    stuck_runners = StuckRunners(Holding(), tmp_path / "reader_lock", None)
     silent.slots.note_alive(True)
 
     stuck_runners.check([silent])
@@ -88,7 +88,7 @@ def test_what_a_silent_process_of_greenlets_has_not_started_goes_back(tmp_path, 
 
 
 def test_a_process_that_is_asleep_or_cannot_tell_is_left_alone(tmp_path, silent):
-    stuck_runners = StuckRunners(Holding(), tmp_path / "reader_lock")
+    stuck_runners = StuckRunners(Holding(), tmp_path / "reader_lock", None)
     silent.slots.note_alive(False)
 
     stuck_runners.check([silent])
@@ -99,7 +99,7 @@ def test_a_process_that_is_asleep_or_cannot_tell_is_left_alone(tmp_path, silent)
 
 def test_behind_one_task_it_is_looked_again_after_a_while_and_not_at_once(tmp_path, silent):
     """A message may come that the process has asked for before."""
-    stuck_runners = StuckRunners(Holding(), tmp_path / "reader_lock")
+    stuck_runners = StuckRunners(Holding(), tmp_path / "reader_lock", None)
     silent.slots.note_alive(True)
 
     stuck_runners.check([silent])

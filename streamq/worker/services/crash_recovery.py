@@ -2,17 +2,24 @@
 
 import contextlib
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from streamq.broker.consumer import Place
-from streamq.broker.recovery import Recovery, RecoveryRequest, RecoveryResult
+from streamq.broker.recovery import (
+    Recovery,
+    RecoveryRequest,
+    RecoveryResult,
+    recover_in_steps,
+)
 from streamq.core.text import count
 from streamq.host import clock
 from streamq.runner.shared_memory import RunningTask
 from streamq.transport.replies import Refused
 from streamq.worker.processes import RunnerExit, RunnerProcess
 from streamq.worker.services.hard_limits import ForcedEnd, HardLimits
+from streamq.worker.services.service import Service
 
 logger = logging.getLogger("streamq.worker")
 
@@ -32,44 +39,62 @@ class OpenRecovery:
     ended: list[Place] = field(default_factory=list)
     #: When to try again if it was refused, in monotonic seconds.
     retry_at: float = 0.0
+    #: The rest of a recovery that has begun, and for which there was no time.
+    rest: Iterator[None] | None = None
 
 
-class CrashRecovery:
-    """The service that recovers what this worker's dead runners held, and counts crashes."""
+class CrashRecovery(Service):
+    """The service that recovers what this worker's dead runners held, and counts crashes.
 
-    def __init__(self, recovery: Recovery, hard_limits: HardLimits) -> None:
+    ``on_quarantine`` is called when a recovery has moved messages to quarantine.
+    """
+
+    def __init__(
+        self, recovery: Recovery, hard_limits: HardLimits, on_quarantine: Callable[[], None]
+    ) -> None:
         self.recovery = recovery
         self.hard_limits = hard_limits
+        self.on_quarantine = on_quarantine
         self.open: list[OpenRecovery] = []
-        #: Whether a recovery has moved messages to quarantine since this was last cleared.
-        self.quarantined = False
         self.crashed = 0
         self.fenced = 0
 
     def counts(self) -> dict[str, object]:
-        """How often runners crashed, and were declared dead while they lived."""
+        """How often runners crashed, and were fenced while they lived."""
         return {"crashed": self.crashed, "fenced": self.fenced}
 
-    def note_exit(self, runner_exit: RunnerExit, *, stopped: bool) -> None:
+    def due(self) -> float:
+        """At once if a runner has died, later where its recovery was refused."""
+        return min((each.retry_at for each in self.open), default=math.inf)
+
+    def run(self) -> None:
+        """Recover what dead runners held."""
+        self.recover()
+
+    def finish(self) -> None:
+        """Recover what the last runners held."""
+        self.recover()
+
+    def on_exit(self, ended: RunnerExit, *, stopped: bool) -> None:
         """Open a recovery for a runner that has ended; ``stopped``: killed to stop the worker."""
-        child = runner_exit.child
-        fenced = runner_exit.fenced or child.fenced_at is not None
+        child = ended.child
+        fenced = ended.fenced or child.fenced_at is not None
         running = places_of(child, child.slots.running())
         forced_ends = [each for each in child.forced_ends if (each.stream, each.entry) in running]
         killed = stopped or child.kill_reason or forced_ends  # by us
-        crashed = not (runner_exit.orderly or fenced or killed)
+        crashed = not (ended.orderly or fenced or killed)
         self.crashed += crashed
         self.fenced += fenced and child.fenced_at is None
         blame = "none" if not crashed else "sole_task" if len(running) == 1 else "suspected"
         request = RecoveryRequest(
             consumer=child.consumer,
-            reason="the worker was stopped" if stopped else runner_exit.reason,
+            reason="the worker was stopped" if stopped else ended.reason,
             blame=blame,
             running=running,
             streams=child.streams,
         )
-        ended = places_of(child, child.slots.ended()) if crashed else []
-        self.open.append(OpenRecovery(request, forced_ends, ended))
+        unsettled = places_of(child, child.slots.ended()) if crashed else []
+        self.open.append(OpenRecovery(request, forced_ends, unsettled))
 
     def consumers(self) -> list[str]:
         """The dead runners that still hold messages: this worker renews their leases.
@@ -84,37 +109,51 @@ class CrashRecovery:
         now = clock.monotonic()
         for opened in [each for each in self.open if each.retry_at <= now]:
             try:
-                self.recover_one(opened)
+                ended = self.go_on(opened)
             except Refused as error:
                 opened.retry_at = now + PAUSE
                 consumer = opened.request.consumer
                 logger.error("recovering %s failed, and is tried again: %s", consumer, error)
             else:
-                self.open.remove(opened)
+                if ended:
+                    self.open.remove(opened)
+            if self.time_is_up():
+                break
 
-    def recover_one(self, opened: OpenRecovery) -> None:
-        """Settle the tasks that it was killed for, then hand the rest to others."""
+    def go_on(self, opened: OpenRecovery) -> bool:
+        """Go on with a recovery while there is time; return whether it has ended."""
+        steps, opened.rest = opened.rest or self.recover_one(opened), None
+        for _ in steps:
+            if self.time_is_up():
+                opened.rest = steps
+                return False
+        return True
+
+    def recover_one(self, opened: OpenRecovery) -> Iterator[None]:
+        """Settle the tasks that it was killed for, then hand the rest to others; in portions."""
         if opened.forced_ends:
             try:
                 self.hard_limits.settle(opened.request.consumer, opened.forced_ends)
             except Refused as error:
                 if error.code != "FENCED":
-                    self.hand_over(self.all_but_forced_ends(opened))
+                    yield from self.hand_over(self.all_but_forced_ends(opened))
                     raise
+            yield
         self.blame_unsettled(opened)
-        self.hand_over(opened.request)
+        yield from self.hand_over(opened.request)
 
     def all_but_forced_ends(self, opened: OpenRecovery) -> RecoveryRequest:
         """The request for all other messages: they do not wait until a forced end is written."""
         places = [(each.stream, each.entry) for each in opened.forced_ends]
         return replace(opened.request, blame="kept", running=places)
 
-    def hand_over(self, request: RecoveryRequest) -> None:
-        """Hand what a dead runner held to others."""
+    def hand_over(self, request: RecoveryRequest) -> Iterator[None]:
+        """Hand what a dead runner held to others; in portions."""
         named = "" if request.blame == "kept" else self.titles_of_running(request)
-        result = self.recovery.recover(request)
+        result = yield from recover_in_steps(self.recovery, request)
         if result is not None:
-            self.quarantined |= result.quarantined > 0
+            if result.quarantined:
+                self.on_quarantine()
             self.report(request, result, named)
 
     def blame_unsettled(self, opened: OpenRecovery) -> None:
@@ -146,7 +185,7 @@ class CrashRecovery:
 
     def report(self, request: RecoveryRequest, result: RecoveryResult, named: str) -> None:
         """Log what the end of a runner has cost."""
-        counts = (result.moved, result.lost, result.dead_lettered, result.quarantined)
+        counts = result.counts
         crashed = request.blame in ("sole_task", "suspected")
         if crashed and not any(counts):
             logger.error("%s%s", request.reason, named)

@@ -6,11 +6,15 @@ is scheduled before all others.
 """
 
 import logging
+from collections.abc import Sequence
 from random import SystemRandom
 
+from streamq.broker.leases import Renewal
 from streamq.broker.scheduled import BUDGET, Promoted, ScheduledMessages
 from streamq.host import clock
 from streamq.transport.replies import Refused
+from streamq.worker.lease_view import LeaseView
+from streamq.worker.services.service import Service
 
 logger = logging.getLogger("streamq.worker")
 
@@ -24,15 +28,26 @@ SPREAD = 0.01
 PAUSE = 5.0
 
 
-class DueMessages:
-    """The service that moves due messages; ``moment`` is the next time, in monotonic seconds."""
+class DueMessages(Service):
+    """The service that moves due messages; ``view`` knows the time of the server."""
 
-    def __init__(self, scheduled: ScheduledMessages) -> None:
+    def __init__(self, scheduled: ScheduledMessages, view: LeaseView) -> None:
         self.scheduled = scheduled
-        self.moment = float("inf")
+        self.view = view
         self.spread = SystemRandom().uniform(0, SPREAD)
         #: Nothing is moved before that.
         self.earliest = 0.0
+
+    def on_renewal(self, news: Renewal) -> None:
+        """Take over when the next message is due."""
+        self.set_next(news.due, news.now)
+
+    def on_notice(self, words: Sequence[str]) -> None:
+        """Take note that a message is due before all others: ``due MILLISECONDS``."""
+        match words:
+            case ["due", moment] if moment.isdecimal():
+                server = self.view.server_time(clock.monotonic())
+                self.add_due(float(moment) / 1000, server)
 
     def set_next(self, due: float | None, server: float) -> None:
         """Set when the next message is due, as Redis says; None if nothing is scheduled.
@@ -42,11 +57,15 @@ class DueMessages:
         wait = float("inf") if due is None else max(0.0, due - server)
         self.moment = max(self.earliest, clock.monotonic() + wait + self.spread)
 
-    def on_notice(self, due: float, server: float) -> None:
+    def add_due(self, due: float, server: float) -> None:
         """Note that a message is due then, perhaps before all that are known; as above."""
         wait = max(0.0, due - server)
         moment = max(self.earliest, clock.monotonic() + wait + self.spread)
         self.moment = min(self.moment, moment)
+
+    def run(self) -> None:
+        """Move what is due."""
+        self.move()
 
     def move(self) -> None:
         """Move what is due, if anything is."""
@@ -67,6 +86,6 @@ class DueMessages:
             found = self.scheduled.promote()
             for name, why in found.failed.items():
                 logger.error("%s is due and cannot be moved; it is tried again: %s", name, why)
-            if found.moved < BUDGET:
+            if found.moved < BUDGET or self.time_is_up():
                 break
         return found

@@ -19,8 +19,9 @@ from streamq.execution.task_log import TaskLog
 from streamq.host import clock
 from streamq.runner import signals as interrupts
 from streamq.runner.shared_memory import RunningTask
-from streamq.worker.processes import RunnerProcess, wait_suspended
+from streamq.worker.processes import RunnerProcess, RunnerProcesses, wait_suspended
 from streamq.worker.services.revocations import Run
+from streamq.worker.services.service import CHECK, Service
 
 logger = logging.getLogger("streamq.worker")
 
@@ -60,14 +61,24 @@ class StopRequest:
     tries: int = 0
 
 
-class HardLimits:
+class HardLimits(Service):
     """The service that kills runners for tasks over their hard limit, or revoked and running on."""
 
-    def __init__(self, recovery: Recovery, executor: Executor) -> None:
+    needs_redis = False
+    moment = 0.0
+
+    def __init__(self, recovery: Recovery, executor: Executor, processes: RunnerProcesses) -> None:
         self.recovery = recovery
         self.executor = executor
+        self.processes = processes
         self.requests: list[StopRequest] = []
         self.log = TaskLog()
+
+    def run(self) -> None:
+        """Look at what the runners are running; again after ``CHECK``, or when a limit passes."""
+        children = list(self.processes.children.values())
+        self.enforce(children)
+        self.moment = min(clock.monotonic() + CHECK, self.next_moment(children))
 
     def enforce(self, children: Sequence[RunnerProcess]) -> None:
         """Kill runners for what is over its hard limit or did not stop in time; and stuck ones."""
@@ -105,6 +116,8 @@ class HardLimits:
                 anyway = request.tries >= TRIES
                 self.force_end(request.child, request.run, request.kind, anyway=anyway)
                 request.until = clock.monotonic() + GRACE
+                if self.time_is_up():
+                    break
 
     def known_overdue(self) -> set[Run]:
         """The runs that were seen to be over their hard limit."""

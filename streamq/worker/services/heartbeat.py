@@ -1,14 +1,15 @@
-"""Heartbeat: what a worker reports about itself: its name, its queues, what it runs."""
+"""Heartbeat: a worker renews the leases of its runners, and reports its queues and what it runs."""
 
 import logging
 import os
 import platform
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import streamq
+from streamq.broker.leases import Leases
 from streamq.broker.recovery import Recovery
 from streamq.broker.worker_names import NameOwner, WorkerNames
 from streamq.errors import ConfigError
@@ -16,7 +17,11 @@ from streamq.host import clock
 from streamq.runner.shared_memory import RunningTask
 from streamq.transport.replies import Refused
 from streamq.worker.identity import Life, life_of, place
-from streamq.worker.processes import RunnerProcess
+from streamq.worker.lease_view import LeaseViews
+from streamq.worker.processes import RunnerProcess, RunnerProcesses
+from streamq.worker.services.crash_recovery import CrashRecovery
+from streamq.worker.services.service import Service
+from streamq.worker.services.services import Services
 
 logger = logging.getLogger("streamq.worker")
 
@@ -83,8 +88,80 @@ def is_up(node: str, nodes: WorkerNames) -> bool:
     return owner is not None and not ours and not is_gone(owner)
 
 
+class Heartbeat(Service):
+    """The service that renews leases, which brings news for all services.
+
+    It is the only urgent one: it also runs between two others.
+    """
+
+    urgent = True
+    moment = 0.0
+
+    def __init__(
+        self,
+        leases: Leases,
+        report: "WorkerReport",
+        views: LeaseViews,
+        processes: RunnerProcesses,
+        crash_recovery: CrashRecovery,
+        services: Services,
+    ) -> None:
+        self.leases = leases
+        self.report = report
+        self.views = views
+        self.processes = processes
+        self.crash_recovery = crash_recovery
+        self.services = services
+        #: How many runners that cannot start the last renewal reported.
+        self.reported_cannot_start = 0
+
+    def begin(self) -> None:
+        """Show the worker in Redis; the first round does so again, with its runners."""
+        self.renew()
+        self.moment = 0.0
+
+    def due(self) -> float:
+        """A third of a lease after the last time; at once if more or fewer runners cannot start.
+
+        So commands which list workers show it.
+        """
+        changed = self.processes.cannot_start != self.reported_cannot_start
+        return 0.0 if changed else self.moment
+
+    def run(self) -> None:
+        """Renew the leases; after an error, again ``retry_interval`` later."""
+        self.moment = clock.monotonic() + self.services.retry_interval
+        try:
+            self.renew()
+        except Refused:
+            # A supervisor that cannot renew must not judge others that cannot.
+            self.services.on_disconnect()
+            raise
+
+    def renew(self) -> None:
+        """Renew the runners' leases, report what they run, and pass on the news.
+
+        The lease of a runner that cannot reach Redis itself runs out: what it holds is
+        better run by others.
+        """
+        children, lease = list(self.processes.children.values()), self.views.own.lease
+        connected = [child for child in children if child.slots.unreachable < lease]
+        self.reported_cannot_start = self.processes.cannot_start
+        counts = {**self.crash_recovery.counts(), "cannot_start": self.reported_cannot_start}
+        fields = self.report.fields(children, counts, self.time_is_up)
+        consumers = [*self.crash_recovery.consumers(), *(child.consumer for child in connected)]
+        news = self.leases.renew(self.report.node, consumers, fields)
+        self.moment = news.received + lease / 3
+        self.views.record_answer(news.now, sent=news.sent, now=news.received)
+        self.services.on_renewal(news)
+
+    def finish(self) -> None:
+        """Remove what the worker has reported."""
+        self.report.sign_off()
+
+
 @dataclass(slots=True)
-class Heartbeat:
+class WorkerReport:
     """The report of one worker on itself, which it writes with each renewal of its leases."""
 
     node: str
@@ -96,12 +173,17 @@ class Heartbeat:
     #: How many priority levels it reads of each queue.
     levels: Mapping[str, int] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(clock.time() * 1000))
-    done: int = 0
 
     def fields(
-        self, children: Sequence[RunnerProcess], counts: Mapping[str, object]
+        self,
+        children: Sequence[RunnerProcess],
+        counts: Mapping[str, object],
+        time_is_up: Callable[[], bool],
     ) -> dict[str, object]:
-        """The fields that Redis keeps for as long as the worker renews them."""
+        """The fields that Redis keeps for as long as the worker renews them.
+
+        Reads the titles of what runs, from Redis, until ``time_is_up``.
+        """
         described: dict[str, object] = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -117,20 +199,20 @@ class Heartbeat:
             **dict.fromkeys((f"task:{name}" for name in self.tasks), 1),
         }
         for child in children:
-            described[f"runner:{child.pid}"] = self.describe(child)
+            described[f"runner:{child.pid}"] = self.describe(child, titled=not time_is_up())
         return described
 
     def sign_off(self) -> None:
         """Remove what the worker has reported."""
         WorkerNames(self.recovery.client, self.recovery.keys).sign_off(self.node, this_worker())
 
-    def describe(self, child: RunnerProcess) -> str:
-        """What a runner is running and for how long, or ``idle``."""
+    def describe(self, child: RunnerProcess, *, titled: bool) -> str:
+        """What a runner is running and for how long, or ``idle``; with titles or without."""
         running = sorted(child.slots.running(), key=lambda each: -each.since)
         if not running:
             return "idle"
         shown = running[:MOST_NAMED]
-        titles = self.titles(child, shown)
+        titles = self.titles(child, shown) if titled else ["a task"] * len(shown)
         named = [f"{title} {each.since:.1f} s" for title, each in zip(titles, shown, strict=True)]
         more = len(running) - len(named)
         return ", ".join(named) + (f", and {more} more" if more > 0 else "")

@@ -19,7 +19,8 @@ from streamq.host import clock
 from streamq.runner import reader_lock
 from streamq.runner import signals as interrupts
 from streamq.runner.shared_memory import RunningTask
-from streamq.worker.processes import RunnerProcess, wait_suspended
+from streamq.worker.processes import RunnerProcess, RunnerProcesses, wait_suspended
+from streamq.worker.services.service import EACH_ROUND, Service
 
 logger = logging.getLogger("streamq.worker")
 
@@ -37,19 +38,26 @@ BUDGET = 0.25
 KEPT = 0.4
 
 
-class StuckRunners:
+class StuckRunners(Service):
     """The service that hands back for runners whose process is stuck in a task.
 
     ``lock_file`` is the file of the reader lock.
     """
 
-    def __init__(self, recovery: Recovery, lock_file: Path) -> None:
+    moment = EACH_ROUND
+
+    def __init__(self, recovery: Recovery, lock_file: Path, processes: RunnerProcesses) -> None:
         self.recovery = recovery
         self.lock_file = lock_file
+        self.processes = processes
         #: By process: the last task that was handed back for.
         self.handled: dict[int, bytes] = {}
         #: By process of greenlets: when it was checked last.
         self.checked: dict[int, float] = {}
+
+    def run(self) -> None:
+        """Hand back for the runners that are stuck."""
+        self.check(list(self.processes.children.values()))
 
     def check(self, children: Sequence[RunnerProcess]) -> None:
         """Hand back for the runners that are stuck, and break the reader lock if one keeps it."""
@@ -69,6 +77,8 @@ class StuckRunners:
             if due and child.slots.silent > LONG:
                 self.checked[child.pid] = now
                 self.hand_back(child, partial(self.not_started, child))
+                if self.time_is_up():
+                    break
 
     def not_started(self, child: RunnerProcess) -> list[Place]:
         """The messages that a silent process of greenlets holds and has not started.
@@ -97,6 +107,8 @@ class StuckRunners:
                 if self.handled.get(child.pid) != task.entry:
                     self.hand_back(child, partial(self.read_after, child, task))
                     self.handled[child.pid] = task.entry
+                    if self.time_is_up():
+                        break
 
     def let_others_read(self, children: Sequence[RunnerProcess]) -> None:
         """Break the reader lock if no runner reads although one is idle, beside a long task.

@@ -1,17 +1,25 @@
 """Takeover: what a dead worker's consumers held is moved by another worker."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from streamq.broker.leases import Leases, LeaseTable
-from streamq.broker.recovery import Recovery, RecoveryRequest, RecoveryResult
+from streamq.broker.recovery import (
+    Recovery,
+    RecoveryRequest,
+    RecoveryResult,
+    recover_in_steps,
+)
 from streamq.broker.worker_names import WorkerNames
 from streamq.host import clock
 from streamq.transport.keys import node_of
 from streamq.transport.replies import Refused
 from streamq.worker.identity import died_here
 from streamq.worker.lease_view import ForeignLeases, LeaseViews
+from streamq.worker.processes import RunnerProcesses
+from streamq.worker.services.crash_recovery import CrashRecovery
 from streamq.worker.services.heartbeat import is_up
+from streamq.worker.services.service import Service
 
 logger = logging.getLogger("streamq.worker")
 
@@ -19,21 +27,29 @@ logger = logging.getLogger("streamq.worker")
 GRACE = 0.1
 #: Seconds between two reads at most: a worker with a long lease must see that of others end.
 LONGEST_INTERVAL = 5.0
-#: The part of our own lease for which consumers are recovered without a renewal between.
-PART = 1 / 6
 
 
-class Takeover:
+class Takeover(Service):
     """The service that reads the lease table, and recovers what dead consumers held."""
 
-    def __init__(self, leases: Leases, recovery: Recovery, *, lease: float) -> None:
+    moment = 0.0
+
+    def __init__(
+        self,
+        leases: Leases,
+        recovery: Recovery,
+        views: LeaseViews,
+        processes: RunnerProcesses,
+        crash_recovery: CrashRecovery,
+    ) -> None:
         self.leases = leases
         self.recovery = recovery
-        self.lease = lease
-        self.views = LeaseViews(lease)
+        self.views = views
+        self.processes = processes
+        self.crash_recovery = crash_recovery
         self.others = ForeignLeases()
-        #: When to read the lease table next, in monotonic seconds.
-        self.moment = 0.0
+        #: The rest of a recovery that has begun, and for which there was no time.
+        self.rest: Iterator[None] = iter(())
         #: The consumers of the lease table whose processes on this machine are gone.
         self.predecessors: set[str] = set()
 
@@ -49,9 +65,16 @@ class Takeover:
         self.predecessors = {consumer for consumer in gone if node_of(consumer) in stopped}
         self.take_over_all(self.remaining_predecessors(leases), leases)
 
+    def run(self) -> None:
+        """Take over from dead consumers of other workers."""
+        ours = {child.consumer for child in self.processes.children.values()}
+        self.check(ours.union(self.crash_recovery.consumers()))
+
     def check(self, ours: Collection[str]) -> None:
         """Take over from dead consumers, if it is time to; ``ours`` are those of this worker."""
         if clock.monotonic() < self.moment:
+            return
+        if not self.go_on():
             return
         self.moment = clock.monotonic() + self.interval  # if it fails
         leases = self.list_leases()
@@ -63,7 +86,7 @@ class Takeover:
             self.moment = 0.0
 
     def find_dead(self, leases: LeaseTable, ours: Collection[str]) -> dict[str, str]:
-        """The consumers that may be declared dead now, and why."""
+        """The consumers that are dead by what is known now, and why."""
         now = clock.monotonic()
         others = {name: lease for name, lease in leases.table.items() if name not in ours}
         dead = {
@@ -83,12 +106,17 @@ class Takeover:
 
     def take_over_all(self, dead: Mapping[str, str], leases: LeaseTable) -> bool:
         """Take over from as many as there is time for; return whether those were all."""
-        end = clock.monotonic() + self.lease * PART
         for number, (consumer, why) in enumerate(dead.items(), 1):
-            self.take_over(consumer, leases, why)
-            if clock.monotonic() > end:
+            self.rest = self.take_over(consumer, leases, why)
+            if not self.go_on():
+                return False
+            if self.time_is_up():
                 return number == len(dead)
         return True
+
+    def go_on(self) -> bool:
+        """Go on with the recovery that has begun, while there is time; return whether it ended."""
+        return all(not self.time_is_up() for _ in self.rest)
 
     @property
     def interval(self) -> float:
@@ -108,8 +136,8 @@ class Takeover:
         self.views.reset()
         self.moment = 0.0
 
-    def take_over(self, consumer: str, leases: LeaseTable, why: str) -> None:
-        """Recover what a dead consumer held.
+    def take_over(self, consumer: str, leases: LeaseTable, why: str) -> Iterator[None]:
+        """Recover what a dead consumer held; in portions.
 
         Nobody knows what it was running, so all that it held is suspected.
         """
@@ -121,10 +149,10 @@ class Takeover:
             running=None,
             deadline=lease.deadline if lease else "none",
             expect=self.views.own.server_time(clock.monotonic()),
-            tolerance=(lease.length if lease else self.lease) / 3,
+            tolerance=(lease.length if lease else self.views.own.lease) / 3,
         )
         try:
-            result = self.recovery.recover(request)
+            result = yield from recover_in_steps(self.recovery, request)
         except Refused as error:
             logger.error("taking over from %s failed, and is tried again: %s", consumer, error)
             return
@@ -133,10 +161,9 @@ class Takeover:
 
     def report(self, consumer: str, result: RecoveryResult, why: str) -> None:
         """Log what was taken over."""
-        counts = (result.moved, result.lost, result.dead_lettered, result.quarantined)
         logger.log(
-            logging.WARNING if any(counts) else logging.INFO,
+            logging.WARNING if any(result.counts) else logging.INFO,
             "%s is dead, %s; %d handed back, %d failed as WorkerLost, %d dead-lettered, "
             "%d quarantined",
-            *(consumer, why, *counts),
+            *(consumer, why, *result.counts),
         )
