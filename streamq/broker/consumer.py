@@ -38,7 +38,7 @@ Place = tuple[str, bytes]
 
 
 class ConsumerFenced(Exception):
-    """The consumer was declared dead: other workers have its messages, and it settles nothing."""
+    """The consumer is fenced: without a lease it settles nothing; others have its messages."""
 
 
 class Start:

@@ -29,7 +29,7 @@ def test_a_worker_that_is_cut_off_is_fenced_and_its_result_is_nowhere(short, ser
     short.until(lambda: len(begun(short)) == 2, "it is run again", seconds=LEASE + 3)
     time.sleep(LEASE / 2)
     proxy.heal()
-    short.until(lambda: "declared dead" in one.said, "it is told")
+    short.until(lambda: "was fenced meanwhile; it stops" in one.said, "it is told")
     (short.folder / "go").touch()
 
     (_, loser), (_, winner) = begun(short)

@@ -238,7 +238,7 @@ def test_connections_that_broke_once_cost_a_process_no_lease(site):
 
     site.until(lambda: "Redis is back" in worker.said, "it says so")
     site.until(lambda: max(deadlines()) > three_leases_on, "the lease is renewed", seconds=8)
-    assert "declared dead" not in worker.said
+    assert "was fenced meanwhile" not in worker.said
 
 
 @pytest.mark.parametrize("requeue", [False, True], ids=["returned", "rejected"])
@@ -257,5 +257,5 @@ def test_what_runs_in_a_process_that_was_declared_dead_may_end(site, requeue):
     (site.folder / "go").touch()
 
     site.until(lambda: f"end 0 {runner}" in site.notes())
-    site.until(lambda: f"runner {runner} was fenced" in worker.said)
+    site.until(lambda: f"runner {runner} was fenced meanwhile; another" in worker.said)
     assert "Traceback" not in worker.said

@@ -49,7 +49,7 @@ def test_readers_supervisors_and_the_notifier_find_out_by_themselves(behind, pro
     assert later.get(timeout=NOTICED) == 2
     assert time.monotonic() - began < NOTICED
     assert worker.runners() == runners
-    assert "declared dead" not in worker.said
+    assert "was fenced meanwhile" not in worker.said
     site.at_rest()
 
 

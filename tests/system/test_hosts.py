@@ -228,7 +228,7 @@ def race(site, pool, count):
         time.sleep(2.5 * LEASE - LEASE)
         (site.folder / "thawed").touch()
     site.until(lambda: len([line for line in site.notes() if line[:3] == "end"]) == count)
-    site.until(lambda: "declared dead" in cold.said, "it hears of it")
+    site.until(lambda: "was fenced meanwhile; it stops" in cold.said, "it hears of it")
     time.sleep(0.3)
     states = [each.state for each in results]
     (site.folder / "go").touch()

@@ -155,6 +155,6 @@ def test_a_worker_of_another_user_takes_nothing_from_one_that_proc_hides(shared)
     (shared.folder / "go").touch()
     assert result.get(timeout=10) == 1
     assert shared.notes() == ["begin 1"]
-    assert "declared dead" not in one.said
+    assert "was fenced meanwhile" not in one.said
     two.end()
     one.end()

@@ -135,7 +135,7 @@ def test_half_a_second_each_way(behind, proxy, flags):
     assert held.get(timeout=10)[0] == 1
     assert len(begun(site)) == 1
     assert max(Counter(begun(site, "quick")).values()) == 1
-    assert "declared dead" not in worker.said
+    assert "was fenced meanwhile" not in worker.said
 
 
 # Producers

@@ -59,9 +59,9 @@ def test_a_runner_that_is_fenced_is_told_once_and_killed_if_it_does_not_end(cloc
     service.on_renewal(news("me"))
 
     assert runner.signals[-1] == signal.SIGKILL
-    assert runner.kill_reason == "it had been declared dead"
+    assert runner.kill_reason == "it had been fenced"
     assert service.crash_recovery.counts() == {"crashed": 0, "fenced": 1}
-    assert caplog.messages == ["runner 1 was declared dead meanwhile; it stops"]
+    assert caplog.messages == ["runner 1 was fenced meanwhile; it stops"]
 
 
 def test_a_runner_without_a_lease_that_is_only_starting_is_left_alone(clock, runner):

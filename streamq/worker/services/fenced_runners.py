@@ -65,8 +65,8 @@ class FencedRunners(Service):
         if child.fenced_at is None:
             child.fenced_at = now
             self.crash_recovery.fenced += 1
-            logger.warning("runner %d was declared dead meanwhile; it stops", child.pid)
+            logger.warning("runner %d was fenced meanwhile; it stops", child.pid)
         if now - child.fenced_at > self.shutdown_timeout:
-            child.kill("it had been declared dead")
+            child.kill("it had been fenced")
         else:
             child.signal(FINISH)
