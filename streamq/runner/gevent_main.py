@@ -11,9 +11,9 @@ import sys
 from streamq.discovery import find_app
 from streamq.runner.config import RunnerConfig
 from streamq.runner.logging import set_up_logging
-from streamq.runner.pools.gevent import Greenlets
+from streamq.runner.pools.gevent import make_gevent
 from streamq.runner.pools.greenlet_forks import go_on_alone
-from streamq.runner.runner import Runner, work
+from streamq.runner.runner import work
 
 
 def main() -> int:
@@ -29,17 +29,4 @@ def main() -> int:
         app.conf.log_level, app.conf.log_format
     )  # again, for loggers that tasks have set up
     os.register_at_fork(after_in_child=go_on_alone)
-    return work(app, config, make_greenlets)
-
-
-def make_greenlets(runner: Runner) -> Greenlets:
-    """Make the greenlet pool of this process."""
-    return Greenlets(
-        runner.prefetch(repairs_itself=False),
-        (runner.consumer("reader"), runner.consumer("watch")),
-        runner.slots,
-        runner.lifetime,
-        concurrency=runner.config.concurrency,
-        burst=runner.config.burst,
-        isolated=runner.config.quarantine,
-    )
+    return work(app, config, make_gevent)

@@ -1,54 +1,12 @@
-"""Pauses before Redis is tried again, and parked outcomes, which are settled later."""
+"""The pauses before Redis is tried again, with the log lines that begin and end an outage."""
 
 import logging
-from collections import deque
-from collections.abc import Iterable
 
-from streamq.core.outcome import Outcome
+from streamq.core.backoff import Backoff
 from streamq.errors import BrokerUnavailable
 from streamq.host import clock
 
 logger = logging.getLogger("streamq.worker")
-
-#: Seconds after which a parked outcome is tried again.
-RETRY_PARKED = 30.0
-
-
-class ParkedOutcomes:
-    """The outcomes that could not be settled, because a key that they need is of the wrong type."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[tuple[float, Outcome]] = deque()
-        #: The reasons that were logged since anything was parked.
-        self.logged: set[str] = set()
-
-    def __len__(self) -> int:
-        return len(self.waiting)
-
-    @property
-    def outcomes(self) -> list[Outcome]:
-        """The outcomes that are parked."""
-        return [outcome for _, outcome in self.waiting]
-
-    def put(self, outcomes: Iterable[Outcome], reason: str) -> None:
-        """Park outcomes for ``RETRY_PARKED`` seconds; log the reason once."""
-        again = clock.monotonic() + RETRY_PARKED
-        self.waiting += [(again, outcome) for outcome in outcomes]
-        if reason not in self.logged:
-            self.logged.add(reason)
-            logger.error("outcomes cannot be settled, and are tried again: %s", reason)
-
-    def due(self) -> list[Outcome]:
-        """Take out the outcomes that are to be tried again now."""
-        now, found = clock.monotonic(), []
-        while self.waiting and self.waiting[0][0] <= now:
-            found.append(self.waiting.popleft()[1])
-        return found
-
-    def reset_log(self) -> None:
-        """Log reasons anew from now on, if nothing is parked."""
-        if not self.waiting:
-            self.logged.clear()
 
 
 class Pauses:
@@ -57,21 +15,25 @@ class Pauses:
     FIRST, LONGEST = 0.05, 1.0
 
     def __init__(self) -> None:
-        self.tries = 0
+        self.backoff = Backoff(self.FIRST, self.LONGEST)
+        #: Whether the last attempt has failed; since when attempts fail (monotonic s), and whether
+        #: Redis could not be reached.
+        self.failing = False
         self.since = 0.0
         self.away = False
 
     def next(self, error: Exception) -> float:
         """Return the seconds to wait after this failure."""
-        if not self.tries:
+        if not self.failing:
+            self.failing = True
             self.since, self.away = clock.monotonic(), isinstance(error, BrokerUnavailable)
             logger.warning("%s; trying again", str(error).partition("\n")[0])
-        self.tries += 1
-        return float(min(self.FIRST * 2 ** (self.tries - 1), self.LONGEST))
+        return self.backoff.next()
 
     def reset(self) -> None:
         """Note that Redis has answered: the next pause is the shortest again."""
-        if self.tries:
+        if self.failing:
+            self.failing = False
             what = "Redis is back" if self.away else "work goes on"
             logger.warning("%s after %.1f s", what, clock.monotonic() - self.since)
-            self.tries = 0
+            self.backoff.reset()

@@ -21,7 +21,7 @@ from streamq.routing import Queue
 from streamq.runner.config import RunnerConfig
 from streamq.runner.inherited import OWN
 from streamq.runner.lifetime import Lifetime
-from streamq.runner.pools.solo import Solo
+from streamq.runner.pools.base import Pool, PoolParts
 from streamq.runner.prefetch import PrefetchBuffer
 from streamq.runner.reader_lock import ReaderLock
 from streamq.runner.shared_memory import RunnerSlots, SharedMemory
@@ -36,7 +36,7 @@ PR_SET_PDEATHSIG = 1
 LAST_TRIES = 0.8
 
 
-def work(app: App, config: RunnerConfig, make_pool: "Callable[[Runner], Any]") -> int:
+def work(app: App, config: RunnerConfig, make_pool: "Callable[[Runner], Pool]") -> int:
     """Run this process as a runner, with the pool of ``make_pool``; return the exit code."""
     die_with(config.supervisor)
     runner = Runner(app, config)
@@ -65,9 +65,9 @@ def die_with(supervisor: int) -> None:
         os._exit(1)
 
 
-def handle_signals(pool: Any, slots: RunnerSlots) -> None:
+def handle_signals(pool: Pool, slots: RunnerSlots) -> None:
     """Handle the signals of this runner; the supervisor handles Ctrl-C at the terminal."""
-    sequential = isinstance(pool, Solo)
+    sequential = pool.sequential
 
     def end(number: int, frame: FrameType | None) -> None:
         """End by this signal if the running task is to be terminated with it.
@@ -95,19 +95,6 @@ def handle_signals(pool: Any, slots: RunnerSlots) -> None:
     OWN.set_mask(through=CONTROL)
 
 
-def make_solo(runner: "Runner") -> Solo:
-    """Make the pool of a forked runner: one task at a time."""
-    prefetch = runner.prefetch(repairs_itself=True)
-    return Solo(
-        prefetch,
-        runner.slots,
-        runner.reader_lock,
-        runner.lifetime,
-        burst=runner.config.burst,
-        isolated=runner.config.quarantine,
-    )
-
-
 class Runner:
     """The parts of one runner: made here, and handed to its pool."""
 
@@ -125,6 +112,18 @@ class Runner:
             conf.max_tasks_per_child,
             conf.max_memory_per_child,
             LAST_TRIES * conf.shutdown_timeout,
+        )
+
+    def parts(self, *, repairs_itself: bool) -> PoolParts:
+        """Make the parts of the pool; ``repairs_itself`` as for the prefetch buffer."""
+        config = self.config
+        return PoolParts(
+            prefetch=self.prefetch(repairs_itself=repairs_itself),
+            slots=self.slots,
+            lifetime=self.lifetime,
+            concurrency=config.concurrency,
+            burst=config.burst,
+            isolated=config.quarantine,
         )
 
     def prefetch(self, *, repairs_itself: bool) -> PrefetchBuffer:

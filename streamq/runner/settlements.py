@@ -8,7 +8,7 @@ from typing import Any
 from streamq.broker.consumer import MOST_BYTES, MOST_SETTLED, Consumer, Settlement, Start
 from streamq.core.delivery import Delivery
 from streamq.core.outcome import Outcome
-from streamq.runner.pauses import ParkedOutcomes
+from streamq.runner.parked_outcomes import ParkedOutcomes
 
 logger = logging.getLogger("streamq.worker")
 

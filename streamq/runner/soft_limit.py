@@ -1,11 +1,13 @@
-"""The soft limit timer: it notices that the running task has passed its soft time limit."""
+"""The soft limit of a running task: a timer that notices it, and the exception to raise."""
 
 import math
 import threading
 from collections.abc import Callable
 
 from streamq.core.delivery import Delivery
+from streamq.execution.outcomes import past_soft_limit
 from streamq.host.clock import monotonic
+from streamq.runner.async_exception import Raised
 
 #: Seconds after which ``on_late`` is called again while the timer is armed: the task may not have
 #: begun, or been where no exception reaches it.
@@ -60,3 +62,9 @@ class SoftLimitTimer:
                 due = monotonic() + AGAIN
             self.wakes_at = due
             self.changed.wait(None if task is None else max(0.0, due - monotonic()))
+
+
+def new_soft_limit(delivery: Delivery) -> Raised:
+    """Make the exception that is raised inside the task of a message that is past its limit."""
+    policy = delivery.policy
+    return Raised(past_soft_limit(delivery), policy and policy.task.function)

@@ -61,6 +61,8 @@ class ReadOrder:
     def __init__(self, sources: Sequence[QueueStreams]) -> None:
         self.sources = list(sources)
         self.streams = [stream for source in sources for stream in source.streams]
+        #: The number of each stream, by which slots in the shared memory name it.
+        self.numbers = {stream: number for number, stream in enumerate(self.streams)}
         #: Whether these are quarantine streams, which exist only while they hold messages.
         self.quarantine = any(source.quarantine for source in sources)
         #: Index of the queue with which the next read begins.

@@ -48,7 +48,8 @@ class Watchdog:
         self.on_fenced = on_fenced
         self.on_slow = on_slow
         self.task: Delivery | None = None
-        self.since = 0.0
+        #: When it started (monotonic ns).
+        self.since = 0
         self.marked = False
         self.asleep = False
         self.wakeup = threading.Event()
@@ -66,9 +67,9 @@ class Watchdog:
         if self.thread.is_alive():
             self.thread.join(1.0)
 
-    def began(self, delivery: Delivery) -> None:
-        """Note that a task starts."""
-        self.since, self.marked, self.task = clock.monotonic(), False, delivery
+    def began(self, delivery: Delivery, started: int) -> None:
+        """Note that a task has started at this moment (monotonic ns)."""
+        self.since, self.marked, self.task = started, False, delivery
         if self.asleep:
             self.wakeup.set()
 
@@ -106,7 +107,7 @@ class Watchdog:
 
     def check(self) -> None:
         """Settle, hand back and mark the task as started, if it runs longer than ``SHARE``."""
-        task, ran = self.task, clock.monotonic() - self.since
+        task, ran = self.task, (clock.monotonic_ns() - self.since) / 1e9
         if task is None or ran < SHARE or self.stopping:
             return
         self.on_slow()

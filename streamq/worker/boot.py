@@ -34,7 +34,8 @@ from streamq.runner.inherited import OWN
 from streamq.runner.logging import flush_streams, open_closed_streams, set_up_logging, write_line
 from streamq.runner.patches import check_patches
 from streamq.runner.pauses import Pauses
-from streamq.runner.runner import make_solo, work
+from streamq.runner.pools.solo import make_solo
+from streamq.runner.runner import work
 from streamq.runner.shared_memory import SPARE
 from streamq.runner.sources import QueueStreams
 from streamq.transport.client import Client

@@ -63,8 +63,8 @@ WALLS = {
         "producers for asyncio use broker/aio",
     ),
     "gevent": (
-        "runner.pools.gevent runner.pools.greenlets runner.pools.greenlet_forks "
-        "runner.pools.greenlet_limits runner.pools.hub_watchdog runner.gevent_main",
+        "runner.pools.gevent runner.pools.greenlet_forks runner.pools.hub_watchdog "
+        "runner.gevent_main",
         "only a process started for gevent may load it",
     ),
     "click": ("cli.*", "only the command line writes to a terminal"),
@@ -110,5 +110,4 @@ OPTIONS_CLASSES = frozenset({"App", "Queue", "Exchange"})
 #: Classes with more parameters than allowed, and why.
 TOO_MANY_PARAMETERS = {
     "MessageTemplate": "to be split",
-    "Greenlets": "to be split",
 }

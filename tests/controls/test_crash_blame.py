@@ -26,7 +26,7 @@ def test_the_check_finds_messages_that_are_dead_lettered_without_quarantine(site
 def test_the_check_finds_starts_that_are_not_noted_before_poison_kills_its_worker(site):
     """Without the note, nobody knows that it ran alone: it is suspected again and again."""
     site.changed_module(
-        "streamq/runner/pools/greenlets.py",
+        "streamq/runner/pools/task_threads.py",
         "                self.hand_back(partial(self.prefetch.note_sole_task, delivery))\n",
         "                pass\n",
     )

@@ -10,9 +10,10 @@ from tests.system.test_odd_tasks import TASKS
 
 
 def test_the_check_finds_a_child_that_goes_on_as_if_it_were_the_runner(site):
-    guards = ("self.forks != FORKS.mark[0]:", "self.guard.descriptors_closed:")
-    for guard in guards:
-        site.changed_module("streamq/runner/pools/solo.py", f"if {guard}", "if False:")
+    site.changed_module("streamq/runner/pools/base.py", "if forks != FORKS.mark[0]:", "if False:")
+    site.changed_module(
+        "streamq/runner/pools/solo.py", "if self.guard.descriptors_closed:", "if False:"
+    )
 
     site.write(TASKS)
     (runner,) = site.worker("-c", 1).runners()

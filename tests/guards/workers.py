@@ -256,7 +256,7 @@ GUARDS = [
         HUB_WATCHDOG + "test_what_starts_behind_the_mark_does_not_run",
         r"\[b'1-1'\] == \[\]",
         (
-            "streamq/runner/pools/greenlets.py",
+            "streamq/runner/pools/task_threads.py",
             "            if slots.is_taken() and not delivery.early:\n",
             "            if False:\n",
         ),

@@ -9,7 +9,8 @@ import pytest
 
 from streamq import App, Queue
 from streamq.runner.config import RunnerConfig
-from streamq.runner.runner import Runner, make_solo
+from streamq.runner.pools.solo import make_solo
+from streamq.runner.runner import Runner
 from tests.processes import until
 
 

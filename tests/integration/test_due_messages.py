@@ -83,7 +83,7 @@ def test_signing_off_leaves_what_somebody_else_has_written(app, redis):
 def test_a_retry_waits_for_a_foreign_key_to_go_and_is_not_lost(
     app, redis, working, eventually, monkeypatch
 ):
-    monkeypatch.setattr("streamq.runner.pauses.RETRY_PARKED", 0.1)
+    monkeypatch.setattr("streamq.runner.parked_outcomes.RETRY_PARKED", 0.1)
     tries, key = [], app.broker.keys.scheduled
 
     @app.task(name="work", autoretry_for=(ValueError,), default_retry_delay=0.01)

@@ -237,7 +237,9 @@ def refused(site):
     """A site where nothing can be dead-lettered, and what cannot be settled is soon tried again."""
     site.write(TASKS)
     site.env["STREAMQ_LEASE"] = "1s"
-    site.changed_module("streamq/runner/pauses.py", "RETRY_PARKED = 30.0", "RETRY_PARKED = 0.5")
+    site.changed_module(
+        "streamq/runner/parked_outcomes.py", "RETRY_PARKED = 30.0", "RETRY_PARKED = 0.5"
+    )
     site.redis.set("{streamq}:dead:default", "not ours")
     return site
 

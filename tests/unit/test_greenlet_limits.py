@@ -1,6 +1,7 @@
 """Limits of greenlets come when they are due, and nobody looks for them before."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,8 +9,8 @@ gevent = pytest.importorskip("gevent")
 
 from streamq.core.delivery import Delivery  # noqa: E402
 from streamq.errors import Overdue, SoftTimeLimitExceeded, Terminated  # noqa: E402
-from streamq.runner.pools import greenlet_limits as module  # noqa: E402
-from streamq.runner.pools.greenlet_limits import GreenletLimits  # noqa: E402
+from streamq.runner.pools import task_limits as module  # noqa: E402
+from streamq.runner.pools.gevent import GREENLETS, GreenletLimits  # noqa: E402
 
 
 def limited(soft=0.0, hard=0.0):
@@ -28,7 +29,8 @@ class Room:
         self.looks = 0
         self.met = []
         monkeypatch.setattr(module, "monotonic", lambda: time.monotonic() + self.ahead)
-        self.clocks = GreenletLimits(1000, lambda slot: slot in self.asked)
+        slots = SimpleNamespace(count=1000, stop_requested=lambda slot: slot in self.asked)
+        self.clocks = GreenletLimits(slots, GREENLETS)
         self.check_all, self.clocks.check_all = self.clocks.check_all, self.counted
         self.greenlets = [gevent.spawn(self.clocks.watch_loop)]
 
@@ -106,7 +108,7 @@ def test_a_shorter_limit_that_comes_later_is_not_missed(room):
 def test_limits_that_pass_close_together_are_looked_at_together(room):
     for slot in range(100):
         room.clocks.began(slot, limited(hard=0.1 + slot / 1000))
-        room.clocks.runs[slot].greenlet = gevent.spawn(gevent.sleep, 60)
+        room.clocks.runs[slot].thread = gevent.spawn(gevent.sleep, 60)
 
     gevent.sleep(0.4)
 

@@ -7,8 +7,11 @@ import pytest
 
 from streamq.core.delivery import Delivery
 from streamq.errors import BrokerUnavailable
-from streamq.runner.pools.greenlets import TaskGreenlets
+from streamq.runner.lifetime import Lifetime
+from streamq.runner.pools.base import PoolParts
+from streamq.runner.pools.gevent import GREENLETS, GreenletLimits
 from streamq.runner.pools.hub_watchdog import LATE, PAUSE_AFTER_PARKED, HubWatchdog
+from streamq.runner.pools.task_threads import TaskThreads
 from streamq.runner.prefetch import PrefetchBuffer
 from streamq.runner.shared_memory import SharedMemory
 from streamq.runner.sources import QueueStreams, ReadOrder
@@ -85,7 +88,9 @@ def site(tmp_path):
     slots = SharedMemory(tmp_path / "slots", 1, 8).of(0)
     watch = HubWatchdog(consumer, prefetch, slots, consumer.connection)
     watch.asleep = False
-    tasks = TaskGreenlets(prefetch, slots, watch, lambda act: act(), 4, isolated=False)
+    parts = PoolParts(prefetch=prefetch, slots=slots, lifetime=Lifetime(), concurrency=4)
+    limits = GreenletLimits(slots, GREENLETS)
+    tasks = TaskThreads(parts, GREENLETS, limits, watch, lambda act: act())
     tasks.guard = SimpleNamespace(descriptors_closed=False)
     return SimpleNamespace(
         consumer=consumer, prefetch=prefetch, slots=slots, watch=watch, tasks=tasks

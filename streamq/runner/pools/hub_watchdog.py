@@ -68,7 +68,7 @@ class HubWatchdog:
         self.prefetch = prefetch
         self.slots = slots
         self.reading = reading
-        self.stream_numbers = {stream: n for n, stream in enumerate(prefetch.read_order.streams)}
+        self.stream_numbers = prefetch.read_order.numbers
         #: The last heartbeat of the hub (monotonic s); infinity while nothing is checked.
         self.last_beat = math.inf
         #: The heartbeat before a gap that is not reported yet; None without a gap.

@@ -1,4 +1,4 @@
-"""The read size of a greenlet pool: how many messages it reads at once."""
+"""The read size of a concurrent pool: how many messages it reads at once."""
 
 from streamq.host.clock import perf_counter
 
@@ -18,7 +18,7 @@ class ReadSize:
     def __init__(self) -> None:
         self.rate = 0.0
         self.since, self.ran = perf_counter(), -1
-        #: Messages of one read at most: few after a task has blocked the hub, because messages
+        #: Messages of one read at most: few after a task has blocked all others, as messages
         #: that cannot be started go back.
         self.limit = AT_ONCE
 
@@ -39,5 +39,5 @@ class ReadSize:
         return self.limit < AT_ONCE
 
     def learn(self, *, late: bool) -> None:
-        """Adapt to the last read: 1 if its tasks blocked the hub (``late``), else grow fourfold."""
+        """Adapt to the last read: 1 if its tasks blocked others (``late``), else fourfold."""
         self.limit = 1 if late else min(self.limit * 4, AT_ONCE)

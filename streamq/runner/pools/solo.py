@@ -9,42 +9,33 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
 
 from streamq.core.delivery import RECHECK_AFTER, Delivery
-from streamq.errors import (
-    BrokerUnavailable,
-    ConfigError,
-    SoftTimeLimitExceeded,
-    Stopped,
-    Terminated,
-)
-from streamq.execution.outcomes import past_soft_limit
+from streamq.errors import ConfigError, Terminated
 from streamq.execution.task_log import TaskLog
 from streamq.host.clock import monotonic_ns, perf_counter
 from streamq.host.forks import FORKS
 from streamq.runner.async_exception import Raised
 from streamq.runner.inherited import OWN
-from streamq.runner.lifetime import Lifetime
 from streamq.runner.patches import EVENTLET, GEVENT, check_patches, patched
-from streamq.runner.pauses import Pauses
-from streamq.runner.prefetch import PrefetchBuffer
+from streamq.runner.pools.base import (
+    BLOCK,
+    RETRY_WHEN_STOPPING,
+    BasePool,
+    PoolParts,
+    run_message,
+)
 from streamq.runner.reader_lock import ReaderLock
-from streamq.runner.shared_memory import RunnerSlots
-from streamq.runner.signals import STRAY, ProcessGuard, end_child, interrupt_main_thread
-from streamq.runner.soft_limit import SoftLimitTimer
+from streamq.runner.runner import Runner
+from streamq.runner.signals import ProcessGuard, interrupt_main_thread
+from streamq.runner.soft_limit import SoftLimitTimer, new_soft_limit
 from streamq.runner.sources import AdaptivePrefetch
 from streamq.runner.watchdog import Watchdog
-from streamq.transport.replies import Refused
 
 logger = logging.getLogger("streamq.worker")
 
-#: Seconds that a read blocks at most: by then a dead connection is noticed.
-BLOCK = 5.0
-#: Seconds between attempts to reach Redis while stopping.
-RETRY_WHEN_STOPPING = 0.1
 #: Seconds of idleness after which a runner restores its signal handlers; and between two
 #: restorations while tasks follow each other quickly.
 RESTORE_INTERVAL = 0.02
@@ -54,41 +45,25 @@ QUICK = 0.001
 DESCRIPTOR = itemgetter(0)
 
 
-class Solo:
-    """The loop that reads, runs and settles until it is stopped.
+class Solo(BasePool):
+    """The loop that reads, runs and settles until it is stopped."""
 
-    ``isolated``: each message is noted in Redis as the sole task before it runs, because it may
-    kill this process.  ``burst``: end when no message waits.
-    """
+    sequential = True
 
-    def __init__(
-        self,
-        prefetch: PrefetchBuffer,
-        slots: RunnerSlots,
-        reader_lock: ReaderLock,
-        lifetime: Lifetime,
-        *,
-        burst: bool,
-        isolated: bool = False,
-    ) -> None:
-        self.prefetch = prefetch
-        self.slots = slots
+    def __init__(self, parts: PoolParts, reader_lock: ReaderLock) -> None:
+        super().__init__(parts)
+        prefetch = self.prefetch
         self.reader_lock = reader_lock
-        self.lifetime = lifetime
-        self.burst = burst
         self.adaptive = AdaptivePrefetch()
         self.log = TaskLog()
-        self.pauses = Pauses()
         self.watchdog = Watchdog(prefetch, on_fenced=self.stop, on_slow=reader_lock.release)
         self.soft_limit_timer = SoftLimitTimer(interrupt_main_thread)
         self.raised: Raised | None = None
         self.forks = FORKS.count
-        self.stopping = False
         #: The modules that gevent or eventlet had patched before the first task.
         self.patched = patched()
         #: Whether no task has run since signals were restored, and when that was (perf_counter).
         self.signals_restored, self.restored_at = True, 0.0
-        self.isolated = isolated
         #: Whether the next read blocks at once, without looking for a backlog.
         self.skip_fetch = False
         self.wakeup_r, self.wakeup_w = os.pipe()
@@ -97,7 +72,7 @@ class Solo:
         OWN.keep(self.wakeup_r, self.wakeup_w)
         self.poller, self.polled = select.poll(), -1
         self.ran = 0
-        self.stream_numbers = {stream: n for n, stream in enumerate(prefetch.read_order.streams)}
+        self.stream_numbers = prefetch.read_order.numbers
 
     def stop(self) -> None:
         """Take no more messages.  Safe to call from a signal handler, and twice."""
@@ -127,7 +102,7 @@ class Solo:
         if not self.skip_fetch:
             count = 1 if self.isolated else self.adaptive.count
             self.prefetch.fetch(min(count, self.lifetime.remaining(self.ran)))
-            if self.pauses.tries:  # it waits for a message, and reaches Redis
+            if self.pauses.failing:  # it waits for a message, and reaches Redis
                 self.slots.note_unreachable(False)
         if self.prefetch.unstarted:
             self.reader_lock.release()
@@ -203,7 +178,7 @@ class Solo:
                 delivery = unstarted.popleft()
             except IndexError:
                 break
-            if delivery.early and not self.acknowledge(delivery):
+            if delivery.early and not self.acknowledge([delivery]):
                 continue
             self.execute(delivery)
             number += 1
@@ -240,14 +215,6 @@ class Solo:
             self.signals_restored, self.restored_at = True, perf_counter()
             self.guard.restore()
 
-    def acknowledge(self, delivery: Delivery) -> bool:
-        """Acknowledge a message before it runs; return whether it is still ours to run."""
-        start = self.prefetch.request_start([delivery])
-        self.persist(partial(self.prefetch.await_start, start))
-        if start.mine is None:
-            self.prefetch.cancel_start(start)
-        return bool(start.mine)
-
     def execute(self, delivery: Delivery) -> None:
         """Run one message and queue its outcome for settlement."""
         prefetch, slots = self.prefetch, self.slots
@@ -257,26 +224,17 @@ class Solo:
         started = slots.note_start(
             0, self.stream_numbers[delivery.stream], delivery.entry, delivery.hard
         )
-        doubtful = started - delivery.seen > RECHECK_AFTER or slots.is_taken()
-        if doubtful and not self.may_start(delivery, started):
-            slots.cancel_start(0)
-            prefetch.running.remove(delivery)
-            return
-        self.watchdog.began(delivery)
+        if started - delivery.seen > RECHECK_AFTER or slots.is_taken():
+            if not self.may_start(delivery, started):
+                slots.cancel_start(0)
+                prefetch.running.remove(delivery)
+                return
+            started = monotonic_ns()
+        self.watchdog.began(delivery, started)
         if delivery.soft:
             self.guard.restore()  # the task before may have blocked them
             self.soft_limit_timer.began(delivery)
-        try:
-            outcome = prefetch.executor.run(delivery)
-        except (
-            SoftTimeLimitExceeded,
-            Stopped,
-        ) as error:  # outside the function: as it began or ended
-            outcome = prefetch.executor.interrupted(delivery, error)
-        except SystemExit as error:  # of a child that the task has forked
-            end_child(error)
-        if self.forks != FORKS.mark[0]:  # a forked child: the slot is its parent's
-            os._exit(STRAY)
+        outcome = run_message(prefetch.executor, delivery, self.forks)
         if delivery.soft:
             self.soft_limit_done()
         self.watchdog.ended()
@@ -319,9 +277,8 @@ class Solo:
         if task is None or not self.soft_limit_timer.is_late(task):
             return
         if before is None:
-            error = past_soft_limit(task)
-            self.raised = Raised(error, task.policy and task.policy.task.function)
-            raise error
+            raised = self.raised = new_soft_limit(task)
+            raise raised.error
         if before.arrived:
             self.soft_limit_done()
         elif not before.is_handled:
@@ -345,6 +302,7 @@ class Solo:
 
     def pause(self, seconds: float) -> None:
         """Sleep for ``seconds``, or until a stop; while stopping, briefly."""
+        self.slots.note_reading(False)
         self.restore_signals()
         if self.stopping:
             time.sleep(min(seconds, RETRY_WHEN_STOPPING))
@@ -355,22 +313,7 @@ class Solo:
             except OSError:  # a task has closed it
                 time.sleep(seconds)
 
-    def persist(self, act: Callable[[], None]) -> None:
-        """Call ``act`` until it succeeds, with pauses while Redis is away or refuses.
 
-        While stopping, give up after the retry time of ``Lifetime``.
-        """
-        while True:
-            try:
-                act()
-            except (BrokerUnavailable, Refused) as error:
-                self.slots.note_reading(False)
-                self.slots.note_unreachable(isinstance(error, BrokerUnavailable))
-                self.pause(self.pauses.next(error))
-                if self.stopping and self.lifetime.retries_expired(self.pauses.since):
-                    return
-            else:
-                if self.pauses.tries:
-                    self.slots.note_unreachable(False)
-                    self.pauses.reset()
-                return
+def make_solo(runner: Runner) -> Solo:
+    """Make the pool of a forked runner: one task at a time."""
+    return Solo(runner.parts(repairs_itself=True), runner.reader_lock)

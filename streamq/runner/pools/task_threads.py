@@ -1,4 +1,4 @@
-"""The task greenlets of one process: they start messages, run them and queue their outcomes."""
+"""The task threads of a concurrent pool: they start messages, run them and queue their outcomes."""
 
 import logging
 import os
@@ -7,19 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-import gevent
-from gevent.event import Event
-
 from streamq.core.delivery import Delivery
-from streamq.errors import SoftTimeLimitExceeded, Stopped
 from streamq.execution.task_log import TaskLog
 from streamq.host.clock import monotonic_ns
 from streamq.host.forks import FORKS
-from streamq.runner.pools.greenlet_limits import GreenletLimits
-from streamq.runner.pools.hub_watchdog import HubWatchdog
-from streamq.runner.prefetch import PrefetchBuffer
-from streamq.runner.shared_memory import RunnerSlots
-from streamq.runner.signals import LOST_DESCRIPTORS, STRAY, ProcessGuard, end_child
+from streamq.runner.pools.base import PoolParts, run_message
+from streamq.runner.pools.primitives import PoolWatchdog, Primitives
+from streamq.runner.pools.task_limits import TaskLimits
+from streamq.runner.signals import LOST_DESCRIPTORS, ProcessGuard
 
 logger = logging.getLogger("streamq.worker")
 
@@ -27,44 +22,42 @@ logger = logging.getLogger("streamq.worker")
 HandBack = Callable[[Callable[[], object]], None]
 
 
-class TaskGreenlets:
-    """The greenlets that run tasks: one for each message to start, up to ``concurrency``.
+class TaskThreads:
+    """The threads that run tasks: one for each message to start, up to ``concurrency``.
 
     Each takes its message from the prefetch buffer as it begins, in order: until then a message
-    can go back.  ``isolated``: a message is noted in Redis as the sole task before it runs,
-    because it may kill this process.
+    can go back.
     """
 
     def __init__(
         self,
-        prefetch: PrefetchBuffer,
-        slots: RunnerSlots,
-        watchdog: HubWatchdog,
+        parts: PoolParts,
+        primitives: Primitives,
+        limits: TaskLimits,
+        watchdog: PoolWatchdog,
         hand_back: HandBack,
-        concurrency: int,
-        *,
-        isolated: bool,
     ) -> None:
-        self.prefetch = prefetch
-        self.slots = slots
+        self.prefetch = prefetch = parts.prefetch
+        self.slots = slots = parts.slots
+        self.concurrency = parts.concurrency
+        self.isolated = parts.isolated
+        self.spawn_thread = primitives.spawn_task
+        self.limits = limits
         self.watchdog = watchdog
-        self.concurrency = concurrency
         self.hand_back = hand_back
-        self.isolated = isolated
-        self.stream_numbers = {stream: n for n, stream in enumerate(prefetch.read_order.streams)}
+        self.stream_numbers = prefetch.read_order.numbers
         #: Free slots: one for each running message, and spare ones, which are taken in turn.
         self.free = deque(range(slots.count))
-        #: The number of greenlets, and how many of them have not begun.
+        #: The number of threads, and how many of them have not begun.
         self.busy = self.waking = 0
         self.stopping = False
         self.log = TaskLog()
-        #: Set when a greenlet ends or begins with another message; and when there is an outcome.
-        self.room = Event()
-        self.outcome_ready = Event()
+        #: Set when a thread ends or begins with another message; and when there is an outcome.
+        self.room = primitives.event()
+        self.outcome_ready = primitives.event()
         #: Started since the records were last set to STARTED.
         self.newly_started: list[Delivery] = []
         self.ran = 0
-        self.limits = GreenletLimits(slots.count, slots.stop_requested)
         self.forks = FORKS.count
         #: Set when the pool begins to run.
         self.guard: ProcessGuard
@@ -74,12 +67,12 @@ class TaskGreenlets:
         return self.concurrency - self.busy + self.waking
 
     def spawn(self) -> None:
-        """Spawn a greenlet for each message that may start, as far as there is room."""
+        """Spawn a thread for each message that may start, as far as there is room."""
         wanted = len(self.prefetch.acknowledged) + len(self.prefetch.unstarted) - self.waking
         for _ in range(min(wanted, self.concurrency - self.busy)):
             self.busy += 1
             self.waking += 1
-            gevent.spawn_raw(self.work)
+            self.spawn_thread(self.work)
 
     def work(self) -> None:
         """Run messages one after the other while there are any that may start."""
@@ -121,7 +114,7 @@ class TaskGreenlets:
         try:
             if self.isolated:
                 self.hand_back(partial(self.prefetch.note_sole_task, delivery))
-                if self.stopping:  # or declared dead
+                if self.stopping:  # or fenced
                     return
             slots.note_start(
                 slot, self.stream_numbers[delivery.stream], delivery.entry, delivery.hard
@@ -141,18 +134,8 @@ class TaskGreenlets:
         prefetch = self.prefetch
         try:
             self.limits.began(slot, delivery)
-            try:
-                outcome = prefetch.executor.run(delivery)
-            except (
-                SoftTimeLimitExceeded,
-                Stopped,
-            ) as error:  # outside the function: as it began or ended
-                outcome = prefetch.executor.interrupted(delivery, error)
-            except SystemExit as error:  # of a child that the task has forked
-                end_child(error)
+            outcome = run_message(prefetch.executor, delivery, self.forks)
             self.limits.ended(slot)
-            if self.forks != FORKS.mark[0]:
-                os._exit(STRAY)
             if self.guard.descriptors_closed:  # the loop cannot go on; the task is blamed
                 logger.error("a task has closed the descriptors of runner %d", os.getpid())
                 os._exit(LOST_DESCRIPTORS)

@@ -1,22 +1,21 @@
-"""Time limits of tasks in greenlets: one greenlet checks how long all others have been running.
+"""Time limits of tasks in threads: one thread checks how long all others have been running.
 
-A limit is raised inside the task, where it waits for something.  A task that never waits
-blocks the whole process; then its supervisor kills the process.
+How a limit is raised inside a task depends on the kind of threads.  A task that no exception
+reaches is ended with its process, by the supervisor.
 """
 
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-import gevent
-from gevent.event import Event
-
 from streamq.core.delivery import Delivery
 from streamq.errors import Overdue, Terminated
-from streamq.execution.outcomes import past_soft_limit
 from streamq.host.clock import monotonic
 from streamq.runner.async_exception import Raised
+from streamq.runner.pools.primitives import Primitives
+from streamq.runner.shared_memory import RunnerSlots
+from streamq.runner.soft_limit import new_soft_limit
 
 #: Seconds between two checks at least: limits that pass close together are checked together.
 GATHER = 0.02
@@ -26,10 +25,10 @@ AGAIN = 0.1
 
 @dataclass(slots=True)
 class LimitedRun:
-    """One running task, its greenlet, its start and its next limit (monotonic seconds)."""
+    """One running task, its thread, its start and its next limit (monotonic seconds)."""
 
     delivery: Delivery
-    greenlet: Any
+    thread: Any
     began: float
     due: float
     #: The soft limit that was raised last, and whether it has reached the task.
@@ -38,24 +37,23 @@ class LimitedRun:
     stopped: bool = False
 
 
-class GreenletLimits:
-    """The running tasks by slot, and their limits.
+class TaskLimits(ABC):
+    """The running tasks by slot, and their limits."""
 
-    ``stop_requested`` returns whether the task in a slot was revoked.
-    """
-
-    def __init__(self, slots: int, stop_requested: Callable[[int], bool]) -> None:
-        self.runs: list[LimitedRun | None] = [None] * slots
-        self.stop_requested = stop_requested
+    def __init__(self, slots: RunnerSlots, primitives: Primitives) -> None:
+        self.runs: list[LimitedRun | None] = [None] * slots.count
+        self.stop_requested = slots.stop_requested
         #: Moment of the next check: no later than the first limit of any running task.
         self.next_check = math.inf
-        self.wakeup = Event()
+        self.wakeup = primitives.event()
+        self.sleep = primitives.sleep
+        self.current = primitives.current
 
     def began(self, slot: int, delivery: Delivery) -> None:
-        """Note that a task starts in the calling greenlet."""
+        """Note that a task starts in the calling thread."""
         now = monotonic()
         due = now + (delivery.soft or delivery.hard or math.inf)
-        self.runs[slot] = LimitedRun(delivery, gevent.getcurrent(), now, due)
+        self.runs[slot] = LimitedRun(delivery, self.current(), now, due)
         if due < self.next_check:
             self.next_check = due
             self.wakeup.set()
@@ -71,7 +69,7 @@ class GreenletLimits:
     def watch_loop(self) -> None:
         """Check all tasks whenever a limit passes or a shorter one was set.  Never returns."""
         while True:
-            gevent.sleep(GATHER)
+            self.sleep(GATHER)
             pause = self.next_check - monotonic()
             self.wakeup.wait(None if pause == math.inf else max(0.0, pause))
             self.wakeup.clear()
@@ -106,15 +104,12 @@ class GreenletLimits:
             return
         run.due = min(run.due, now + AGAIN)
         if before is None or not before.is_held:
-            error = past_soft_limit(delivery)
-            run.raised = Raised(error, delivery.policy and delivery.policy.task.function)
-            self.interrupt(slot, run, error)
+            run.raised = new_soft_limit(delivery)
+            self.interrupt(slot, run, run.raised.error)
 
+    @abstractmethod
     def interrupt(self, slot: int, run: LimitedRun, error: BaseException) -> None:
-        """Raise an exception inside a task, unless the task has ended by then."""
+        """Raise an exception inside a task, unless the task has ended by then.
 
-        def throw() -> None:
-            if self.runs[slot] is run:
-                run.greenlet.throw(error)
-
-        gevent.get_hub().loop.run_callback(throw)
+        It has ended if ``runs`` holds another run in its slot.
+        """
