@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from streamq.core.backoff import Backoff
 from streamq.errors import BrokerUnavailable
 from streamq.host import clock
 from streamq.host.forks import FORKS
@@ -35,8 +36,8 @@ RECHECK = 30.0
 LONGEST_BLOCK = 5.0
 #: Seconds after which a thread that does not lead checks whether another one does.
 LONGEST_SLEEP = 5.0
-#: Seconds between attempts to reach Redis again: the first, and the longest.
-PAUSES = (0.05, 1.0)
+#: The pauses between attempts to reach Redis again.
+BACKOFF = Backoff(first=0.05, longest=1.0)
 
 #: The states that end a task, as a record says them.
 ENDED = frozenset(state.encode() for state in FINAL)
@@ -243,7 +244,7 @@ class Waiter:
             self.broken += 1
             if isinstance(error, Disconnected) and error.timed_out:
                 self.client.close()  # its idle connections may be as dead
-            time.sleep(min(seconds, PAUSES[0] * 2 ** min(self.broken, 5), PAUSES[1]))
+            time.sleep(min(seconds, BACKOFF.pause(self.broken)))
 
     def read(self, seconds: float) -> Any:
         """Block until the reply stream has entries, at most so many seconds."""

@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from streamq.core.backoff import Backoff
 from streamq.core.names import named, own_id
 from streamq.core.policy import TaskPolicy
 from streamq.core.text import visible
@@ -11,11 +12,8 @@ from streamq.core.text import visible
 #: The most digits of a number in a message; Redis refuses longer ones as milliseconds.
 LONGEST_NUMBER = 15
 
-#: How often a task may reject its message without a pause; then the first and the longest
-#: pause in seconds.  Each pause is twice the one before.
-FREE_REJECTIONS, REJECTION_PAUSES = 3, (0.1, 30.0)
-#: Doublings after which the pause is the longest in any case.
-MOST_DOUBLINGS = 20
+#: How often a task may reject its message without a pause; and the pauses after that.
+FREE_REJECTIONS, REJECTION_BACKOFF = 3, Backoff(first=0.1, longest=30.0)
 
 #: Bytes of a part of an id, the longest being QUEUE-ENTRY; and of one that dead-letter
 #: exchanges have copied from queue to queue: ID@QUEUE@QUEUE.
@@ -147,9 +145,8 @@ class Delivery:
     @property
     def rejection_pause(self) -> float:
         """Seconds until its next run, if its task rejects it now with ``requeue=True``."""
-        first, longest = REJECTION_PAUSES
-        doublings = min(self.rejections - FREE_REJECTIONS, MOST_DOUBLINGS)
-        return 0.0 if doublings < 0 else float(min(first * 2**doublings, longest))
+        earlier = self.rejections - FREE_REJECTIONS
+        return 0.0 if earlier < 0 else REJECTION_BACKOFF.pause(earlier)
 
     def number(self, name: bytes) -> int | None:
         """A whole number in a field; None if the field is missing or holds anything else."""

@@ -9,13 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from streamq.core.backoff import Backoff
 from streamq.core.names import type_name
 
 #: Never retried automatically: a task raises these to decide what follows its message.
 DIRECTIVES = ("streamq.errors.Retry", "streamq.errors.Reject", "streamq.errors.Ignore")
-
-#: Beyond this exponent every pause has its maximum; larger powers only cost memory.
-HIGHEST_POWER = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +55,9 @@ class RetryPolicy:
         """Seconds before the next try; ``chance`` is in [0, 1)."""
         if not self.backoff:
             return self.delay
-        power = 2 ** min(retries, HIGHEST_POWER)
-        pause = min(int(self.backoff_max), int(max(1.0, self.backoff)) * power)
-        return float(int(chance * (pause + 1))) if self.jitter else float(pause)
+        whole = Backoff(first=int(max(1.0, self.backoff)), longest=int(self.backoff_max))
+        pause = whole.pause(retries)
+        return float(int(chance * (pause + 1))) if self.jitter else pause
 
 
 #: Task options, and the fields of the policy that they set.

@@ -521,7 +521,7 @@ GUARDS = [
         r"assert \[0.0, 0.0, 0.0",
         (
             "streamq/core/delivery.py",
-            "return 0.0 if doublings < 0 else float(min(first * 2**doublings, longest))",
+            "return 0.0 if earlier < 0 else REJECTION_BACKOFF.pause(earlier)",
             "return 0.0",
         ),
     ),
