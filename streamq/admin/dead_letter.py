@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from streamq.core.message import Value, bytes_of, value_of
 from streamq.errors import DecodeError
 from streamq.routing import check_name
 
@@ -145,15 +146,6 @@ def readable(data: bytes) -> str:
 # Lines
 
 
-class Bytes(msgspec.Struct):
-    """Bytes that are not UTF-8, as base64 in JSON."""
-
-    base64: bytes
-
-
-Value = str | Bytes
-
-
 class Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """One line of an export: a dead letter with the fields of its hash.
 
@@ -208,14 +200,3 @@ def from_line(text: bytes) -> ExportedLetter:
     return ExportedLetter(
         queue=line.queue, letter=bytes_of(line.letter), at=int(fields[b"dead_at"]), fields=fields
     )
-
-
-def value_of(data: bytes) -> Value:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return Bytes(base64=data)
-
-
-def bytes_of(value: Value) -> bytes:
-    return value.base64 if isinstance(value, Bytes) else value.encode()

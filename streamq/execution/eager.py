@@ -8,7 +8,7 @@ from streamq.broker.results import Results
 from streamq.config.config import Config
 from streamq.context import Request
 from streamq.core.delivery import Delivery
-from streamq.core.message import MessageTemplate, Publication
+from streamq.core.message import Message, MessageTemplate, Publication
 from streamq.core.outcome import Outcome, RunLater
 from streamq.errors import MaxRetriesExceeded, Reject, SoftTimeLimitExceeded, Stopped
 from streamq.execution.executor import Executor
@@ -65,7 +65,7 @@ def run_here(app: EagerApp, signature: Signature) -> Result[Any]:
     task = signature.task or app.tasks[signature.name]
     template = app.templates.for_local_run(signature)
     id, publication = app.publication(signature, template)
-    record = run_local(app, task, id, publication)
+    record = run_local(app, task, publication)
     result: Result[Any] = ResultHere(
         id,
         app.no_results,
@@ -79,9 +79,7 @@ def run_here(app: EagerApp, signature: Signature) -> Result[Any]:
     return result
 
 
-def run_local(
-    app: EagerApp, task: Task[..., Any], id: str, publication: tuple[str | bytes | int, ...]
-) -> dict[str, bytes]:
+def run_local(app: EagerApp, task: Task[..., Any], publication: Publication) -> dict[str, bytes]:
     """Run one publication through the steps of a worker; return its record."""
     executor = EagerExecutor(
         Outcomes(app.tasks, app.payloads, app.conf),
@@ -89,7 +87,8 @@ def run_local(
         report=drop,
         middleware=app.middleware,
     )
-    fields = {b"id": id.encode(), **wire_fields(publication)}
+    (message,) = Message.read(publication)
+    fields = message.entry
     policy = executor.policy_of(task)
     for _ in range(MOST_TRIES):
         delivery = Delivery("here", b"0-0", fields)
@@ -107,15 +106,6 @@ def run_local(
 
 def drop(request: Request, state: str, meta: Any) -> None:
     """Drop a custom state: nothing can read the record of a task that runs here."""
-
-
-def wire_fields(publication: tuple[str | bytes | int, ...]) -> dict[bytes, bytes]:
-    """Extract the fields of the stream entry from the arguments of the publish script."""
-    headers_at = 8
-    fields_at = headers_at + 1 + 2 * int(publication[headers_at])
-    parts = [str(p).encode() if not isinstance(p, bytes) else p for p in publication]
-    fields = parts[fields_at + 1 :]
-    return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 def record_of(outcome: Outcome) -> dict[str, bytes]:

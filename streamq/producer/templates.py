@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from streamq.config.config import Config
-from streamq.core.message import MessageTemplate, Sign, at_moment, from_now
+from streamq.core.message import MessageOptions, MessageTemplate, Sign, at_moment, from_now
 from streamq.core.options import check_limits, checked, merged
 from streamq.core.text import count
 from streamq.errors import EncodeError
@@ -110,7 +110,7 @@ def template(
     for name, write in CARRIED_WHEN_ASKED.items():
         if name in asked:
             extra += [name, write(asked[name])]
-    return MessageTemplate(
+    shared = MessageOptions(
         task=task,
         exchange=exchange,
         routing_key=key,
@@ -123,9 +123,9 @@ def template(
         serializer=serializer,
         compression=compression,
         extra=tuple(extra),
-        sign=sign,
         confirm=options.get("confirm", conf.confirm),
     )
+    return MessageTemplate(shared, sign)
 
 
 def due_of(options: Mapping[str, Any], conf: Config) -> str:

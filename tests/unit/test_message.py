@@ -4,10 +4,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from streamq.core.message import MessageTemplate, header_arguments
+from streamq.core.message import Message, MessageOptions, MessageTemplate, header_arguments
 from streamq.core.names import own_id
+from streamq.errors import DecodeError
 from streamq.host.ids import new_id, new_ids
 from streamq.routing import check_name
+
+
+def make_template(**options):
+    return MessageTemplate(
+        MessageOptions(**{"task": "t", "exchange": "", "routing_key": "q"} | options)
+    )
 
 
 def test_ids_are_short_fit_into_keys_and_sort_by_time(monkeypatch):
@@ -43,7 +50,7 @@ def test_a_message_typed_by_hand_is_named_after_its_entry():
 
 
 def test_the_arguments_of_the_script_are_in_order():
-    template = MessageTemplate(task="t", exchange="ex", routing_key="k", extra=("shadow", "nice"))
+    template = make_template(exchange="ex", routing_key="k", extra=("shadow", "nice"))
 
     assert template.publication("ID", b"[1]", b"{}", given=False) == (
         *("ex", "k", "ID", 0, "1", "", "", ""),
@@ -53,9 +60,7 @@ def test_the_arguments_of_the_script_are_in_order():
 
 
 def test_a_chosen_id_is_remembered_for_the_window():
-    template = MessageTemplate(
-        task="t", exchange="", routing_key="q", dedup_window=1.5, keep=False, priority="3"
-    )
+    template = make_template(dedup_window=1.5, keep=False, priority="3")
 
     given = template.publication("ID", b"[]", b"{}", given=True)
     made = template.publication("ID", b"[]", b"{}", given=False)
@@ -65,7 +70,7 @@ def test_a_chosen_id_is_remembered_for_the_window():
 
 
 def test_headers_travel_as_tagged_text():
-    template = MessageTemplate(task="t", exchange="ex", routing_key="", headers={"a": 1, "b": "x"})
+    template = make_template(exchange="ex", routing_key="", headers={"a": 1, "b": "x"})
 
     assert template.publication("ID", b"[]", b"{}", given=False)[8:13] == (
         2,
@@ -88,9 +93,51 @@ def test_headers_travel_as_tagged_text():
     ],
 )
 def test_the_short_way_is_for_a_queue_by_name_without_priority_or_headers(changes, short):
-    assert (
-        MessageTemplate(
-            **({"task": "t", "exchange": "", "routing_key": "q"} | changes)
-        ).fits_plain_script
-        is short
-    )
+    assert make_template(**changes).fits_plain_script is short
+
+
+PUBLICATIONS = [
+    make_template().publication("A", b"[1]", b"{}", given=False),
+    make_template(
+        exchange="ex",
+        priority="3",
+        keep=False,
+        headers={"a": 1, "b": "ü"},
+        due="+5",
+        expires="99",
+        extra=("compression", "gzip"),
+    ).publication("B", b"\xff\x00", b"{}", given=True),
+]
+
+
+def on_the_wire(publication):
+    return [part if isinstance(part, bytes) else str(part).encode() for part in publication]
+
+
+@pytest.mark.parametrize("publication", PUBLICATIONS)
+def test_a_message_is_the_same_after_it_was_carried_in_another_one(publication):
+    (message,) = Message.read(publication)
+
+    again = Message.from_json(message.to_json())
+
+    assert again == message
+    assert on_the_wire(again.publication()) == on_the_wire(publication)
+
+
+def test_the_arguments_of_several_messages_are_taken_apart():
+    first, second = Message.read([part for each in PUBLICATIONS for part in each])
+
+    assert (first.id, second.id, second.window, second.keep) == ("A", "B", "none", False)
+    assert second.headers == {"a": "i:1", "b": "s:ü"}
+    assert first.entry == {b"id": b"A", b"task": b"t", b"args": b"[1]", b"kwargs": b"{}"}
+    assert first.size == len("t[1]{}")
+    assert b"base64" in second.to_json()
+    assert b"exchange" not in first.to_json()
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b'{"fields": {"task": 1}}', b'{"odd": 1}', b"\xff"]
+)
+def test_what_is_no_message_is_told_so(text):
+    with pytest.raises(DecodeError):
+        Message.from_json(text)
