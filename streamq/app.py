@@ -9,7 +9,8 @@ from streamq.arguments import mapping, positional
 from streamq.broker.broker import Broker
 from streamq.broker.confirmation import Confirmation
 from streamq.broker.publish_retry import Refusal
-from streamq.broker.publisher import PublisherChannel, answers_of
+from streamq.broker.publisher import PublisherChannel
+from streamq.broker.publisher_channel import answers_of
 from streamq.broker.results import Results
 from streamq.config.config import Config
 from streamq.context import Running
@@ -260,13 +261,9 @@ class App:
         moment = None if seconds is None else str(await broker.moment(seconds, began))
         id, publication = self.publication(signature, template, moment)
         confirm = self.confirmations([template])
+        declare = partial(self.declare_again, signatures=[signature], began=began)
         try:
-            try:
-                answers = await broker.publish([publication], confirm, began=began)
-            except Refusal as refused:
-                if not await broker.in_thread(self.declare_again, refused, [signature], began):
-                    raise
-                answers = await broker.publish([publication], confirm, began=began)
+            answers = await broker.publish([publication], confirm, began=began, declare=declare)
         except Refusal as refused:
             raise refused.error() from None
         except NotConfirmed as unmet:
@@ -313,16 +310,11 @@ class App:
         """
         confirm = self.confirmations(map(self.templates.template, signatures))
         began = monotonic() if began is None else began
-        publish = partial(
-            self.broker.publisher.publish, publications, channel, confirm, began=began
-        )
+        declare = partial(self.declare_again, signatures=signatures, began=began)
         try:
-            return publish()
-        except Refusal as refused:
-            if not self.declare_again(refused, signatures, began):
-                raise refused.error() from None
-        try:
-            return publish()
+            return self.broker.publisher.publish(
+                publications, channel, confirm, began=began, declare=declare
+            )
         except Refusal as refused:
             raise refused.error() from None
 

@@ -98,7 +98,9 @@ FOR_PEOPLE = (
     "repair", "retry_dead", "unbind",
 )  # fmt: skip
 
-SENT_BY_PRODUCERS = accesses("task:*: HGETALL", "reply:*: XREAD", "TIME ROLE WAIT WAITAOF")
+SENT_BY_PRODUCERS = accesses(
+    "task:*: HGETALL", "reply:*: XREAD", "script:*: HGET", "TIME ROLE WAIT WAITAOF"
+)
 SENT_BY_WORKERS = accesses(
     "queue:*: XREADGROUP XPENDING XRANGE TYPE",
     "queues: HGET HGETALL",

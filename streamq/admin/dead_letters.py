@@ -20,7 +20,7 @@ from streamq.admin.dead_letter import (
 from streamq.errors import OutOfIds, StreamqError
 from streamq.transport.client import Client
 from streamq.transport.keys import Keys
-from streamq.transport.replies import Refused
+from streamq.transport.replies import Refused, raised
 from streamq.transport.scripts import Script, load
 
 RETRY_DEAD = load("retry_dead")
@@ -204,9 +204,7 @@ class DeadLetters:
         """Delete letters for good; returns how many existed."""
         done = 0
         for _, reply in self.call_for_each(DELETE_DEAD, queue, names):
-            if isinstance(reply, Exception):
-                raise reply
-            done += int(reply)
+            done += int(raised(reply))
         return done
 
     def call_for_each(
@@ -240,10 +238,7 @@ class DeadLetters:
             bounds = (one.at, most, int(life * 1000))
             calls.append((IMPORT_LETTER, (one.queue, one.letter, *bounds, *pairs)))
         replies = self.client.call_all(calls, self.keys.root) if calls else []
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return [(answer.decode(), int(dropped)) for answer, dropped in replies]
+        return [(answer.decode(), int(dropped)) for answer, dropped in map(raised, replies)]
 
 
 #: The fields of a task's record that say how it failed.

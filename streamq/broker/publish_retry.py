@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from streamq.core.backoff import Backoff
+from streamq.core.message import Message
 from streamq.errors import (
     BrokerUnavailable,
     ConfigError,
@@ -26,8 +28,8 @@ from streamq.transport.replies import (
 )
 from streamq.transport.scripts import refusal
 
-#: Seconds between two attempts: the first, and the longest.
-PAUSES = (0.05, 1.0)
+#: Seconds between two attempts: the first pause, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 #: Seconds after which a process that has never reached its Redis gives up.
 FIRST_CONTACT = 1.5
 
@@ -38,11 +40,14 @@ TWO_ANSWERS = 2 * ANSWER_TIMEOUT
 
 
 class FirstContact:
-    """First contact: whether this process has reached its Redis; else the URL may be wrong."""
+    """First contact: whether this process has reached its Redis; else the URL may be wrong.
+
+    It also notes that the namespace was found to be of our protocol, which is asked once.
+    """
 
     def __init__(self, url: str) -> None:
         self.behind_sentinels = url.startswith(SCHEME)
-        self.made = False
+        self.made = self.protocol_checked = False
 
     def learn(self, error: BrokerUnavailable, *, sent: bool) -> None:
         """Note that the server exists if it has answered, or if Sentinels know it."""
@@ -53,31 +58,34 @@ class FirstContact:
 class PublishRetry:
     """The retry decisions of one publish: whether to try again, and which error to raise.
 
-    It has no connection and does not wait, so that the blocking and the asyncio publisher
-    share it.
+    It has no connection and does not wait; see ``publish_steps``.
     """
 
     def __init__(self, timeout: float, first_contact: FirstContact, *, now: float) -> None:
-        self.began = now
-        self.deadline = now + timeout
+        self.timeout = timeout
+        self.start(now)
         self.patience = timeout / 2 if timeout < TWO_ANSWERS else ANSWER_TIMEOUT
-        self.first_deadline = now + min(timeout, FIRST_CONTACT)
         self.first_contact = first_contact
-        self.tries = 0
+        self.backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self.sent = False
         self.renamed = False
+
+    def start(self, now: float) -> None:
+        """Count the time from ``now`` on (monotonic seconds)."""
+        self.began = now
+        self.deadline = now + self.timeout
+        self.first_deadline = now + min(self.timeout, FIRST_CONTACT)
 
     def pause(self, error: BrokerUnavailable, now: float) -> float:
         """Seconds to wait before the next try; raises if no further try is to be made."""
         self.sent |= isinstance(error, Disconnected) and error.sent
         self.first_contact.learn(error, sent=self.sent)
-        pause: float = min(PAUSES[0] * 2**self.tries, PAUSES[1])
-        self.tries += 1
+        pause = self.backoff.next()
         deadline = self.deadline if self.first_contact.made else self.first_deadline
         if self.may_help(error) and now + pause < deadline:
             return pause
-        if self.tries > 1:
-            error.add_note(f"  tried {self.tries} times in {now - self.began:.1f} s")
+        if self.backoff.tries > 1:
+            error.add_note(f"  tried {self.backoff.tries} times in {now - self.began:.1f} s")
         self.give_up(error)
 
     def may_help(self, error: BrokerUnavailable) -> bool:
@@ -105,7 +113,7 @@ class PublishRetry:
             raise error
         raise PublishUnknown(
             "Redis was lost before it answered; whether it took the message is unknown",
-            known={"last error": str(error).partition("\n")[0], "tries": self.tries},
+            known={"last error": str(error).partition("\n")[0], "tries": self.backoff.tries},
             advice=[
                 "with a task_id of yours: send it again with the same task_id, it is accepted once"
             ],
@@ -177,8 +185,8 @@ class Refusal(Exception):
                 return ConfigError(f"the publish script refused the call: {self}")
 
 
-def refusal_of(error: Refused | ConfigError) -> Exception:
-    """An error reply of the script as a Refusal; a ConfigError as it is."""
+def refusal_of(error: Exception) -> Exception:
+    """An error reply of the script as a Refusal; any other error as it is."""
     return Refusal(str(error)) if isinstance(error, Refused) else error
 
 
@@ -201,12 +209,8 @@ class Published:
             first = 6 + 2 * int(argv[5])
             ids = argv[first::3]
             return cls(True, tuple((str(id), str(argv[3]) == "1") for id in ids), str(argv[2]))
-        messages, at = [], 2
-        while at < len(argv):
-            messages.append((str(argv[at + 2]), str(argv[at + 4]) == "1"))
-            fields = at + 9 + 2 * int(argv[at + 8])
-            at = fields + 1 + 2 * int(argv[fields])
-        return cls(False, tuple(messages))
+        messages = Message.read(argv[2:])
+        return cls(False, tuple((message.id, message.keep) for message in messages))
 
     def questions(self, keys: Keys) -> list[tuple[str, ...]]:
         """The commands that read the records of these messages."""

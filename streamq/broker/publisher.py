@@ -1,122 +1,69 @@
-"""Publishing: a call is sent until Redis has answered, and accepted once.
+"""Publishing from threads: a call is sent until Redis has answered, and accepted once.
 
-A publisher channel is a connection with one publish in flight.  It numbers its publishes, and
-the script keeps the last number and answer of each channel: a call that is sent again because
-its answer was lost is recognised, at no cost per message.  The channel is named after the
-connection's session; a call that is sent again keeps its first name and number.
+The usual publish is a straight line: one command on the connection of a free channel, and its
+answer.  What else may be needed is decided by ``publish_steps``; the steps are done here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from math import inf
 from time import sleep
 from typing import Any, TypeVar
 
-from streamq.broker.confirmation import (
-    POLICY,
-    PROBE,
-    Confirmation,
-    check_policy,
-    lacks_waitaof,
-    needs_probe,
+from streamq.broker.confirmation import Confirmation
+from streamq.broker.publish_retry import TWO_ANSWERS, FirstContact, IdempotentRetry, PublishRetry
+from streamq.broker.publish_steps import (
+    FAILURES,
+    CallFunction,
+    Declare,
+    PublishSteps,
+    Reconnect,
+    Send,
+    Sleep,
+    Step,
+    Steps,
 )
-from streamq.broker.publish_retry import (
-    TWO_ANSWERS,
-    FirstContact,
-    IdempotentRetry,
-    Published,
-    PublishRetry,
-    refusal_of,
-)
+from streamq.broker.publisher_channel import Channel, Make, answers_of, full, plain
 from streamq.core.message import MessageTemplate, Publication
-from streamq.errors import BrokerUnavailable, ConfigError, NotConfirmed
+from streamq.errors import BrokerUnavailable
 from streamq.host.clock import monotonic
 from streamq.host.forks import FORKS
 from streamq.transport.client import Client
-from streamq.transport.connection import ANSWER_TIMEOUT, BLOCK_MARGIN, Connection, lost, pack
-from streamq.transport.decode import text
+from streamq.transport.connection import ANSWER_TIMEOUT, Connection, lost, pack
 from streamq.transport.keys import Keys
 from streamq.transport.pool import ResourcePool
-from streamq.transport.replies import Denied, Refused, Transient
-from streamq.transport.scripts import Script, load
 
 T = TypeVar("T")
 
-PUBLISH = load("publish")
-PUBLISH_PLAIN = load("publish_plain")
-
 #: How many publishes one process has in flight at most.
 CHANNELS = 4
-#: Seconds that Redis may take longer than the time limit of a confirmation.
-ANSWER_MARGIN = 0.5
 #: Seconds after ``began`` from which on the deadline is set for the connection too.
 PROMPT = 0.05
 
 
-#: One call to publish with: the script, and its arguments behind channel and number.
-Load = tuple[Script, Iterable[Any]]
-#: Makes a Load, given the session of the connection that it will be sent on.
-Make = Callable[[str], Load]
+#: The channel of a thread.
+PublisherChannel = Channel[Connection]
 
 
-@dataclass(eq=False)
-class PublisherChannel:
-    """A publisher channel: one connection, and the number of its last publish."""
+@dataclass(slots=True)
+class Receive:
+    """The step that ``end`` begins with: read the replies to what ``begin`` has sent."""
 
-    connection: Connection
-    #: The session of the connection that ``name`` and ``number`` belong to.
-    session: str = ""
-    name: str = ""
-    number: int = 0
-    #: The publish that is in flight, or to be sent; no ``argv`` before it is sent first.
-    script: Script = PUBLISH
-    load: Iterable[Any] = ()
-    make: Make | None = None
-    argv: tuple[Any, ...] | None = None
-    #: The confirmations that the publish in flight needs; mostly none.
-    confirm: tuple[Confirmation, ...] = ()
-    #: Seconds that it took to send it; and whether it may have arrived, with its answer lost.
+    timeout: float
+
+
+@dataclass(slots=True)
+class InFlight:
+    """A publish that ``begin`` has sent, with its remaining steps."""
+
+    channel: PublisherChannel
+    steps: Steps
+    retry: PublishRetry
+    receive: Receive
+    #: The error of sending it, if there was one.
+    failed: Exception | None = None
+    #: Seconds that it took to send it.
     spent: float = 0.0
-    doubt: bool = False
-    #: The socket whose server was found able to confirm a write to disk, and how.
-    probed: Any = None
-    by_policy: bool = False
-
-    def command(self, root: str) -> tuple[Any, ...]:
-        """The call that publishes: numbered when it is sent first, the same from then on."""
-        if self.argv is None:
-            session = self.connection.session
-            if self.make is not None:
-                self.script, self.load = self.make(session)
-            if session != self.session:
-                self.session = self.name = session
-                self.number = 0
-            self.number += 1
-            self.argv = (self.name, self.number, *self.load)
-        return self.script.command(root, *self.argv)
-
-    def start_over(self) -> None:
-        """Prepare to publish the same on a new connection, and so under another name."""
-        self.connection.drop()
-        self.argv = None
-
-
-def plain(template: MessageTemplate, messages: Sequence[str | bytes]) -> Load:
-    """The Load of publish_plain.lua: id, args and kwargs of each message in turn."""
-    return PUBLISH_PLAIN, (*template.shared, *messages)
-
-
-def full(publications: Iterable[Publication]) -> Load:
-    """The Load of publish.lua, which takes every message."""
-    return PUBLISH, tuple(chain.from_iterable(publications))
-
-
-def answers_of(answer: Any) -> list[str]:
-    """The queues of each message in a script's answer; one text if all have the same."""
-    each = answer if isinstance(answer, list) else [answer]
-    return list(map(text, each))
 
 
 class Publisher:
@@ -146,11 +93,13 @@ class Publisher:
         confirm: tuple[Confirmation, ...] = (),
         *,
         began: float | None = None,
+        declare: Declare | None = None,
     ) -> list[str]:
         """Publish all or none; return for each the queues it went to, joined by ``:``.
 
         On ``channel``, if the caller has one: waiting for another could last for ever.
         ``publish_timeout`` counts from ``began`` (monotonic seconds), else from now.
+        ``declare`` is called once if they lead nowhere.
 
         Raises Refusal, BrokerUnavailable or PublishUnknown when Redis stays away, and
         NotConfirmed if what ``confirm`` asks for does not come.
@@ -159,14 +108,14 @@ class Publisher:
         if channel is None:
             lent = self.borrow(began)
             try:
-                return self.publish(publications, lent, confirm, began=began)
+                return self.publish(publications, lent, confirm, began=began, declare=declare)
             finally:
                 self.channels.give_back(lent)
         channel.script, channel.load = full(publications)
         channel.confirm, channel.argv = confirm, None
         if monotonic() - began > PROMPT:
             channel.connection.until = began + self.timeout()
-        return answers_of(self.publish_until_answered(channel, began))
+        return answers_of(self.publish_until_answered(channel, began, declare))
 
     def publish_plain(
         self,
@@ -208,113 +157,104 @@ class Publisher:
 
     def begin(
         self, channel: PublisherChannel, make: Make, confirm: tuple[Confirmation, ...] = ()
-    ) -> None:
+    ) -> InFlight:
         """Send a publish without waiting for its answer; ``end`` must follow."""
-        channel.make, channel.confirm, channel.argv = make, confirm, None
-        began = monotonic()
+        channel.confirm, channel.argv = confirm, None
+        connection, began = channel.connection, monotonic()
+        retry = PublishRetry(self.timeout(), self.first_contact, now=began)
+        steps = PublishSteps(channel, retry, self.keys, make=make).run()
+        in_flight = InFlight(channel, steps, retry, Receive(retry.patience))
+        step: Step = next(steps)
         try:
-            with suppress(BrokerUnavailable):
-                self.set_deadline(channel, began)
-                self.send(channel)
+            while not (isinstance(step, Send) and step.publishes):
+                step = steps.send(self.do(connection, step))
+            in_flight.receive.timeout = step.timeout
+            self.transmit(connection, step)
+        except FAILURES as error:
+            in_flight.failed = error
         finally:
-            channel.connection.until = inf
-            channel.spent = monotonic() - began
+            connection.until = inf
+            in_flight.spent = monotonic() - began
+        return in_flight
 
-    def end(self, channel: PublisherChannel) -> Any:
-        """Wait for the answer to what ``begin`` sent; send it again while there is none.
+    def end(self, sent: InFlight) -> Any:
+        """Wait for the answer to what ``begin`` has sent; send it again while there is none.
 
         The time between ``begin`` and ``end`` does not count for ``publish_timeout``.
         """
-        channel.doubt = channel.argv is not None and not channel.connection.unread
-        try:
-            return self.publish_until_answered(channel, monotonic() - channel.spent, sent=True)
-        finally:
-            channel.make, channel.doubt = None, False
+        sent.retry.start(monotonic() - sent.spent)
+        first = sent.receive if sent.failed is None else sent.steps.throw(sent.failed)
+        return self.do_all(sent.channel, sent.steps, first)
 
     def publish_until_answered(
-        self, channel: PublisherChannel, began: float, *, sent: bool = False
+        self, channel: PublisherChannel, began: float, declare: Declare | None = None
     ) -> Any:
-        """Run a channel's script until it has answered; raise when no further try is to be made."""
-        retry, tried = None, False
-        self.set_deadline(channel, began)
+        """Run a channel's script until it has answered; raise when no further try is to be made.
+
+        The first try is a straight line if nothing has to be asked before or after it.
+        """
+        connection, timeout = channel.connection, self.timeout()
+        failed: Exception | None = None
+        connection.patience = timeout / 2 if timeout < TWO_ANSWERS else ANSWER_TIMEOUT
+        connection.due = began + timeout
+        if self.first_contact.protocol_checked and not channel.confirm:
+            try:
+                connection.ready()
+                connection.transmit(pack(channel.command(self.root)), 1)
+                reply = connection.read(raising=False)
+                if not isinstance(reply, Exception):
+                    return reply
+                failed = reply
+            except FAILURES as error:
+                failed = error
+            finally:
+                connection.until = inf
+        retry = PublishRetry(timeout, self.first_contact, now=began)
+        steps = PublishSteps(channel, retry, self.keys, declare=declare).run(failed)
+        return self.do_all(channel, steps, next(steps))
+
+    def do_all(self, channel: PublisherChannel, steps: Steps, step: Step | Receive) -> Any:
+        """Do this step of a publish and all that follow; return the script's answer."""
         try:
             while True:
                 try:
-                    answer = self.try_once(channel, sent=sent and not tried)
-                    self.first_contact.made = True
-                    return answer
-                except NotConfirmed:
-                    raise
-                except BrokerUnavailable as error:
-                    retry = retry or self.new_retry(channel, began)
-                    sleep(retry.pause(error, monotonic()))
-                    channel.connection.until = channel.connection.due
-                except (Refused, ConfigError) as error:
-                    retry = retry or self.new_retry(channel, began)
-                    refusal = refusal_of(error)
-                    if not retry.needs_new_name(refusal):
-                        retry.give_up(refusal)
-                    if retry.sent and (found := self.find_published(channel, retry, refusal)):
-                        return found
-                    channel.start_over()
-                tried = True
+                    replies = self.do(channel.connection, step)
+                except FAILURES as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(replies)
+        except StopIteration as answered:
+            return answered.value
         finally:
             channel.connection.until = inf
 
-    def new_retry(self, channel: PublisherChannel, began: float) -> PublishRetry:
-        """The retry decisions of one publish."""
-        retry = PublishRetry(self.timeout(), self.first_contact, now=began)
-        retry.sent = channel.doubt
-        return retry
+    def do(self, connection: Connection, step: Step | Receive) -> Any:
+        """Do one step; return the replies to what it sends, errors in their places."""
+        match step:
+            case Send(timeout=timeout):
+                self.transmit(connection, step)
+                return self.replies(connection, timeout)
+            case Receive(timeout=timeout):
+                connection.refuse_inherited()
+                if not connection.unread:
+                    raise lost("the connection broke before the answer came")
+                connection.due = connection.until = monotonic() + timeout
+                return self.replies(connection, timeout)
+            case Sleep(seconds=seconds):
+                sleep(seconds)
+            case Reconnect():
+                connection.drop()
+            case CallFunction(act=act):
+                return act()
 
-    def find_published(
-        self, channel: PublisherChannel, retry: PublishRetry, refusal: Exception
-    ) -> Any:
-        """The answer to a call that was published after all, if its records exist; else None.
+    def transmit(self, connection: Connection, step: Send) -> None:
+        """Send the commands of a step; all that waits on the connection ends by its timeout."""
+        connection.due = connection.until = monotonic() + step.timeout
+        connection.send(step.commands)
 
-        Gives up if its messages keep no records.
-        """
-        published = Published.of(channel.script.name, channel.argv or ())
-        questions = published.questions(self.keys)
-        if not questions:
-            retry.give_up(refusal)
-        try:
-            channel.connection.send(questions)
-            return published.answer([channel.connection.read() for _ in questions])
-        except BrokerUnavailable as error:
-            retry.give_up(error)
-
-    def set_deadline(self, channel: PublisherChannel, began: float) -> None:
-        """End everything on this connection ``publish_timeout`` seconds after ``began``."""
-        timeout, connection = self.timeout(), channel.connection
-        connection.patience = timeout / 2 if timeout < TWO_ANSWERS else ANSWER_TIMEOUT
-        connection.due = began + timeout
-        if channel.confirm:
-            connection.until = connection.due
-
-    def send(self, channel: PublisherChannel) -> None:
-        """Send the publish of a channel."""
-        connection = channel.connection
-        if channel.confirm:
-            self.probe_confirmation(channel)
-        connection.ready()
-        connection.transmit(pack(channel.command(self.root)), 1)
-
-    def try_once(self, channel: PublisherChannel, *, sent: bool) -> Any:
-        """Run a channel's script once: send it, unless it was sent, and read its answer."""
-        connection = channel.connection
-        if not sent or not connection.unread:
-            self.send(channel)
-        else:
-            connection.refuse_inherited()
-        reply = connection.read(raising=False)
-        if isinstance(reply, Refused) and reply.code == "NOSCRIPT":
-            reply = connection.call(channel.script, self.root, *(channel.argv or ()))
-        if isinstance(reply, Exception):
-            raise reply
-        if channel.confirm and reply:
-            self.confirm(channel, reply)
-        return reply
+    def replies(self, connection: Connection, timeout: float) -> list[Any]:
+        """Read the replies to all that was sent; error replies are returned."""
+        return [connection.read(timeout, raising=False) for _ in range(connection.unread)]
 
     def retry_until_deadline(self, act: Callable[[Client], T], client: Client, began: float) -> T:
         """Call ``act``, which may be repeated, until it succeeds or the time is over."""
@@ -326,44 +266,3 @@ class Publisher:
                 return answer
             except BrokerUnavailable as error:
                 sleep(retry.pause(error, monotonic()))
-
-    # Confirming
-
-    def probe_confirmation(self, channel: PublisherChannel) -> None:
-        """Check once a connection that the server can confirm what will be asked."""
-        connection = channel.connection
-        if not needs_probe(channel.confirm):
-            return
-        if channel.probed is not None and channel.probed is connection.socket:
-            return
-        channel.by_policy = lacks_waitaof(self.try_to_ask(connection, PROBE))
-        if channel.by_policy:
-            check_policy(self.try_to_ask(connection, POLICY))
-        channel.probed = connection.socket
-
-    def confirm(self, channel: PublisherChannel, answer: Any) -> None:
-        """Wait for the confirmations of an accepted message.  Raises NotConfirmed."""
-        connection, link = channel.connection, channel.connection.socket
-        for each in channel.confirm:
-            each = each.within(connection.due - monotonic())
-            connection.until = connection.due + ANSWER_MARGIN
-            try:
-                reply = self.try_to_ask(
-                    connection,
-                    each.question(by_policy=channel.by_policy),
-                    each.timeout + BLOCK_MARGIN,
-                )
-            except Transient as error:
-                raise lost(str(error)) from error
-            if connection.socket is not link:  # a new connection would confirm anything
-                raise lost("the connection broke before the message was confirmed")
-            each.judge(reply, answer)
-
-    def try_to_ask(
-        self, connection: Connection, command: tuple[Any, ...], timeout: float | None = None
-    ) -> Any:
-        """Send a command; return an error reply instead of raising it."""
-        try:
-            return connection.ask(*command, timeout=timeout)
-        except (Refused, Denied) as error:
-            return error

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from streamq.acl.rights import require
+from streamq.broker.protocol import PROTOCOL, check_protocol, protocol_question
 from streamq.core.text import count
 from streamq.errors import BrokerFull, ConfigError
 from streamq.routing import Binding, Exchange, Queue, canonical, exchanges_of
@@ -26,10 +27,6 @@ DELETE_QUEUE = load("delete_queue")
 EXPLAIN_ROUTE = load("explain_route")
 PUBLISH = load("publish")
 
-#: The version of the names of keys and fields, and of the arguments of the publish script: it
-#: must be the same for all producers and workers of one namespace.
-PROTOCOL = "3"
-
 logger = logging.getLogger("streamq.topology")
 
 
@@ -45,9 +42,11 @@ class Topology:
     ) -> None:
         """Declare queues with everything that leads to them, and further exchanges.
 
-        Raises ConfigError, having done nothing, if the user of the URL may not declare; the
-        error contains the ``reason``.
+        Raises ConfigError, having done nothing, if the namespace is of another protocol, or if
+        the user of the URL may not declare; the error contains the ``reason``.
         """
+        (reply,) = self.client.try_all([protocol_question(self.keys)])
+        check_protocol(reply, self.keys)
         self.require_right([queue.name for queue in queues], reason=reason)
         found = {exchange.name: exchange for exchange in [*exchanges_of(queues), *exchanges]}
         for exchange in found.values():
@@ -133,13 +132,7 @@ class Topology:
         protocol, sha = self.client.ask("HMGET", key, "protocol", "sha")
         if sha is not None and text(sha) == PUBLISH.sha:
             return
-        if protocol is not None and text(protocol) != PROTOCOL:
-            raise ConfigError(
-                f"this namespace is used with protocol {text(protocol)}, this streamq speaks "
-                f"{PROTOCOL}",
-                known={"key": key},
-                advice=["use the same version everywhere, or another namespace"],
-            )
+        check_protocol(protocol, self.keys)
         fields = ("source", PUBLISH.text, "sha", PUBLISH.sha, "protocol", PROTOCOL)
         with suppress(BrokerFull):  # only workers can make room again
             self.client.ask("HSET", key, *fields)

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from streamq.broker.confirmation import Confirmation
 from streamq.broker.publish_retry import Refusal
-from streamq.broker.publisher import Load, Publisher, PublisherChannel, answers_of, full, plain
+from streamq.broker.publisher import InFlight, Publisher, PublisherChannel
+from streamq.broker.publisher_channel import Load, answers_of, full, plain
 from streamq.core.message import MessageTemplate, Publication
 from streamq.errors import NotConfirmed, PartlyPublished, PublishUnknown
 from streamq.host.clock import monotonic
@@ -120,6 +121,7 @@ class Bulk:
         self.results: list[Result[Any]] = []
         self.preparing: list[Signature] = []
         self.in_flight: Chunk | None = None
+        self.sent: InFlight | None = None
         self.refused_plain = 0
 
     def send(self) -> list[Result[Any]]:
@@ -142,7 +144,8 @@ class Bulk:
                             return self.results
                         self.in_flight = chunk
                         confirm = self.app.confirmations(dict.fromkeys(chunk.templates))
-                        self.publisher.begin(channel, partial(self.load, chunk), confirm)
+                        make = partial(self.load, chunk)
+                        self.sent = self.publisher.begin(channel, make, confirm)
                     finally:  # while the server works on the chunk
                         self.add_results(received, answers)
         except NotConfirmed as unmet:
@@ -194,11 +197,11 @@ class Bulk:
 
     def receive(self, channel: PublisherChannel) -> tuple[Chunk, list[str]]:
         """Wait for the answer to the chunk in flight; return it with its queues."""
-        chunk = self.in_flight
-        if chunk is None:
+        chunk, sent = self.in_flight, self.sent
+        if chunk is None or sent is None:
             return Chunk(), []
         try:
-            answers = self.answers_to(chunk, channel)
+            answers = self.answers_to(chunk, sent, channel)
         except NotConfirmed as unmet:
             self.in_flight = None
             unmet.unconfirmed = self.results_of(chunk, answers_of(unmet.answer))
@@ -206,11 +209,11 @@ class Bulk:
         self.in_flight = None
         return chunk, answers
 
-    def answers_to(self, chunk: Chunk, channel: PublisherChannel) -> list[str]:
+    def answers_to(self, chunk: Chunk, sent: InFlight, channel: PublisherChannel) -> list[str]:
         """Wait for the queues of each message of the chunk in flight."""
-        began = monotonic() - channel.spent
+        began = monotonic() - sent.spent
         try:
-            answer = self.publisher.end(channel)
+            answer = self.publisher.end(sent)
         except Refusal as refused:
             if not refused.is_unroutable:
                 raise refused.error() from None

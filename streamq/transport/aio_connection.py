@@ -20,7 +20,14 @@ from streamq.transport.connection import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from streamq.transport.connection import reason as reason_of
 from streamq.transport.keys import Keys
 from streamq.transport.loops import within
-from streamq.transport.replies import Disconnected, Failover, Refused, after_loading, translated
+from streamq.transport.replies import (
+    Disconnected,
+    Failover,
+    Refused,
+    after_loading,
+    raised,
+    translated,
+)
 from streamq.transport.scripts import Script
 
 #: Connections of the parent that a forked child keeps open: closing one would remove it from the
@@ -76,19 +83,15 @@ def link_to(address: Address) -> Any:
 
 
 class AsyncConnection:
-    """A connection with one user at a time; also a publisher channel: it numbers publishes."""
+    """A connection with one user at a time."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.link: Any = None
         #: A unique name for this connect; '' before the first one.
         self.session = ""
-        #: The number of what was last published in this session.
-        self.number = 0
         #: The fork count of the process that has opened it.
         self.forks = 0
-        #: Whether CONFIG GET replaces WAITAOF; None if the server was not asked yet.
-        self.by_policy: bool | None = None
 
     @property
     def is_open(self) -> bool:
@@ -108,8 +111,7 @@ class AsyncConnection:
         await self.drop()
         link = link_to(address_of(self.url))
         await link.connect()
-        self.link, self.forks, self.by_policy = link, FORKS.count, None
-        self.session, self.number = secrets.token_hex(8), 0
+        self.link, self.forks, self.session = link, FORKS.count, secrets.token_hex(8)
 
     async def exchange(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Send commands in one packet and return their replies, errors in their places.
@@ -221,9 +223,7 @@ class AsyncClient:
         """Send one command on this connection."""
         patience = min(ANSWER_TIMEOUT, until - clock.monotonic())
         (reply,) = await self.on(connection, [command], patience)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return raised(reply)
 
     async def drop_idle_after(self, error: StreamqError) -> None:
         """Drop idle connections if the server is not the master any more, or does not answer."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from streamq.transport.connection import ANSWER_TIMEOUT, Connection
 from streamq.transport.pool import ResourcePool
-from streamq.transport.replies import Disconnected, Refused, named
+from streamq.transport.replies import Disconnected, Refused, named, raised
 from streamq.transport.scripts import Script
 
 T = TypeVar("T")
@@ -63,11 +63,7 @@ class Client:
 
     def ask_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Send commands in one round trip and return their replies."""
-        replies = self.try_all(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        return list(map(raised, self.try_all(commands)))
 
     def try_all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Send commands in one round trip; an error reply is returned in its place."""
@@ -80,10 +76,7 @@ class Client:
 
     def call(self, script: Script, root: str, *argv: Any) -> Any:
         """Run a script on the server."""
-        reply = self.call_all([(script, argv)], root)[0]
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return raised(self.call_all([(script, argv)], root)[0])
 
     def call_all(self, calls: list[tuple[Script, tuple[Any, ...]]], root: str) -> list[Any]:
         """Run scripts in one round trip; an error reply is returned in its place."""

@@ -142,9 +142,12 @@ class Connection:
         return reply
 
     def send(self, commands: Iterable[tuple[Any, ...]]) -> None:
-        """Write commands in one packet.  Their replies must be read, in order."""
-        packed = list(map(pack, commands))
+        """Write commands in one packet.  Their replies must be read, in order.
+
+        ``commands`` are read when the connection is open.
+        """
         self.ready()
+        packed = list(map(pack, commands))
         self.transmit(packed[0] if len(packed) == 1 else b"".join(packed), len(packed))
 
     def ready(self) -> None:

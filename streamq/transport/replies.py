@@ -142,6 +142,13 @@ def meaning(text: str) -> StreamqError:
     return Refused(text)
 
 
+def raised(reply: Any) -> Any:
+    """The reply; an error reply is raised."""
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
 def named(reply: Any, command: Sequence[Any] = ()) -> Any:
     """The reply; if a key has another type, an error that names the key.
 

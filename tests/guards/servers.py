@@ -304,9 +304,9 @@ GUARDS = [
         CONFIRM + "test_the_server_is_asked_what_it_can_once_for_each_connection",
         r"assert 7 in \(8, 9\)",
         (
-            "streamq/broker/publisher.py",
-            "if channel.probed is not None and channel.probed is connection.socket:",
-            "if channel.probed is not None:",
+            "streamq/broker/publisher_channel.py",
+            "return self.probed is not None and self.probed is self.connection.link",
+            "return self.probed is not None",
         ),
     ),
     guard(

@@ -231,7 +231,7 @@ def test_without_that_write_it_would_be_confirmed_falsely(behind_proxy, pair, mo
         line for line in text.splitlines() if "redis.call('PEXPIRE', key_of('publisher'" in line
     )
     silent = scripts.Script("publish", text.replace(line + "\n", ""))
-    monkeypatch.setattr("streamq.broker.publisher.PUBLISH", silent)
+    monkeypatch.setattr("streamq.broker.publisher_channel.PUBLISH", silent)
     one(app, priority=1)
     lost = proxy.drop_reply(lambda command: command.words[1:2] == (silent.sha.encode(),))
 

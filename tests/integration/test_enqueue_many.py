@@ -8,6 +8,7 @@ from streamq import Exchange, PartlyPublished, Queue, Result
 from streamq.broker.publisher import CHANNELS
 from streamq.errors import ConfigError, EncodeError, QueueFull, Unroutable
 from streamq.producer.bulk import CHUNK
+from streamq.transport.connection import Connection
 
 
 @pytest.fixture
@@ -236,3 +237,25 @@ def test_the_channel_is_in_order_after_a_failure(app, add, streams):
     app.enqueue_many(add.s(i) for i in range(5))
 
     assert streams(app) == {"default": CHUNK + 6}
+
+
+def test_a_chunk_that_was_interrupted_is_not_sent_in_place_of_the_next_message(
+    app, add, redis, monkeypatch
+):
+    """Ctrl-C, or a soft limit, may come while a chunk is sent; its channel is used again."""
+    app.enqueue("warm.up")
+
+    class SendInterrupted(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise SendInterrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "send", interrupt)
+        with pytest.raises(SendInterrupted):
+            app.enqueue_many([add.s(1)])
+    app.enqueue("any.task")
+
+    entries = redis.xrange(app.broker.keys.queue("default"))
+    assert [fields["task"] for _, fields in entries] == ["warm.up", "any.task"]
