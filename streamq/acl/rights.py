@@ -9,6 +9,7 @@ from itertools import product
 
 from streamq.acl.footprint import Access
 from streamq.acl.roles import RIGHTS, ROLES, ROOT
+from streamq.core.text import first_few
 from streamq.errors import ConfigError
 from streamq.routing import Queue
 from streamq.transport.address import address_of
@@ -21,9 +22,6 @@ CHECK_RIGHTS = load("check_rights")
 
 #: The user that ``streamq acl producer`` makes.
 DEFAULT_USER = "streamq-producer"
-
-#: How many missing rights an error names; the rest are counted.
-MOST_NAMED = 5
 
 #: Commands whose key does not follow the command name.
 WORDS = {
@@ -45,7 +43,7 @@ def permitted(client: Client, keys: Keys, queues: Sequence[Queue]) -> Sequence[Q
     if missing:
         raise ConfigError(
             "the Redis user of this worker lacks rights; nothing was started",
-            known={"missing": listed(missing)},
+            known={"missing": first_few(missing)},
             advice=["streamq acl worker  prints the rights a worker needs, for redis-cli"],
         )
     return queues
@@ -62,7 +60,7 @@ def require(
     missing = missing_rights(client, keys, RIGHTS[right].writes, queues)
     if not missing:
         return
-    known = {"right": right, "missing": listed(missing)}
+    known = {"right": right, "missing": first_few(missing)}
     raise ConfigError(
         f"the Redis user of the URL may not {RIGHTS[right].may}; nothing was done",
         known={"because": reason, **known} if reason else known,
@@ -83,12 +81,6 @@ def giving(right: str, client: Client, keys: Keys) -> str:
     if keys != Keys():
         words += ["--namespace", keys.namespace]
     return shlex.join(words)
-
-
-def listed(missing: Sequence[str]) -> str:
-    """The first missing rights, and how many more there are."""
-    more = len(missing) - MOST_NAMED
-    return ", ".join(missing[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
 
 
 def missing_rights(

@@ -106,6 +106,18 @@ def masked_tail(text: str) -> str:
     return re.sub(r"(?<=\s)\S.*", "***", masked, flags=re.DOTALL)
 
 
+def first_few(
+    names: Iterable[str], most: int = 5, *, total: int | None = None, separator: str = ", "
+) -> str:
+    """Write the first ``most`` names and how many more there are: ``a, b and 7 more``.
+
+    ``total`` is how many there are where ``names`` are only the first.
+    """
+    listed = list(names)
+    more = (len(listed) if total is None else total) - most
+    return separator.join(listed[:most]) + (f" and {grouped(more)} more" if more > 0 else "")
+
+
 def count(number: int, noun: str) -> str:
     """Write a count with its noun: ``1 message``, ``1 204 messages``."""
     return f"{grouped(number)} {noun}{'' if number == 1 else 's'}"

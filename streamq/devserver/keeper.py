@@ -6,7 +6,6 @@ failed, and closes its standard output.  Then it waits until the last user has g
 ended or a signal arrives.  The server ends with the keeper, also if the keeper is killed.
 """
 
-import ctypes
 import os
 import select
 import signal
@@ -21,15 +20,13 @@ from streamq.devserver import locks, ping
 from streamq.devserver.binary import Binary
 from streamq.devserver.project import ProjectFolder, ServerRecord, make_private
 from streamq.host import clock
+from streamq.host.prctl import signal_at_parents_death
 
 #: Seconds that a server may take to load its data, and to end.
 LOADING, ENDING = 60.0, 10.0
 
 #: Seconds between two checks whether a process uses the server.
 POLL_INTERVAL = 1.0
-
-#: Option of prctl(2) on Linux: the signal that a process gets when its parent dies.
-PR_SET_PDEATHSIG = 1
 
 
 class StartFailed(Exception):
@@ -209,14 +206,10 @@ class DieWithParent:
 
     def __init__(self) -> None:
         self.parent = os.getpid()
-        # Looked up here, because little may be done between fork and exec.
-        self.prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
     def __call__(self) -> None:
-        if self.prctl is None:
-            return  # macOS: the next keeper ends the orphan
-        self.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != self.parent:  # the parent died before prctl was called
+        known = signal_at_parents_death(signal.SIGTERM)  # macOS: the next keeper ends the orphan
+        if known and os.getppid() != self.parent:  # the parent died before the call
             os._exit(1)
 
 

@@ -1,10 +1,8 @@
 """The life of a runner: a process that executes tasks until it is stopped."""
 
-import ctypes
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -17,6 +15,7 @@ from streamq.core.names import named
 from streamq.core.outcome import millis
 from streamq.execution.executor import Executor
 from streamq.execution.outcomes import Outcomes
+from streamq.host.prctl import signal_at_parents_death
 from streamq.routing import Queue
 from streamq.runner.config import RunnerConfig
 from streamq.runner.inherited import OWN
@@ -30,7 +29,6 @@ from streamq.transport.connection import Connection
 
 logger = logging.getLogger("streamq.worker")
 
-PR_SET_PDEATHSIG = 1
 #: The share of ``shutdown_timeout`` for which a runner that stops tries to reach Redis: the rest
 #: is enough to end by itself.
 LAST_TRIES = 0.8
@@ -59,8 +57,7 @@ def work(app: App, config: RunnerConfig, make_pool: "Callable[[Runner], Pool]") 
 
 def die_with(supervisor: int) -> None:
     """Ask the kernel to end this process when its supervisor ends, however it does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_at_parents_death(signal.SIGKILL)
     if os.getppid() != supervisor:
         os._exit(1)
 

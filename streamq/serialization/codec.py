@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamq.errors import ConfigError, ContentDisallowed, SoftTimeLimitExceeded
+from streamq.host.extras import not_installed
 from streamq.serialization.locate import PASSING, unreadable, unwritable
 from streamq.serialization.strict_json import COLON, SMALL, check_json, cut, read_json, write_json
 from streamq.serialization.strict_msgpack import read_msgpack, write_msgpack
@@ -175,9 +176,7 @@ def load_yaml() -> Any:
     try:
         return importlib.import_module("yaml")
     except ImportError as error:
-        raise ConfigError(
-            "the yaml serializer needs PyYAML", advice=['pip install "streamq[yaml]"']
-        ) from error
+        raise not_installed("PyYAML, which the yaml serializer needs,", "yaml") from error
 
 
 # PyYAML's own parser, not libyaml's: the latter nests in C without a bound and crashes.

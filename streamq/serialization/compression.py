@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from streamq.errors import ConfigError, DecodeError, SoftTimeLimitExceeded
+from streamq.host.extras import not_installed
 
 #: Bytes that any message may decompress to: the limit of an uncompressed message.
 ALWAYS = 1 << 20
@@ -90,9 +91,7 @@ def load_zstd() -> Any:
             "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
         )
     except ImportError as error:
-        raise ConfigError(
-            "zstd compression needs a library", advice=['pip install "streamq[zstd]"']
-        ) from error
+        raise not_installed("the library that zstd compression needs", "zstd") from error
 
 
 def bounded_zstd(most: int) -> Any:

@@ -5,7 +5,7 @@ import platform
 from collections.abc import Sequence
 
 import streamq
-from streamq.core.text import mask_url
+from streamq.core.text import first_few, mask_url
 from streamq.devserver import server
 from streamq.discovery import Found
 from streamq.runner.logging import error_output
@@ -23,8 +23,7 @@ def banner(found: Found, node: str, sources: Sequence[QueueStreams]) -> str:
     bundled = server.find() if conf.url is None else None
     redis = bundled.banner if bundled else f"{mask_url(app.url)}  [{conf.origin('url')}]"
     names = sorted(app.tasks)
-    more = f" … and {len(names) - MOST_TASKS} more" if len(names) > MOST_TASKS else ""
-    tasks = "  ".join(names[:MOST_TASKS]) + more if names else "none registered!"
+    tasks = first_few(names, MOST_TASKS, separator="  ") if names else "none registered!"
     return "\n".join(
         [
             f"streamq {streamq.__version__} · {node} · app {found.spec} ({found.how}) · "

@@ -18,7 +18,6 @@ from streamq.broker.recovery import Recovery
 from streamq.broker.scheduled import ScheduledMessages
 from streamq.broker.worker_names import WorkerNames
 from streamq.config.config import Config
-from streamq.config.extras import require
 from streamq.core.options import check_limits
 from streamq.core.outcome import millis
 from streamq.devserver.project import NoServer
@@ -27,6 +26,7 @@ from streamq.errors import BrokerUnavailable, ConfigError
 from streamq.execution.executor import Executor
 from streamq.execution.outcomes import Outcomes
 from streamq.host import clock
+from streamq.host.extras import require
 from streamq.host.launch import Launch
 from streamq.routing import Queue
 from streamq.runner.config import RunnerConfig

@@ -11,15 +11,14 @@ touched.
 """
 
 import contextlib
-import ctypes
 import gc
 import os
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-PR_GET_CHILD_SUBREAPER = 37
+from streamq.host.prctl import is_subreaper
+
 #: Report whether a child has ended, and leave it to be waited for.
 WITHOUT_REAPING = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
@@ -43,14 +42,6 @@ class Orphans:
         for pid in orphans:
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
-
-
-def is_subreaper() -> bool:
-    """Whether this process is a subreaper, by its own request or before it became a worker."""
-    asked = ctypes.c_int(0)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(asked), 0, 0, 0)
-    return bool(asked.value)
 
 
 def ended() -> list[int]:

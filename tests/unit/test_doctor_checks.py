@@ -217,7 +217,7 @@ def test_what_is_wrong_is_said_once_with_an_advice(facts, check, level, says):
         (replace(HEALTHY, ahead=2.5, round_trip=1.0), "clock", "differ by 2.5 s"),
         (replace(HEALTHY, nopass=True), "password", "only this machine"),
         (replace(HEALTHY, missing={"producer": [], "worker": ["XACK q", "TIME"]}), "rights",
-         "a worker would lack XACK q and 1 other right"),
+         "a worker would lack XACK q and 1 more"),
         (replace(HEALTHY, missing={"producer": [], "worker": ["XACK q"]}, may=["revoke", "forget"]),
          "rights", "has the rights of producers, and revoke, forget; a worker would lack XACK q"),
         (replace(HEALTHY, config=None), "limits", "CONFIG GET is not permitted"),

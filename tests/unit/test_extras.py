@@ -2,8 +2,8 @@
 
 import pytest
 
-from streamq.config.extras import require
 from streamq.errors import ConfigError
+from streamq.host.extras import require
 
 
 def test_a_part_that_is_there_is_just_there():

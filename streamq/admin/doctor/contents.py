@@ -1,9 +1,9 @@
 """Checks of the contents of a namespace: consumers, queues, records, clients."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from streamq.admin.doctor.facts import Facts, Finding, KeyFacts, QueueFacts
-from streamq.core.text import count
+from streamq.core.text import count, first_few
 
 #: Seconds after the end of a lease in which a worker should have taken over.
 TAKEOVER_DUE = 60.0
@@ -25,9 +25,10 @@ def check_orphans(facts: Facts) -> Iterator[Finding]:
     advice = "start a worker of these queues: it recovers what they hold"
     if held:
         says = f"{count(len(held), 'consumer')} without a lease, holding {sum(held.values())} "
-        yield Finding("orphans", "warning", f"{says}of the messages: {names(held)}", advice)
+        yield Finding("orphans", "warning", f"{says}of the messages: {first_few(held)}", advice)
     if late:
-        says = f"{count(len(late), 'lease')} over for more than {TAKEOVER_DUE:.0f} s: {names(late)}"
+        over = f"{count(len(late), 'lease')} over for more than {TAKEOVER_DUE:.0f} s"
+        says = f"{over}: {first_few(late)}"
         yield Finding("orphans", "warning", says, advice)
     if not held and not late:
         says = f"{count(len(facts.leases), 'consumer')}, each with a lease"
@@ -82,7 +83,7 @@ def check_ids(facts: Facts) -> Iterator[Finding]:
     for queue, streams in sorted(out_of_ids.items()):
         says = f"queue {queue} is out of ids, or nearly: it takes no more messages in "
         advice = f"streamq queues repair {queue}"
-        yield Finding("ids", "problem", says + names(streams), advice)
+        yield Finding("ids", "problem", says + first_few(streams), advice)
     if not out_of_ids:
         yield Finding("ids", "ok", "every queue has ids for its next messages")
 
@@ -95,7 +96,7 @@ def check_backlog(facts: Facts) -> Iterator[Finding]:
     queues = count(len(facts.queues), "queue")
     yield Finding("backlog", "ok", f"{queues}: {length - pending} ready, {pending} running{later}")
     if facts.dead:
-        says = f"{count(sum(facts.dead.values()), 'dead letter')} in {names(facts.dead)}"
+        says = f"{count(sum(facts.dead.values()), 'dead letter')} in {first_few(facts.dead)}"
         yield Finding("dead letters", "warning", says, "streamq dead ls")
     else:
         yield Finding("dead letters", "ok", "none")
@@ -114,17 +115,17 @@ def check_leaks(facts: Facts) -> Iterator[Finding]:
 def leaks(keys: KeyFacts) -> Iterator[Finding]:
     if keys.lost_records:
         tasks = keys.lost_records
-        says = f"{count(len(tasks), 'record')} of tasks that no queue holds: {names(tasks)}"
+        says = f"{count(len(tasks), 'record')} of tasks that no queue holds: {first_few(tasks)}"
         advice = "messages were deleted by hand: send them again, or streamq redis DEL the keys"
         yield Finding("leaks", "warning", says, advice)
     if keys.undeclared:
         says = f"{count(len(keys.undeclared), 'stream')} of no declared queue: "
         advice = "streamq worker -Q NAME reads one; streamq redis DEL drops it"
-        yield Finding("leaks", "warning", says + names(keys.undeclared), advice)
+        yield Finding("leaks", "warning", says + first_few(keys.undeclared), advice)
     if keys.marks_without_lease:
         says = "marks of early-acknowledged messages of consumers without a lease: "
         advice = "start a worker: it reports these tasks as WorkerLost"
-        yield Finding("leaks", "warning", says + names(keys.marks_without_lease), advice)
+        yield Finding("leaks", "warning", says + first_few(keys.marks_without_lease), advice)
 
 
 def check_deleted_pending(facts: Facts) -> Iterator[Finding]:
@@ -151,14 +152,3 @@ def check_clients(facts: Facts) -> Iterator[Finding]:
     others = facts.number("connected_clients") - sum(facts.clients.values())
     says = ", ".join(ours) or "none of ours"
     yield Finding("clients", "ok", f"connections by name: {says}; {max(others, 0)} others")
-
-
-#: Names that a finding lists; the rest is counted.
-MOST_NAMED = 5
-
-
-def names(things: Sequence[str] | Mapping[str, int]) -> str:
-    """The first names, and how many more there are."""
-    all_of_them = list(things)
-    more = len(all_of_them) - MOST_NAMED
-    return ", ".join(all_of_them[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

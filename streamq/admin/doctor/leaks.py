@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from streamq.admin.doctor.facts import KeyFacts
 from streamq.admin.inspector import Inspector
-from streamq.core.text import count
+from streamq.core.text import count, first_few
 from streamq.states import FINAL
 from streamq.transport.client import Client
 from streamq.transport.decode import text
@@ -27,8 +27,6 @@ NOT_IN_STREAMS = frozenset({*FINAL, "SCHEDULED", "RETRY", ""})
 
 #: Keys that one SCAN examines; other clients wait that long.
 PAGE = 500
-#: Names that a sentence lists; the rest is counted.
-MOST_NAMED = 5
 
 
 class LeakedRecord(NamedTuple):
@@ -135,9 +133,9 @@ class LeakScan:
         ]
         if without_expiry:
             keys = count(len(without_expiry), "key")
-            reasons.append(f"{keys} without an expiry: {listed(without_expiry)}")
+            reasons.append(f"{keys} without an expiry: {first_few(sorted(without_expiry))}")
         if orphans:
-            reasons.append(f"consumers without a lease: {listed(orphans)}")
+            reasons.append(f"consumers without a lease: {first_few(sorted(orphans))}")
         return reasons
 
     def holdings(self, stream: str) -> tuple[int, int]:
@@ -165,10 +163,3 @@ class LeakScan:
             yield [text(key)[prefix:] for key in page], cursor == b"0"
             if cursor == b"0":
                 return
-
-
-def listed(things: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
-    all_of_them = sorted(things)
-    more = len(all_of_them) - MOST_NAMED
-    return ", ".join(all_of_them[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from streamq.admin.doctor.facts import Facts, Finding, Level
-from streamq.core.text import count
+from streamq.core.text import count, first_few
 
 #: The oldest versions that have what the scripts use.
 OLDEST = {"redis": (7, 0), "valkey": (8, 0)}
@@ -235,9 +235,7 @@ def check_rights(facts: Facts) -> Iterator[Finding]:
 
 def some(missing: Sequence[str] | None) -> str:
     """The first missing right, and how many more there are."""
-    names = list(missing or ["rights"])
-    more = f" and {count(len(names) - 1, 'other right')}" if len(names) > 1 else ""
-    return f"{names[0]}{more}"
+    return first_few(missing or ["rights"], 1)
 
 
 def check_password(facts: Facts) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from streamq.broker.recovery import (
     RecoveryResult,
     recover_in_steps,
 )
-from streamq.core.text import count
+from streamq.core.text import count, first_few
 from streamq.host import clock
 from streamq.runner.shared_memory import RunningTask
 from streamq.transport.replies import Refused
@@ -180,8 +180,8 @@ class CrashRecovery(Service):
             places = [(request.consumer, place) for place in running[:MOST_NAMED]]
             found = self.recovery.deliveries(places) if places else []
             titles = [delivery.title for delivery in found if delivery is not None]
-        more = f" and {len(running) - MOST_NAMED} more" if len(running) > MOST_NAMED else ""
-        return f"; running: {', '.join(titles)}{more}" if titles else ""
+        named = first_few(titles, MOST_NAMED, total=len(running))
+        return f"; running: {named}" if titles else ""
 
     def report(self, request: RecoveryRequest, result: RecoveryResult, named: str) -> None:
         """Log what the end of a runner has cost."""

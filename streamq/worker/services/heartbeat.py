@@ -12,6 +12,7 @@ import streamq
 from streamq.broker.leases import Leases
 from streamq.broker.recovery import Recovery
 from streamq.broker.worker_names import NameOwner, WorkerNames
+from streamq.core.text import first_few
 from streamq.errors import ConfigError
 from streamq.host import clock
 from streamq.runner.shared_memory import RunningTask
@@ -214,8 +215,7 @@ class WorkerReport:
         shown = running[:MOST_NAMED]
         titles = self.titles(child, shown) if titled else ["a task"] * len(shown)
         named = [f"{title} {each.since:.1f} s" for title, each in zip(titles, shown, strict=True)]
-        more = len(running) - len(named)
-        return ", ".join(named) + (f", and {more} more" if more > 0 else "")
+        return first_few(named, MOST_NAMED, total=len(running))
 
     def titles(self, child: RunnerProcess, running: Sequence[RunningTask]) -> list[str]:
         """The titles of these tasks, as the log has them; "a task" if Redis refuses."""
