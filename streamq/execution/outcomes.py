@@ -10,6 +10,7 @@ from random import SystemRandom
 from typing import Any, cast
 
 from streamq.config.config import Config
+from streamq.core.backoff import Backoff
 from streamq.core.delivery import Delivery
 from streamq.core.names import type_name
 from streamq.core.outcome import (
@@ -48,11 +49,10 @@ from streamq.serialization.payload import Payloads
 from streamq.serialization.signing import Signer
 from streamq.serialization.strict_json import EnumNotRepresentable
 
-#: Seconds before a message of an unknown task is offered again: the first and the longest
-#: pause.  Each pause is twice the one before.
-OFFER_PAUSES = (0.5, 10.0)
-#: Doublings after which the pause is the longest in any case.
-MOST_DOUBLINGS = 10
+#: The pauses before a message of an unknown task is offered again.
+OFFER_BACKOFF = Backoff(first=0.5, longest=10.0)
+#: The pause after so many others is the longest in any case.
+MOST_GROWING = 10
 #: Random numbers that ``random.seed`` of a task cannot fix and forked processes do not share.
 CHANCE = SystemRandom()
 
@@ -293,11 +293,10 @@ def past_soft_limit(delivery: Delivery) -> SoftTimeLimitExceeded:
 
 def offer_pause(refusals: int) -> float:
     """Seconds before a message that was refused so often is offered again."""
-    first, longest = OFFER_PAUSES
-    return float(min(longest, first * 2 ** min(refusals, MOST_DOUBLINGS)))
+    return OFFER_BACKOFF.pause(refusals)
 
 
 def offered_for(refusals: int) -> float:
     """Seconds for which a message that was refused so often has been offered."""
-    pauses = sum(map(offer_pause, range(min(refusals, MOST_DOUBLINGS))))
-    return pauses + max(0, refusals - MOST_DOUBLINGS) * offer_pause(MOST_DOUBLINGS)
+    pauses = sum(map(offer_pause, range(min(refusals, MOST_GROWING))))
+    return pauses + max(0, refusals - MOST_GROWING) * offer_pause(MOST_GROWING)
