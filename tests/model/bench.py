@@ -4,19 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.model.broker import Broker, RunnerExit
+from tests.model.calls import Call, Ending
 from tests.model.checks import Checks
-from tests.model.scripts import Call, Ending
 from tests.model.server import Server
-from tests.model.state import (
-    HOUR,
-    Copy,
-    Fields,
-    Mark,
-    Token,
-    called,
-    generation_of,
-    queue_of,
-)
+from tests.model.values import HOUR, Copy, Fields, Mark, Token, called, generation_of, queue_of
 
 START = 1_700_000_000_000
 LEASE = 15_000

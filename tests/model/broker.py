@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.model.scripts import Scripts
-from tests.model.state import (
+from tests.model.state import free_name
+from tests.model.values import (
     FINAL,
     HOUR,
     Copy,
@@ -13,7 +14,6 @@ from tests.model.state import (
     Record,
     Stream,
     called,
-    free_name,
     generation_of,
     queue_of,
     streams_of,

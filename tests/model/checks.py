@@ -11,7 +11,7 @@ from typing import Any
 from streamq.transport.keys import Keys
 from tests.model.broker import Broker
 from tests.model.server import Held, Seen
-from tests.model.state import FINAL, HOUR, queue_of
+from tests.model.values import FINAL, HOUR, queue_of
 
 #: Keys of the topology, which has a model of its own, and the descriptions of workers.
 ELSEWHERE = {"exchanges", "alternates", "bindings", "routes", "queues", "workers", "worker"}

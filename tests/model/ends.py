@@ -4,9 +4,9 @@ from typing import Any
 
 from tests.model.bench import Bench
 from tests.model.broker import RunnerExit
+from tests.model.calls import Ending
 from tests.model.checks import check_rest
-from tests.model.scripts import Ending
-from tests.model.state import HOUR, Token
+from tests.model.values import HOUR, Token
 
 
 def drain(bench: Bench, consumers: list[str]) -> None:

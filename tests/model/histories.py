@@ -5,10 +5,10 @@ from typing import Any
 
 from tests.model.bench import Bench
 from tests.model.broker import RunnerExit
+from tests.model.calls import Ending
 from tests.model.ends import drain, ending, followed
 from tests.model.profiles import BRIEF, IN_A_CIRCLE, PLAIN, RANKED, SENT_NOWHERE, SENT_ON
 from tests.model.reuse import REUSES
-from tests.model.scripts import Ending
 from tests.model.steps import AT_ONCE, DEAD_LETTER, bench_for, declare, done, take
 
 

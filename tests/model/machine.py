@@ -6,49 +6,24 @@ examples by which `tests/controls/test_mutants.py` finds mutants.
 """
 
 import json
-from typing import Any, ClassVar
+from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
-from tests.model.bench import EVERY, LEASE, Bench
-from tests.model.broker import TOLERANCE, RunnerExit
+from tests.model.bench import EVERY, LEASE
+from tests.model.broker import TOLERANCE
+from tests.model.chooser import HELD, RECORDS, WAITING, Chooser, during, when
 from tests.model.ends import drain, ending, followed, waiting
-from tests.model.profiles import Profile
-from tests.model.server import Server
-from tests.model.state import HOUR, Token, streams_of
+from tests.model.values import HOUR, streams_of
 
 PICK = st.integers(0, 40)
 WAIT = st.sampled_from([0, 1, 1000, 5000, LEASE, EVERY])
 FEW = st.sampled_from([1, 1, 2, 100])
 
 
-def when(possible: Any) -> Any:
-    """A precondition: there is something to work on."""
-    return precondition(lambda self: bool(possible(self)))
-
-
-HELD = when(lambda self: self.busy())
-WAITING = when(lambda self: any(map(waiting, self.model.streams.values())))
-RECORDS = when(lambda self: self.model.records)
-
-
-def during(*subjects: str) -> Any:
-    """A precondition: the profile does not leave out these subjects."""
-    return precondition(lambda self: not self.profile.without.intersection(subjects))
-
-
-class Machine(RuleBasedStateMachine):
+class Machine(Chooser):
     """A new broker for each example."""
-
-    server: ClassVar[Server]
-    profile: ClassVar[Profile]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bench = Bench(self.server, most=self.profile.most)
-        self.model = self.bench.model
-        self.consumers: list[str] = []
 
     @initialize(first=PICK, second=PICK)
     def begin(self, first: int, second: int) -> None:
@@ -61,33 +36,6 @@ class Machine(RuleBasedStateMachine):
         self.another_consumer()
         for place in ("mail", "mail", "post", "mail"):
             self.arrive(place, True, first)
-
-    # Choosing
-
-    def one(self, things: Any, pick: int) -> Any:
-        """The picked one of some things; None if there are none."""
-        listed = list(things)
-        return listed[pick % len(listed)] if listed else None
-
-    def consumer(self, pick: int) -> str:
-        """Any consumer that was ever registered, mostly one of the last four."""
-        return self.consumers[-1 - pick % min(4, len(self.consumers))]
-
-    def busy(self) -> list[str]:
-        """The consumers that hold any message."""
-        return [name for name in self.consumers if self.holding(name)]
-
-    def holding(self, consumer: str) -> list[Token]:
-        return [*self.bench.held(consumer), *self.bench.marked(consumer)]
-
-    def ids(self) -> list[str]:
-        """Every id that a client may ask for, the last ones first."""
-        held = [token.id for tokens in self.bench.tokens.values() for token in tokens]
-        return [*reversed(list({**dict.fromkeys(held), **self.model.records})), "u0", "u1"]
-
-    def some(self, tokens: list[Token], pick: int) -> list[Token]:
-        """One or two of some tokens."""
-        return [self.one(tokens, pick), *tokens[: pick % 2]] if tokens else []
 
     # Topology and time
 
@@ -370,9 +318,6 @@ class Machine(RuleBasedStateMachine):
         """Recover the consumers that have been without a lease for long."""
         for orphan in sorted(self.bench.list_leases()):
             self.bench.recover(self.death(orphan, claim="none", blame="none", running=None))
-
-    def death(self, consumer: str, **details: Any) -> RunnerExit:
-        return RunnerExit(consumer=consumer, allowed=self.profile.allowed, **details)
 
     @HELD
     @rule(

@@ -6,8 +6,8 @@ from tests.model.bench import Bench
 from tests.model.broker import RunnerExit
 from tests.model.ends import ending, followed
 from tests.model.profiles import PLAIN, SENT_ON
-from tests.model.state import HOUR, Token
 from tests.model.steps import AT_ONCE, DEAD_LETTER, declare, done, take
+from tests.model.values import HOUR, Token
 
 
 def two_of_one_id(bench: Bench, id: str = "u") -> tuple[Token, Token]:

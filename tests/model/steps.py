@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 from tests.model.bench import Bench
+from tests.model.calls import Ending
 from tests.model.ends import ending
 from tests.model.profiles import PLAIN
-from tests.model.scripts import Ending
-from tests.model.state import Token
+from tests.model.values import Token
 
 DEAD_LETTER = ("dead_letter", "rejected", "no")
 AT_ONCE = ("later", "+0", "", "retries", "1")
