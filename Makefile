@@ -7,6 +7,8 @@ BIN = $(VENV)/bin
 # How long `make chaos` breaks things, and from which seed (by chance if empty).
 SECONDS ?= 60
 SEED ?=
+# Whether `make pictures` runs the commands in the terminal picture again.
+RECORD ?=
 # What a process does that is patched by gevent: it produces, and waits for results.
 GREEN = connection enqueue enqueue_many publish_faults publisher results waiter
 
@@ -23,7 +25,7 @@ WAITING = $(BIN)/python -m tests.second_chance -n 6 --dist loadgroup
 SHARE ?=
 
 .PHONY: help demo test test-system test-controls test-green nightly durations chaos lint format
-.PHONY: bench build clean
+.PHONY: bench pictures build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +75,10 @@ format: $(VENV)/.dev-ready ## put the code into the project's format
 
 bench: $(VENV)/.dev-ready ## measure streamq beside its peers: about an hour
 	$(BIN)/python -m benchmarks --rivals
+
+pictures: $(VENV)/.demo-ready ## draw the pictures of README and docs: RECORD=1 runs the terminal anew
+	$(BIN)/python docs/pictures/architecture.py
+	$(BIN)/python docs/pictures/terminal.py $(if $(RECORD),--record)
 
 build: $(VENV)/.dev-ready ## make the sdist, and the wheel from it
 	$(BIN)/python -m build
