@@ -43,11 +43,11 @@
 --
 -- @include keys
 -- @include finish
--- @include replay
+-- @include consumer_calls
 -- @include wrong_type
 -- @include messages
 -- @include dead_letter
--- @include retry
+-- @include run_again
 
 local consumer, number = ARGV[1], ARGV[2]
 local limits = { most = tonumber(ARGV[3]), life_ms = tonumber(ARGV[4]) }

@@ -37,10 +37,11 @@
 --   STALE number newer                the channel has published another call under this number,
 --                                     or a newer one
 --   BADMESSAGE message reason         ARGV is not as described above
+--   WRONGTYPE key …                   the key of a stream is not a stream
 --
 -- @include keys
 -- @include route
--- @include channels
+-- @include publisher_calls
 -- @include wire
 -- @include destinations
 -- @include generations

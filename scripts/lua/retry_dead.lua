@@ -109,7 +109,7 @@ local known = status_of(id, generation_of(fields)) -- of the generation that has
 local before = redis.call('HMGET', record, 'state', 'enqueued')
 local history = history_with(known and before[2] or death.dead_enqueued)
 set_field(message, 'history', history)
-local again = new_message(message, used.next({ id }))
+local again = sent_again(message, used.next({ id }))
 again.sole = true
 
 local failed = make_group(key_of('queue', home_of(queue, message)))

@@ -32,7 +32,7 @@
 --
 -- @include keys
 -- @include finish
--- @include replay
+-- @include consumer_calls
 -- @include wrong_type
 
 local consumer, number = ARGV[1], ARGV[2]

@@ -139,7 +139,7 @@ FOOTPRINTS: dict[str, tuple[str, ...]] = {
         "exchanges: HGET",
         "generation:*: GET SET",
         "publisher:*: GET PEXPIRE SET",
-        "queue:*: XADD XLEN",
+        "queue:*: TYPE XADD XLEN",
         "queues: HEXISTS HGET",
         "revoked: ZSCORE",
         "routes:*: HGET HMGET",

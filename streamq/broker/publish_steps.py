@@ -53,7 +53,7 @@ class Send:
 
     commands: Iterable[Command]
     timeout: float
-    #: Whether it is the first try of a publish, after which a caller may do other things.
+    #: Whether it sends the call that publishes; then a caller may do other things meanwhile.
     publishes: bool = False
 
 
@@ -159,6 +159,8 @@ class PublishSteps:
             return None
         if not self.retry.needs_new_name(refusal):
             self.retry.give_up(refusal)
+        if self.retry.sent and self.channel.confirm:
+            self.retry.give_up(refusal)  # it cannot be confirmed on another connection
         if self.retry.sent and (found := (yield from self.find_published(refusal))):
             return found
         yield Reconnect()

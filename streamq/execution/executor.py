@@ -18,6 +18,7 @@ from streamq.errors import (
     DecodeError,
     Retry,
     SignatureInvalid,
+    SoftTimeLimitExceeded,
     Stopped,
 )
 from streamq.execution.outcomes import Outcomes
@@ -37,8 +38,6 @@ PICKLED = b"application/x-python-serialize"
 
 #: Types of decoded ``args``; ``list | tuple`` would be built for each message.
 LISTS = (list, tuple)
-#: Exceptions that are no errors, but which a class of the task may raise when it is made.
-STOPS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
 #: Stores a custom state: called with the request, the state and its ``meta``.
 ReportState = Callable[[Request, str, Any], None]
@@ -143,7 +142,7 @@ class Executor:
         """Run a message in four steps: verify, decode, call, judge.  Returns its outcome.
 
         Exceptions of the task are not raised, except SystemExit in a child process that it has
-        forked.
+        forked, and a limit that is raised outside of its function: see ``interrupted``.
         """
         policy, outcomes = delivery.policy, self.outcomes
         if self.signer is not None:
@@ -156,7 +155,9 @@ class Executor:
             args, kwargs = self.decode(delivery.fields, policy.task)
         except (DecodeError, ConfigError) as error:
             return outcomes.undecodable(delivery, error)
-        except STOPS as error:  # raised by a class of the task
+        except (SoftTimeLimitExceeded, Stopped):
+            raise  # it was raised into this thread
+        except BaseException as error:  # raised by a class of the task
             return outcomes.failed(delivery, error, 0.0)
         running = RunningInWorker(self, delivery, args, kwargs)
         token = current.set(running)

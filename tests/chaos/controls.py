@@ -30,7 +30,7 @@ NEVER = "  if false then\n"
 CONTROLS: Mapping[str, Control] = {
     # A consumer settles without a lease: its supervisor was frozen for longer than a lease.
     "no-fence": Control(
-        edits=((LUA + "includes/replay.lua", LEASE_CHECK, "if false then\n"),),
+        edits=((LUA + "includes/consumer_calls.lua", LEASE_CHECK, "if false then\n"),),
         weights={"freeze_supervisor": 3, "freeze_family": 1},
         seen_by=frozenset({"posthumous"}),
     ),
@@ -73,7 +73,7 @@ CONTROLS: Mapping[str, Control] = {
         edits=(
             (LUA + "publish_plain.lua", "  if last == mark then\n", "  if false then\n"),
             (
-                LUA + "includes/channels.lua",
+                LUA + "includes/publisher_calls.lua",
                 "  if last == mark_of(number) then\n",
                 "  if false then\n",
             ),
@@ -83,7 +83,7 @@ CONTROLS: Mapping[str, Control] = {
                 NEVER,
             ),
             (
-                LUA + "includes/channels.lua",
+                LUA + "includes/publisher_calls.lua",
                 "  if tonumber(newest) >= tonumber(number) then\n",
                 NEVER,
             ),

@@ -13,7 +13,7 @@ from tests.system.test_lost_replies import (
 
 def test_without_the_memory_of_the_last_settlement_it_would_never_run(behind, proxy):
     behind.changed_package(
-        "includes/replay.lua", "local same = last == number", "local same = false"
+        "includes/consumer_calls.lua", "local same = last == number", "local same = false"
     )
     behind.changed_package(
         "settle.lua",

@@ -376,7 +376,7 @@ REVIVING = [
     (only_where_declared, "if not queue_named(queue).declared then", "if false then"),
     (forgets_what_was_noted, "elseif not RUN_FIELDS[name] then", "else"),
     (drops_what_has_passed, "math.huge) <= now then", "math.huge) < 0 then"),
-    (clears_the_ending, "new_message(message, used.next({ id }))", "new_message(message, 1)"),
+    (clears_the_ending, "sent_again(message, used.next({ id }))", "sent_again(message, 1)"),
 ]
 
 

@@ -208,6 +208,16 @@ def test_settings_that_nobody_can_read_keep_the_whole_call_from_writing(
     assert redis.xlen(keys.queue("mail")) == 0
 
 
+def test_a_stream_that_is_none_keeps_the_copies_for_the_others_back_too(publish, news, redis, keys):
+    redis.delete(keys.queue("b"))
+    redis.set(keys.queue("b"), "not ours")
+
+    with pytest.raises(ResponseError, match="WRONGTYPE .*queue:b"):
+        publish(message(news, "", id="m1"))
+
+    assert (redis.xlen(keys.queue("a")), redis.exists(keys.task("m1"))) == (0, 0)
+
+
 def test_a_server_without_memory_refuses_the_whole_call(publish, redis, keys):
     redis.config_set("maxmemory", 1)
     try:

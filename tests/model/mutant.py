@@ -27,6 +27,10 @@ def mutant(name: str, file: str, old: str, new: str = "", profile: str = "everyt
 
 DEAD, ENDINGS, LATER = "includes/dead", "includes/finish", "includes/scheduled"
 LETTER, MESSAGES, REQUEUE = "includes/dead_letter", "includes/messages", "includes/requeue"
-NUMBERED, CHANNELS, RETRY = "includes/replay", "includes/channels", "includes/retry"
+NUMBERED, CHANNELS, RETRY = (
+    "includes/consumer_calls",
+    "includes/publisher_calls",
+    "includes/run_again",
+)
 DESTINATIONS = "includes/destinations"
 EMIT = "includes/emit"

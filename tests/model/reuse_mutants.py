@@ -112,8 +112,8 @@ USED_AGAIN = [
     mutant(
         "a letter is put back as the one of before",
         "retry_dead",
-        "new_message(message, used.next({ id }))",
-        "new_message(message, 1)",
+        "sent_again(message, used.next({ id }))",
+        "sent_again(message, 1)",
     ),
     mutant(
         "a message by hand ends with the one of before",

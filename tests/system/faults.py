@@ -69,7 +69,7 @@ def ask_to_end(worker: Any) -> None:
 def without_fences(site: Any) -> None:
     """Let workers run a copy in which who has lost its lease may settle all the same."""
     site.changed_package(
-        "includes/replay.lua",
+        "includes/consumer_calls.lua",
         "if not redis.call('ZRANK', key_of('leases'), consumer) then",
         "if false then",
     )

@@ -1,5 +1,6 @@
 """One message, run: whatever happens inside a task ends as an outcome."""
 
+import asyncio
 import sys
 from dataclasses import dataclass
 from datetime import date
@@ -131,16 +132,17 @@ class Leaving:
     name: str
 
     def __post_init__(self):
-        raise SystemExit(3)
+        raise {"exit": SystemExit(3), "cancel": asyncio.CancelledError()}[self.name]
 
 
-def test_nor_do_the_arguments_that_it_asks_for():
+@pytest.mark.parametrize("how", ["exit", "cancel"])
+def test_nor_do_the_arguments_that_it_asks_for(how):
     def take(who: Leaving) -> None:
         """Never begins."""
 
-    fields = fields_of(run(executor(take), message({"name": "x"})))
+    fields = fields_of(run(executor(take), message({"name": how})))
 
-    assert fields[b"error_type"] == b"SystemExit"
+    assert fields[b"error_type"].endswith({"exit": b"SystemExit", "cancel": b"CancelledError"}[how])
     assert b"in __post_init__" in fields[b"traceback"]
 
 

@@ -26,7 +26,7 @@ WRITERS = {
     "includes/requeue.lua": {"'QUEUED'"},
     "publish_plain.lua": {"'QUEUED'"},
     "mark_started.lua": {"'STARTED'"},
-    "includes/retry.lua": {"state"},
+    "includes/run_again.lua": {"state"},
     "update_state.lua": {"ARGV[3]"},
     "includes/finish.lua": {"state"},
 }

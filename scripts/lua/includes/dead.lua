@@ -75,3 +75,17 @@ local function add_dead_letter(queue, id, fields, reason, worker, error, limits)
   end
   keep_letter(queue, letter, fields, now, limits)
 end
+
+-- What `emit` takes for a dead letter, or a copy of one, that is sent again: it begins a
+-- generation.  The time to live of its queue does not count: it was sent long ago.
+local function sent_again(fields, generation)
+  return {
+    task = field(fields, 'task') or '',
+    priority = number_in(fields, 'priority', 0),
+    generation = generation > 1 and string.format('%.0f', generation),
+    keep = field(fields, 'ignore_result') ~= '1',
+    chosen = true,
+    expires = false,
+    ageless = true,
+  }
+end

@@ -73,7 +73,7 @@ end
 -- record, the copy begins a generation.
 local function emit_copy(queue, own, copy)
   local generation = generations().next({ own })
-  local message = new_message(copy, generation)
+  local message = sent_again(copy, generation)
   if wrong_type(key_of('task', own), 'hash') then -- then its record is not written
     if message.generation then
       set_field(copy, 'generation', message.generation)

@@ -5,6 +5,7 @@
 -- @include queues
 -- @include route
 -- @include streams
+-- @include wrong_type
 
 local known_destinations = {}
 -- Most messages of a call go where the one before went.
@@ -96,8 +97,8 @@ local function assign_queues(messages)
   return nil, writes, writer
 end
 
--- The refusal of the first message whose stream is out of ids; nil if all can be added.  Most
--- messages of a call go where the one before went.
+-- The refusal of the first message whose stream is out of ids; nil if all can be added.  Fails if
+-- the key of a stream has another type.  Most messages of a call go where the one before went.
 local function find_out_of_ids(messages)
   local asked, destination_before, priority_before = {}, nil, nil
   for i, message in ipairs(messages) do
@@ -106,10 +107,13 @@ local function find_out_of_ids(messages)
     if destination and not (same or message.later or message.in_use) then
       for _, queue in ipairs(destination.queues) do
         local stream = stream_for(queue, priority)
-        if not asked[stream] and stream_is_out_of_ids(key_of('queue', stream)) then
-          return refusal('OUTOFIDS', i - 1, queue.name)
+        if not asked[stream] then
+          asked[stream] = true
+          need('stream', key_of('queue', stream))
+          if stream_is_out_of_ids(key_of('queue', stream)) then
+            return refusal('OUTOFIDS', i - 1, queue.name)
+          end
         end
-        asked[stream] = true
       end
       destination_before, priority_before = destination, priority
     end

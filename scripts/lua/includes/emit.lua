@@ -1,8 +1,9 @@
--- Emit: the one door into the streams of queues.
+-- Emit: adds messages to the streams of queues.
 --
 -- A message that is new in its queue goes through `emit`, with its record: it was sent, it is the
 -- copy of a dead letter, or a dead letter that is retried.  One that goes back into a queue
--- (requeue.lua) uses `add_entry`.  publish_plain.lua alone has lines of its own, for speed.
+-- (requeue.lua) uses `add_entry`.  Only publish_plain.lua, for speed, and repair.lua, which
+-- rebuilds a stream, have lines of their own.
 --
 -- @include keys
 -- @include now

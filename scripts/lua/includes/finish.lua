@@ -1,4 +1,4 @@
--- Finish: the one door of every end.  A record gets its end once, and its waiters are notified.
+-- Finish: the only place where the end of a task is written, once, and its waiters are notified.
 --
 -- @include keys
 -- @include now
@@ -56,7 +56,7 @@ local function keep_state(id, generation, expires, worker)
       notify_waiters(waiters, id, 'state', known.state, 'finished', moment)
     end
   elseif known == false or (known and known.state == 'REVOKED') then
-    redis.call('ZREM', key_of('revoked'), name_of(id, generation))
+    redis.pcall('ZREM', key_of('revoked'), name_of(id, generation))
   end
   local counts = known == nil or (known and not known.ended)
   if counts and string.find(id, '@', 1, true) then
@@ -77,7 +77,7 @@ local function write_end(id, generation, makes, state, expires, ...)
   local another = (before[4] or '1') ~= generation
   if FINAL[before[1]] or (another and before[1]) then
     if another or before[1] == 'REVOKED' then
-      redis.call('ZREM', key_of('revoked'), name_of(id, generation))
+      redis.pcall('ZREM', key_of('revoked'), name_of(id, generation))
     end
     return false
   end
@@ -111,9 +111,10 @@ end
 -- End a task.
 --
 -- `fields` are those of its message, as far as they are known: its generation at least, unless it
--- is the first.  `state` is '' where a runner writes none: for Ignore, or a task that keeps no
--- result.  `expires` is the milliseconds that its record is kept, as text; '0' for ever.  Then
--- follow names and values for the record, the first of which is `worker`, if one ends it.
+-- is the first.  `state` is '' where a runner writes none: for Ignore, or, with `expires` '0', for
+-- a task that keeps no result.  `expires` is the milliseconds that its record is kept, as text;
+-- with a state '0' is for ever.  Then follow names and values for the record, the first of which
+-- is `worker`, if one ends it.
 -- Where there is no record, one is made unless the message has `ignore_result`.
 --
 -- Returns whether the end was written.

@@ -21,20 +21,6 @@ local function home_of(queue, fields)
   return stream_for(settings, priority)
 end
 
--- What `emit` takes for a message that begins a generation, by its fields.  The time to live of its
--- new queue does not count: it was sent long ago.
-local function new_message(fields, generation)
-  return {
-    task = field(fields, 'task') or '',
-    priority = number_in(fields, 'priority', 0),
-    generation = generation > 1 and string.format('%.0f', generation),
-    keep = field(fields, 'ignore_result') ~= '1',
-    chosen = true,
-    expires = false,
-    ageless = true,
-  }
-end
-
 -- Add a message to a stream of its queue.  If that is out of ids, it goes to `:returned`
 -- instead; if it is `:returned` itself, to the stream of its priority.
 local function add_message(stream, fields)
@@ -104,8 +90,8 @@ local function hand_back(stream, entry, fields)
   show_waiting(id, generation_of(fields))
 end
 
--- Schedule a message again, for a moment as text.  Its record says so, unless its task has ended.
--- Fails before it writes anything if a key has another type.
+-- Schedule a message again, for a moment as text; `show_due` writes that into its record.  Fails
+-- before it writes anything if a key has another type.
 local function schedule_again(stream, id, fields, due)
   local generation = generation_of(fields)
   set_field(fields, 'id', id)

@@ -97,10 +97,10 @@ class BasePool(ABC):
         self.pauses = Pauses()
         self.stopping = False
 
-    def persist(self, act: Callable[[], object]) -> None:
+    def persist(self, act: Callable[[], object]) -> bool:
         """Call ``act`` until it succeeds, with pauses while Redis is away or refuses.
 
-        While stopping, give up after the retry time of ``Lifetime``.
+        While stopping, give up after the retry time of ``Lifetime``.  Returns whether it succeeded.
         """
         while True:
             try:
@@ -109,11 +109,11 @@ class BasePool(ABC):
                 self.slots.note_unreachable(isinstance(error, BrokerUnavailable))
                 self.pause(self.pauses.next(error))
                 if self.stopping and self.lifetime.retries_expired(self.pauses.since):
-                    return
+                    return False
             else:
                 if self.pauses.failing:
                     self.redis_answered()
-                return
+                return True
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
         """Acknowledge messages before they run; return those that are still ours to run."""

@@ -199,6 +199,7 @@ class ConcurrentPool(BasePool):
                 self.consumer.connection.drop()
                 if isinstance(error, Disconnected) and error.timed_out:
                     self.prefetch.reconnect()
+                self.slots.note_unreachable(isinstance(error, BrokerUnavailable))
                 if not self.is_stopping():
                     self.sleep(self.pauses.next(error))
 
@@ -312,7 +313,9 @@ class ConcurrentPool(BasePool):
             self.tasks.guard.restore()
             try:
                 if self.prefetch.settlements.is_pending:
-                    self.persist(self.prefetch.exchange)
+                    settled = self.persist(self.prefetch.exchange)
+                    if self.drained and not settled:
+                        return  # Redis is away: others have what is not settled
             except ConsumerFenced:
                 self.fence()
                 return

@@ -39,7 +39,7 @@ class Notices(Service):
         try:
             self.notifier.listen()
         except BrokerUnavailable as error:
-            self.services.failures.log("Notifier.listen", error)
+            self.services.failures.log("Notifier.listen", error, "is tried again")
 
     def fileno(self) -> int:
         """The descriptor of the notifier; -1 while it is not connected."""

@@ -1,23 +1,23 @@
 """A service: one duty of a supervisor, such as renewing leases or moving due messages.
 
 To add one, write a class that extends `Service` in a file here, and name it in the list of
-``make_services`` in ``streamq/worker/boot.py``.  Nothing else knows it::
+``make_services`` in ``streamq/worker/boot.py``.  Nothing else knows it.  For example, a duty that
+is done every ten seconds::
 
-    class Scheduler(Service):
-        \"""The service that fires the schedules that are due.\"""
+    class Cleaner(Service):
+        \"""The service that deletes what nobody needs any more.\"""
 
-        def __init__(self, schedules: Schedules) -> None:
-            self.schedules = schedules
+        moment = 0.0  # at once
 
-        def on_renewal(self, news: Renewal) -> None:
-            self.moment = moment_of(news.first_tick)  # when to run
+        def __init__(self, leftovers: Leftovers) -> None:
+            self.leftovers = leftovers
 
         def run(self) -> None:
-            for schedule in self.schedules.due():
-                self.schedules.tick(schedule)
+            for part in self.leftovers.parts():
+                self.leftovers.delete(part)
                 if self.time_is_up():
                     return  # it is still due, and goes on in the next round
-            self.moment = math.inf  # until there are news
+            self.moment = clock.monotonic() + 10
 
 Rules, which keep the leases of the runners alive:
 
@@ -28,8 +28,8 @@ Rules, which keep the leases of the runners alive:
 * ``on_renewal``, ``on_notice``, ``on_exit`` and ``on_disconnect`` take note and return: they call
   neither Redis nor anything else that may wait.
 * An error of one service is logged, the same at most once a minute, and stops no other; it runs
-  again after ``CHECK``.  BrokerUnavailable concerns all that need Redis: they are left out until
-  ``retry_interval`` later.
+  again after ``PAUSE_AFTER_ERROR``.  BrokerUnavailable concerns all that need Redis: they are
+  left out until ``retry_interval`` later.
 """
 
 import math
@@ -42,6 +42,8 @@ from streamq.worker.processes import RunnerExit
 
 #: Seconds between two rounds of services at most: they look at what the runners are running.
 CHECK = 0.2
+#: Seconds before a service that has failed runs again.
+PAUSE_AFTER_ERROR = 0.2
 #: The moment of a service that runs in each round, without being waited for.
 EACH_ROUND = -math.inf
 

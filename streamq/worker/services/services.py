@@ -21,7 +21,7 @@ from streamq.errors import BrokerUnavailable
 from streamq.host import clock
 from streamq.transport.replies import Refused
 from streamq.worker.processes import RunnerExit
-from streamq.worker.services.service import CHECK, EACH_ROUND, Service
+from streamq.worker.services.service import EACH_ROUND, PAUSE_AFTER_ERROR, Service
 
 logger = logging.getLogger("streamq.worker")
 
@@ -95,8 +95,8 @@ class Services:
         except BrokerUnavailable:
             raise
         except Exception as error:
-            service.paused_until = clock.monotonic() + CHECK
-            self.failures.log(service.run.__qualname__, error)
+            service.paused_until = clock.monotonic() + PAUSE_AFTER_ERROR
+            self.failures.log(service.run.__qualname__, error, "is tried again")
         return True
 
     def call_until(self, deadline: float, service: Service, act: Callable[[], None]) -> None:
@@ -136,7 +136,12 @@ class Services:
     def finish(self) -> None:
         """End each service, the last of the list first.  Raises BrokerUnavailable, Refused."""
         for service in reversed(self.listed):
-            service.finish()
+            try:
+                service.finish()
+            except (BrokerUnavailable, Refused):
+                raise
+            except Exception as error:  # it keeps no other from leaving Redis in order
+                self.failures.log(service.finish.__qualname__, error, "is left")
 
     # News
 
@@ -165,28 +170,31 @@ class Services:
         try:
             act(*arguments, **options)
         except Exception as error:
-            self.failures.log(act.__qualname__, error)
+            self.failures.log(act.__qualname__, error, "goes on")
 
 
 class FailureLog:
     """The log of services that failed: the same failure is not logged in each round."""
 
     def __init__(self) -> None:
-        #: By the name of a service: what was logged last, and when.
+        #: By the method that failed: what was logged last, and when.
         self.logged: dict[str, tuple[str, float]] = {}
 
-    def log(self, service: str, error: Exception) -> None:
-        """Log that a service failed, unless the same was logged a short while ago."""
+    def log(self, method: str, error: Exception, then: str) -> None:
+        """Log that a method of a service failed, unless the same was logged a short while ago.
+
+        ``then`` says what is done about it.
+        """
         unavailable = isinstance(error, BrokerUnavailable)  # with advice on further lines
         text = str(error).partition("\n")[0] if unavailable else str(error)
         now = clock.monotonic()
-        before, moment = self.logged.get(service, ("", 0.0))
+        before, moment = self.logged.get(method, ("", 0.0))
         if text != before or now - moment > LOG_AGAIN:
-            self.logged[service] = (text, now)
+            self.logged[method] = (text, now)
             # Any other error may be a mistake of this program: its traceback is logged.
             known = unavailable or isinstance(error, Refused)
             logger.error(
-                "a service of the supervisor failed, and is tried again: %s: %s",
-                *(service, text),
+                "a service of the supervisor failed, and %s: %s: %s",
+                *(then, method, text),
                 exc_info=None if known else error,
             )

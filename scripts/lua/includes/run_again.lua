@@ -1,4 +1,4 @@
--- Retry: a message whose task is run again, in its own queue or another one, now or later.
+-- Run again: a message whose task is run again, in its own queue or another one, now or later.
 --
 -- @include keys
 -- @include finish
