@@ -274,12 +274,12 @@ class RunnerProcesses:
     @property
     def cannot_start(self) -> int:
         """How many runners failed to start ``CANNOT_START`` times in a row, and have not since."""
+        if not self.failed_starts:  # nearly always; this is asked often
+            return 0
+        started = {child.number for child in self.children.values() if child.slots.ready}
         failing = {
             number for number, failed in self.failed_starts.items() if failed >= CANNOT_START
         }
-        if not failing:  # nearly always; this is asked often
-            return 0
-        started = {child.number for child in self.children.values() if child.slots.ready}
         return len(failing - started)
 
     def signal_all(self, number: int) -> None:

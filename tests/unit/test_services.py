@@ -108,6 +108,9 @@ class Noting(Service):
     def finish(self):
         self.note("finish")
 
+    def fileno(self):
+        return 0
+
 
 def test_a_service_that_is_added_learns_of_everything_and_runs_when_it_is_due(clock):
     added = Noting()
@@ -189,7 +192,7 @@ def test_the_worker_is_shown_when_all_others_have_begun_and_until_they_have_fini
 
 def test_a_service_that_raises_stops_no_other_is_logged_once_and_tried_again_later(clock, caplog):
     odd, other = Noting(), Noting()
-    odd.moment = other.moment = EACH_ROUND
+    odd.moment, other.moment = clock.now, EACH_ROUND
     odd.error = KeyError("odd data")
     services = list_of(odd, other)
 
@@ -228,7 +231,6 @@ def test_while_redis_is_away_those_run_that_do_not_need_it(clock, caplog):
     asking, after, without = Noting(), Noting(), Noting()
     for each in (asking, after, without):
         each.moment = EACH_ROUND
-        each.fileno = lambda: 0
     without.needs_redis = False
     asking.error = BrokerUnavailable("Redis is away\nis it up?")
     services = list_of(asking, after, without)

@@ -53,12 +53,12 @@ class Service:
 
     #: Whether it calls Redis when it runs; if so, it is left out while Redis is unavailable.
     needs_redis: ClassVar[bool] = True
-    #: Whether it also runs between two others as soon as it is due: renewal does.
+    #: Whether it also runs between two others as soon as it is due: renewal does, and no other.
     urgent: ClassVar[bool] = False
 
     #: When to run next, in monotonic seconds; infinite: not before something happens.
     moment: float = math.inf
-    #: Set by the list for one run: until when it may go on, in monotonic seconds.
+    #: Set by the list for each run: until when it may go on, in monotonic seconds.
     deadline: float = math.inf
     #: Set by the list after an error: when to run again at the earliest, in monotonic seconds.
     paused_until: float = -math.inf

@@ -41,7 +41,9 @@ class Services:
         self.share = lease * PART
         self.retry_interval = min(RETRY, lease / 3)
         self.listed: list[Service] = []
-        self.urgent: list[Service] = []
+        #: Those of the list that have a descriptor; and the urgent one.
+        self.listening: list[Service] = []
+        self.renewal = Service()
         self.failures = FailureLog()
         #: Whether Redis could not be reached last time, and when to try again.
         self.unavailable = False
@@ -50,66 +52,56 @@ class Services:
     def add(self, *services: Service) -> None:
         """Add services to the end of the list."""
         self.listed += services
-        self.urgent += [service for service in services if service.urgent]
+        self.listening += [each for each in services if type(each).fileno is not Service.fileno]
+        self.renewal = next((each for each in services if each.urgent), self.renewal)
 
     # Running
 
     def begin(self) -> None:
         """Prepare each service, then show the worker in Redis.  Raises what they raise."""
-        others = [service for service in self.listed if not service.urgent]
-        for service in [*others, *self.urgent]:
-            self.call_until(clock.monotonic() + self.share, service, service.begin)
+        others = [service for service in self.listed if service is not self.renewal]
+        for service in [*others, self.renewal]:
+            service.deadline = clock.monotonic() + self.share
+            service.begin()
 
     def run_due(self) -> None:
         """Run the services that are due; while Redis is unavailable, those that do not need it."""
         away = self.unavailable and clock.monotonic() < self.retry_at
         for service in self.listed:
-            if away and service.needs_redis:
+            if (away and service.needs_redis) or clock.monotonic() < service.due():
                 continue
             try:
-                ran = self.run_if_due(service)
-                if ran and not away:
-                    self.run_urgent()
+                self.run(service)
+                if not away:
+                    self.renew_in_time()
             except BrokerUnavailable as error:
                 away = True
                 self.note_unavailable(error)
         self.unavailable = away
 
-    def run_urgent(self) -> None:
-        """Run the urgent services that are due: they do not wait for the others of the list."""
-        for service in self.urgent:
-            self.run_if_due(service)
+    def renew_in_time(self) -> None:
+        """Renew the leases if that is due: it does not wait for the others of the list."""
+        if clock.monotonic() >= self.renewal.due():
+            self.run(self.renewal)
 
-    def run_if_due(self, service: Service) -> bool:
-        """Run this service if it is due; return whether it was.
+    def run(self, service: Service) -> None:
+        """Run a service that is due, unless it has failed just now.
 
         Raises BrokerUnavailable, which concerns all that need Redis.
         """
         now = clock.monotonic()
-        if now < self.moment_of(service):
-            return False
-        service.paused_until = -math.inf
-        urgent = [self.moment_of(each) for each in self.urgent if each is not service]
+        if now < service.paused_until:
+            return
+        service.deadline = now + self.share
+        if service is not self.renewal:
+            service.deadline = min(service.deadline, self.renewal.due())
         try:
-            self.call_until(min([now + self.share, *urgent]), service, service.run)
+            service.run()
         except BrokerUnavailable:
             raise
         except Exception as error:
             service.paused_until = clock.monotonic() + PAUSE_AFTER_ERROR
             self.failures.log(service.run.__qualname__, error, "is tried again")
-        return True
-
-    def call_until(self, deadline: float, service: Service, act: Callable[[], None]) -> None:
-        """Call this method of a service, which is asked to stop at the deadline."""
-        service.deadline = deadline
-        try:
-            act()
-        finally:
-            service.deadline = math.inf
-
-    def moment_of(self, service: Service) -> float:
-        """When to run this service next: not too soon after an error."""
-        return max(service.due(), service.paused_until)
 
     def note_unavailable(self, error: BrokerUnavailable) -> None:
         """Log that Redis is unavailable, once until it is back, and tell each service."""
@@ -120,22 +112,22 @@ class Services:
 
     def next_moment(self) -> float:
         """When to run next at the latest, in monotonic seconds; infinite if nothing is known."""
-        moments = [self.moment_of(service) for service in self.ready()]
-        if self.unavailable:
-            moments.append(self.retry_at)
-        return min((each for each in moments if each != EACH_ROUND), default=math.inf)
+        moments = [self.retry_at] if self.unavailable else [math.inf]
+        for service in self.listed:
+            moment = service.due()
+            if moment != EACH_ROUND and not (self.unavailable and service.needs_redis):
+                moments.append(max(moment, service.paused_until))
+        return min(moments)
 
     def waited_for(self) -> list[Service]:
         """The services with a descriptor that begins a round when it can be read."""
-        return [service for service in self.ready() if service.fileno() >= 0]
-
-    def ready(self) -> list[Service]:
-        """The services that run when they are due: not those that need Redis while it is away."""
-        return [each for each in self.listed if not (self.unavailable and each.needs_redis)]
+        listening = [each for each in self.listening if each.fileno() >= 0]
+        return [each for each in listening if not (self.unavailable and each.needs_redis)]
 
     def finish(self) -> None:
         """End each service, the last of the list first.  Raises BrokerUnavailable, Refused."""
         for service in reversed(self.listed):
+            service.deadline = math.inf
             try:
                 service.finish()
             except (BrokerUnavailable, Refused):
