@@ -212,7 +212,7 @@ def test_a_stream_that_is_none_keeps_the_copies_for_the_others_back_too(publish,
     redis.delete(keys.queue("b"))
     redis.set(keys.queue("b"), "not ours")
 
-    with pytest.raises(ResponseError, match="WRONGTYPE .*queue:b"):
+    with pytest.raises(ResponseError, match=r"WRONGTYPE .*queue:b"):
         publish(message(news, "", id="m1"))
 
     assert (redis.xlen(keys.queue("a")), redis.exists(keys.task("m1"))) == (0, 0)
