@@ -357,7 +357,8 @@ class App:
         if self.conf.task_always_eager:
             return [self.send(signature) for signature in signatures]
         if self.around_send is not None:
-            return one_by_one(self.around_send, signatures)
+            layers = partial(layers_around, self.layers, "publish")
+            return one_by_one(partial(self.send, innermost=True), layers, signatures)
         return Bulk(self, self.broker.publisher, signatures).send()
 
     # Results, and calls that run here

@@ -74,7 +74,10 @@ def check_layer(layer: object) -> None:
             advice=["derive its class from streamq.Middleware"],
         )
     for name, is_async in (("publish", False), ("apublish", True), ("run", False)):
-        if inspect.iscoroutinefunction(getattr(layer, name)) is not is_async:
+        method = getattr(layer, name)
+        generates = inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)
+        fits = callable(method) and not generates
+        if not fits or inspect.iscoroutinefunction(method) is not is_async:
             kind = "an async function" if is_async else "a plain function"
             raise ConfigError(f"{type(layer).__name__}.{name} of the middleware must be {kind}")
 

@@ -15,6 +15,8 @@ from streamq.transport.connection import Connection
 PING_INTERVAL = 15.0
 #: The replies to a ping and to a subscription, which are no notices.
 IGNORED = (b"pong", b"subscribe")
+#: Notices that are taken at once: leases are renewed between two parts.
+MOST = 1000
 
 
 class Notifier:
@@ -51,9 +53,9 @@ class Notifier:
         return self.connection.fileno()
 
     def notices(self) -> list[list[str]]:
-        """The notices since the last call, each as its words.  Does not wait."""
-        found = []
-        while self.connection.has_reply or self.readable():
+        """The first ``MOST`` notices since the last call, each as its words.  Does not wait."""
+        found: list[list[str]] = []
+        while len(found) < MOST and (self.connection.has_reply or self.readable()):
             reply = self.connection.read()
             self.connection.unread = 0
             kind, *rest = reply

@@ -20,11 +20,12 @@ from streamq.cli.shared import (
 from streamq.cli.shared import timeout as timeout_option
 from streamq.devserver.server import project_folder
 from streamq.discovery import NoApp, find_app
-from streamq.errors import ConfigError, TaskError
+from streamq.errors import ConfigError, StreamqError, TaskError
 from streamq.result import Result
 from streamq.routing import check_name
 from streamq.serialization.exceptions import message_of
 from streamq.states import State
+from streamq.tasks import Signature
 
 NUMBER = re.compile(r"-\.?\d.*")
 
@@ -90,10 +91,7 @@ def enqueue(
             None,
         ):
             check_name(options["routing_key"] or "", "without an exchange, the key is a queue:")
-    try:
-        result = app.send(signature)
-    except TypeError as error:  # the arguments do not fit the function
-        raise click.UsageError(str(error)) from error
+    result = sent(app, signature)
     queues = queues_of(result)
     if not as_json:
         say(f"✓ {task} {result.id} on {', '.join(queues)}")
@@ -103,6 +101,26 @@ def enqueue(
     if as_json:
         print_json(output)
     ctx.exit(0 if output.get("state", State.SUCCESS) == State.SUCCESS else FAILED)
+
+
+def sent(app: App, signature: Signature) -> Result[Any]:
+    """Send a call; what middleware of the app does instead is an error that says so."""
+    try:
+        result = app.send(signature)
+    except (StreamqError, OSError):
+        raise
+    except Exception as error:
+        if app.around_send is not None:
+            what = f"{type(error).__name__}: {message_of(error)}"
+            raise click.ClickException(
+                f"middleware of the app, or the call, failed: {what}"
+            ) from error
+        if isinstance(error, TypeError):  # the arguments do not fit the function
+            raise click.UsageError(str(error)) from error
+        raise
+    if not isinstance(result, Result):
+        raise click.ClickException(f"not sent: middleware of the app returned {result!r}")
+    return result
 
 
 def sending_app(given: GivenOptions, task: str) -> App:

@@ -30,7 +30,7 @@ Publication = tuple[str | bytes | int, ...]
 Sign = Callable[[bytes, bytes, Mapping[bytes, bytes]], bytes]
 
 
-class Base64(msgspec.Struct, frozen=True):
+class Base64(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes that are not UTF-8, as base64 in JSON."""
 
     base64: bytes
@@ -130,7 +130,7 @@ class Message(
         """Read what ``to_json`` wrote.  Raises DecodeError with the reason."""
         try:
             return msgspec.json.decode(text, type=cls)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise DecodeError(str(error).partition("\n")[0]) from None
 
 

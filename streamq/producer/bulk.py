@@ -248,25 +248,38 @@ class Bulk:
         return partly_published(error, self.results, self.unsent(), unknown)
 
 
-def one_by_one(send: SendCall, signatures: Iterable[Signature]) -> list[Result[Any]]:
-    """Send calls one after the other with ``send``; return what it returned.
+def one_by_one(
+    send: SendCall, layers: Callable[[SendCall], SendCall | None], signatures: Iterable[Signature]
+) -> list[Result[Any]]:
+    """Send calls one after the other: ``layers`` puts middleware around ``send``.
 
-    Raises PartlyPublished if that is not possible.
+    Returns the results.  Raises PartlyPublished if that is not possible; a call that was accepted
+    before a layer raised is among ``accepted``.
     """
     results: list[Result[Any]] = []
     rest, sending = iter(signatures), list[Signature]()
+    accepted: list[Result[Any]] = []
+
+    def innermost(signature: Signature) -> Result[Any]:
+        accepted[:] = [send(signature)]
+        return accepted[0]
+
+    send_one = layers(innermost) or innermost
     try:
         for signature in rest:
             sending = [signature]
             if not isinstance(signature, Signature):
                 raise no_signature(signature)
-            results.append(send(signature))
+            accepted.clear()
+            results.append(send_one(signature))
             sending = []
     except NotConfirmed as unmet:
         unmet.accepted, unmet.unconfirmed = results, [unmet.result]
         unmet.remaining = list(rest)
         raise
     except Exception as error:  # also what the caller's generator raises
+        if sending and accepted:  # a layer has raised behind it
+            results, sending = results + accepted, []
         unknown = [*sending] if isinstance(error, PublishUnknown) else []
         with suppress(Exception):  # of the caller's generator; one error is enough
             sending += rest

@@ -67,4 +67,4 @@ class SoftLimitTimer:
 def new_soft_limit(delivery: Delivery) -> Raised:
     """Make the exception that is raised inside the task of a message that is past its limit."""
     policy = delivery.policy
-    return Raised(past_soft_limit(delivery), policy and (policy.around or policy.task.function))
+    return Raised(past_soft_limit(delivery), policy and policy.task.function)

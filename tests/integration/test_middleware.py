@@ -4,9 +4,11 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 import streamq
 from streamq import Middleware, PartlyPublished, Unroutable
+from streamq.cli.main import main
 
 
 class Stamping(Middleware):
@@ -168,3 +170,33 @@ def test_what_a_layer_raises_in_a_worker_the_task_has_raised(app, headers, drain
 
     with pytest.raises(PermissionError, match="headers may not run"):
         result.get(timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return None", "not sent: middleware of the app returned None"),
+        ("return len(5)", "middleware of the app, or the call, failed: TypeError: object of type"),
+    ],
+)
+def test_a_layer_that_does_not_send_shows_no_traceback_on_the_command_line(
+    server_url, redis, tmp_path, monkeypatch, body, said
+):
+    (tmp_path / f"odd_layers_{len(body)}.py").write_text(f"""
+import streamq
+app = streamq.App("odd", url={server_url!r})
+@app.task(name="odd.add")
+def add(x): return x
+class Odd(streamq.Middleware):
+    def publish(self, call, next):
+        {body}
+app.middleware = [Odd()]
+""")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    done = CliRunner().invoke(main, ["-A", f"odd_layers_{len(body)}", "enqueue", "odd.add", "1"])
+
+    assert done.exit_code == 1
+    assert said in done.output
+    assert "Traceback" not in done.output

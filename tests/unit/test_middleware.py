@@ -136,7 +136,7 @@ def test_a_layer_without_the_method_is_in_no_chain():
     assert run(lambda: 1, Publishing())[1].around is None
 
 
-def test_a_soft_limit_that_a_layer_handles_has_arrived():
+def test_a_soft_limit_that_a_layer_swallows_before_the_task_has_not_arrived():
     class Handling(Middleware):
         def run(self, task, next):
             try:
@@ -147,8 +147,7 @@ def test_a_soft_limit_that_a_layer_handles_has_arrived():
     error = SoftTimeLimitExceeded("late")
     _, policy = run(lambda: 1, Handling())
 
-    assert Raised(error, policy.around).arrived
-    assert not Raised(error, policy.task.function).arrived
+    assert not Raised(error, policy.task.function).arrived  # so it is raised again
 
 
 @pytest.mark.parametrize(
@@ -194,6 +193,9 @@ def test_a_plain_apublish_is_refused():
 def test_calls_that_are_sent_one_by_one_tell_what_was_sent_before_an_error():
     calls = [Signature(name) for name in "abc"]
 
+    def no_layers(send):
+        return None
+
     def stopped_by(error):
         def send(call):
             if call.name == "b":
@@ -203,16 +205,46 @@ def test_calls_that_are_sent_one_by_one_tell_what_was_sent_before_an_error():
         with pytest.raises(
             type(error) if isinstance(error, NotConfirmed) else PartlyPublished
         ) as e:
-            one_by_one(send, iter(calls))
+            one_by_one(send, no_layers, iter(calls))
         return e.value
 
     refused, unknown = stopped_by(ValueError("no")), stopped_by(PublishUnknown("lost"))
     unmet = stopped_by(NotConfirmed("no replica"))
 
-    assert one_by_one(lambda call: call.name, calls) == ["a", "b", "c"]
+    assert one_by_one(lambda call: call.name, no_layers, calls) == ["a", "b", "c"]
     assert (refused.accepted, refused.remaining, refused.unknown) == (["a"], calls[1:], [])
     assert (unknown.accepted, unknown.remaining, unknown.unknown) == (["a"], calls[1:], calls[1:2])
     assert (unmet.accepted, unmet.unconfirmed, unmet.remaining) == (["a"], [None], calls[2:])
+
+
+def test_a_call_that_was_accepted_before_a_layer_raised_is_not_to_be_sent_again():
+    calls = [Signature(name) for name in "abc"]
+
+    def layers(send):
+        def around(call):
+            result = send(call)
+            if call.name == "b":
+                raise OSError("the counter is away")
+            return result
+
+        return around
+
+    with pytest.raises(PartlyPublished) as caught:
+        one_by_one(lambda call: call.name, layers, calls)
+
+    assert (caught.value.accepted, caught.value.remaining) == (["a", "b"], calls[2:])
+
+
+@pytest.mark.parametrize("name", ["publish", "run"])
+def test_a_method_that_would_never_run_is_refused(name):
+    def generator(self, given, next):
+        yield next(given)
+
+    for method in (generator, None):
+        with pytest.raises(ConfigError, match=rf"Odd\.{name} of the middleware must be"):
+            App("t", url="redis://localhost:1").middleware = [
+                type("Odd", (Middleware,), {name: method})()
+            ]
 
 
 def test_the_example_tells_how_long_a_task_waited_and_ran(caplog):

@@ -227,6 +227,19 @@ def test_news_that_one_cannot_take_reach_the_others(clock, caplog, error):
     assert "Noting.on_renewal" in caplog.text
 
 
+def test_a_service_that_does_not_say_when_it_is_due_stops_no_other(clock, caplog):
+    odd, other = Noting(), Noting()
+    odd.moment, other.moment = None, EACH_ROUND
+    services = list_of(odd, other)
+
+    for _ in range(3):
+        services.run_due()
+        assert services.next_moment() > clock.now
+
+    assert other.notes == [("it", "run")] * 3
+    assert caplog.text.count("TypeError") == 1, "logged once, with its traceback"
+
+
 def test_while_redis_is_away_those_run_that_do_not_need_it(clock, caplog):
     asking, after, without = Noting(), Noting(), Noting()
     for each in (asking, after, without):

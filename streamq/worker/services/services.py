@@ -68,7 +68,7 @@ class Services:
         """Run the services that are due; while Redis is unavailable, those that do not need it."""
         away = self.unavailable and clock.monotonic() < self.retry_at
         for service in self.listed:
-            if (away and service.needs_redis) or clock.monotonic() < service.due():
+            if (away and service.needs_redis) or clock.monotonic() < self.due(service):
                 continue
             try:
                 self.run(service)
@@ -78,6 +78,14 @@ class Services:
                 away = True
                 self.note_unavailable(error)
         self.unavailable = away
+
+    def due(self, service: Service) -> float:
+        """When to run a service; never, and logged, if it does not say so."""
+        try:
+            return float(service.due())
+        except Exception as error:
+            self.failures.log(service.due.__qualname__, error, "is tried again")
+            return math.inf
 
     def renew_in_time(self) -> None:
         """Renew the leases if that is due: it does not wait for the others of the list."""
@@ -114,15 +122,23 @@ class Services:
         """When to run next at the latest, in monotonic seconds; infinite if nothing is known."""
         moments = [self.retry_at] if self.unavailable else [math.inf]
         for service in self.listed:
-            moment = service.due()
+            moment = self.due(service)
             if moment != EACH_ROUND and not (self.unavailable and service.needs_redis):
                 moments.append(max(moment, service.paused_until))
         return min(moments)
 
     def waited_for(self) -> list[Service]:
         """The services with a descriptor that begins a round when it can be read."""
-        listening = [each for each in self.listening if each.fileno() >= 0]
-        return [each for each in listening if not (self.unavailable and each.needs_redis)]
+        ready = [each for each in self.listening if not (self.unavailable and each.needs_redis)]
+        return [each for each in ready if self.listens(each)]
+
+    def listens(self, service: Service) -> bool:
+        """Whether a service has a descriptor now; not, and logged, if it does not say so."""
+        try:
+            return service.fileno() >= 0
+        except Exception as error:
+            self.failures.log(service.fileno.__qualname__, error, "is tried again")
+            return False
 
     def finish(self) -> None:
         """End each service, the last of the list first.  Raises BrokerUnavailable, Refused."""
