@@ -119,13 +119,12 @@ end
 --
 -- Returns whether the end was written.
 local function finish(id, fields, state, expires, ...)
-  local generation = generation_of(fields)
   if state ~= '' then
     local makes = field(fields, 'ignore_result') ~= '1'
-    return write_end(id, generation, makes, state, expires, ...)
-  elseif tonumber(expires) > 0 then
+    return write_end(id, generation_of(fields), makes, state, expires, ...)
+  elseif expires ~= '0' then
     local _, worker = ...
-    keep_state(id, generation, expires, worker)
+    keep_state(id, generation_of(fields), expires, worker)
   end
   return false
 end
