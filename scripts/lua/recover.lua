@@ -164,7 +164,8 @@ local function move(stream, entry)
   if was_revoked(id, fields) then
     ack_and_delete(stream, entry)
     local life = life_of(fields, expires)
-    finish(id, fields, 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
+    local ended = with_generation(generation_of(fields)) -- its record is there, and ends
+    finish(id, ended, 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
     moved = moved + 1
   elseif not too_many then
     hand_back(stream, entry, fields)

@@ -31,7 +31,8 @@ local id, generation = id_of(stream, entry, fields), generation_of(fields)
 if was_revoked(id, fields) then
   ack_and_delete(stream, entry)
   local life = life_of(fields, expires)
-  finish(id, fields, 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
+  local ended = with_generation(generation) -- its record is there, and ends
+  finish(id, ended, 'REVOKED', life, 'worker', consumer, 'reason', 'revoked')
   return 0
 end
 

@@ -52,7 +52,8 @@ local function release(ack, stream, entry, fields)
     remove_held(ack, stream, entry)
     local life = life_of(fields, expires)
     local why = queue_deleted and 'deleted' or 'revoked'
-    finish(id, fields, 'REVOKED', life, 'worker', consumer, 'reason', why)
+    local ended = with_generation(generation_of(fields)) -- also where no result is kept
+    finish(id, ended, 'REVOKED', life, 'worker', consumer, 'reason', why)
     return false
   end
   set_field(fields, 'id', id)

@@ -139,18 +139,3 @@ def test_what_was_acknowledged_and_has_lost_its_queue_ends(consumer, scripts):
     record = consumer.record("a")
     assert (record["state"], record["reason"]) == ("REVOKED", "deleted")
     assert not consumer.redis.exists("{streamq}:queue:mail:returned", "{streamq}:started:me")
-
-
-@pytest.mark.parametrize(("state", "ends_as"), [(None, {}), ("STARTED", "REVOKED")])
-def test_a_task_without_a_result_gets_no_record_but_one_that_is_there_ends(
-    consumer, scripts, state, ends_as
-):
-    entry = consumer.take("a", ignore_result="1")
-    consumer.start(entry)
-    if state:
-        consumer.redis.hset("{streamq}:task:a", "state", state)
-    scripts("delete_queue", "mail", 1, HOUR)
-
-    assert scripts("release", "me", HOUR, "early", "mail", entry) == 0
-
-    assert consumer.record("a").get("state", {}) == ends_as

@@ -96,7 +96,7 @@ CONSUMERS = [
     mutant(
         "what keeps no result has a record",
         ENDINGS,
-        "if before.err or not (makes or before[1]) then",
-        "if before.err then",
+        "if state ~= '' and field(fields, 'ignore_result') ~= '1' then",
+        "if state ~= '' then",
     ),
 ]

@@ -65,13 +65,12 @@ local function keep_state(id, generation, expires, worker)
 end
 
 -- Write a final state into the record of a task.  False, and nothing is written, if the task has
--- ended already, its id has been used again since, the key of its record has another type, or
--- there is no record and `makes` is false.
+-- ended already, its id has been used again since, or the key of its record has another type.
 -- If the task was revoked, its entry in `revoked` is removed: the message has been found.
-local function write_end(id, generation, makes, state, expires, ...)
+local function write_end(id, generation, state, expires, ...)
   local record = key_of('task', id)
   local before = redis.pcall('HMGET', record, 'state', 'waiters', 'retries', 'generation')
-  if before.err or not (makes or before[1]) then
+  if before.err then
     return false
   end
   local another = (before[4] or '1') ~= generation
@@ -115,14 +114,13 @@ end
 -- a task that keeps no result.  `expires` is the milliseconds that its record is kept, as text;
 -- with a state '0' is for ever.  Then follow names and values for the record, the first of which
 -- is `worker`, if one ends it.
--- Where there is no record, one is made unless the message has `ignore_result`.
+-- Nothing is written for a message with `ignore_result`: a record of its id belongs to another one.
 --
 -- Returns whether the end was written.
 local function finish(id, fields, state, expires, ...)
-  if state ~= '' then
-    local makes = field(fields, 'ignore_result') ~= '1'
-    return write_end(id, generation_of(fields), makes, state, expires, ...)
-  elseif expires ~= '0' then
+  if state ~= '' and field(fields, 'ignore_result') ~= '1' then
+    return write_end(id, generation_of(fields), state, expires, ...)
+  elseif state == '' and expires ~= '0' then
     local _, worker = ...
     keep_state(id, generation_of(fields), expires, worker)
   end
