@@ -200,7 +200,7 @@ GUARDS = [
         "a message that cannot be decoded is dead-lettered by its runner",
         "C8",
         DATA + "test_messages_that_cannot_be_run_become_dead_letters",
-        "ResultTimeout: no result of default-",
+        "KeyError: 'dead_reason'",
         (
             "streamq/execution/executor.py",
             "except (DecodeError, ConfigError) as",
