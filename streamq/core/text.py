@@ -10,7 +10,7 @@ JOINERS = "\u200c\u200d"
 
 #: Parameters of a URL that are secret, by parts of their names.
 SECRET_PARAMETER = re.compile(
-    r"((?:^|[?&;#,\s])[^=&;#,\s]*(?:pass|pw|secret|token|auth|credential)[^=&;#,\s]*=)[^&]*",
+    r"((?:^|[?&;#,\s])[^=&;#,?\s]*(?:pass|pw|secret|token|auth|credential)[^=&;#,?\s]*=)[^&]*",
     re.IGNORECASE,
 )
 #: Parameters that are no option of a URL: a misspelt name may have a password as its value.

@@ -206,6 +206,7 @@ def test_what_may_be_a_password_is_not_shown_of_what_is_no_url(url):
         "redis://me:@host",
         "unix:///run/r.sock?db=1",
         "unix:///run/a=b/r.sock?username=me",
+        "unix:///run/pw/auth.sock?db=1",
         "rediss://h/0?ssl_ca_certs=/ca.pem&socket_timeout=3&protocol=2",
         "",
     ],
