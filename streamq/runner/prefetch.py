@@ -55,6 +55,10 @@ logger = logging.getLogger("streamq.worker")
 UNREADABLE = ("NOGROUP", "WRONGTYPE")
 
 
+class QueuesUnreadable(Transient):
+    """Redis answers, but no queue can be read at the moment; the next read waits."""
+
+
 class PrefetchBuffer:
     """The messages of one consumer, and the commands that read, settle and return them.
 
@@ -143,7 +147,7 @@ class PrefetchBuffer:
             commands = [self.consumer.settle_command(settlement)] if settlement else []
             streams = self.read_order.readable
             if not streams:
-                raise Transient("no queue can be read")
+                raise QueuesUnreadable("no queue can be read")
             read = self.consumer.read_command(streams, 1, block=seconds)
             last = (read, self.consumer.revoked_command)
             replies = self.send_commands(commands, last)
@@ -194,7 +198,8 @@ class PrefetchBuffer:
             return 0  # nothing has been quarantined in this queue yet
         if isinstance(reply, Refused) and reply.code in UNREADABLE:
             self.open()
-            raise Transient(f"a queue could not be read: {reply}")  # so that the next read waits
+            # so that the next read waits
+            raise QueuesUnreadable(f"a queue could not be read: {reply}")
         if isinstance(reply, Exception):
             raise reply
         if isinstance(revoked, Exception):

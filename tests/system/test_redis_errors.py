@@ -304,7 +304,7 @@ def test_a_worker_of_which_no_queue_can_be_read_says_so_once(site, flags):
 
     time.sleep(3)
 
-    assert worker.said.count("\n") - lines <= 1
+    assert worker.said.count("\n") - lines <= 1, worker.said
     assert worker.runners() == runners
     site.redis.delete(key)
     assert site.send("work", 1).get(timeout=10) == 1

@@ -61,6 +61,26 @@ def test_the_third_signal_leaves_at_once_even_without_redis(site, held, server):
     site.at_rest()
 
 
+@pytest.mark.parametrize(
+    "flags", [("-c", 1), ("-P", "gevent", "--processes", 1, "-c", 5)], ids=["prefork", "gevent"]
+)
+def test_a_runner_that_finishes_its_task_keeps_its_lease(site, flags):
+    """Takes 3 s: a runner is judged after 1.5 leases."""
+    site.write(TASKS)
+    site.env["STREAMQ_LEASE"] = "1s"
+    worker = site.worker(*flags)
+    result = site.send("hold", 0)
+    site.until(lambda: begun(site))
+
+    worker.signal()
+    time.sleep(2.5)
+    (site.folder / "go").touch()
+
+    assert worker.wait() == 0
+    assert result.get(timeout=1) == [0, 1]
+    assert "it is replaced" not in worker.said
+
+
 def test_quit_stops_at_once_and_hands_everything_back_uncharged(site, held):
     worker, results = held
 

@@ -26,7 +26,7 @@ from streamq.execution.executor import Executor
 from streamq.host.forks import FORKS
 from streamq.runner.lifetime import Lifetime
 from streamq.runner.pauses import Pauses
-from streamq.runner.prefetch import PrefetchBuffer
+from streamq.runner.prefetch import PrefetchBuffer, QueuesUnreadable
 from streamq.runner.shared_memory import RunnerSlots
 from streamq.runner.signals import STRAY, end_child
 from streamq.transport.replies import Refused
@@ -106,8 +106,7 @@ class BasePool(ABC):
             try:
                 act()
             except (BrokerUnavailable, Refused) as error:
-                self.slots.note_unreachable(isinstance(error, BrokerUnavailable))
-                self.pause(self.pauses.next(error))
+                self.pause(self.note_failure(error))
                 if self.stopping and self.lifetime.retries_expired(self.pauses.since):
                     return False
             else:
@@ -126,6 +125,15 @@ class BasePool(ABC):
     @abstractmethod
     def pause(self, seconds: float) -> None:
         """Sleep for ``seconds``; while stopping, ``RETRY_WHEN_STOPPING`` at most."""
+
+    def note_failure(self, error: BrokerUnavailable | Refused) -> float:
+        """Note that Redis cannot be reached, if so, and return the seconds to pause.
+
+        A runner that cannot reach Redis for long is replaced: not one whose queues are unreadable.
+        """
+        answered = isinstance(error, Refused | QueuesUnreadable)
+        self.slots.note_unreachable(not answered)
+        return self.pauses.next(error)
 
     def redis_answered(self) -> None:
         """Note that Redis answers again: the supervisor goes on to renew our lease."""

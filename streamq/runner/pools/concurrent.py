@@ -61,9 +61,10 @@ from streamq.runner.pools.primitives import PoolWatchdog, Primitives
 from streamq.runner.pools.read_size import AT_ONCE, ReadSize
 from streamq.runner.pools.task_limits import TaskLimits
 from streamq.runner.pools.task_threads import TaskThreads
+from streamq.runner.prefetch import QueuesUnreadable
 from streamq.runner.signals import ProcessGuard
 from streamq.transport.connection import ANSWER_TIMEOUT, BLOCK_MARGIN
-from streamq.transport.replies import Disconnected, Refused, Transient
+from streamq.transport.replies import Disconnected, Refused
 
 #: Seconds to wait for more room before a backlog is read, and for more outcomes before a
 #: settlement: one command for many messages costs a fraction of many commands.
@@ -199,9 +200,8 @@ class ConcurrentPool(BasePool):
                 self.consumer.connection.drop()
                 if isinstance(error, Disconnected) and error.timed_out:
                     self.prefetch.reconnect()
-                self.slots.note_unreachable(isinstance(error, BrokerUnavailable))
-                if not self.is_stopping():
-                    self.sleep(self.pauses.next(error))
+                if not self.is_stopping():  # a stop breaks a blocking read: no failure
+                    self.sleep(self.note_failure(error))
 
     def is_stopping(self) -> bool:
         """Whether ``stop`` was called, which breaks the connection of a blocking read."""
@@ -241,7 +241,7 @@ class ConcurrentPool(BasePool):
         self.asked_at = perf_counter()
         self.prefetch.repair()
         if not self.prefetch.read_order.readable:
-            raise Transient("no queue can be read")
+            raise QueuesUnreadable("no queue can be read")
         if self.read_size.careful:
             self.sleep(0)  # the last tasks may show first that they block all others
         self.read_size.learn(late=self.watchdog.has_lagged())
