@@ -16,7 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from streamq.acl.footprint import Access  # noqa: E402 - found beside this script
+from scripts.generated import write_or_check  # noqa: E402 - found beside this script
+from streamq.acl.footprint import Access  # noqa: E402
 from streamq.errors import StreamqError  # noqa: E402
 from streamq.transport.scripts import load  # noqa: E402
 from streamq.transport.scripts import names as all_scripts  # noqa: E402
@@ -89,17 +90,6 @@ FUNCTION = re.compile(r"^(?:local )?function (\w+)\(([^)]*)\)\n(.*?)^end\b", re.
 CONTINUED = re.compile(r"\n\s*(?:and\b|or\b|\.\.)")
 UNCLEAR = "?"
 INNER_PARAMETERS = re.compile(r"\bfunction\b[^(\n]*\(([^)]*)\)|\bfor ([^=\n]+?) in\b")
-
-
-def main() -> int:
-    """Write or check the table; return the exit code."""
-    if "--check" not in sys.argv[1:]:
-        TABLE.write_text(render(), encoding="utf-8")
-        return 0
-    if TABLE.exists() and TABLE.read_text(encoding="utf-8") == render():
-        return 0
-    print(f"{TABLE} is not up to date: run python scripts/footprint.py", file=sys.stderr)
-    return 1
 
 
 def render() -> str:
@@ -325,4 +315,4 @@ def split(text: str, start: int, ends: str = ")") -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(TABLE, render()))

@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from streamq.config import settings  # noqa: E402 - found beside this script
+from scripts.generated import write_or_check  # noqa: E402 - found beside this script
+from streamq.config import settings  # noqa: E402
 
 PAGE = ROOT / "docs" / "settings.md"
 
@@ -43,16 +44,6 @@ error.
 * An environment variable that is empty counts as not set.
 
 """
-
-
-def main() -> int:
-    if "--check" not in sys.argv:
-        PAGE.write_text(render(), encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == render():
-        return 0
-    print(f"{PAGE} is not up to date: run python scripts/settings_table.py", file=sys.stderr)
-    return 1
 
 
 def render() -> str:
@@ -88,4 +79,4 @@ def written(default: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, render()))
