@@ -197,8 +197,7 @@ class PrefetchBuffer:
         if isinstance(reply, Refused) and reply.code == "NOGROUP" and self.read_order.quarantine:
             return 0  # nothing has been quarantined in this queue yet
         if isinstance(reply, Refused) and reply.code in UNREADABLE:
-            self.open()
-            # so that the next read waits
+            self.open()  # the error makes the next read wait
             raise QueuesUnreadable(f"a queue could not be read: {reply}")
         if isinstance(reply, Exception):
             raise reply

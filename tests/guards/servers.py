@@ -63,8 +63,8 @@ GUARDS = [
         r"assert \[\d+, \d+\] == \[\d+, \d+\]",
         (
             "streamq/runner/prefetch.py",
-            'self.open()\n            raise Transient(f"a queue could not be read',
-            'raise Transient(f"a queue could not be read',
+            "self.open()  # the error makes the next read wait\n            raise QueuesUnreadable(",
+            "raise QueuesUnreadable(",
         ),
         ("streamq/runner/prefetch.py", "self.open()\n                continue", "continue"),
     ),
