@@ -30,7 +30,7 @@ OTHER_USER = (
 HIDING = "mount -t proc -o hidepid=2 proc /proc && "
 
 
-def until(ready: Callable[[], Any], what: str = "", seconds: float = 40.0) -> Any:
+def until(ready: Callable[[], Any], what: str = "", seconds: float = 20.0) -> Any:
     """Ask again and again until the answer is true, and return it."""
     deadline = time.monotonic() + seconds
     while not (answer := ready()):

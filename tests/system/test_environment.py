@@ -217,11 +217,11 @@ def told(site):
     ids=["gevent", "prefork"],
 )
 def test_a_runner_that_cannot_start_is_told_each_time_and_listed(site, flags, before):
-    """Three starts take 1 s of pauses: none, none, then one."""
+    """Three starts take 1 s of pauses: none, none, then one; four of gevent 10 s if all is slow."""
     lay_out(site.folder / "app", tasks=f"import sys\n{before}")
     _, log = worker(site, *flags, cwd=site.folder / "app")
 
-    site.until(lambda: "could not start 4 times in a row" in log.read_text())
+    site.until(lambda: "could not start 4 times in a row" in log.read_text(), seconds=60)
 
     said = [line for line in log.read_text().splitlines() if "could not start" in line]
     assert all(" ERROR " in line for line in said)
