@@ -2,8 +2,10 @@
 -- Recover the messages of a dead consumer: put them back into their queues, or end their tasks.
 --
 -- A consumer that another worker recovers may still be alive.  Its lease is removed first, so
--- that it is fenced from here on.  Its own supervisor knows that it is dead, and keeps the
--- lease until nothing is left: other workers would not know which message was running.
+-- that it is fenced from here on.  Of the workers that saw the same lease only the first is let
+-- in: the second would charge it with what the first has handed back and it has read again.
+-- Its own supervisor knows that it is dead, and keeps the lease until nothing is left: other
+-- workers would not know which message was running.
 --
 -- A message that was running has one crash more.  If nothing ran beside it and it has crashed
 -- too often, it becomes a dead letter.  If others ran beside it, each of them is only
@@ -19,7 +21,8 @@
 -- KEYS  root of the namespace
 -- ARGV  consumer
 --       claim                        '' from its own supervisor; from other workers the
---                                    deadline that they saw in the lease table ('none' for none)
+--                                    deadline that they saw in the lease table; 'none' if they
+--                                    saw none, or have ended the lease themselves
 --       expected, tolerance          the server's time that the caller expects, '' for none:
 --                                    if the clock differs by more, nothing is done
 --       reason                       what happened to it, for records and dead letters
@@ -61,8 +64,8 @@ if expected and math.abs(now - expected) > tolerance then
   return { 0, 0, 0, 0, -1 }
 end
 if claim ~= '' then
-  local deadline = redis.call('ZSCORE', key_of('leases'), consumer)
-  if deadline and deadline ~= claim then
+  local deadline = redis.call('ZSCORE', key_of('leases'), consumer) or 'none'
+  if deadline ~= claim then
     return { 0, 0, 0, 0, -1 }
   end
 end

@@ -174,7 +174,8 @@ def recover_in_steps(
         total += step
         if not total.left:
             return total
-        request = replace(request, expect=None, tolerance=0.0)  # the first call has begun it
+        deadline = "none" if request.deadline else ""  # the first call has ended the lease
+        request = replace(request, deadline=deadline, expect=None, tolerance=0.0)
         yield
 
 

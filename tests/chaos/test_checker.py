@@ -190,6 +190,24 @@ def test_a_second_run_needs_a_fault_of_the_first_ones_worker(history, fault, exc
     assert history.broken == (set() if excused else {"unexplained"})
 
 
+@pytest.mark.parametrize(("killed_after", "broken"), [(2.0, set()), (6.0, {"wrong"})])
+def test_a_kill_in_the_third_run_explains_its_dead_letter(history, killed_after, broken):
+    """The third run is never settled; it ends with the record, 4 seconds after its start."""
+    history.send()
+    for pid in (100, 200):
+        history.start(pid=pid, deliveries=pid // 100, entry=f"work {history.now * 1000:.0f}-0")
+        history.kill(pids=[pid])
+    history.start(pid=300, deliveries=3, entry=f"work {history.now * 1000:.0f}-0")
+    finished = f"{(history.now + 4) * 1000:.0f}"
+    history.advance(killed_after)
+    history.kill(pids=[300])
+    error = {"state": "FAILURE", "result": None, "error_type": "streamq.errors.WorkerLost"}
+    history.record(**error, worker="w1@chaos:300:0123", finished=finished)
+    history.note("letter", id="a", queue="work", reason="crashed 3 times")
+
+    assert history.broken == broken
+
+
 def test_a_fault_long_before_a_run_excuses_nothing(history):
     history.kill()
     history.advance(10)

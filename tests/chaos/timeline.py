@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tests.chaos.history import Event
@@ -44,6 +45,11 @@ class Run:
     @property
     def ended(self) -> bool:
         return bool(self.how)
+
+    @property
+    def added(self) -> float:
+        """When its entry was added, by the server's clock in seconds."""
+        return int(self.entry.split(" ")[1].split("-")[0]) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +193,29 @@ class Timeline:
         self.complaints.append(event["says"])
 
     def finish(self) -> None:
-        """Set the end of each run: the moment of its settlement, else the start of the next run."""
-        for runs in self.runs.values():
+        """Set the end of each run: the moment of its settlement, else the start of the next run.
+
+        The last one, if it was not settled, ended with its task at the latest.
+        """
+        for id, runs in self.runs.items():
             for run, following in zip(runs, [*runs[1:], None], strict=True):
-                otherwise = following.start if following is not None else run.start
-                run.until = run.settled if run.settled < math.inf else otherwise
+                otherwise = following.start if following is not None else self.finished(id)
+                run.until = run.settled if run.settled < math.inf else max(otherwise, run.start)
         self.explaining = [fault for fault in self.faults if fault.explains != "nothing"]
+
+    def finished(self, id: str) -> float:
+        """The moment when a task ended, as its record says it; -inf if that is not known.
+
+        The server's clock is compared with this one by the entries: none starts before it exists.
+        """
+        told = self.records.get(id, {}).get("finished")
+        return int(told) / 1000 + self.ahead if told else -math.inf
+
+    @cached_property
+    def ahead(self) -> float:
+        """By how many seconds this clock is ahead of the server's."""
+        runs = (run for runs in self.runs.values() for run in runs)
+        return min((run.start - run.added for run in runs), default=0.0)
 
     def copies(self, call: Call) -> list[str]:
         """The ids of the tasks that an accepted call became."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from streamq.transport.scripts import load
+
 Run = Callable[..., Any]
 
 #: How many dead letters a queue keeps here, and for how many milliseconds.
@@ -127,3 +129,15 @@ def consumer(redis: Any, scripts: Run) -> Consumer:
     scripts("declare_queue", "mail", "{}")
     scripts("register", 15_000, "me")
     return Consumer(redis, scripts)
+
+
+@pytest.fixture
+def changed(redis: Any) -> Run:
+    """``changed("retry_dead", line, instead)`` runs a script in which one line is another."""
+
+    def changed(name: str, line: str, instead: str) -> Run:
+        text = load(name).text
+        assert text.count(line) == 1, f"{name}.lua has changed: {line!r}"
+        return lambda *argv: redis.eval(text.replace(line, instead), 1, "{streamq}", *argv)
+
+    return changed

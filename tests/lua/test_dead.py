@@ -6,7 +6,6 @@ import json
 import pytest
 from redis.exceptions import ResponseError
 
-from streamq.transport.scripts import load
 from tests.conftest import Scripts
 
 DEAD = "{streamq}:dead"
@@ -323,18 +322,6 @@ def test_a_letter_of_a_clock_that_is_ahead_expires_as_one_of_now(consumer, moved
 
 
 # Each promise, and what happens without the line that keeps it
-
-
-@pytest.fixture
-def changed(redis):
-    """``changed("retry_dead", line, instead)`` runs a script in which one line is another."""
-
-    def changed(name, line, instead):
-        text = load(name).text
-        assert text.count(line) == 1, f"{name}.lua has changed: {line!r}"
-        return lambda *argv: redis.eval(text.replace(line, instead), 1, "{streamq}", *argv)
-
-    return changed
 
 
 def kept_once(run, consumer, moved):

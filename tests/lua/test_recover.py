@@ -331,13 +331,52 @@ def test_another_worker_takes_over_only_from_the_lease_that_it_saw(consumer):
 def test_without_that_comparison_a_living_consumer_would_be_robbed(consumer):
     consumer.take("a")
     text = load("recover").text
-    guard = "if deadline and deadline ~= claim then"
+    guard = "if deadline ~= claim then"
     assert text.count(guard) == 1
     script = Script("recover", text.replace(guard, "if false then"))
     consumer.redis.script_load(script.text)
     argv = ["me", "5", "", 0, "r", "suspected", 3, 1000, 3, 1000, 100, "*"]
 
     assert consumer.redis.execute_command(*script.command("{streamq}", *argv))[0] == 1
+
+
+def take_over_twice(consumer):
+    """Two workers saw the same lease; its runner, alive, reads between their calls."""
+    consumer.take("a")
+    seen = f"{consumer.redis.zscore('{streamq}:leases', 'me'):.0f}"
+    suspected = {"deadline": seen, "blame": "suspected", "known": False}
+    assert consumer.recover(**suspected) == [1, 0, 0, 0, 0]
+    consumer.read("mail:returned")
+    return consumer.recover(**suspected)
+
+
+def test_only_the_first_of_two_workers_takes_over(consumer):
+    assert take_over_twice(consumer) == [0, 0, 0, 0, -1]
+    assert [fields["crashes"] for fields in consumer.waiting()] == ["1"]
+    assert consumer.pending("mail:returned") == 1
+
+    assert consumer.recover(deadline="none", blame="none", known=False) == [1, 0, 0, 0, 0]
+    assert [fields["crashes"] for fields in consumer.waiting()] == ["1"]
+
+
+def test_if_a_lease_that_is_gone_let_workers_in_one_death_would_count_twice(consumer, changed):
+    guard = "if deadline ~= claim then"
+    run = changed("recover", guard, "if deadline ~= 'none' and deadline ~= claim then")
+    consumer.scripts = lambda _, *argv: run(*argv)
+
+    assert take_over_twice(consumer) == [1, 0, 0, 0, 0]
+    assert [fields["crashes"] for fields in consumer.waiting()] == ["2"]
+
+
+def test_who_has_ended_the_lease_goes_on_without_one(consumer):
+    for number in range(3):
+        consumer.add(f"t{number}")
+    consumer.read()
+    seen = f"{consumer.redis.zscore('{streamq}:leases', 'me'):.0f}"
+
+    assert consumer.recover(deadline=seen, budget=2)[4] == 1
+    assert consumer.recover(deadline=seen, budget=2)[4] == -1
+    assert consumer.recover(deadline="none", budget=2) == [1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("jump", "left"), [(0, 0), (3000, -1), (-3000, -1)])

@@ -90,8 +90,8 @@ class Broker(Scripts):
     def recover(self, death: RunnerExit) -> list[int]:
         """Move what a dead consumer held, so many at a time; other workers fence it first."""
         jumped = death.expected is not None and abs(self.now - death.expected) > TOLERANCE
-        deadline = self.leases.get(death.consumer)
-        stale = death.claim != "" and deadline is not None and str(deadline) != death.claim
+        deadline = self.leases.get(death.consumer, "none")
+        stale = death.claim not in ("", str(deadline))
         if jumped or stale:
             return [0, 0, 0, 0, -1]
         if death.claim:

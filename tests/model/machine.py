@@ -343,12 +343,12 @@ class Machine(Chooser):
     def take_over(self, who: int, off: int, claim: str, budget: int) -> None:
         """Take over a consumer that another worker believes to be dead."""
         consumer = self.consumer(who)
-        deadline = self.model.leases.get(consumer)
-        said = {"right": str(deadline), "stale": str((deadline or 0) - 1), "none": "none"}[claim]
-        orphan = deadline is None
-        details = {"expected": self.model.now + off, "blame": "none" if orphan else "suspected"}
-        claimed = "none" if orphan else said
-        death = self.death(consumer, claim=claimed, running=None, budget=budget, **details)
+        deadline = self.model.leases.get(consumer, "none")
+        stale = str((self.model.leases.get(consumer) or self.model.now) - 1)
+        said = {"right": str(deadline), "stale": stale, "none": "none"}[claim]
+        blame = "none" if said == deadline == "none" else "suspected"
+        details = {"expected": self.model.now + off, "blame": blame}
+        death = self.death(consumer, claim=said, running=None, budget=budget, **details)
         self.bench.recover(death)
 
     # People

@@ -24,8 +24,13 @@ DYING = [
         "for i = at + 1, #ARGV do",
         "crashes",
     ),
+    mutant("a stale deadline", "recover", "if deadline ~= claim then", NEVER, "crashes"),
     mutant(
-        "a stale deadline", "recover", "if deadline and deadline ~= claim then", NEVER, "crashes"
+        "a deadline of a lease that is gone",
+        "recover",
+        "if deadline ~= claim then",
+        "if deadline ~= 'none' and deadline ~= claim then",
+        "crashes",
     ),
     mutant(
         "a clock that jumped",

@@ -185,6 +185,7 @@ class Slow:
         ]
 
     def recover(self, request):
+        assert request.deadline == "", "its lease is this worker's own, and stays"
         return self.results.pop(0)
 
 

@@ -113,5 +113,6 @@ def test_a_takeover_for_which_there_is_no_time_goes_on_in_the_next_round(fleet, 
 
     assert [each.blame for each in asked] == ["suspected", "suspected"]
     assert [each.expect is None for each in asked] == [False, True]
+    assert [each.deadline for each in asked] == ["1", "none"], "the first has ended the lease"
     assert "101 handed back" in caplog.text
     assert takeover.moment > fleet.now
