@@ -18,14 +18,16 @@ LAYERS: Mapping[str, str] = {
     "broker": "broker broker.*",
     "admin": "admin admin.*",
     "devserver": "devserver devserver.*",
-    "calls": "middleware result tasks",
+    "calls": "middleware result signals tasks",
     "producer": "producer producer.*",
     "execution": "execution execution.*",
     "app": "app api discovery",
     "package": "streamq",
     "runner": "runner runner.*",
     "worker": "worker worker.*",
+    "celery": "celery celery.*",
     "cli": "cli cli.* __main__",
+    "contrib": "contrib contrib.*",
 }
 
 #: Which modules may import inside of a function: what they may import so, and why.

@@ -1,0 +1,1 @@
+"""Integrations with web frameworks; each is an extra of its own."""
