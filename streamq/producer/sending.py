@@ -1,0 +1,242 @@
+"""Sending: the part of an app that turns calls into messages and publishes them."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, ParamSpec, TypeVar, overload
+
+from streamq.broker.broker import Broker
+from streamq.broker.confirmation import Confirmation
+from streamq.broker.publish_retry import Refusal
+from streamq.broker.publisher import PublisherChannel
+from streamq.broker.publisher_channel import answers_of
+from streamq.config.config import Config
+from streamq.core.message import MessageTemplate, Publication
+from streamq.errors import NotConfirmed
+from streamq.host.clock import monotonic
+from streamq.host.ids import new_id
+from streamq.middleware import Middleware, checked_layers, layers_around
+from streamq.producer.bulk import Bulk, one_by_one
+from streamq.producer.encoding import encoded
+from streamq.producer.registry import Registry
+from streamq.producer.templates import Templates
+from streamq.result import Result
+from streamq.serialization.payload import Payloads
+from streamq.tasks import Call, Signature, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class CallSender:
+    """The base class of an app: sends calls, through the layers of middleware."""
+
+    conf: Config
+    tasks: Registry
+    templates: Templates
+    layers: tuple[Middleware, ...]
+
+    @property
+    def broker(self) -> Broker:
+        """The app's access to Redis."""
+        raise NotImplementedError
+
+    @property
+    def payloads(self) -> Payloads:
+        """The reader and writer of values."""
+        raise NotImplementedError
+
+    def signature(self, name: str, args: Any = None, kwargs: Any = None) -> Signature:
+        """Make a call of a task by name."""
+        raise NotImplementedError
+
+    def run_here(self, signature: Signature) -> Result[Any]:
+        """Run a call in this process, through serializer and result handling."""
+        raise NotImplementedError
+
+    @property
+    def middleware(self) -> tuple[Middleware, ...]:
+        """The layers around sending and runs, the outermost first; assign a list to change them."""
+        return self.layers
+
+    @middleware.setter
+    def middleware(self, layers: Iterable[Middleware]) -> None:
+        self.layers = checked_layers(layers)
+        send, asend = partial(self.send, innermost=True), partial(self.asend, innermost=True)
+        self.around_send = layers_around(self.layers, "publish", send)
+        self.around_asend = layers_around(self.layers, "apublish", asend)
+
+    @overload
+    def enqueue(
+        self, what: Task[P, R] | Call[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Result[R]: ...
+    @overload
+    def enqueue(self, what: Signature | str, /, *args: Any, **kwargs: Any) -> Result[Any]: ...
+
+    def enqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> Result[Any]:
+        """Send a call: a task, a task with options, a signature or a task's name, then arguments.
+
+        See ``Task.enqueue`` for what it raises.
+        """
+        return self.send(self.signature_of(what, args, kwargs))
+
+    @overload
+    async def aenqueue(
+        self, what: Task[P, R] | Call[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Result[R]: ...
+    @overload
+    async def aenqueue(
+        self, what: Signature | str, /, *args: Any, **kwargs: Any
+    ) -> Result[Any]: ...
+
+    async def aenqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> Result[Any]:
+        """Send a call from asyncio; see ``enqueue``."""
+        return await self.asend(self.signature_of(what, args, kwargs))
+
+    def signature_of(self, what: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
+        """Make a signature of the arguments of ``enqueue``."""
+        match what:
+            case Task() | Call():
+                return what.s(*args, **kwargs)
+            case Signature():
+                return what.with_args(args, kwargs) if args or kwargs else what
+            case str():
+                return self.signature(what, args, kwargs)
+        raise TypeError(
+            f"cannot enqueue {what!r}: not a task\n  → decorate the function with @app.task"
+        )
+
+    def send(self, signature: Signature, *, innermost: bool = False) -> Result[Any]:
+        """Send one call: through the layers of middleware; as their ``innermost`` step, itself."""
+        if self.around_send is not None and not innermost:
+            return self.around_send(signature)
+        if self.conf.task_always_eager:
+            return self.run_here(signature)
+        template = self.templates.template(signature)
+        args, kwargs = encoded(signature, template, self.payloads)
+        given = signature.options.get("task_id")
+        id = given or new_id()
+        answer, began = None, monotonic()
+        try:
+            if template.fits_plain_script and given is None:
+                answer = self.publish_plain(template, (id, args, kwargs), began)
+            if answer is None:
+                moment = self.moment(template, began)
+                publication = template.publication(
+                    id, args, kwargs, given=given is not None, expires=moment
+                )
+                answer = self.publish([publication], [signature], began=began)[0]
+        except NotConfirmed as unmet:
+            unmet.result = self.result_of(id, template, signature, answers_of(unmet.answer)[0])
+            raise
+        return self.result_of(id, template, signature, answer)
+
+    async def asend(self, signature: Signature, *, innermost: bool = False) -> Result[Any]:
+        """Send one call from asyncio; see ``send``."""
+        if self.around_asend is not None and not innermost:
+            return await self.around_asend(signature)
+        if self.conf.task_always_eager:
+            return self.run_here(signature)
+        template, began = self.templates.template(signature), monotonic()
+        seconds, broker = template.expires_after, self.broker.asyncio
+        moment = None if seconds is None else str(await broker.moment(seconds, began))
+        id, publication = self.publication(signature, template, moment)
+        confirm = self.confirmations([template])
+        declare = partial(self.declare_again, signatures=[signature], began=began)
+        try:
+            answers = await broker.publish([publication], confirm, began=began, declare=declare)
+        except Refusal as refused:
+            raise refused.error() from None
+        except NotConfirmed as unmet:
+            unmet.result = self.result_of(id, template, signature, answers_of(unmet.answer)[0])
+            raise
+        return self.result_of(id, template, signature, answers[0])
+
+    def moment(self, template: MessageTemplate, began: float) -> str | None:
+        """The server's time (ms) at which a signed message expires; None if it does not."""
+        seconds = template.expires_after
+        return None if seconds is None else str(self.broker.moment(seconds, began))
+
+    def publication(
+        self, signature: Signature, template: MessageTemplate, moment: str | None = None
+    ) -> tuple[str, Publication]:
+        """Make a call's id and the publish script's arguments for it."""
+        args, kwargs = encoded(signature, template, self.payloads)
+        given = signature.options.get("task_id")
+        id = given or new_id()
+        return id, template.publication(id, args, kwargs, given=given is not None, expires=moment)
+
+    def publish_plain(
+        self, template: MessageTemplate, message: tuple[str, bytes, bytes], began: float
+    ) -> str | None:
+        """Publish one plain message with publish_plain.lua; None if it needs publish.lua."""
+        confirm = () if template.confirm == "server" else self.confirmations([template])
+        try:
+            return self.broker.publisher.publish_plain(template, message, confirm, began=began)
+        except Refusal as refused:
+            raise refused.error() from None
+
+    def publish(
+        self,
+        publications: list[Publication],
+        signatures: Sequence[Signature],
+        channel: PublisherChannel | None = None,
+        *,
+        began: float | None = None,
+    ) -> list[str]:
+        """Publish all or none; declare this app's topology again if they lead nowhere.
+
+        Uses ``channel``, if the caller has one, else the next free publisher channel.  All of it
+        ends by ``publish_timeout`` after ``began`` (monotonic seconds; None means now).
+        """
+        confirm = self.confirmations(map(self.templates.template, signatures))
+        began = monotonic() if began is None else began
+        declare = partial(self.declare_again, signatures=signatures, began=began)
+        try:
+            return self.broker.publisher.publish(
+                publications, channel, confirm, began=began, declare=declare
+            )
+        except Refusal as refused:
+            raise refused.error() from None
+
+    def confirmations(self, templates: Iterable[MessageTemplate]) -> tuple[Confirmation, ...]:
+        """The confirmations that these calls need beyond the server's answer."""
+        return self.broker.confirmations(template.confirm for template in templates)
+
+    def declare_again(
+        self, refused: Refusal, signatures: Sequence[Signature], began: float
+    ) -> bool:
+        """Declare the queues that a refused publish may have missed; return whether any are.
+
+        If so, publishing again may succeed.  Tries until the publish that ``began`` then must
+        end.  Raises ConfigError if the Redis user of the URL may not declare.
+        """
+        queues = self.templates.missed_by(signatures) if refused.is_unroutable else []
+        if queues:
+            self.broker.declare_again(queues, began, reason=refused.reason)
+        return bool(queues)
+
+    def result_of(
+        self, id: str, template: MessageTemplate, signature: Signature, answer: str
+    ) -> Result[Any]:
+        """Make the Result of an accepted call; ``answer`` names its queues."""
+        return Result(
+            id,
+            self.broker.results,
+            self.payloads,
+            ignored=not template.keep,
+            queues=tuple(answer.split(":")) if ":" in answer else (),
+            convert=signature.task.result_converter if signature.task is not None else None,
+        )
+
+    def enqueue_many(self, signatures: Iterable[Signature]) -> list[Result[Any]]:
+        """Send many calls in few round trips, each chunk all or nothing.
+
+        Where middleware publishes, each call goes through it, and is sent alone.  Raises
+        PartlyPublished if it stops half-way, with ``accepted`` (results) and ``remaining`` (calls).
+        """
+        if self.conf.task_always_eager:
+            return [self.send(signature) for signature in signatures]
+        if self.around_send is not None:
+            layers = partial(layers_around, self.layers, "publish")
+            return one_by_one(partial(self.send, innermost=True), layers, signatures)
+        return Bulk(self, self.broker.publisher, signatures).send()
