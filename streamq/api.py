@@ -8,7 +8,7 @@ from streamq.app import App, apps
 from streamq.context import Running
 from streamq.errors import ConfigError
 from streamq.result import Result
-from streamq.tasks import Call, Signature, Task
+from streamq.tasks import Call, Signature, Task, asend, send
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,7 +58,7 @@ def enqueue(what: Any, /, *args: Any, **kwargs: Any) -> Result[Any]:
         case Task() | Call():
             return what.enqueue(*args, **kwargs)
         case Signature(task=Task() as task):
-            return task.sender.send(what.with_args(args, kwargs))
+            return send(what.with_args(args, kwargs), task.sender)
     return default_app().enqueue(what, *args, **kwargs)
 
 
@@ -76,7 +76,7 @@ async def aenqueue(what: Any, /, *args: Any, **kwargs: Any) -> Result[Any]:
         case Task() | Call():
             return await what.aenqueue(*args, **kwargs)
         case Signature(task=Task() as task):
-            return await task.sender.asend(what.with_args(args, kwargs))
+            return await asend(what.with_args(args, kwargs), task.sender)
     return await default_app().aenqueue(what, *args, **kwargs)
 
 

@@ -13,8 +13,9 @@ from streamq.context import Running
 from streamq.core.options import checked
 from streamq.devserver.server import ensure
 from streamq.execution.eager import run_here
-from streamq.producer.registry import Discovery, Packages, Registry, import_modules, task_name
+from streamq.producer.registry import Discovery, Packages, Registry, import_modules
 from streamq.producer.sending import CallSender
+from streamq.producer.task_classes import make_task
 from streamq.producer.templates import Templates
 from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
@@ -39,6 +40,8 @@ class App(CallSender):
 
     #: The class of the settings.
     config_class: type[Config] = Config
+    #: The class of the tasks, unless a task names another as ``base``.
+    task_class: type[Task[..., Any]] = Task
 
     def __init__(
         self,
@@ -89,14 +92,14 @@ class App(CallSender):
         """Make a function a task of this app: ``@app.task`` or ``@app.task(queue="mail")``.
 
         Options are those of a call, and ``name``, ``bind`` (the running task becomes the
-        first argument) and ``typing`` (False sends arguments unchecked).  Raises
-        ConfigError for an unknown option or a name that is taken.
+        first argument), ``typing`` (False sends arguments unchecked) and ``base``, a class of
+        tasks in place of the app's ``task_class``.  Raises ConfigError for an unknown option or
+        a name that is taken.
         """
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
-            own_options = checked(options, decorator=True)
-            name = check_name(own_options.get("name") or task_name(function), "task name")
-            task: Task[..., Any] = Task(function, name, self, own_options)
+            chosen = dict(options)
+            task = make_task(chosen.pop("base", None) or self.task_class, function, self, chosen)
             self.tasks.add(task)
             self.templates.invalidate()
             return task
@@ -115,6 +118,16 @@ class App(CallSender):
         return Signature(
             check_name(name, "task name"), positional(args), mapping(kwargs), checked(options), task
         )
+
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Result[Any]:
+        """Send a call of a task by its name, with options; see ``Task.enqueue``."""
+        return self.send(self.signature(name, args, kwargs, **options))
 
     def autodiscover_tasks(
         self, packages: Packages = None, related_name: str | None = "tasks"
@@ -169,6 +182,15 @@ class App(CallSender):
     def result(self, id: str) -> Result[Any]:
         """Make the Result of a task by its id, wherever it was sent."""
         return Result(str(id), self.broker.results, self.payloads)
+
+    AsyncResult = result
+
+    def revoke(
+        self, ids: str | Iterable[str], *, terminate: bool = False, signal: str | int = "SIGTERM"
+    ) -> None:
+        """Revoke a task, or several, by id; see ``Result.revoke``."""
+        for id in [ids] if isinstance(ids, str) else ids:
+            self.result(id).revoke(terminate=terminate, signal=signal)
 
     @property
     def signer(self) -> Signer | None:

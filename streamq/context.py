@@ -37,6 +37,19 @@ class Request:
     timelimit: tuple[float | None, float | None] = (None, None)
     #: The generation of the id: 1 for a new id, one more each time it is accepted again.
     generation: int = 1
+    #: Whether the function was called, and not the task sent.
+    called_directly: bool = False
+    #: Whether the call was run where it was made, by ``apply`` or in eager mode.
+    is_eager: bool = False
+
+    @property
+    def delivery_info(self) -> dict[str, Any]:
+        """The way of the message: its exchange, routing key and whether it was redelivered."""
+        return {
+            "exchange": self.exchange,
+            "routing_key": self.routing_key,
+            "redelivered": self.redelivered,
+        }
 
 
 class NotInThisVersion(ConfigError, AttributeError):
@@ -63,10 +76,20 @@ class Running:
     retrying: Retry | None = None
     #: The exception that ``retry`` raised because the task may not be tried again.
     final: BaseException | None = None
+    #: Whether the function of a task of a class of one's own has been called in this run.
+    entered = False
+    #: Whether hooks or signals follow this run; then its ``value`` or ``error`` is noted.
+    observed = False
+    value: Any = None
+    error: BaseException | None = None
+    #: The task; attributes that are not found here are read from it.
+    task: Any = None
 
-    def __init__(self, request: Request, report: Any = None) -> None:
+    def __init__(self, request: Request, report: Any = None, task: Any = None) -> None:
         self.request = request
         self.report = report
+        if task is not None:
+            self.task = task
 
     @property
     def name(self) -> str:
@@ -76,7 +99,14 @@ class Running:
     def __getattr__(self, name: str) -> Any:
         if name in LATER:
             raise NotInThisVersion(f"not in this version: {name}")
+        if self.task is not None and not name.startswith("__"):
+            return getattr(self.task, name)
         raise AttributeError(f"the running task has no {name!r}")
+
+    def lineage(self) -> tuple[str, ...]:
+        """The fields of a message that this task sends: which task sent it, and the first one."""
+        request = self.request
+        return ("parent_id", request.id, "root_id", request.root_id or request.id)
 
     def update_state(self, state: str = "PROGRESS", meta: Any = None) -> None:
         """Store a custom state and its ``meta`` data in the record; ``Result.info`` returns it.
@@ -182,6 +212,12 @@ class Running:
 
 
 current: ContextVar[Running | None] = ContextVar("streamq_current_task", default=None)
+
+
+def lineage() -> tuple[str, ...]:
+    """The fields of a message that is sent here: empty outside of a task."""
+    running = current.get()
+    return () if running is None else running.lineage()
 
 
 def current_task() -> Running | None:

@@ -1,6 +1,7 @@
 """Results: the state and value of a task, read from its record in Redis."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -132,13 +133,23 @@ class Result(Generic[R]):
         for result in (self, *copies):  # reading the copies has kept the record
             result.final = None
 
-    def get(self, timeout: float | None = None, *, allow_join: bool = False) -> R:
+    @property
+    def date_done(self) -> datetime | None:
+        """When the task ended, in UTC; None until then."""
+        record = self.record()
+        ended = record.get("finished", b"") if is_final(record) else b""
+        return datetime.fromtimestamp(int(ended) / 1000, UTC) if ended.isdigit() else None
+
+    def get(
+        self, timeout: float | None = None, *, propagate: bool = True, allow_join: bool = False
+    ) -> R:
         """Wait for the task to end; return its value or raise what it raised.
 
-        ``timeout`` is in seconds; after it, ResultTimeout says where the task is.  A message
-        that went to several queues gives ``{queue: value}``, or the first failure.  None for
-        a task with ``ignore_result``.  Inside a task this raises RuntimeError unless
-        ``allow_join``: tasks that wait for tasks can use up every runner.
+        With ``propagate=False`` what the task raised is returned.  ``timeout`` is in seconds;
+        after it, ResultTimeout says where the task is.  A message that went to several queues
+        gives ``{queue: value}``, or the first failure.  None for a task with ``ignore_result``.
+        Inside a task this raises RuntimeError unless ``allow_join``: tasks that wait for tasks
+        can use up every runner.
         """
         refuse_inside_task(allow_join)
         if self.ignored:
@@ -149,12 +160,14 @@ class Result(Generic[R]):
         if record is None or not is_final(record):
             record = self.wait_for_record(deadline, timeout)
         if "copies" in record or len(self.queues) > 1:
-            return self.get_copies(deadline, timeout)  # type: ignore[return-value]
-        return self.outcome(record)
+            return self.get_copies(deadline, timeout, propagate)  # type: ignore[return-value]
+        return self.outcome(record, propagate)
 
     wait = get
 
-    async def aget(self, timeout: float | None = None, *, allow_join: bool = False) -> R:
+    async def aget(
+        self, timeout: float | None = None, *, propagate: bool = True, allow_join: bool = False
+    ) -> R:
         """``get`` for asyncio."""
         refuse_inside_task(allow_join)
         if self.ignored:
@@ -164,8 +177,10 @@ class Result(Generic[R]):
         if len(self.queues) > 1 or "copies" in (
             record := await self.await_record(deadline, timeout)
         ):
-            return await self.aget_copies(deadline, timeout)  # type: ignore[return-value]
-        return self.outcome(record)
+            return await self.aget_copies(  # type: ignore[return-value]
+                deadline, timeout, propagate
+            )
+        return self.outcome(record, propagate)
 
     async def await_record(self, deadline: float, timeout: float | None) -> Record:
         """The final record, wait_for_record; ResultTimeout if it is not there in time."""
@@ -183,20 +198,22 @@ class Result(Generic[R]):
             self.final = record
         return self.final
 
-    def get_copies(self, deadline: float, timeout: float | None) -> dict[str, R]:
+    def get_copies(self, deadline: float, timeout: float | None, propagate: bool) -> dict[str, R]:
         """Wait for the values of all copies, by queue.  Raises the first failure."""
         values = {}
         for queue, copy in self.copies.items():
             left = None if timeout is None else max(0.0, deadline - clock.monotonic())
-            values[queue] = copy.get(left, allow_join=True)
+            values[queue] = copy.get(left, propagate=propagate, allow_join=True)
         return values
 
-    async def aget_copies(self, deadline: float, timeout: float | None) -> dict[str, R]:
+    async def aget_copies(
+        self, deadline: float, timeout: float | None, propagate: bool
+    ) -> dict[str, R]:
         """``get_copies`` for asyncio."""
         values = {}
         for queue, copy in self.copies.items():
             left = None if timeout is None else max(0.0, deadline - clock.monotonic())
-            values[queue] = await copy.aget(left, allow_join=True)
+            values[queue] = await copy.aget(left, propagate=propagate, allow_join=True)
         return values
 
     def wait_for_record(self, deadline: float, timeout: float | None) -> Record:
@@ -238,10 +255,13 @@ class Result(Generic[R]):
             advice.insert(0, f"when is it due?  streamq result {self.id}")
         return ResultTimeout(f"no result of {self.id}{waited}", known=known, advice=advice)
 
-    def outcome(self, record: Record) -> R:
+    def outcome(self, record: Record, propagate: bool = True) -> R:
         """The value that the task returned, None if it stored none; raises what it raised."""
         if record.get("state") in (b"FAILURE", b"REVOKED"):
-            raise self.error(record)
+            error = self.error(record)
+            if propagate:
+                raise error
+            return error  # type: ignore[return-value]
         value = self.value(record) if record.get("state") == b"SUCCESS" else None
         return value  # type: ignore[return-value]
 

@@ -34,8 +34,27 @@ class Link(NamedTuple):
     find: Callable[[], Receiver | None]
 
 
+class SignalGroup:
+    """Signals that are sent in one place: ``connected`` says whether any of them has a receiver.
+
+    The place looks only there, and pays nothing where nobody listens.
+    """
+
+    def __init__(self, *signals: "Signal") -> None:
+        self.signals = signals
+        self.connected = False
+        for signal in signals:
+            signal.group = self
+
+    def update(self) -> None:
+        """Note that a receiver was connected or disconnected."""
+        self.connected = any(signal.links for signal in self.signals)
+
+
 class Signal:
     """A moment that functions can be connected to; ``provides`` names what they are given."""
+
+    group: SignalGroup | None = None
 
     def __init__(self, name: str, *provides: str) -> None:
         self.name = name
@@ -63,7 +82,8 @@ class Signal:
         check_receiver(self, receiver)
         key = self.key_of(receiver, sender, dispatch_uid)
         others = (link for link in self.links if link.key != key and link.find() is not None)
-        self.links = (*others, Link(key, sender, reference(receiver) if weak else strong(receiver)))
+        find = reference(receiver) if weak else strong(receiver)
+        self.set_links((*others, Link(key, sender, find)))
         return receiver
 
     def disconnect(
@@ -76,8 +96,15 @@ class Signal:
         """Remove the connection made with the same arguments; return whether there was one."""
         key = self.key_of(receiver, sender, dispatch_uid)
         left = tuple(link for link in self.links if link.key != key)
-        found, self.links = len(left) < len(self.links), left
+        found = len(left) < len(self.links)
+        self.set_links(left)
         return found
+
+    def set_links(self, links: tuple[Link, ...]) -> None:
+        """Change the connections."""
+        self.links = links
+        if self.group is not None:
+            self.group.update()
 
     def key_of(self, receiver: Receiver | None, sender: Any, dispatch_uid: Any) -> Any:
         """The key of a connection."""
@@ -95,7 +122,7 @@ class Signal:
                 continue
             receiver = link.find()
             if receiver is None:
-                self.links = tuple(each for each in self.links if each is not link)
+                self.set_links(tuple(each for each in self.links if each is not link))
                 continue
             try:
                 answers.append((receiver, receiver(signal=self, sender=sender, **given)))
@@ -202,5 +229,8 @@ worker_shutdown = Signal("worker_shutdown")
 worker_process_init = Signal("worker_process_init")
 worker_process_shutdown = Signal("worker_process_shutdown", "pid", "exitcode")
 
-#: The signals of a run: an executor that finds none connected takes the short way.
-RUN_SIGNALS = (task_prerun, task_postrun, task_success, task_failure, task_retry)
+#: The signals that a sender of calls looks at, and those that an executor does.
+PUBLISH_SIGNALS = SignalGroup(before_task_publish, after_task_publish)
+RUN_SIGNALS = SignalGroup(
+    task_prerun, task_postrun, task_success, task_failure, task_retry, task_revoked
+)

@@ -1,24 +1,42 @@
-"""Tasks: functions with a name and options, and calls of them (Call, Signature)."""
+"""Tasks: functions with a name and options, and calls of them (Call, Signature).
+
+A class of one's own that derives from ``Task`` adds to all tasks that are declared with it: hooks
+around their runs, options, another ``__call__`` or ``apply_async``, and what a task keeps from
+one run to the next.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from streamq.arguments import mapping, positional
 from streamq.context import Request, Running, current
-from streamq.core.options import checked, merged
-from streamq.core.wrappers import accepted
-from streamq.errors import ConfigError, EncodeError
+from streamq.core.options import CALL_ONLY, CHECKS, checked, merged
+from streamq.core.wrappers import arguments_of, simple_arity
+from streamq.errors import ConfigError
 from streamq.host.ids import new_id
 from streamq.host.modules import module_of
 from streamq.result import Result
-from streamq.serialization.annotations import Converter, json_form
-from streamq.serialization.strict_json import EnumNotRepresentable
+from streamq.serialization.annotations import Converter
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+
+NO_OPTIONS: Mapping[str, Any] = {}
+#: Options that a class of tasks may set, and that can be read as attributes of a task.
+DECORATOR_OPTIONS = frozenset(CHECKS) - CALL_ONLY - {"name"}
+#: Options whose setting has another name.
+SETTING_OF = {
+    "serializer": "task_serializer",
+    "compression": "task_compression",
+    "priority": "task_default_priority",
+    "time_limit": "task_time_limit",
+    "soft_time_limit": "task_soft_time_limit",
+}
 
 
 class Sender(Protocol):
@@ -32,6 +50,16 @@ class Sender(Protocol):
 
     def run_here(self, signature: "Signature") -> Result[Any]:
         """Run the call in this process."""
+
+    def result(self, id: str) -> Result[Any]:
+        """The result of a task by its id."""
+
+    async def in_thread(self, act: Callable[[], T]) -> T:
+        """Call this in a thread, and return what it returns."""
+
+    @property
+    def conf(self) -> Any:
+        """The settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +96,59 @@ class Call(Generic[P, R]):
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send the call; see ``Task.enqueue``."""
-        return self.task.sender.send(self.s(*args, **kwargs))
+        return send(self.s(*args, **kwargs), self.task.sender)
 
     delay = enqueue
 
     async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send the call from asyncio."""
-        return await self.task.sender.asend(self.s(*args, **kwargs))
+        return await asend(self.s(*args, **kwargs), self.task.sender)
 
 
 class Task(Generic[P, R]):
-    """A function that can be called here or sent to a worker."""
+    """A function that can be called here or sent to a worker; the base of classes of tasks.
+
+    In a class of one's own, attributes named like options are options of its tasks, and a task
+    with ``bind=True`` gets itself as first argument: what it keeps there stays from run to run of
+    a process.  Its ``__init__`` is called without arguments.
+
+    The options of a task can be read as attributes: its own, else those of the configuration.
+    """
+
+    queue: str | None
+    exchange: str | None
+    routing_key: str | None
+    headers: Mapping[str, Any] | None
+    priority: int
+    serializer: str
+    compression: str | None
+    acks_late: bool
+    ignore_result: bool
+    result_expires: Any
+    track_started: bool
+    max_deliveries: int
+    max_retries: int | None
+    default_retry_delay: Any
+    autoretry_for: Any
+    dont_autoretry_for: Any
+    retry_backoff: Any
+    retry_backoff_max: Any
+    retry_jitter: bool
+    retry_kwargs: Any
+    throws: Any
+    time_limit: Any
+    soft_time_limit: Any
+    expires: Any
 
     def __init__(
         self,
-        function: Callable[..., R],
-        name: str,
-        sender: Sender,
-        options: Mapping[str, Any],
+        function: Callable[..., R] | None = None,
+        name: str = "",
+        sender: Sender | None = None,
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> None:
+        if function is None or sender is None:  # of a class of one's own, which is set up already
+            return
         if inspect.iscoroutinefunction(function):
             raise ConfigError(
                 f"not in this version: the task {name} is an async function",
@@ -108,18 +170,29 @@ class Task(Generic[P, R]):
         self.result_converter = Converter.result(function)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here, now."""
+        """Run the function here, now; in a worker, as part of the task's run."""
         if self.bind:
             return self.run_bound(*args, **kwargs)
         return self.function(*args, **kwargs)
 
+    def run(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function: what a class with its own ``__call__`` goes on to."""
+        return Task.__call__(self, *args, **kwargs)
+
     def run_bound(self, /, *args: Any, **kwargs: Any) -> R:
-        """Run a bound task outside of a worker, with a new request."""
-        request = Request(id=new_id(), task=self.name, args=args, kwargs=kwargs)
-        running = Running(request)
+        """Run a bound task: in the run of it that a worker has begun, else with a new request."""
+        own, running = type(self) is not Task, current.get()
+        if own and running is not None and running.task is self and not running.entered:
+            running.entered = True
+            return self.function(self, *args, **kwargs)  # type: ignore[no-any-return]
+        request = Request(
+            id=new_id(), task=self.name, args=args, kwargs=kwargs, called_directly=True
+        )
+        running = Running(request, task=self)
+        running.entered = True
         token = current.set(running)
         try:
-            return self.function(running, *args, **kwargs)
+            return self.function(self if own else running, *args, **kwargs)
         finally:
             current.reset(token)
 
@@ -130,13 +203,15 @@ class Task(Generic[P, R]):
         that cannot be sent, Unroutable or QueueFull if no queue took the message, and
         BrokerUnavailable if Redis did not.
         """
+        if "apply_async" in self.__dict__ or type(self).apply_async is not PLAIN_APPLY_ASYNC:
+            return self.apply_async(args, kwargs)
         return self.sender.send(Signature(self.name, args, kwargs, {}, self))
 
     delay = enqueue
 
     async def aenqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send a call of this task from asyncio; see ``enqueue``."""
-        return await self.sender.asend(Signature(self.name, args, kwargs, {}, self))
+        return await asend(Signature(self.name, args, kwargs, {}, self), self.sender)
 
     def apply_async(
         self,
@@ -144,7 +219,11 @@ class Task(Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Result[R]:
-        """Send a call with its arguments as values and its options as keywords."""
+        """Send a call with its arguments as values and its options as keywords.
+
+        Where a class overrides this method, or a test replaces it, every way to send a call of
+        the task leads through it.
+        """
         return self.sender.send(
             Signature(self.name, positional(args), mapping(kwargs), checked(options), self)
         )
@@ -181,6 +260,64 @@ class Task(Generic[P, R]):
             shown = f"{self.name}{self.signature}"
             raise TypeError(f"{error}; checked against {shown} before sending") from None
 
+    # The run that goes on, for code that has the task
+
+    @property
+    def app(self) -> Any:
+        """The app that the task is registered with."""
+        return self.sender
+
+    @property
+    def request(self) -> Request:
+        """The request of the run that goes on here; one that was ``called_directly`` outside."""
+        running = current.get()
+        if running is not None and running.task is self:
+            return running.request
+        return Request(id="", task=self.name, called_directly=True)
+
+    @property
+    def running(self) -> Running:
+        """The run of this task that goes on here; one that no worker runs outside of any."""
+        running = current.get()
+        return running if running is not None and running.task is self else Running(self.request)
+
+    def retry(self, **details: Any) -> Any:
+        """Retry the task; see ``Running.retry``."""
+        return self.running.retry(**details)
+
+    def update_state(self, state: str = "PROGRESS", meta: Any = None) -> None:
+        """Store a custom state; see ``Running.update_state``."""
+        self.running.update_state(state, meta)
+
+    def AsyncResult(self, task_id: str) -> Result[R]:
+        """The result of a call of this task, by its id."""
+        result = self.sender.result(task_id)
+        result.convert = self.result_converter
+        return result
+
+    # Hooks, for classes of one's own.  ``self.request`` is that of the run.
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Do something before each run, as a part of it: what this raises, the task has raised."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Do something when a run has returned; what this raises is logged."""
+
+    def on_failure(
+        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        """Do something when a run has failed and is not tried again; what this raises is logged."""
+
+    def on_retry(
+        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        """Do something when a run is to be tried again; what this raises is logged."""
+
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        """Do something when the task has ended in this state; what this raises is logged."""
+
     def __reduce__(self) -> str:
         """Pickle the task by reference, as functions are."""
         return self.function.__qualname__
@@ -189,74 +326,41 @@ class Task(Generic[P, R]):
         return f"<task {self.name}>"
 
 
-def flattened(signature: Signature, refused: EncodeError) -> Signature:
-    """Replace the Enums of a call that JSON cannot represent by what it can.
-
-    Only where the task's annotations turn the value back into the Enum.  Raises ``refused``,
-    the error of encoding the call, if that has another reason or no annotation helps.
-    """
-    if signature.task is None or not isinstance(refused.__cause__, EnumNotRepresentable):
-        raise refused
-    converter = signature.task.converter
-
-    def flat(place: int | str, value: Any) -> Any:
-        return json_form(value, converter.conversion_of(place) if converter else None)
-
-    try:
-        return replace(
-            signature,
-            args=tuple(flat(index, value) for index, value in enumerate(signature.args)),
-            kwargs={name: flat(name, value) for name, value in signature.kwargs.items()},
-        )
-    except EncodeError:  # it names the one argument only
-        raise refused from refused.__cause__
+def read_option(task: Task[..., Any], name: str) -> Any:
+    """Return an option of a task that its class does not set."""
+    own: Mapping[str, Any] | None = vars(task).get("own_options")
+    if own is None or name not in DECORATOR_OPTIONS:
+        raise AttributeError(f"the task has no attribute {name!r}")
+    if name in own:
+        return own[name]
+    return getattr(task.sender.conf, SETTING_OF.get(name, name), None)
 
 
-def written(call: Signature, name: str, write: Callable[[Any], bytes]) -> bytes:
-    """Encode ``args`` or ``kwargs`` (``name``) of a call with ``write``."""
-    try:
-        return write(getattr(call, name))
-    except EncodeError as refused:
-        return write(getattr(flattened(call, refused), name))
+# Set so that type checkers do not see it, and still find a misspelt attribute.
+type.__setattr__(Task, "__getattr__", read_option)
+
+#: The method that is not overridden: calls take the short way.
+PLAIN_APPLY_ASYNC = Task.apply_async
+#: Methods that are called around a run if a class overrides one of them.
+HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 
 
-def arguments_of(function: Callable[..., Any], *, bind: bool) -> inspect.Signature | None:
-    """The parameters for callers: a wrapper's own, without the first one if ``bind``."""
-    try:
-        signature = accepted(function)
-    except (TypeError, ValueError):
-        return None
-    if not bind:
-        return signature
-    parameters = list(signature.parameters.values())
-    positional = (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        inspect.Parameter.VAR_POSITIONAL,
-    )
-    if not parameters or parameters[0].kind not in positional:
-        raise ConfigError(
-            f"{function!r} is declared with bind=True but takes no first argument",
-            advice=["def task(self, …)"],
-        )
-    if parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
-        parameters = parameters[1:]
-    return signature.replace(parameters=parameters)
+def has_own_apply_async(task: Task[..., Any]) -> bool:
+    """Whether calls of a task lead through an ``apply_async`` that was overridden or replaced."""
+    return "apply_async" in vars(task) or type(task).apply_async is not PLAIN_APPLY_ASYNC
 
 
-def simple_arity(signature: inspect.Signature | None) -> tuple[int, int]:
-    """The least and most positional arguments that fit alone; (1, 0) if no number does.
+def send(signature: Signature, sender: Sender) -> Result[Any]:
+    """Send a call: through its task's ``apply_async`` if that has its own, else by ``sender``."""
+    task = signature.task
+    if task is not None and has_own_apply_async(task):
+        return task.apply_async(signature.args, signature.kwargs, **signature.options)
+    return sender.send(signature)
 
-    This check decides most calls; it is ten times faster than ``Signature.bind``.
-    """
-    least = most = 0
-    for parameter in signature.parameters.values() if signature else ():
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            most = 1 << 30
-        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            if parameter.default is inspect.Parameter.empty:
-                return 1, 0
-        elif parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-            most += 1
-            least += parameter.default is inspect.Parameter.empty
-    return least, most
+
+async def asend(signature: Signature, sender: Sender) -> Result[Any]:
+    """Send a call from asyncio; an ``apply_async`` of the task's own runs in a thread."""
+    task = signature.task
+    if task is not None and has_own_apply_async(task):
+        return await sender.in_thread(lambda: send(signature, sender))
+    return await sender.asend(signature)

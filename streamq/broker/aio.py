@@ -9,7 +9,7 @@ parent's gets connections of its own, but shares what the loop waits for.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from streamq.broker.confirmation import Confirmation
 from streamq.broker.publish_retry import FirstContact, IdempotentRetry, PublishRetry
@@ -42,6 +42,8 @@ from streamq.transport.scripts import load
 
 AWAIT_RESULT = load("await_result")
 
+T = TypeVar("T")
+
 #: Connections of one event loop to publish and ask with; one more reads its replies.
 CONNECTIONS = CHANNELS + 1
 
@@ -49,6 +51,11 @@ CONNECTIONS = CHANNELS + 1
 PAUSE = 0.2
 #: Earlier than any monotonic time.
 NEVER = float("-inf")
+
+
+async def in_thread(act: Callable[[], T]) -> T:
+    """Call this in a thread of the running event loop's, and return what it returns."""
+    return await asyncio.to_thread(act)
 
 
 class AsyncBrokers:

@@ -176,6 +176,7 @@ class MessageTemplate:
         self.routing_key = routing_key
         self.keep = options.keep
         self.confirm = options.confirm
+        self.headers = options.headers
         self.window = int(options.dedup_window * 1000)
         self.serializer = options.serializer
         self.compression = options.compression
@@ -185,8 +186,8 @@ class MessageTemplate:
         #: The constant parts of a publication: before the id, and between window and args.
         self.address = (exchange, routing_key)
         extra = options.extra
-        count = 3 + len(extra) // 2 + (sign is not None)
-        self.middle = (
+        self.fields = count = 3 + len(extra) // 2 + (sign is not None)
+        self.middle: tuple[str | bytes | int, ...] = (
             *("1" if options.keep else "0", options.priority, options.due, options.expires),
             *(*header_arguments(options.headers), count, "task", options.task, "args"),
         )
@@ -198,21 +199,33 @@ class MessageTemplate:
         self.shared = (routing_key, int(options.keep), options.task, len(extra) // 2, *extra)
 
     def publication(
-        self, id: str, args: bytes, kwargs: bytes, *, given: bool, expires: str | None = None
+        self,
+        id: str,
+        args: bytes,
+        kwargs: bytes,
+        *,
+        given: bool,
+        expires: str | None = None,
+        more: tuple[str, ...] = (),
     ) -> Publication:
         """Make the arguments of ``publish.lua`` for one message.
 
         ``given`` says that the caller chose the id: the server then accepts it once within the
         dedup window and as long as its task has not ended.  ``expires`` is the absolute time
-        (ms) that a signature covers, where the template has a time from now.
+        (ms) that a signature covers, where the template has a time from now.  ``more`` are
+        further fields of this message, names and values in turn.
         """
         window = (self.window or "none") if given else 0
         middle, extra = self.middle, self.extra
         if expires is not None:
             middle = (*middle[:3], expires, *middle[4:])
+        if more:  # the number of fields stands before the last three
+            middle = (*middle[:-4], self.fields + len(more) // 2, *middle[-3:])
+            extra = (*extra, *more)
         if self.sign is not None:
             moment = self.expires if expires is None else expires
-            extra = self.signed(self.sign, id, args, kwargs, moment)
+            signature = self.signature(self.sign, id, (args, kwargs), moment, extra)
+            extra = (*extra, "signature", signature)
         return (*self.address, id, window, *middle, args, "kwargs", kwargs, *extra)
 
     @property
@@ -221,17 +234,22 @@ class MessageTemplate:
         relative = self.sign is not None and self.expires.startswith("+")
         return int(self.expires[1:]) / 1000 if relative else None
 
-    def signed(
-        self, sign: Sign, id: str, args: bytes, kwargs: bytes, expires: str
-    ) -> tuple[str | bytes, ...]:
-        """The further fields of a message, with its signature."""
-        parts = [part.encode() if isinstance(part, str) else part for part in self.extra]
+    def signature(
+        self,
+        sign: Sign,
+        id: str,
+        arguments: tuple[bytes, bytes],
+        expires: str,
+        extra: tuple[str | bytes, ...],
+    ) -> bytes:
+        """The signature of a message with these further fields."""
+        parts = [part.encode() if isinstance(part, str) else part for part in extra]
         fields = dict(zip(parts[::2], parts[1::2], strict=True))
+        args, kwargs = arguments
         fields |= {b"task": self.task.encode(), b"args": args, b"kwargs": kwargs}
         if expires:
             fields[b"expires"] = expires.encode()
-        signature = sign(id.encode(), self.routing_key.encode(), fields)
-        return (*self.extra, "signature", signature)
+        return sign(id.encode(), self.routing_key.encode(), fields)
 
 
 def from_now(seconds: float) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from streamq.core.retry import class_names
 from streamq.core.text import nearest
 from streamq.core.units import SHORTEST, ahead, choice, limit, seconds
-from streamq.errors import ConfigError
+from streamq.errors import CHANGEABLE, ConfigError
 from streamq.routing import check_name
 
 #: Confirmations of an accepted message: in the server's memory, on its disk, or on replicas.
@@ -79,10 +79,22 @@ def backoff(value: Any, name: str) -> float:
 
 
 def exceptions(value: Any, name: str) -> frozenset[str]:
+    if type(value) is frozenset and all(isinstance(name, str) for name in value):
+        return value  # it has been checked before
     classes = value if isinstance(value, tuple | list | set | frozenset) else (value,)
     if not all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in classes):
         raise ConfigError(f"option {name} must be exception classes, not {value!r}")
     return class_names(classes)
+
+
+def retry_details(value: Any, name: str) -> dict[str, Any]:
+    known = {"max_retries", "countdown", "eta", *CHANGEABLE, "args", "kwargs"}
+    if not isinstance(value, Mapping) or not known.issuperset(value):
+        raise ConfigError(
+            f"option {name} must map arguments of retry() to values, not {value!r}",
+            known={"arguments": ", ".join(sorted(known))},
+        )
+    return dict(value)
 
 
 def moment(value: Any, name: str) -> datetime:
@@ -142,6 +154,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "retry_backoff": backoff,
     "retry_backoff_max": seconds,
     "retry_jitter": flag,
+    "retry_kwargs": retry_details,
     "throws": exceptions,
     "time_limit": limit,
     "soft_time_limit": limit,
@@ -166,7 +179,7 @@ LATER = frozenset(
 )
 
 #: Options of the decorator only, and of a call only.
-DECORATOR_ONLY = frozenset({"name", "bind", "typing", "throws"})
+DECORATOR_ONLY = frozenset({"name", "bind", "typing", "throws", "retry_kwargs"})
 CALL_ONLY = frozenset({"task_id", "countdown", "eta"})
 
 ROUTE = ("queue", "exchange", "routing_key")

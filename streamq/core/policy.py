@@ -27,6 +27,8 @@ class TaskPolicy(Generic[T]):
     retry: RetryPolicy
     #: Dotted names of the exceptions that its task is expected to raise.
     throws: frozenset[str] = frozenset()
-    #: Called with the running task, it runs the function through layers of middleware; None
-    #: where there are none.
+    #: Called with the running task, it runs the function through layers of middleware, or by the
+    #: ``__call__`` of a class of the user's; None where there is neither.
     around: Callable[[Any], Any] | None = None
+    #: Whether the class of the task has hooks that are called around a run.
+    hooks: bool = False

@@ -6,7 +6,7 @@ whole number of seconds chosen evenly from 0 to that.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from streamq.core.backoff import Backoff
@@ -32,6 +32,8 @@ class RetryPolicy:
     backoff: float = 0.0
     backoff_max: float = 600.0
     jitter: bool = True
+    #: Arguments of the retries that ``autoretry_for`` makes (``retry_kwargs``).
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, options: Mapping[str, Any]) -> Self:
         """Return the policy with these task options applied."""
@@ -69,6 +71,7 @@ NAMES = {
     "retry_backoff": "backoff",
     "retry_backoff_max": "backoff_max",
     "retry_jitter": "jitter",
+    "retry_kwargs": "details",
 }
 
 

@@ -48,6 +48,8 @@ class EagerApp(Protocol):
 class EagerExecutor(Executor):
     """The executor of eager calls, which may run inside another task."""
 
+    eager = True
+
     def judge(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
         """Make the outcome of a run that raised this; limits of an outer task are raised."""
         if isinstance(error, Stopped) or (isinstance(error, SoftTimeLimitExceeded) and error.here):

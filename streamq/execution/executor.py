@@ -21,6 +21,7 @@ from streamq.errors import (
     SoftTimeLimitExceeded,
     Stopped,
 )
+from streamq.execution.hooks import after_run, before_run, has_hooks
 from streamq.execution.outcomes import Outcomes
 from streamq.execution.request import request_of
 from streamq.host.clock import monotonic, perf_counter
@@ -29,6 +30,7 @@ from streamq.middleware import Middleware, layers_around
 from streamq.serialization.codec import decode_json
 from streamq.serialization.payload import as_text, check_headers
 from streamq.serialization.signing import Signer
+from streamq.signals import RUN_SIGNALS
 from streamq.tasks import Task
 
 logger = logging.getLogger("streamq.worker")
@@ -45,6 +47,9 @@ ReportState = Callable[[Request, str, Any], None]
 
 class Executor:
     """The executor of messages of the registered tasks, with ``middleware`` around each call."""
+
+    #: Whether it runs calls in the process that makes them.
+    eager = False
 
     def __init__(
         self,
@@ -135,8 +140,15 @@ class Executor:
             soft=soft,
             retry=standing.changed(own),
             throws=own.get("throws", frozenset()),
-            around=layers_around(self.middleware, "run", call_of(task)),
+            around=self.around(task),
+            hooks=has_hooks(task),
         )
+
+    def around(self, task: Task[..., Any]) -> Callable[[Any], Any] | None:
+        """The call of a task's function through middleware and its class; None if plain."""
+        call = call_of(task)
+        own_class = call if type(task) is not Task else None
+        return layers_around(self.middleware, "run", call) or own_class
 
     def run(self, delivery: Delivery) -> Outcome:
         """Run a message in four steps: verify, decode, call, judge.  Returns its outcome.
@@ -160,12 +172,30 @@ class Executor:
         except BaseException as error:  # raised by a class of the task
             return outcomes.failed(delivery, error, 0.0)
         running = RunningInWorker(self, delivery, args, kwargs)
+        if not (policy.hooks or RUN_SIGNALS.connected):
+            return self.call(running, policy)
+        running.observed = True
+        token = current.set(running)
+        try:
+            outcome = self.call(running, policy)
+            after_run(running, outcome)
+        finally:
+            current.reset(token)
+        return outcome
+
+    # The steps
+
+    def call(self, running: "RunningInWorker", policy: TaskPolicy[Task[..., Any]]) -> Outcome:
+        """Call the function of a message's task, and judge how that ends."""
+        delivery, (args, kwargs) = running.delivery, running.arguments
         token = current.set(running)
         began = perf_counter()
         try:
             task = policy.task
             self.inside = delivery
-            if policy.around is not None:  # layers of middleware
+            if running.observed:
+                before_run(running)
+            if policy.around is not None:  # layers of middleware, or a class of its own
                 value = policy.around(running)
             elif task.bind:
                 value = task.function(running, *args, **kwargs)
@@ -177,15 +207,15 @@ class Executor:
             if self.forks != FORKS.count and issubclass(type(error), SystemExit):
                 raise
             if error is running.final:
-                return outcomes.failed(delivery, error, perf_counter() - began)
+                return self.outcomes.failed(delivery, error, perf_counter() - began)
             return self.judge(delivery, error, perf_counter() - began)
         finally:
             current.reset(token)
         if running.retrying is not None:
             return self.judge(delivery, running.retrying, perf_counter() - began)
-        return outcomes.returned(delivery, value, perf_counter() - began)
-
-    # The steps
+        if running.observed:
+            running.value = value
+        return self.outcomes.returned(delivery, value, perf_counter() - began)
 
     def verify(self, delivery: Delivery, signer: Signer) -> Outcome | None:
         """Return the outcome of a message that must not run, for its signature; else None."""
@@ -261,8 +291,22 @@ class RunningInWorker(Running):
     @property
     def request(self) -> Request:  # type: ignore[override]
         if self.made is None:
-            self.made = request_of(self.delivery, *self.arguments, self.executor.hostname)
+            executor = self.executor
+            self.made = request_of(
+                self.delivery, *self.arguments, executor.hostname, eager=executor.eager
+            )
         return self.made
+
+    @property
+    def task(self) -> Any:
+        policy = self.delivery.policy
+        return policy.task if policy is not None else None
+
+    def lineage(self) -> tuple[str, ...]:
+        """The fields of a message that this task sends; no request is made for them."""
+        id = self.delivery.id.decode(errors="replace")
+        root = self.delivery.fields.get(b"root_id")
+        return ("parent_id", id, "root_id", id if root is None else root.decode(errors="replace"))
 
     def final_error(self, asked: Retry) -> BaseException | None:
         """The exception that ends a task which may not be retried like this; None if it may."""
@@ -270,8 +314,12 @@ class RunningInWorker(Running):
 
 
 def call_of(task: Task[..., Any]) -> Callable[[Any], Any]:
-    """The innermost step of a run: it calls the task's function for the running task."""
-    function, bind = task.function, task.bind
+    """The innermost step of a run: it calls the task's function for the running task.
+
+    A task of a class of the user's is called itself: its class may have its own ``__call__``.
+    """
+    bind = task.bind and type(task) is Task
+    function: Callable[..., Any] = task.function if type(task) is Task else task
 
     def call(running: RunningInWorker) -> Any:
         args, kwargs = running.arguments

@@ -10,6 +10,7 @@ from random import SystemRandom
 from typing import Any, cast
 
 from streamq.config.config import Config
+from streamq.context import current
 from streamq.core.backoff import Backoff
 from streamq.core.delivery import Delivery
 from streamq.core.names import type_name
@@ -138,6 +139,7 @@ class Outcomes:
     def raised(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
         """Make the outcome of a task that raised this exception after so many seconds."""
         kind, expires = type(error), self.record_ttl(delivery)
+        note_error(error)
         if issubclass(kind, Ignore):
             return Outcome(delivery, b"", (), expires=expires if delivery.keep else b"0")
         if issubclass(kind, Terminated):
@@ -150,7 +152,11 @@ class Outcomes:
             return self.rejected(delivery, error, seconds)
         policy = self.retries.policy(delivery)
         if policy.wants(error):
-            directive = Retry(exc=error, countdown=policy.pause(delivery.retries, self.chance()))
+            pause = policy.pause(delivery.retries, self.chance())
+            details = {"countdown": pause, **policy.details}
+            if policy.backoff or "eta" in details:
+                details["countdown"] = pause if policy.backoff else None
+            note_error(directive := Retry(exc=error, **details))
             return self.tried_again(delivery, directive, seconds)
         return self.failed(delivery, error, seconds)
 
@@ -167,6 +173,7 @@ class Outcomes:
 
     def failed(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
         """Make the outcome of a task that failed and is not retried."""
+        note_error(error)
         fields = flat(describe(error, skip=1), runtime=b"%.6f" % seconds)
         state = b"FAILURE" if delivery.keep else b""
         throws = delivery.policy.throws if delivery.policy is not None else frozenset()
@@ -262,6 +269,13 @@ class Outcomes:
         then: FollowUp = Expire() if reason == b"expired" else RemoveRevocation()
         expires = self.record_ttl(delivery)
         return Outcome(delivery, state, (b"reason", reason), expires=expires, then=then)
+
+
+def note_error(error: BaseException) -> None:
+    """Note the error of the run that goes on, for the hooks and signals that follow it."""
+    running = current.get()
+    if running is not None and running.observed:
+        running.error = error
 
 
 def misnamed(delivery: Delivery, task: str) -> DecodeError | None:

@@ -8,7 +8,9 @@ from streamq.errors import DecodeError
 from streamq.serialization.codec import decode_json
 
 
-def request_of(delivery: Delivery, args: Any, kwargs: dict[str, Any], hostname: str) -> Request:
+def request_of(
+    delivery: Delivery, args: Any, kwargs: dict[str, Any], hostname: str, *, eager: bool = False
+) -> Request:
     """Make the request of a delivery with its decoded arguments."""
     fields = {k.decode(errors="replace"): v for k, v in delivery.fields.items()}
 
@@ -34,6 +36,7 @@ def request_of(delivery: Delivery, args: Any, kwargs: dict[str, Any], hostname: 
         hostname=hostname,
         timelimit=(delivery.hard or None, delivery.soft or None),
         generation=int(delivery.generation),
+        is_eager=eager,
     )
 
 

@@ -13,10 +13,11 @@ from streamq.core.outcome import RunLater, millis
 from streamq.core.retry import RetryPolicy
 from streamq.core.text import count
 from streamq.errors import UNCHANGED, ConfigError, MaxRetriesExceeded, Retry
+from streamq.producer.encoding import written
 from streamq.serialization.exceptions import message_of
 from streamq.serialization.payload import Payloads, as_text
 from streamq.serialization.signing import Signer
-from streamq.tasks import Signature, written
+from streamq.tasks import Signature
 
 #: Fields of a message that override its task's retry policy, and how they are read.
 RETRY_FIELDS: dict[bytes, Callable[[bytes], Any]] = {

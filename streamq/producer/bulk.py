@@ -10,6 +10,7 @@ from streamq.broker.confirmation import Confirmation
 from streamq.broker.publish_retry import Refusal
 from streamq.broker.publisher import InFlight, Publisher, PublisherChannel
 from streamq.broker.publisher_channel import Load, answers_of, full, plain
+from streamq.context import lineage
 from streamq.core.message import MessageTemplate, Publication
 from streamq.errors import NotConfirmed, PartlyPublished, PublishUnknown
 from streamq.host.clock import monotonic
@@ -67,6 +68,8 @@ class Chunk:
         self.messages: list[Any] = []
         self.size = 0
         self.given = False
+        #: The fields that say which task sends this.
+        self.lineage = lineage()
         #: The session of the connection that the ids were made for.
         self.session = ""
 
@@ -80,7 +83,7 @@ class Chunk:
         """Whether publish_plain.lua takes the chunk: plain messages of one template."""
         first = self.templates[0]
         same = self.templates.count(first) == len(self.templates)
-        return first.fits_plain_script and same and not self.given
+        return first.fits_plain_script and same and not (self.given or self.lineage)
 
     def renew_ids(self, session: str) -> None:
         """Give the calls new ids, as they are sent on another connection than planned.
@@ -104,6 +107,7 @@ class Chunk:
                 kwargs,
                 given=signature.options.get("task_id") is not None,
                 expires=moments[template],
+                more=self.lineage,
             )
             for template, signature, id, args, kwargs in zip(
                 self.templates, self.signatures, parts, parts, parts, strict=True
@@ -285,6 +289,10 @@ def one_by_one(
             sending += rest
         raise partly_published(error, results, sending, unknown) from error
     return results
+
+
+def no_layers(send: SendCall) -> None:
+    """Put no layer of middleware around ``send``: the calls pass through them on their way."""
 
 
 def no_signature(given: object) -> TypeError:

@@ -1,30 +1,35 @@
 """Sending: the part of an app that turns calls into messages and publishes them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
+from streamq.broker.aio import in_thread
 from streamq.broker.broker import Broker
 from streamq.broker.confirmation import Confirmation
 from streamq.broker.publish_retry import Refusal
 from streamq.broker.publisher import PublisherChannel
 from streamq.broker.publisher_channel import answers_of
 from streamq.config.config import Config
+from streamq.context import current, lineage
 from streamq.core.message import MessageTemplate, Publication
 from streamq.errors import NotConfirmed
 from streamq.host.clock import monotonic
 from streamq.host.ids import new_id
 from streamq.middleware import Middleware, checked_layers, layers_around
-from streamq.producer.bulk import Bulk, one_by_one
+from streamq.producer.announcing import aannounce, announce
+from streamq.producer.bulk import Bulk, no_layers, one_by_one
 from streamq.producer.encoding import encoded
 from streamq.producer.registry import Registry
 from streamq.producer.templates import Templates
 from streamq.result import Result
 from streamq.serialization.payload import Payloads
-from streamq.tasks import Call, Signature, Task
+from streamq.signals import PUBLISH_SIGNALS
+from streamq.tasks import Call, Signature, Task, asend, has_own_apply_async, send
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class CallSender:
@@ -53,6 +58,14 @@ class CallSender:
         """Run a call in this process, through serializer and result handling."""
         raise NotImplementedError
 
+    def result(self, id: str) -> Result[Any]:
+        """Make the Result of a task by its id."""
+        raise NotImplementedError
+
+    async def in_thread(self, act: Callable[[], T]) -> T:
+        """Call this in a thread, and return what it returns."""
+        return await in_thread(act)
+
     @property
     def middleware(self) -> tuple[Middleware, ...]:
         """The layers around sending and runs, the outermost first; assign a list to change them."""
@@ -77,7 +90,7 @@ class CallSender:
 
         See ``Task.enqueue`` for what it raises.
         """
-        return self.send(self.signature_of(what, args, kwargs))
+        return send(self.signature_of(what, args, kwargs), self)
 
     @overload
     async def aenqueue(
@@ -90,7 +103,7 @@ class CallSender:
 
     async def aenqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> Result[Any]:
         """Send a call from asyncio; see ``enqueue``."""
-        return await self.asend(self.signature_of(what, args, kwargs))
+        return await asend(self.signature_of(what, args, kwargs), self)
 
     def signature_of(self, what: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
         """Make a signature of the arguments of ``enqueue``."""
@@ -105,10 +118,17 @@ class CallSender:
             f"cannot enqueue {what!r}: not a task\n  → decorate the function with @app.task"
         )
 
-    def send(self, signature: Signature, *, innermost: bool = False) -> Result[Any]:
-        """Send one call: through the layers of middleware; as their ``innermost`` step, itself."""
+    def send(
+        self, signature: Signature, *, innermost: bool = False, announced: bool = False
+    ) -> Result[Any]:
+        """Send one call: through the layers of middleware; as their ``innermost`` step, itself.
+
+        ``announced``: the signals of sending are sent by the caller.
+        """
         if self.around_send is not None and not innermost:
             return self.around_send(signature)
+        if PUBLISH_SIGNALS.connected and not announced:
+            return announce(signature, partial(self.send, innermost=True, announced=True), self)
         if self.conf.task_always_eager:
             return self.run_here(signature)
         template = self.templates.template(signature)
@@ -117,12 +137,12 @@ class CallSender:
         id = given or new_id()
         answer, began = None, monotonic()
         try:
-            if template.fits_plain_script and given is None:
+            if template.fits_plain_script and given is None and current.get() is None:
                 answer = self.publish_plain(template, (id, args, kwargs), began)
             if answer is None:
                 moment = self.moment(template, began)
                 publication = template.publication(
-                    id, args, kwargs, given=given is not None, expires=moment
+                    *(id, args, kwargs), given=given is not None, expires=moment, more=lineage()
                 )
                 answer = self.publish([publication], [signature], began=began)[0]
         except NotConfirmed as unmet:
@@ -130,10 +150,16 @@ class CallSender:
             raise
         return self.result_of(id, template, signature, answer)
 
-    async def asend(self, signature: Signature, *, innermost: bool = False) -> Result[Any]:
+    async def asend(
+        self, signature: Signature, *, innermost: bool = False, announced: bool = False
+    ) -> Result[Any]:
         """Send one call from asyncio; see ``send``."""
         if self.around_asend is not None and not innermost:
             return await self.around_asend(signature)
+        if PUBLISH_SIGNALS.connected and not announced:
+            return await aannounce(
+                signature, partial(self.asend, innermost=True, announced=True), self
+            )
         if self.conf.task_always_eager:
             return self.run_here(signature)
         template, began = self.templates.template(signature), monotonic()
@@ -163,7 +189,9 @@ class CallSender:
         args, kwargs = encoded(signature, template, self.payloads)
         given = signature.options.get("task_id")
         id = given or new_id()
-        return id, template.publication(id, args, kwargs, given=given is not None, expires=moment)
+        return id, template.publication(
+            *(id, args, kwargs), given=given is not None, expires=moment, more=lineage()
+        )
 
     def publish_plain(
         self, template: MessageTemplate, message: tuple[str, bytes, bytes], began: float
@@ -236,7 +264,9 @@ class CallSender:
         """
         if self.conf.task_always_eager:
             return [self.send(signature) for signature in signatures]
-        if self.around_send is not None:
+        if any(map(has_own_apply_async, self.tasks.tasks.values())):
+            return one_by_one(lambda signature: send(signature, self), no_layers, signatures)
+        if self.around_send is not None or PUBLISH_SIGNALS.connected:
             layers = partial(layers_around, self.layers, "publish")
             return one_by_one(partial(self.send, innermost=True), layers, signatures)
         return Bulk(self, self.broker.publisher, signatures).send()
