@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from streamq.arguments import mapping, positional
 from streamq.context import Request, Running, current
@@ -147,7 +147,7 @@ class Task(Generic[P, R]):
         sender: Sender | None = None,
         options: Mapping[str, Any] = NO_OPTIONS,
     ) -> None:
-        if function is None or sender is None:  # of a class of one's own, which is set up already
+        if function is None:  # of a class of one's own, which is set up already
             return
         if inspect.iscoroutinefunction(function):
             raise ConfigError(
@@ -157,7 +157,7 @@ class Task(Generic[P, R]):
         update_wrapper(self, function)
         self.function = function
         self.name = name
-        self.sender = sender
+        self.sender: Sender = cast(Sender, sender)
         self.bind: bool = options.get("bind", False)
         self.typing: bool = options.get("typing", True)
         self.own_options = {k: v for k, v in options.items() if k not in ("bind", "typing", "name")}
