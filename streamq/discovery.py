@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 from streamq.app import App
+from streamq.config.importing import add_place, import_failed
 from streamq.errors import ConfigError
 from streamq.host.launch import working_folder
-from streamq.producer.registry import add_place, import_failed
 
 #: Modules of the current folder in which an app is looked for if none is named.
 CANDIDATES = ("streamq_app", "tasks", "app", "worker", "celery_app")

@@ -10,17 +10,16 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
 from streamq.config.config import environment
+from streamq.config.importing import NoSuchModule, failed, import_failed, import_named
 from streamq.core.text import count, nearest, shown
 from streamq.core.units import text, texts
 from streamq.errors import ConfigError, TaskNotFound
 from streamq.host.modules import module_of
 from streamq.producer.definitions import Definition, ModuleRun, difference, is_shared
-from streamq.serialization.exceptions import message_of
 from streamq.tasks import Task
 
 logger = logging.getLogger("streamq")
@@ -116,11 +115,6 @@ class Registry(Mapping[str, Task[..., Any]]):
         return len(self.tasks)
 
 
-#: Beginnings of file names that are never the place of a mistake in a user's module.
-PACKAGE = Path(__file__).parents[1]
-MACHINERY = ("<frozen", f"{PACKAGE}/", f"{Path(importlib.__file__).parent}/")
-
-
 def name_taken(task: Task[..., Any], places: tuple[str, str]) -> ConfigError:
     """Make the error of a name that has a task already."""
     advice = ["give one of them a name: @app.task(name=…)"]
@@ -141,71 +135,10 @@ def task_name(function: Any) -> str:
     return f"{module_of(function) or function.__module__}.{function.__qualname__}"
 
 
-class NoSuchModule(ConfigError):
-    """A module to import does not exist."""
-
-
 def import_modules(names: Iterable[str]) -> None:
     """Import modules that define tasks.  Raises ConfigError for the first that fails."""
     for name in names:
         import_named(name)
-
-
-def import_named(name: str) -> ModuleType:
-    """Import a module.  Raises NoSuchModule if it does not exist, ConfigError if it fails."""
-    if name.startswith("."):
-        raise ConfigError(f"cannot import {name!r}: name the module in full, as in shop.tasks")
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-            raise import_failed(name, error) from error
-        raise NoSuchModule(
-            f"cannot import {name!r}: no module named {error.name!r}",
-            advice=["check include=[…] or -I, and the folder the worker is started in"],
-        ) from error
-    except ConfigError as error:
-        add_place(error)
-        raise
-    except (Exception, SystemExit) as error:  # a module that is a script may end itself
-        raise import_failed(name, error) from error
-
-
-def import_failed(name: str, error: BaseException) -> ConfigError:
-    """Make the error of a user's module that fails while it is imported."""
-    return failed(f"importing {name!r}", error, f"{name.replace('.', '/')}.py")
-
-
-def failed(what: str, error: BaseException, file: str = "") -> ConfigError:
-    """Make the error of user code that fails, with its place; ``file`` if the error has none."""
-    return ConfigError(
-        f"{what} failed: {type(error).__name__}: {message_of(error)}",
-        known={"at": place} if (place := place_of(error) or file) else None,
-        advice=["-v shows the whole traceback"],
-    )
-
-
-def add_place(error: ConfigError) -> None:
-    """Add the file and line of the wrong declaration to an error."""
-    if not error.in_code:
-        return
-    what, *rest = str(error).split("\n")
-    fact = f"  at  {place_of(error)}"
-    if fact.strip() != "at" and not any(line.startswith("  at ") for line in rest):
-        error.args = ("\n".join([what, fact, *rest]),)
-
-
-def place_of(error: BaseException) -> str:
-    """The innermost line of an error outside of streamq and the import system; '' if none."""
-    if isinstance(error, SyntaxError) and error.filename:  # that line was never run
-        return f"{error.filename}:{error.lineno}"
-    place, frame = "", error.__traceback__
-    while frame is not None:
-        file = frame.tb_frame.f_code.co_filename
-        if not file.startswith(MACHINERY):
-            place = f"{file}:{frame.tb_lineno}"
-        frame = frame.tb_next
-    return place
 
 
 # ── discovery ────────────────────────────────────────────────────────────────────────

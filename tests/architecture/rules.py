@@ -44,7 +44,10 @@ LATE: Mapping[str, tuple[str, str]] = {
     ),
 }
 #: Who may load a module by its name as text.
-BY_NAME = "streamq serialization.codec serialization.compression producer.registry discovery cli.*"
+BY_NAME = (
+    "streamq serialization.codec serialization.compression config.importing producer.registry "
+    "discovery cli.*"
+)
 
 #: Libraries, modules and functions that only some modules may use, and why.
 WALLS = {
