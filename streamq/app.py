@@ -56,12 +56,30 @@ class App(CallSender):
             settings["include"] = include
         self.conf = self.config_class.load(code={"url": url, **settings})
         self.tasks = Registry()
-        self.declared: list[Queue] = []
+        self.own_queues: list[Queue] = []
         self.templates = Templates(self.conf, lambda: self.declared)
         self.middleware = ()
         apps.add(self)
 
     # Declarations
+
+    def config_from_object(self, obj: object, namespace: str | None = None) -> None:
+        """Take settings from an object, when one is first needed.
+
+        ``obj`` is a module, a class, an object or a mapping, or the text that names one:
+        ``"package.module"``, ``"package.module:attribute"``.  With a ``namespace`` such as
+        "STREAMQ", names that begin with ``STREAMQ_`` are settings; without one, names of
+        settings in lower case.  Several calls add up; the later counts.  Code, the environment
+        and flags override objects.
+        """
+        self.conf.add_object(obj, namespace)
+
+    @property
+    def declared(self) -> list[Queue]:
+        """The queues to declare: ``queues``, and those of Celery's setting ``task_queues``."""
+        own = {queue.name for queue in self.own_queues}
+        more = [queue for queue in self.conf.declared_queues if queue.name not in own]
+        return [*self.own_queues, *more] if more else self.own_queues
 
     @property
     def queues(self) -> list[Queue]:
@@ -71,12 +89,12 @@ class App(CallSender):
 
     @queues.setter
     def queues(self, queues: Iterable[Queue]) -> None:
-        self.declared[:] = queues
+        self.own_queues[:] = queues
         self.templates.invalidate()
 
     def add_queue(self, queue: Queue) -> None:
         """Declare one more queue, in place of one of that name."""
-        others = [other for other in self.declared if other.name != queue.name]
+        others = [other for other in self.own_queues if other.name != queue.name]
         self.queues = [*others, queue]
 
     @overload

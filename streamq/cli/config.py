@@ -22,7 +22,7 @@ def config() -> None:
 @click.pass_obj
 def show(given: GivenOptions, as_json: bool, origin: bool) -> None:
     """Show every setting; passwords are masked."""
-    settings = app_if_any(given).conf.items()
+    settings = app_if_any(given).conf.shown()
     if as_json:
         parts = ("name", "value", "origin") if origin else ("name", "value")
         print_json([{part: plain(getattr(one, part)) for part in parts} for one in settings])

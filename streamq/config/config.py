@@ -1,26 +1,33 @@
 """Config: the values of the settings, their sources and their precedence.
 
-    flag  >  environment  >  code  >  file  >  default
+    flag  >  environment  >  code  >  object  >  file  >  default
 
 Only an explicit ``App(url=…)`` is never overridden.  Files and the environment are read
-once, in ``Config.load``; afterwards a setting is an attribute like any other.
+once, in ``Config.load``, objects when a setting is first needed; afterwards a setting is an
+attribute like any other.
 """
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from streamq.config.cpus import usable_cpus
+from streamq.config.files import of_nearest_file
+from streamq.config.given import GivenValue
+from streamq.config.lazy import LIVE
+from streamq.config.mapping import SettingsMapping
+from streamq.config.reading import ObjectReader
 from streamq.config.settings import ALIASES, SETTINGS, USABLE_CPUS, Setting, find
 from streamq.core.text import mask_url
 from streamq.errors import ConfigError
-from streamq.host.launch import working_folder
+from streamq.routing import Queue
 from streamq.serialization.signing import KeyRing
 
-LAYERS = ("flag", "environment", "code", "file")
+LAYERS = ("flag", "environment", "code", "object", "file")
+#: The layers that are above objects.
+ABOVE = LAYERS[: LAYERS.index("object")]
 
 PREFIX = "STREAMQ_"
 #: Variables with our prefix that are no settings: those for streamq's own processes and
@@ -43,15 +50,7 @@ class Shown(NamedTuple):
     origin: str
 
 
-class GivenValue(NamedTuple):
-    """A value as it was given, with its name and source."""
-
-    name: str
-    value: object
-    origin: str
-
-
-class Config:
+class Config(ObjectReader, SettingsMapping):
     """The settings of one app.
 
     A setting is a plain attribute.  Assigning one, or an item, or calling ``update`` sets it
@@ -63,7 +62,7 @@ class Config:
     namespace: str
     app: str | None
     include: tuple[str, ...]
-    timezone: str
+    timezone: str | None
     queues: tuple[str, ...]
     task_default_queue: str
     task_create_missing_queues: bool
@@ -122,7 +121,7 @@ class Config:
     def __init__(self) -> None:
         state: dict[str, Any] = vars(self)
         state.update(_layers={layer: {} for layer in LAYERS}, _origins={}, _url_is_fixed=False)
-        state["_changes"] = 0
+        state.update(_changes=0, _unread=[], _objects=[], _live={}, _above=set())
         self._resolve(SETTINGS)
 
     @classmethod
@@ -141,7 +140,8 @@ class Config:
         config = cls()
         try:
             config._give("file", of_nearest_file(folder))
-            config._give("environment", of_environment(os.environ if environ is None else environ))
+            environ = os.environ if environ is None else environ
+            config._give("environment", config._of_environment(environ))
         except ConfigError as error:
             error.in_code = False
             raise
@@ -160,6 +160,15 @@ class Config:
         self._give("code", (GivenValue(name, value, "code") for name, value in given.items()))
 
     @property
+    def declared_queues(self) -> tuple[Queue, ...]:
+        """The queues that a setting of Celery declares; none here."""
+        return ()
+
+    def notes(self) -> list[str]:
+        """Lines for a worker's banner about settings with another default or no effect."""
+        return []
+
+    @property
     def changes(self) -> int:
         """The number of changes so far, for caches of values that depend on settings."""
         return self._changes
@@ -170,27 +179,43 @@ class Config:
         For example "STREAMQ_LEASE", "streamq.toml (/srv/shop)", "code", "--concurrency"
         or "default".
         """
-        return self._origins[find(name).name]
+        setting = find(name).name
+        return self._live_origin(setting) or self._origins[setting]
 
-    def items(self) -> list[Shown]:
+    def shown(self) -> list[Shown]:
         """All settings with their origins, with secrets masked."""
-        return [Shown(name, self._to_show(name), self._origins[name]) for name in SETTINGS]
+        return [Shown(name, self._to_show(name), self.origin(name)) for name in SETTINGS]
 
     def __getitem__(self, name: str) -> Any:
-        return vars(self)[find(name).name]
+        return getattr(self, find(name).name)
 
     def __setitem__(self, name: str, value: object) -> None:
         self.update({name: value})
 
+    def __delitem__(self, name: str) -> None:
+        setting = find(name).name
+        self._layers["code"].pop(setting, None)
+        self._resolve([setting])
+
     def __setattr__(self, name: str, value: object) -> None:
         self.update({name: value})
+
+    def __contains__(self, name: object) -> bool:
+        return name in SETTINGS or name in ALIASES
 
     def __iter__(self) -> Iterator[str]:
         return iter(SETTINGS)
 
     def __repr__(self) -> str:
-        chosen = [shown for shown in self.items() if shown.origin != "default"]
+        chosen = [shown for shown in self.shown() if shown.origin != "default"]
         return f"Config({', '.join(f'{shown.name}={shown.value!r}' for shown in chosen)})"
+
+    def _of_environment(self, environ: Mapping[str, str]) -> Iterator[GivenValue]:
+        """Yield the settings in environment variables; an empty variable counts as not set."""
+        for variable, value in environ.items():
+            ours = variable.startswith(PREFIX) and not NOT_SETTINGS.fullmatch(variable)
+            if ours and value.strip():
+                yield GivenValue(variable.removeprefix(PREFIX).lower(), value, variable, PREFIX)
 
     def _give(self, layer: str, settings: Iterable[GivenValue]) -> None:
         """Check values and put them into a layer."""
@@ -210,7 +235,7 @@ class Config:
 
     def _take_arguments(self, code: Mapping[str, object]) -> None:
         """Set the arguments of ``App``; its url is fixed: no other layer overrides it."""
-        urls = {name for name in code if find(name).name == "url"}
+        urls = {name for name in code if ALIASES.get(name, name) == "url"}
         given = {name for name in urls if code[name] is not None}
         vars(self)["_url_is_fixed"] = bool(given)
         self.update({name: code[name] for name in code if name not in urls - given})
@@ -221,18 +246,24 @@ class Config:
             value, origin = self._winner(name)
             vars(self)[name] = value
             self._origins[name] = origin
+        vars(self)["_above"] = {
+            name for name in LIVE if any(name in self._layers[layer] for layer in ABOVE)
+        }
 
     def _winner(self, name: str) -> tuple[Any, str]:
         first = ("code",) if name == "url" and self._url_is_fixed else ()
         for layer in (*first, *LAYERS):
             if given := self._layers[layer].get(name):
                 return given.value, given.origin
+        return self._default(name), "default"
+
+    def _default(self, name: str) -> Any:
         setting = SETTINGS[name]
         default = usable_cpus() if setting.default is USABLE_CPUS else setting.default
-        return setting.kind.read(default, name), "default"
+        return setting.kind.read(default, name)
 
     def _to_show(self, name: str) -> object:
-        value = vars(self)[name]
+        value = getattr(self, name)
         if name == "url" and value:
             return mask_url(value)
         if name == "signing_keys" and value:
@@ -254,20 +285,22 @@ class Config:
 
 
 # Set so that type checkers do not see it, and still find a misspelt attribute.
-type.__setattr__(Config, "__getattr__", Config._missing)
+type.__setattr__(Config, "__getattr__", lambda config, name: config._missing(name))
 
 
 def recognise(layer: str, given: GivenValue) -> Setting:
     known = {} if layer == "code" else {"set by": given.origin}
-    setting = find(given.name, SPELLINGS[layer], known)
-    if setting.kind.in_python_only and layer != "code":
+    setting = find(given.name, given.spell if given.prefix else SPELLINGS[layer], known)
+    if setting.kind.in_python_only and layer not in ("code", "object"):
         raise ConfigError(f"{setting.name} can only be set in Python", known=known)
     return setting
 
 
 def label(layer: str, setting: Setting, given: GivenValue) -> str:
     """The setting's name in an error, with its source unless that is code."""
-    return given.name if layer == "code" else f"{setting.name} ({given.origin})"
+    if layer == "code":
+        return given.written or given.name
+    return f"{given.written or setting.name} ({given.origin})"
 
 
 def variable_of(name: str) -> str:
@@ -286,6 +319,7 @@ SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "flag": flag_of,
     "environment": variable_of,
     "code": str,
+    "object": str,
     "file": str,
 }
 
@@ -293,62 +327,3 @@ SPELLINGS: Mapping[str, Callable[[str], str]] = {
 def environment(variable: str) -> str | None:
     """A variable of the environment that is no setting of streamq; None if not set."""
     return os.environ.get(variable) or None
-
-
-def of_environment(environ: Mapping[str, str]) -> Iterator[GivenValue]:
-    """Yield the settings in environment variables; an empty variable counts as not set."""
-    for variable, value in environ.items():
-        ours = variable.startswith(PREFIX) and not NOT_SETTINGS.fullmatch(variable)
-        if ours and value.strip():
-            yield GivenValue(variable.removeprefix(PREFIX).lower(), value, variable)
-
-
-def of_nearest_file(folder: Path | None) -> Iterator[GivenValue]:
-    """Yield the settings of the nearest file: in this folder, else in the nearest one above."""
-    start = folder.absolute() if folder else Path(working_folder())
-    for place in (start, *start.parents):
-        for read in (read_streamq_toml, read_pyproject):
-            path, settings = read(place)
-            if settings is None:
-                continue
-            origin = f"{path.name} ({path.parent})"
-            yield from (
-                GivenValue(n.replace("-", "_"), value, origin) for n, value in settings.items()
-            )
-            return
-
-
-def read_streamq_toml(folder: Path) -> tuple[Path, dict[str, object] | None]:
-    path = folder / "streamq.toml"
-    content = read_if_there(path)
-    return path, None if content is None else parse(content, path)
-
-
-def read_pyproject(folder: Path) -> tuple[Path, dict[str, object] | None]:
-    path = folder / "pyproject.toml"
-    content = read_if_there(path)
-    if content is None or b"streamq" not in content:  # no need to parse it, or to report its errors
-        return path, None
-    tools = parse(content, path).get("tool")
-    settings = tools.get("streamq") if isinstance(tools, dict) else None
-    if settings is not None and not isinstance(settings, dict):
-        raise ConfigError(f"tool.streamq in {path} is not a table", advice=["[tool.streamq]"])
-    return path, settings
-
-
-def read_if_there(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-    except OSError as error:
-        if not os.path.exists(path):  # a folder above that may not be searched
-            return None
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-
-
-def parse(content: bytes, path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(content.decode())
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error

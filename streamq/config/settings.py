@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamq.core.units as units
-from streamq.config.celery_names import explain_foreign
+from streamq.config.celery_names import ADVICE, explain_foreign
 from streamq.core.options import CONFIRM
 from streamq.core.text import mask_url, nearest
 from streamq.errors import ConfigError
@@ -178,8 +178,8 @@ TABLE = (
     Setting("include", TEXTS, (),
             "Modules a worker imports so that their tasks are known.",
             flag="-I, --include", aliases=("imports",)),
-    Setting("timezone", Kind("time zone", timezone), "UTC",
-            "The zone of times that name none."),
+    Setting("timezone", optional(Kind("time zone", timezone)), "UTC",
+            "The zone of times that name none; with none, it is UTC."),
     # routing
     Setting("queues", NAMES, (),
             "The queues a worker reads; with none, all that the app declares.",
@@ -297,6 +297,11 @@ TABLE = (
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in TABLE}
 ALIASES: Mapping[str, str] = {alias: setting.name for setting in TABLE for alias in setting.aliases}
+
+
+def is_foreign(name: str) -> bool:
+    """Whether ``name`` is a setting of Celery or of a later version, and none of this one."""
+    return name in LATER or (name in ADVICE and not name.endswith("_"))
 
 
 def find(

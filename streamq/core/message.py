@@ -257,9 +257,10 @@ def from_now(seconds: float) -> str:
     return f"+{round(seconds * 1000)}"
 
 
-def at_moment(moment: datetime, zone: str) -> str:
-    """Write a point in time as the publish script takes it; a naive one is in ``zone``."""
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=ZoneInfo(zone))
+def at_moment(moment: datetime, zone: str | None) -> str:
+    """Write a point in time as the publish script takes it; a naive one is in ``zone``, or UTC."""
+    zoned = moment.tzinfo is not None
+    aware = moment if zoned else moment.replace(tzinfo=ZoneInfo(zone or "UTC"))
     return str(max(0, round(aware.timestamp() * 1000)))
 
 

@@ -169,7 +169,7 @@ def test_the_environment_of_the_process_is_read_by_default(monkeypatch, tmp_path
 def test_variables_that_are_no_settings_are_left_alone(variable):
     config = load(environ={variable: "tcp://10.0.0.1:6379"})
 
-    assert all(shown.origin == "default" for shown in config.items())
+    assert all(shown.origin == "default" for shown in config.shown())
 
 
 def test_the_nearest_file_counts_and_only_that(tmp_path):
@@ -355,7 +355,7 @@ def test_routes_are_set_in_python_only(tmp_path):
 
 def test_every_setting_is_shown_with_its_origin_and_no_password():
     config = load(code={"url": "redis://:secret@host/0"}, environ={"STREAMQ_LEASE": "20s"})
-    shown = {name: (value, origin) for name, value, origin in config.items()}
+    shown = {name: (value, origin) for name, value, origin in config.shown()}
 
     assert list(shown) == list(SETTINGS) == list(config)
     assert shown["url"] == ("redis://:***@host/0", "code")

@@ -312,7 +312,7 @@ def test_settings_are_shown_without_secrets():
     conf = Config()
     conf.update(signing_keys={"k1": "canary" * 6}, signing_key="canary" * 6)
 
-    told = repr(conf) + repr(conf.items())
+    told = repr(conf) + repr(conf.shown()) + repr(conf.items())
 
     assert "canary" not in told
     assert "k1:***" in told
