@@ -32,6 +32,7 @@ def banner(found: Found, node: str, sources: Sequence[QueueStreams]) -> str:
             f"  queues  {', '.join(source.queue for source in sources)}  [{conf.origin('queues')}]",
             f"  pool    {pool}  [{conf.origin('concurrency')}] · "
             f"{'late' if conf.acks_late else 'early'} ack · lease {conf.lease:g} s",
+            *(f"  {note}" for note in conf.notes()),
             f"  tasks   {tasks}",
             "Ctrl-C once to finish running tasks, twice to put them back"
             if os.isatty(error_output())

@@ -1,0 +1,85 @@
+"""What a worker's banner says of Celery's settings: its defaults, and what has no effect."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from streamq.celery.config_names import DEFAULTS
+from streamq.core.text import count, first_few
+
+#: The width of a line, and that of the words before it.
+WIDTH, LABEL = 76, 8
+MOST_SCHEDULES = 5
+
+#: Settings that are none of streamq, and have an effect all the same.
+USED = frozenset(
+    {"broker_use_ssl", "imports", "task_queue_max_priority", "task_queues", "broker_transport"}
+)
+
+
+class Settings(Protocol):
+    """What is asked of the settings."""
+
+    def origin(self, name: str) -> str: ...
+    def is_effective(self, name: str) -> bool: ...
+    def __getitem__(self, name: str) -> Any: ...
+
+
+def notes_of(conf: Settings) -> list[str]:
+    """The lines: defaults of Celery that count, settings that do nothing, schedules."""
+    return [
+        *lines("celery", defaults(conf), " · "),
+        *lines("unused", [name for name in DEFAULTS if is_unused(conf, name)], ", "),
+        *lines("limits", limits(conf), ", "),
+        *lines("beat", schedules(conf), ", "),
+    ]
+
+
+def defaults(conf: Settings) -> list[str]:
+    """Celery's defaults that nothing has changed."""
+    said = {
+        "acks_late": "ack early (Celery's default; acks_late=True is streamq's)",
+        "task_time_limit": "no time limit (streamq's is 1h)",
+        "task_default_queue": "queue celery (streamq's is default)",
+    }
+    found = [words for name, words in said.items() if conf.origin(name) == "default"]
+    return [*found, "state PENDING for what waits or is unknown"]
+
+
+def is_unused(conf: Settings, name: str) -> bool:
+    """Whether a setting was given, not as its default, and means nothing here."""
+    ours = name in USED or name.startswith("beat_") or name == "task_default_rate_limit"
+    if ours or conf.is_effective(name) or conf.origin(name) == "default":
+        return False
+    return bool(conf[name] != DEFAULTS[name])
+
+
+def limits(conf: Settings) -> list[str]:
+    """A rate limit, which no task keeps."""
+    limited = conf["task_default_rate_limit"]
+    return ["rate limits are not in this version: task_default_rate_limit"] if limited else []
+
+
+def schedules(conf: Settings) -> list[str]:
+    """Schedules, which do not run."""
+    given = conf["beat_schedule"]
+    names: Sequence[str] = list(map(str, given)) if isinstance(given, Mapping) else []
+    if names:
+        number = count(len(names), "schedule")
+        verb = "does" if len(names) == 1 else "do"
+        listed = first_few(names, MOST_SCHEDULES)
+        return [f"{number} {verb} not run in this version: {listed}"]
+    scheduler = conf["beat_scheduler"]
+    if scheduler != DEFAULTS["beat_scheduler"]:
+        return [f"schedules do not run in this version: those of {scheduler}"]
+    return []
+
+
+def lines(label: str, parts: Iterable[str], separator: str) -> list[str]:
+    """Write parts behind a label, as many lines as they need; no part is broken."""
+    found: list[str] = []
+    for part in parts:
+        if found and len(found[-1]) + len(separator) + len(part) <= WIDTH:
+            found[-1] += separator + part
+        else:
+            found.append((" " * LABEL if found else label.ljust(LABEL)) + part)
+    return found
