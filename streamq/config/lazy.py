@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
+from streamq.config.objects import MISSING
+
 #: Settings that are read from their object at each access: tests flip them.
 LIVE = ("task_always_eager", "task_eager_propagates")
 
@@ -43,10 +45,15 @@ def reader(name: str) -> Any:
     """The getter of a setting: from the objects, unless a layer above them sets it."""
 
     def read(config: Any) -> Any:
-        state = vars(config)
-        if name in state["_above"]:
-            return state[name]
-        return config._live_value(name)
+        state = config.__dict__
+        if name not in state["_above"]:
+            for each in state["_live"].get(name, ()):
+                value = each.value()
+                if value is True or value is False:
+                    return value
+                if value is not MISSING:
+                    return config._truth(name, value, each)
+        return state[name]
 
     return read
 

@@ -19,8 +19,8 @@ class ObjectReader:
     """The settings that come from objects; the base of ``Config``.
 
     ``_unread`` are the objects that are still to be read, ``_objects`` those that were.
-    ``_live`` are the settings that are read from objects at each access, by name; ``_above``
-    are those of them that a layer above objects sets.
+    ``_live`` are the settings that are read from objects at each access, by name, the last
+    object first; ``_above`` are those of them that a layer above objects sets.
     """
 
     _unread: list[SettingsObject]
@@ -86,7 +86,7 @@ class ObjectReader:
             state["_unread"] = [each for each in self._unread if each is not source]
             state["_objects"] = [*(each for each in self._objects if each is not source), source]
         state["_live"] = {
-            name: [each.live(self._spellings(name, each)) for each in self._objects]
+            name: [each.live(self._spellings(name, each)) for each in reversed(self._objects)]
             for name in LIVE
         }
         cls = plain(type(self))
@@ -117,20 +117,13 @@ class ObjectReader:
 
     def _live_origin(self, name: str) -> str:
         """The object that has a setting now, if it is read at each access; else ''."""
-        for each in () if name in self._above else reversed(self._live.get(name, [])):
+        for each in () if name in self._above else self._live.get(name, []):
             if each.value() is not MISSING:
                 return each.source.origin
         return ""
 
-    def _live_value(self, name: str) -> Any:
-        """The value of a setting in the objects as they are now, else in a layer below them."""
-        for each in reversed(self._live[name]):
-            value = each.value()
-            if value is not MISSING:
-                return value if isinstance(value, bool) else self._truth(name, value, each)
-        return vars(self)[name]
-
     def _truth(self, name: str, value: object, where: LiveSetting) -> bool:
+        """Read a value that is true or false, and no bool."""
         truth: bool = SETTINGS[name].kind.read(value, f"{where.names[0]} ({where.source.origin})")
         return truth
 
