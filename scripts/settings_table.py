@@ -20,13 +20,14 @@ HEADER = """\
 
 <!-- Written by scripts/settings_table.py from streamq/config/settings.py: change it there. -->
 
-One name in five places. The first that has a value counts:
+One name in six places. The first that has a value counts:
 
 | place | for example |
 | --- | --- |
 | flag of the command line | `streamq worker --concurrency 3` |
 | environment | `STREAMQ_CONCURRENCY=3` |
 | code | `App("shop", concurrency=3)`, `app.conf.concurrency = 3` |
+| object | `STREAMQ_CONCURRENCY = 3` in it, and `app.config_from_object(it, namespace="STREAMQ")` |
 | file | `concurrency = 3` in `streamq.toml`, or under `[tool.streamq]` in `pyproject.toml` |
 | default | see below |
 
@@ -34,6 +35,13 @@ Only an explicit `App(url=…)` is never overridden. `streamq config show` says 
 and where it comes from. The file is the nearest: of the current folder or, if there is none, of the
 nearest folder above; names may be written with `-` or `_`. A name that is not in the table is an
 error.
+
+`config_from_object` takes a module, a class, an object or a mapping, or the text that names one:
+`"package.module"`, `"package.module:attribute"`, `"django.conf:settings"`. With a `namespace`, all
+names that begin with it are settings; without one, lower-case names of settings are, and all others
+are ignored. It is read when a setting is first needed, so that it may import the app. Several calls
+add up; the later counts. `task_always_eager` and `task_eager_propagates` are read from it at each
+access: tests change them.
 
 * **Durations** are seconds (`30`), a `timedelta`, or text: `"30s"`, `"5m"`, `"1h30m"`, `"2d"`,
   `"250ms"`.

@@ -28,7 +28,7 @@ def notes_of(conf: Settings) -> list[str]:
     """The lines: defaults of Celery that count, settings that do nothing, schedules."""
     return [
         *lines("celery", defaults(conf), " · "),
-        *lines("unused", [name for name in DEFAULTS if is_unused(conf, name)], ", "),
+        *lines("unused", sorted(name for name in DEFAULTS if is_unused(conf, name)), ", "),
         *lines("limits", limits(conf), ", "),
         *lines("beat", schedules(conf), ", "),
     ]
@@ -81,5 +81,7 @@ def lines(label: str, parts: Iterable[str], separator: str) -> list[str]:
         if found and len(found[-1]) + len(separator) + len(part) <= WIDTH:
             found[-1] += separator + part
         else:
+            if found:
+                found[-1] += separator.rstrip(" ·")
             found.append((" " * LABEL if found else label.ljust(LABEL)) + part)
     return found

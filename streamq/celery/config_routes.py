@@ -19,23 +19,27 @@ Route = Callable[[str, Sequence[Any], Mapping[str, Any], dict[str, Any]], Any]
 
 
 def streamq_routes(value: object, name: str) -> object:
-    """Make the value of ``task_routes`` one of streamq: a list of functions.
+    """Make the value of ``task_routes`` one of streamq; what it has too stays as it is.
 
     Celery takes a mapping, pairs of a pattern and a route, a function, an object with
     ``route_for_task``, the text that names one, or a list of these; patterns may be compiled.
     """
     if value is None:
         return None
-    parts = value if isinstance(value, list | tuple) else [value]
-    return [route(part, name) for part in parts] or None
+    if not isinstance(value, list | tuple):
+        return route(value, name)
+    return [route(part, name) for part in value] or None
 
 
-def route(part: Any, name: str) -> Route:
-    """Make a function of one route.  Raises ConfigError for what cannot be one."""
+def route(part: Any, name: str) -> Mapping[str, Any] | Route:
+    """Make a mapping or a function of one route.  Raises ConfigError for what cannot be one."""
     if isinstance(part, str):
         return by_name(part, name)
     if isinstance(part, Mapping):
-        return by_pattern(part.items())
+        if not all(isinstance(key, str) for key in part):
+            return by_pattern(part.items())
+        cleaned = {key: options_of(found) for key, found in part.items()}
+        return part if cleaned == part else cleaned
     if isinstance(part, list | tuple) and all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in part
     ):
@@ -63,7 +67,8 @@ def by_name(text: str, name: str) -> Route:
             router = getattr(import_named(module, f"check {name}"), attribute, None)
             if router is None:
                 raise ConfigError(f"{name}: {module} has no {attribute!r}")
-            found.append(route(router() if isinstance(router, type) else router, name))
+            asked = route(router() if isinstance(router, type) else router, name)
+            found.append(asked if callable(asked) else by_pattern(asked.items()))
         return found[0](task, args, kwargs, options)
 
     if "." not in text.replace(":", ".").strip("."):

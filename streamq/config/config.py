@@ -159,6 +159,11 @@ class Config(ObjectReader, SettingsMapping):
         given = {**(settings or {}), **more}
         self._give("code", (GivenValue(name, value, "code") for name, value in given.items()))
 
+    def unset(self, names: Iterable[str]) -> None:
+        """Drop what was set in the layer ``code``: the next source of each value counts again."""
+        dropped = [name for name in names if self._layers["code"].pop(name, None) is not None]
+        self._resolve(dropped)
+
     @property
     def declared_queues(self) -> tuple[Queue, ...]:
         """The queues that a setting of Celery declares; none here."""
@@ -193,9 +198,7 @@ class Config(ObjectReader, SettingsMapping):
         self.update({name: value})
 
     def __delitem__(self, name: str) -> None:
-        setting = find(name).name
-        self._layers["code"].pop(setting, None)
-        self._resolve([setting])
+        self.unset([find(name).name])
 
     def __setattr__(self, name: str, value: object) -> None:
         self.update({name: value})

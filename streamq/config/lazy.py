@@ -15,7 +15,7 @@ from streamq.config.objects import MISSING
 LIVE = ("task_always_eager", "task_eager_propagates")
 
 #: Methods and properties that change settings, or say that they changed: they read no object.
-CHANGING = frozenset({"update", "setdefault", "with_flags", "add_object", "changes"})
+CHANGING = frozenset({"update", "unset", "with_flags", "add_object", "changes"})
 
 #: The configurations whose objects this thread is reading.
 reading: "ContextVar[tuple[Any, ...]]" = ContextVar("reading", default=())

@@ -66,31 +66,38 @@ class ObjectReader:
         object.__setattr__(self, "__class__", cls)
 
     def _read_objects(self) -> None:
-        """Take the settings of the objects that are still to be read, the first first."""
+        """Take the settings of the objects that are still to be read, the first first.
+
+        What they change here is the same if two threads do it.
+        """
         state = vars(self)
-        while self._unread:
-            source = self._unread[0]
-            try:
-                given = [each for each in self._of_object(source) if each.name not in LIVE]
-                self._give("object", given)
-                if not source.is_complete:
-                    return  # its module imports, just now, who needs a setting
-            except NoSuchModule:
-                if not source.silent:
-                    raise
-                state["_unread"] = [each for each in self._unread if each is not source]
-                continue
-            except ConfigError as error:
-                error.in_code = False
-                raise
-            state["_unread"] = [each for each in self._unread if each is not source]
-            state["_objects"] = [*(each for each in self._objects if each is not source), source]
+        while given := self._unread:
+            found = [source for source in given if self._read_object(source)]
+            if not all(source.is_complete for source in found):
+                return  # its module imports, just now, who needs a setting
+            added = [source for source in found if source not in self._objects]
+            state["_objects"] = [*self._objects, *added]
+            state["_unread"] = [source for source in self._unread if source not in given]
         state["_live"] = {
             name: [each.live(self._spellings(name, each)) for each in reversed(self._objects)]
             for name in LIVE
         }
         cls = plain(type(self))
         self._become(live(cls) if self._objects else cls)
+
+    def _read_object(self, source: SettingsObject) -> bool:
+        """Take the settings of an object; return whether it is there."""
+        try:
+            found = [each for each in self._of_object(source) if each.value is not MISSING]
+            self._give("object", [each for each in found if each.name not in LIVE])
+        except NoSuchModule:
+            if source.silent:
+                return False
+            raise
+        except ConfigError as error:
+            error.in_code = False
+            raise
+        return True
 
     def _of_object(self, source: SettingsObject) -> Iterator[GivenValue]:
         """Yield the settings in an object.

@@ -13,6 +13,7 @@ from streamq.celery.config import CeleryConfig
 from streamq.celery.config_names import DEFAULTS, todays_name
 from streamq.config.settings import SETTINGS
 from streamq.errors import ConfigError
+from streamq.producer.templates import rule_options
 from streamq.routing import Exchange, Queue
 
 
@@ -202,7 +203,8 @@ def test_routes_are_taken_from_all_their_forms(monkeypatch):
     )
 
     def routed(name):
-        found = (rule(name, (), {}, {}) for rule in conf.task_routes)
+        call = SimpleNamespace(name=name, args=(), kwargs={}, options={})
+        found = (rule_options(rule, call) for rule in conf.task_routes)
         return next((each for each in found if each), None)
 
     assert routed("shop.one") == {"queue": "function"}
@@ -210,6 +212,9 @@ def test_routes_are_taken_from_all_their_forms(monkeypatch):
     assert routed("shop.three") == "q3"
     assert routed("web.video") == {"queue": "q4"}
     assert routed("web.mail") is None
+
+    conf.task_routes = plain = {"shop.*": {"queue": "shop"}}
+    assert conf.task_routes is plain
 
 
 # kept

@@ -228,6 +228,23 @@ def test_eager_settings_follow_their_object_unless_code_sets_them():
     assert made.origin("task_always_eager") == "default"
 
 
+def test_eager_settings_follow_django_s_in_a_test_and_after_it():
+    conf = pytest.importorskip("django.conf", reason="Django is not installed")
+    settings = conf.LazySettings()
+    settings.configure(CELERY_LEASE=30)
+    made = config(settings, "CELERY")
+    assert (made.lease, made.task_always_eager) == (30.0, False)
+
+    before = settings._wrapped
+    settings._wrapped = conf.UserSettingsHolder(before)  # as override_settings does
+    settings._wrapped.CELERY_TASK_ALWAYS_EAGER = True
+    assert made.task_always_eager is True
+    settings._wrapped = before
+    assert made.task_always_eager is False
+    settings.CELERY_TASK_ALWAYS_EAGER = True
+    assert made.task_always_eager is True
+
+
 def test_a_plain_app_pays_nothing_for_settings_that_are_read_at_each_access():
     assert not hasattr(Config, "task_always_eager")
     assert "__getattribute__" not in vars(Config)
