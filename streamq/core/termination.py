@@ -8,6 +8,9 @@ from streamq.errors import ConfigError
 #: Their names; SIGTERM raises inside the task, any other goes to its process.
 ENDING = ("SIGTERM", "SIGKILL", "SIGINT", "SIGQUIT", "SIGABRT", "SIGUSR1", "SIGUSR2", "SIGHUP")
 
+#: The number of the one that raises inside the task.
+SIGTERM = int(Signals.SIGTERM)
+
 
 def signal_name(given: str | int) -> str:
     """Return the name of a signal that may end a task: SIGTERM for "term", 15, "SIGTERM".

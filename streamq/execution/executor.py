@@ -22,6 +22,7 @@ from streamq.errors import (
     Stopped,
 )
 from streamq.execution.hooks import after_run, before_run, has_hooks
+from streamq.execution.not_run import send_not_run
 from streamq.execution.outcomes import Outcomes
 from streamq.execution.request import request_of
 from streamq.host.clock import monotonic, perf_counter
@@ -30,7 +31,7 @@ from streamq.middleware import Middleware, layers_around
 from streamq.serialization.codec import decode_json
 from streamq.serialization.payload import as_text, check_headers
 from streamq.serialization.signing import Signer
-from streamq.signals import RUN_SIGNALS
+from streamq.signals import RUN_SIGNALS, task_rejected, task_unknown
 from streamq.tasks import Task
 
 logger = logging.getLogger("streamq.worker")
@@ -162,11 +163,11 @@ class Executor:
             if refused is not None:
                 return refused
         if policy is None:
-            return outcomes.unknown_task(delivery)
+            return self.not_run(outcomes.unknown_task(delivery))
         try:
             args, kwargs = self.decode(delivery.fields, policy.task)
         except (DecodeError, ConfigError) as error:
-            return outcomes.undecodable(delivery, error)
+            return self.not_run(outcomes.undecodable(delivery, error), error)
         except (SoftTimeLimitExceeded, Stopped):
             raise  # it was raised into this thread
         except BaseException as error:  # raised by a class of the task
@@ -267,6 +268,16 @@ class Executor:
             raise
         except BaseException as broken:  # a Retry with bad options, or a broken class
             return self.outcomes.failed(delivery, broken, seconds)
+
+    def not_run(self, outcome: Outcome, error: Exception | None = None) -> Outcome:
+        """Send task_unknown or task_rejected about a message that cannot be run.
+
+        Returns its outcome.  ``error`` says why it cannot be decoded; None if its task is unknown
+        or has no well-formed name.
+        """
+        if task_unknown.links or task_rejected.links:
+            send_not_run(outcome, error, self.tasks, self.hostname)
+        return outcome
 
     def interrupted(self, delivery: Delivery, error: BaseException) -> Outcome:
         """Make the outcome for a limit that was raised just before or after the task's code."""

@@ -25,8 +25,7 @@ def main() -> int:
     set_up_logging(app.conf.log_level, app.conf.log_format)
     app.url = config.url
     app.import_tasks()
-    set_up_logging(
-        app.conf.log_level, app.conf.log_format
-    )  # again, for loggers that tasks have set up
+    # Again, for loggers that tasks have set up.
+    set_up_logging(app.conf.log_level, app.conf.log_format, loaded=True)
     os.register_at_fork(after_in_child=go_on_alone)
     return work(app, config, make_gevent)

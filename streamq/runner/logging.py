@@ -17,6 +17,7 @@ from streamq.core.log_limit import LogLimit
 from streamq.errors import SoftTimeLimitExceeded, Stopped
 from streamq.host import clock
 from streamq.serialization.exceptions import trace_of
+from streamq.signals import setup_logging
 
 #: The attributes of every record; all others were given as ``extra``.
 STANDARD_FIELDS = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
@@ -26,6 +27,8 @@ DEEPEST, LARGEST = 8, 1000
 LARGEST_NUMBER = 2**63
 #: Characters that end a line for some readers, and that JSON does not escape anyway.
 LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+#: The format that receivers of setup_logging are given, for a formatter of theirs.
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class TextFormatter(logging.Formatter):
@@ -148,6 +151,8 @@ class StderrHandler(logging.Handler):
 
     #: The level of the root logger if no user has set it.
     root_level = logging.WARNING
+    #: The level that we gave to streamq's own logger, if any.
+    own_level = logging.NOTSET
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line of a record."""
@@ -251,14 +256,20 @@ STDERR = StderrHandler()
 LOGGING_FAILURES = LogLimit(60.0)
 
 
-def set_up_logging(level: str, format: str) -> None:
+def set_up_logging(level: str, format: str, *, loaded: bool = False) -> None:
     """Set up logging to standard error, unless the user has set up handlers of their own.
 
     Handlers of the user stay, and they alone get the lines; the level of their root logger stays
     too.  ``level`` is then the level of streamq's own lines, unless they have set that as well.
-    Call it again when more of the user's modules have been loaded.
+    Call it again when all of the user's modules have been ``loaded``.
+
+    If ``setup_logging`` is connected nothing is set up, and what was is undone.  Its receivers
+    are called once all modules are loaded.
     """
     root, own = logging.getLogger(), logging.getLogger("streamq")
+    if setup_logging.links:
+        leave_logging_to_receivers(level, call=loaded)
+        return
     STDERR.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     if not root.handlers:
         root.addHandler(STDERR)
@@ -267,6 +278,32 @@ def set_up_logging(level: str, format: str) -> None:
         STDERR.root_level = root.level
     if own.level == logging.NOTSET:
         own.setLevel(level.upper())
+        STDERR.own_level = own.level
+    keep_all_enabled()
+
+
+def leave_logging_to_receivers(level: str, *, call: bool) -> None:
+    """Undo what ``set_up_logging`` has set up; with ``call``, call receivers of setup_logging."""
+    root, own = logging.getLogger(), logging.getLogger("streamq")
+    root.removeHandler(STDERR)
+    if root.level == STDERR.root_level != StderrHandler.root_level:
+        root.setLevel(StderrHandler.root_level)
+    if own.level == STDERR.own_level:
+        own.setLevel(logging.NOTSET)
+    STDERR.root_level, STDERR.own_level = StderrHandler.root_level, StderrHandler.own_level
+    keep_all_enabled()  # an error in a handler of theirs must not end a runner
+    if call:
+        setup_logging.send(
+            None,
+            loglevel=logging.getLevelNamesMapping()[level.upper()],
+            logfile=None,
+            format=FORMAT,
+            colorize=bool(sys.stderr and sys.stderr.isatty()),
+        )
+
+
+def keep_all_enabled() -> None:
+    """Make all loggers of streamq ones that a configuration of the user's cannot disable."""
     for name, logger in list(logging.Logger.manager.loggerDict.items()):
         if f"{name}.".startswith("streamq.") and isinstance(logger, logging.Logger):
             keep_enabled(logger)

@@ -42,10 +42,12 @@ from typing import Any
 from streamq.broker.consumer import MOST_SETTLED, Consumer, ConsumerFenced, Place, Start, doubtful
 from streamq.core.delivery import Delivery
 from streamq.execution.executor import Executor
+from streamq.execution.not_run import send_revoked
 from streamq.host.clock import monotonic, monotonic_ns
 from streamq.runner.settlements import SettlementQueue
 from streamq.runner.sources import ReadOrder
 from streamq.runner.start_check import SendCommands, not_runnable
+from streamq.signals import task_revoked
 from streamq.transport.connection import ANSWER_TIMEOUT, BLOCK_MARGIN
 from streamq.transport.replies import Refused, Transient, named
 
@@ -229,8 +231,11 @@ class PrefetchBuffer:
     def drop(self, delivery: Delivery, reason: bytes) -> None:
         """Finish a message that must not run: it is settled as revoked or expired."""
         delivery.seen = 0
-        self.settlements.finished.append(self.executor.outcomes.revoked(delivery, reason))
+        outcome = self.executor.outcomes.revoked(delivery, reason)
+        self.settlements.finished.append(outcome)
         logger.info("%s is not run: %s", delivery.title, reason.decode())
+        if task_revoked.links:
+            send_revoked(self.executor, outcome)
 
     def recheck(self, *held: Delivery) -> None:
         """Ask again whether stale messages may run, and finish those that may not.

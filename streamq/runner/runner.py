@@ -25,6 +25,7 @@ from streamq.runner.prefetch import PrefetchBuffer
 from streamq.runner.reader_lock import ReaderLock
 from streamq.runner.shared_memory import RunnerSlots, SharedMemory
 from streamq.runner.signals import CONTROL, FINISH, LATE, READER_LOCK, STOP, STRAY
+from streamq.signals import Signal, worker_process_init, worker_process_shutdown
 from streamq.transport.connection import Connection
 
 logger = logging.getLogger("streamq.worker")
@@ -41,8 +42,24 @@ def work(app: App, config: RunnerConfig, make_pool: "Callable[[Runner], Pool]") 
     pool = make_pool(runner)
     OWN.given = config.signals
     handle_signals(pool, runner.slots)
+    if worker_process_init.links:
+        call_receivers(worker_process_init, config.node)
+        handle_signals(pool, runner.slots)  # again: a receiver may have set handlers of its own
+    code = 1
+    try:
+        runner.slots.note_ready()
+        run_until_stopped(pool, runner.slots)
+        code = 0
+    finally:
+        if worker_process_shutdown.links:
+            end_after(app.conf.shutdown_timeout)
+            call_receivers(worker_process_shutdown, config.node, pid=os.getpid(), exitcode=code)
+    return code
+
+
+def run_until_stopped(pool: Pool, slots: RunnerSlots) -> None:
+    """Run the pool until it is stopped or fenced, and note how it has ended."""
     pid, fenced = os.getpid(), False
-    runner.slots.note_ready()
     try:
         pool.run()
     except ConsumerFenced:
@@ -51,8 +68,26 @@ def work(app: App, config: RunnerConfig, make_pool: "Callable[[Runner], Pool]") 
     finally:
         if os.getpid() != pid:  # a forked child of a task
             os._exit(STRAY)
-    runner.slots.note_exit(fenced=fenced)
-    return 0
+    slots.note_exit(fenced=fenced)
+
+
+def call_receivers(moment: Signal, node: str, **given: Any) -> None:
+    """Call the receivers of a signal of this process.  A child that one has forked ends here."""
+    pid = os.getpid()
+    moment.send(node, **given)
+    if os.getpid() != pid:
+        os._exit(STRAY)
+
+
+def end_after(seconds: float) -> None:
+    """Have the kernel end this process after so many seconds, whatever it does then.
+
+    It holds no message any more.  A receiver that does not return must not keep it, and the
+    runner that follows it, for ever.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.1))
 
 
 def die_with(supervisor: int) -> None:

@@ -38,6 +38,7 @@ from streamq.runner.pools.solo import make_solo
 from streamq.runner.runner import work
 from streamq.runner.shared_memory import SPARE
 from streamq.runner.sources import QueueStreams
+from streamq.signals import worker_init
 from streamq.transport.client import Client
 from streamq.transport.replies import Denied, Disconnected
 from streamq.worker.banner import banner
@@ -52,6 +53,7 @@ from streamq.worker.services.notices import Notices
 from streamq.worker.services.quarantine_runner import QuarantineRunner
 from streamq.worker.services.revocations import Revocations
 from streamq.worker.services.services import Services
+from streamq.worker.services.signal_process import SignalProcess
 from streamq.worker.services.stuck_runners import StuckRunners
 from streamq.worker.services.takeover import Takeover
 from streamq.worker.services.workdir_repair import WorkDirRepair
@@ -96,7 +98,8 @@ def start_worker(
     set_up_logging(conf.log_level, conf.log_format)
     app.import_tasks()
     check_patches(conf.pool)
-    set_up_logging(conf.log_level, conf.log_format)  # the tasks' modules may have changed it
+    # Again: the tasks' modules may have changed it.
+    set_up_logging(conf.log_level, conf.log_format, loaded=True)
     check_limits({"time_limit": conf.task_time_limit, "soft_time_limit": conf.task_soft_time_limit})
     _ = app.signer  # raises here if a key is missing
     queues, name = chosen_queues(app, exclude), node_name(conf.worker_name)
@@ -106,6 +109,10 @@ def start_worker(
     try:
         sources = retry_until_available(lambda: declare(app, allowed(app, queues)), burst=burst)
         node = retry_until_available(lambda: claim_worker_name(app, name), burst=burst)
+        if worker_init.links:
+            worker_init.send(node)
+            # Again: the receivers may have taken longer than the claim lasts.
+            node = retry_until_available(lambda: claim_worker_name(app, node), burst=burst)
         processes = RunnerProcesses(lambda config: work(app, config, make_solo), launch)
         supervisor = assemble(found, dict(flags), node, sources, processes, workdir, burst=burst)
         retry_until_available(supervisor.announce, burst=burst)
@@ -279,7 +286,8 @@ def make_services(
     views, services = LeaseViews(conf.lease), Services(conf.lease)
     outcomes = Outcomes(app.tasks, app.payloads, conf)
     executor = Executor(outcomes, hostname=report.node, report=say_nothing)
-    hard_limits = HardLimits(recovery, executor, processes)
+    signals = SignalProcess(report.node, executor, processes)
+    hard_limits = HardLimits(recovery, executor, processes, signals.on_terminated)
     quarantine = QuarantineRunner(starts, report.queues)
     crash_recovery = CrashRecovery(recovery, hard_limits, quarantine.request)
     services.add(
@@ -294,6 +302,7 @@ def make_services(
         WorkDirRepair(workdir),
         StuckRunners(recovery, workdir.reader_lock, processes),
         quarantine,
+        signals,
     )
     return services
 

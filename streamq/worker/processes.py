@@ -171,6 +171,8 @@ class RunnerProcesses:
         #: By the number of a runner: how often in a row it could not start.
         self.failed_starts: dict[int, int] = {}
         self.orphans = Orphans()
+        #: Processes of this worker that run no task.
+        self.helpers: set[int] = set()
 
     def start(self, config: RunnerConfig, slots: RunnerSlots) -> RunnerProcess:
         """Start a runner: a fork, or a program of its own where gevent must patch first."""
@@ -233,7 +235,7 @@ class RunnerProcesses:
 
     def reap(self) -> list[RunnerExit]:
         """Reap the runners that have ended, and the orphans that tasks have left behind."""
-        self.orphans.reap(self.children)
+        self.orphans.reap([*self.children, *self.helpers])
         return [
             self.remove(child) for child in list(self.children.values()) if has_ended(child.pid)
         ]
@@ -288,12 +290,18 @@ class RunnerProcesses:
             child.signal(number)
 
     def signal_groups(self, number: int) -> None:
-        """Send a signal to every runner and what its tasks have started there."""
-        for pid, child in self.children.items():
-            try:
-                os.killpg(pid, number)
-            except (ProcessLookupError, PermissionError):  # it leads no group yet
-                child.signal(number)
+        """Send a signal to every process below this one, and what users' code started there."""
+        for pid in [*self.children, *self.helpers]:
+            signal_group(pid, number)
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to a child and its process group."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):  # it leads no group yet
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def has_ended(pid: int) -> bool:

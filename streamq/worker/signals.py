@@ -56,7 +56,8 @@ class StopSignals:
         self.reload = False
         #: Whether it is to be suspended: Ctrl-Z was pressed.
         self.suspended = False
-        #: When the last signal came, in monotonic seconds.
+        #: The last signal that requested a stop or a reload; and when it came (monotonic s).
+        self.number = 0
         self.signalled = 0.0
         self.wakeup_r, self.wakeup_w = os.pipe()
 
@@ -111,11 +112,11 @@ class StopSignals:
 
     def request_stop(self, number: int, frame: FrameType | None) -> None:
         """Count a request: the first stops the worker, the second now, the third exits at once."""
-        self.count += self.is_new()
+        self.count += self.is_new(number)
 
     def request_stop_now(self, number: int, frame: FrameType | None) -> None:
         """Count a request to stop now; a further one exits at once."""
-        self.count = max(self.count + self.is_new(), 2)
+        self.count = max(self.count + self.is_new(number), 2)
 
     def hang_up(self, number: int, frame: FrameType | None) -> None:
         """Count one request: the terminal is gone, so that nobody could stop the worker there.
@@ -123,17 +124,18 @@ class StopSignals:
         The kernel may send this, and a shell again, which also sends SIGTERM to what is suspended:
         together they are never more than one request.
         """
-        self.is_new()
+        self.is_new(number)
         self.count = max(self.count, 1)
 
-    def is_new(self) -> bool:
-        """Whether a signal that comes now is a request of its own; notes when it came."""
+    def is_new(self, number: int) -> bool:
+        """Whether a signal that comes now is a request of its own; notes it, and when it came."""
+        self.number = number
         before, self.signalled = self.signalled, clock.monotonic()
         return self.signalled - before > SAME_REQUEST
 
     def request_reload(self, number: int, frame: FrameType | None) -> None:
         """Note a request to reload: to stop, and start again with the code as it is on disk."""
-        self.reload = True
+        self.reload, self.number = True, number
 
     def request_suspend(self, number: int, frame: FrameType | None) -> None:
         """Note a request to suspend this process and its runners."""

@@ -87,6 +87,8 @@ class Supervisor:
         self.stops = StopSignals()
         self.deadline: float | None = None
         self.killed = False
+        #: How the services were told to stop last: "Warm" or "Cold".
+        self.told = ""
 
     def run(self) -> int:
         """Run until stopped, or until a burst is over; return the exit code."""
@@ -99,6 +101,7 @@ class Supervisor:
             if self.stops.count > 2:
                 logger.warning("exiting at once; other workers take over what was running")
                 self.processes.signal_all(signal.SIGKILL)
+                self.services.abort()
                 return 1
             self.sleep()
             if self.stops.suspended:
@@ -108,6 +111,7 @@ class Supervisor:
                 self.starts.replace(ended)
             self.apply_stop_requests()
         self.finish()
+        self.leave()
         if self.reloading:
             self.reload()
         return 1 if self.killed else 0
@@ -133,6 +137,7 @@ class Supervisor:
             self.starts.end()
             if self.stops.count < 2:
                 logger.info("finishing the running tasks; once more stops them now")
+        self.tell_services()
         if self.deadline is None or not self.processes.children:
             return
         # In each round: a runner that was just starting may have missed the first signal.
@@ -143,6 +148,13 @@ class Supervisor:
             logger.warning("stopping the running tasks: %s", why)
             self.killed = True
             self.processes.signal_all(signal.SIGKILL)
+
+    def tell_services(self) -> None:
+        """Tell the services of a request to stop, and once more if it has become urgent."""
+        how = "Cold" if self.stops.count > 1 else "Warm"
+        if (self.stops.count or self.stops.reload) and how != self.told:
+            self.told = how
+            self.services.on_stop(signal.Signals(self.stops.number).name, how)
 
     def suspend(self) -> None:
         """Stop this process and its runners, as Ctrl-Z asks, until it is continued.
@@ -193,3 +205,20 @@ class Supervisor:
             except (BrokerUnavailable, Refused):
                 self.stops.sleep(self.services.retry_interval)
         logger.warning("Redis cannot be reached: others take over what the runners held")
+
+    def leave(self) -> None:
+        """Wait until nothing of the services is left beside this process, then end it.
+
+        That is the receivers of worker_shutdown.  They have what is left of ``shutdown_timeout``,
+        at least ``LAST_TRIES``; after a second stop request, not more than that.
+        """
+        now = clock.monotonic()
+        end = max(self.deadline or now + self.shutdown_timeout, now + LAST_TRIES)
+        while not self.services.have_ended() and self.stops.count < 3:
+            if self.stops.count > 1:
+                end = min(end, max(now, self.stops.signalled) + LAST_TRIES)
+            left = end - clock.monotonic()
+            if left <= 0:
+                break
+            self.stops.sleep(min(CHECK, left))
+        self.services.abort()

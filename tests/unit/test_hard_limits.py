@@ -199,7 +199,7 @@ def test_who_stops_in_its_time_is_asked_no_more(child):
 
 def test_a_forced_end_of_a_task_that_has_ended_excuses_no_crash_of_another(child):
     hard_limits = HardLimits(None, None, None)
-    hard_limits.note_forced_end(child, child.slots.running()[0], TERMINATED)
+    hard_limits.note_forced_end(StopRequest(child, child.slots.running()[0], 0.0))
     child.slots.note_start(0, 0, b"2-1")
 
     assert charge_for(child) == ("sole_task", [("mail", b"2-1")], [])

@@ -8,7 +8,7 @@ that task it is killed, else it is continued.
 import contextlib
 import logging
 import signal
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from streamq.broker.recovery import Recovery
@@ -47,6 +47,8 @@ class ForcedEnd:
     stream: str
     entry: bytes
     kind: str
+    #: The signal that a task was to be terminated with.
+    signum: int = signal.SIGTERM
 
 
 @dataclass(slots=True)
@@ -57,6 +59,8 @@ class StopRequest:
     run: RunningTask
     until: float
     kind: str = TERMINATED
+    #: The name of the signal to terminate it with.
+    name: str = "SIGTERM"
     #: How many tries there were to kill its runner.
     tries: int = 0
 
@@ -67,10 +71,18 @@ class HardLimits(Service):
     needs_redis = False
     moment = 0.0
 
-    def __init__(self, recovery: Recovery, executor: Executor, processes: RunnerProcesses) -> None:
+    def __init__(
+        self,
+        recovery: Recovery,
+        executor: Executor,
+        processes: RunnerProcesses,
+        on_terminated: Callable[[Delivery, int], None] | None = None,
+    ) -> None:
         self.recovery = recovery
         self.executor = executor
         self.processes = processes
+        #: Called with a task that was settled as terminated, and the number of the signal.
+        self.on_terminated = on_terminated
         self.requests: list[StopRequest] = []
         self.log = TaskLog()
 
@@ -114,7 +126,7 @@ class HardLimits(Service):
             if request.until <= clock.monotonic() and not request.child.kill_reason:
                 request.tries += 1
                 anyway = request.tries >= TRIES
-                self.force_end(request.child, request.run, request.kind, anyway=anyway)
+                self.force_end(request, anyway=anyway)
                 request.until = clock.monotonic() + GRACE
                 if self.time_is_up():
                     break
@@ -135,26 +147,28 @@ class HardLimits(Service):
             ]
         return min(moments, default=float("inf"))
 
-    def force_end(
-        self, child: RunnerProcess, run: RunningTask, kind: str, *, anyway: bool = False
-    ) -> None:
+    def force_end(self, request: StopRequest, *, anyway: bool = False) -> None:
         """Kill the runner if it still runs this; else let it go on."""
-        with suspended(child, run, anyway=anyway) as same:
+        child, kind = request.child, request.kind
+        with suspended(child, request.run, anyway=anyway) as same:
             if same:
                 logger.warning("runner %d is ended: its task is %s", child.pid, kind)
-                self.note_forced_end(child, run, kind)
+                self.note_forced_end(request)
                 child.kill(f"its task was {kind}")
 
-    def note_forced_end(self, child: RunnerProcess, run: RunningTask, kind: str) -> None:
+    def note_forced_end(self, request: StopRequest) -> None:
         """Note how a task is settled if its runner ends while it runs it."""
-        child.forced_ends.append(ForcedEnd(child.streams[run.stream], run.entry, kind))
+        child, run, signum = request.child, request.run, signal.Signals[request.name]
+        end = ForcedEnd(child.streams[run.stream], run.entry, request.kind, signum)
+        child.forced_ends.append(end)
 
     def stop(self, child: RunnerProcess, run: RunningTask, name: str, title: str) -> None:
         """Stop a task: raise in it, or send the signal to a process that runs only this task."""
         logger.info("%s is terminated", title)
-        self.requests.append(StopRequest(child, run, clock.monotonic() + GRACE))
+        request = StopRequest(child, run, clock.monotonic() + GRACE, name=name)
+        self.requests.append(request)
         if name == "SIGKILL" and child.sequential:
-            self.force_end(child, run, TERMINATED)
+            self.force_end(request)
             return
         child.slots.request_stop(run.slot, run.started)
         if name == "SIGTERM" or not child.sequential:
@@ -162,23 +176,25 @@ class HardLimits(Service):
             return
         with suspended(child, run) as same:
             if same:
-                self.note_forced_end(child, run, TERMINATED)
+                self.note_forced_end(request)
                 child.signal(signal.Signals[name])
 
     def settle(self, consumer: str, forced_ends: Sequence[ForcedEnd]) -> int:
         """Settle the tasks for which a runner was killed, in its name; return how many."""
         places = [(consumer, (each.stream, each.entry)) for each in forced_ends]
         found = self.recovery.deliveries(places)
-        outcomes = [
-            self.outcome(delivery, each.kind)
+        ends = [
+            (each, self.outcome(delivery, each.kind))
             for delivery, each in zip(found, forced_ends, strict=True)
             if delivery is not None
         ]
-        if outcomes:
-            self.recovery.settle(consumer, outcomes)
-        for outcome in outcomes:
+        if ends:
+            self.recovery.settle(consumer, [outcome for _, outcome in ends])
+        for each, outcome in ends:
             self.log.ended(outcome)
-        return len(outcomes)
+            if each.kind == TERMINATED and self.on_terminated is not None:
+                self.on_terminated(outcome.delivery, each.signum)
+        return len(ends)
 
     def outcome(self, delivery: Delivery, kind: str) -> Outcome:
         """The outcome of a task with a forced end of this kind."""

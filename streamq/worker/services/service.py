@@ -25,7 +25,7 @@ Rules, which keep the leases of the runners alive:
   no runner that has ended is noticed.  So ``run`` works in portions, mostly one call to Redis
   each.  After each ``time_is_up()`` says whether to return; what is left is done in the next run,
   and a renewal that is due comes before it.  The first portion is always done.
-* ``on_renewal``, ``on_notice``, ``on_exit`` and ``on_disconnect`` take note and return: they call
+* ``on_renewal``, ``on_notice``, ``on_exit``, ``on_stop`` and ``on_disconnect`` take note and return: they call
   neither Redis nor anything else that may wait.
 * An error of one service is logged, the same at most once a minute, and stops no other; it runs
   again after ``PAUSE_AFTER_ERROR``.  BrokerUnavailable concerns all that need Redis: they are
@@ -86,11 +86,21 @@ class Service:
     def on_exit(self, ended: RunnerExit, *, stopped: bool) -> None:
         """Take note that a runner has ended; ``stopped``: killed to stop the worker."""
 
+    def on_stop(self, sig: str, how: str) -> None:
+        """Take note of a request to stop, by this signal: "Warm", or "Cold" to stop now."""
+
     def on_disconnect(self) -> None:
         """Take note that Redis could not be reached, or has refused to renew the leases."""
 
     def finish(self) -> None:
         """Leave Redis in order: the worker ends.  Called again after BrokerUnavailable, Refused."""
+
+    def has_ended(self) -> bool:
+        """Whether nothing of it is left beside this process, which leaves; asked until then."""
+        return True
+
+    def abort(self) -> None:
+        """End what is left beside this process: there is no more time."""
 
     def fileno(self) -> int:
         """The descriptor that begins a round when it can be read; -1 if there is none."""

@@ -151,6 +151,23 @@ class Services:
             except Exception as error:  # it keeps no other from leaving Redis in order
                 self.failures.log(service.finish.__qualname__, error, "is left")
 
+    def have_ended(self) -> bool:
+        """Whether no service has anything left beside this process."""
+        return all([self.has_ended(service) for service in self.listed])
+
+    def has_ended(self, service: Service) -> bool:
+        """Whether a service has nothing left; so it counts, and is logged, if it cannot say."""
+        try:
+            return service.has_ended()
+        except Exception as error:
+            self.failures.log(service.has_ended.__qualname__, error, "is left")
+            return True
+
+    def abort(self) -> None:
+        """End what services have left beside this process."""
+        for service in self.listed:
+            self.attempt(service.abort)
+
     # News
 
     def on_renewal(self, news: Renewal) -> None:
@@ -167,6 +184,11 @@ class Services:
         """Tell each service that a runner has ended; ``stopped``: killed to stop the worker."""
         for service in self.listed:
             self.attempt(service.on_exit, ended, stopped=stopped)
+
+    def on_stop(self, sig: str, how: str) -> None:
+        """Tell each service of a request to stop."""
+        for service in self.listed:
+            self.attempt(service.on_stop, sig, how)
 
     def on_disconnect(self) -> None:
         """Tell each service that Redis could not be reached, or has refused a renewal."""
