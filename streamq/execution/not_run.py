@@ -28,9 +28,7 @@ class Decoder(Protocol):
         """Decode args and kwargs."""
 
 
-def send_not_run(
-    outcome: Outcome, error: Exception | None, tasks: Registry, hostname: str
-) -> None:
+def send_not_run(outcome: Outcome, error: Exception | None, tasks: Registry, hostname: str) -> None:
     """Send task_unknown about a message that no task here can run, else task_rejected.
 
     ``error`` says why it cannot be decoded, if that is the reason.
@@ -52,7 +50,7 @@ def send_revoked(executor: Decoder, outcome: Outcome, signum: int = SIGTERM) -> 
 
     ``signum`` is the signal that was asked for, of a task that was terminated.
     """
-    if not isinstance(outcome.then, Expire | RemoveRevocation):
+    if not (task_revoked.links and isinstance(outcome.then, Expire | RemoveRevocation)):
         return
     delivery, terminated = outcome.delivery, b"terminated" in outcome.fields
     name = delivery.fields.get(b"task", b"").decode(errors="replace")

@@ -47,7 +47,6 @@ from streamq.host.clock import monotonic, monotonic_ns
 from streamq.runner.settlements import SettlementQueue
 from streamq.runner.sources import ReadOrder
 from streamq.runner.start_check import SendCommands, not_runnable
-from streamq.signals import task_revoked
 from streamq.transport.connection import ANSWER_TIMEOUT, BLOCK_MARGIN
 from streamq.transport.replies import Refused, Transient, named
 
@@ -234,8 +233,7 @@ class PrefetchBuffer:
         outcome = self.executor.outcomes.revoked(delivery, reason)
         self.settlements.finished.append(outcome)
         logger.info("%s is not run: %s", delivery.title, reason.decode())
-        if task_revoked.links:
-            send_revoked(self.executor, outcome)
+        send_revoked(self.executor, outcome)
 
     def recheck(self, *held: Delivery) -> None:
         """Ask again whether stale messages may run, and finish those that may not.

@@ -47,13 +47,16 @@ def where():
     return os.getpid()
 """
 
+#: The words that they note, in the order in which they are called.
+ORDER = ("init", "process_init", "ready", "shutting_down", "process_shutdown", "shutdown")
+
 POOLS = {
     "prefork": ("-c", 1),
     "solo": ("-P", "solo"),
     "gevent": ("-P", "gevent", "--processes", 1, "-c", 2),
 }
 
-#: A receiver that keeps the interpreter for 4 s, inside of one call in C.
+#: A receiver that keeps the interpreter for 4 s, inside of one call in C, once there is an heir.
 HOLDS_INTERPRETER = """
 import ctypes
 from streamq.signals import worker_ready
@@ -61,6 +64,8 @@ from streamq.signals import worker_ready
 @worker_ready.connect
 def ready(**kwargs):
     note("ready")
+    while not (HERE / "heir").exists():
+        time.sleep(0.01)
     ctypes.PyDLL(None).sleep(4)
     note("slept")
 """
@@ -85,11 +90,8 @@ def test_receivers_are_called_in_their_process_and_in_their_order(site, pool):
 
     assert worker.stop() == 0
 
-    (init,), (begins,), (ends,) = map(
-        lambda word: noted(site, word), ("init", "process_init", "process_shutdown")
-    )
-    (ready,), (shutting_down,), (shutdown,) = map(
-        lambda word: noted(site, word), ("ready", "shutting_down", "shutdown")
+    ((init,), (begins,), (ready,), (shutting_down,), (ends,), (shutdown,)) = (
+        noted(site, word) for word in ORDER
     )
     assert init == f"w@here pid={worker.pid} leases=0"
     assert begins == f"w@here pid={runner}"
@@ -112,14 +114,15 @@ def test_a_worker_without_such_receivers_has_no_process_more(site):
 
 
 def runs_of_a_long_task(site):
-    """How often a task of 4 s is begun, with an heir beside a worker whose receiver takes 4 s."""
+    """How often a task is begun that runs for as long as a receiver of its worker: 4 s."""
     site.env["STREAMQ_LEASE"] = "1s"
     site.write(TASKS + HOLDS_INTERPRETER)
     site.worker("-c", 1, "-n", "first@here", ready=False)
     result = site.send("hold", 0)
     site.until(lambda: begun(site) and "ready" in site.notes(), "it runs, and so does the receiver")
     site.write(TASKS)
-    site.worker("-c", 1, "-n", "heir@here", ready=False)
+    site.worker("-c", 1, "-n", "heir@here")
+    (site.folder / "heir").touch()
     site.until(lambda: "slept" in site.notes(), seconds=15)
     (site.folder / "go").touch()
     result.get(timeout=15)

@@ -25,8 +25,8 @@ Rules, which keep the leases of the runners alive:
   no runner that has ended is noticed.  So ``run`` works in portions, mostly one call to Redis
   each.  After each ``time_is_up()`` says whether to return; what is left is done in the next run,
   and a renewal that is due comes before it.  The first portion is always done.
-* ``on_renewal``, ``on_notice``, ``on_exit``, ``on_stop`` and ``on_disconnect`` take note and return: they call
-  neither Redis nor anything else that may wait.
+* ``on_renewal``, ``on_notice``, ``on_exit``, ``on_stop`` and ``on_disconnect`` take note and
+  return: they call neither Redis nor anything else that may wait.
 * An error of one service is logged, the same at most once a minute, and stops no other; it runs
   again after ``PAUSE_AFTER_ERROR``.  BrokerUnavailable concerns all that need Redis: they are
   left out until ``retry_interval`` later.

@@ -153,7 +153,7 @@ class Services:
 
     def have_ended(self) -> bool:
         """Whether no service has anything left beside this process."""
-        return all([self.has_ended(service) for service in self.listed])
+        return not [service for service in self.listed if not self.has_ended(service)]
 
     def has_ended(self, service: Service) -> bool:
         """Whether a service has nothing left; so it counts, and is logged, if it cannot say."""
