@@ -219,7 +219,7 @@ task_revoked = Signal("task_revoked", "request", "terminated", "signum", "expire
 task_rejected = Signal("task_rejected", "message", "exc")
 task_unknown = Signal("task_unknown", "message", "exc", "name", "id")
 
-# Worker processes; the sender is the worker's name.
+# Worker processes; the sender is the worker's name, None for setup_logging.
 
 setup_logging = Signal("setup_logging", "loglevel", "logfile", "format", "colorize")
 worker_init = Signal("worker_init")

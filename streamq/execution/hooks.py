@@ -13,6 +13,7 @@ from typing import Any
 
 from streamq.context import Running
 from streamq.core.outcome import Outcome, RunLater
+from streamq.core.termination import SIGTERM
 from streamq.errors import Ignore, Reject, SoftTimeLimitExceeded, Stopped, Terminated
 from streamq.signals import (
     task_failure,
@@ -101,7 +102,7 @@ def report(running: Running, outcome: Outcome) -> tuple[str, Any]:
     kind = type(error)  # ``isinstance`` would run code of the exception
     if issubclass(kind, Terminated):
         if task_revoked.links:
-            facts = {"terminated": True, "signum": None, "expired": False}
+            facts = {"terminated": True, "signum": SIGTERM, "expired": False}
             task_revoked.send(running.task, request=running.request, **facts)
         return "REVOKED", error
     if issubclass(kind, Ignore):

@@ -23,6 +23,7 @@ from streamq.core.delivery import Delivery
 from streamq.core.outcome import Outcome
 from streamq.errors import BrokerUnavailable, SoftTimeLimitExceeded, Stopped
 from streamq.execution.executor import Executor
+from streamq.execution.not_run import send_revoked
 from streamq.host.forks import FORKS
 from streamq.runner.lifetime import Lifetime
 from streamq.runner.pauses import Pauses
@@ -151,6 +152,7 @@ def run_message(executor: Executor, delivery: Delivery, forks: int) -> Outcome:
         outcome = executor.run(delivery)
     except (SoftTimeLimitExceeded, Stopped) as error:  # outside the function: as it began or ended
         outcome = executor.interrupted(delivery, error)
+        send_revoked(executor, outcome)  # if it was to be terminated
     except SystemExit as error:  # of a child that the task has forked
         end_child(error)
     if forks != FORKS.mark[0]:

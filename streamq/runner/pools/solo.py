@@ -14,7 +14,6 @@ from operator import itemgetter
 
 from streamq.core.delivery import RECHECK_AFTER, Delivery
 from streamq.errors import ConfigError, Terminated
-from streamq.execution.not_run import send_revoked
 from streamq.execution.task_log import TaskLog
 from streamq.host.clock import monotonic_ns, perf_counter
 from streamq.host.forks import FORKS
@@ -34,7 +33,6 @@ from streamq.runner.signals import ProcessGuard, interrupt_main_thread
 from streamq.runner.soft_limit import SoftLimitTimer, new_soft_limit
 from streamq.runner.sources import AdaptivePrefetch
 from streamq.runner.watchdog import Watchdog
-from streamq.signals import task_revoked
 
 logger = logging.getLogger("streamq.worker")
 
@@ -247,8 +245,6 @@ class Solo(BasePool):
             prefetch.settlements.finished.append(outcome)
         prefetch.running.remove(delivery)
         self.log.ended(outcome)
-        if outcome.then is not None and task_revoked.links:
-            send_revoked(prefetch.executor, outcome)
 
     def may_start(self, delivery: Delivery, started: int) -> bool:
         """Whether a message whose start is noted is still ours, and may still run.

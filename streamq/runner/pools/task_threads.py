@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import partial
 
 from streamq.core.delivery import Delivery
-from streamq.execution.not_run import send_revoked
 from streamq.execution.task_log import TaskLog
 from streamq.host.clock import monotonic_ns
 from streamq.host.forks import FORKS
@@ -16,7 +15,6 @@ from streamq.runner.pools.base import PoolParts, run_message
 from streamq.runner.pools.primitives import PoolWatchdog, Primitives
 from streamq.runner.pools.task_limits import TaskLimits
 from streamq.runner.signals import LOST_DESCRIPTORS, ProcessGuard
-from streamq.signals import task_revoked
 
 logger = logging.getLogger("streamq.worker")
 
@@ -147,7 +145,5 @@ class TaskThreads:
                 prefetch.settlements.finished.append(outcome)
                 self.outcome_ready.set()
             self.log.ended(outcome)
-            if outcome.then is not None and task_revoked.links:
-                send_revoked(prefetch.executor, outcome)
         finally:
             self.ran += 1
