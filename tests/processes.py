@@ -67,6 +67,14 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in found if alive(int(child))]
 
 
+def comm(pid: int) -> str:
+    """The name that the system shows for a process; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def descriptors(pid: int) -> int:
     """How many files and sockets a process has open."""
     try:

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 import streamq
+from streamq.worker.services import signal_process
 from tests.edits import CHECKOUT, change, copy_checkout
-from tests.processes import alive, children_of, until
+from tests.processes import alive, children_of, comm, until
 from tests.proxy import Proxy
 from tests.servers import Server, running
 from tests.system.shell import TASKS, Shell
@@ -92,7 +93,7 @@ class Worker:
         return self.log.read_text()
 
     def runners(self) -> list[int]:
-        return children_of(self.pid)
+        return [pid for pid in children_of(self.pid) if comm(pid) != signal_process.NAME]
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)

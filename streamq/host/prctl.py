@@ -1,9 +1,10 @@
-"""prctl(2): what a process asks Linux about the end of its parent, and of its orphans."""
+"""prctl(2): what a process asks Linux: its name, the end of its parent, its orphans."""
 
 import ctypes
 import sys
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_GET_CHILD_SUBREAPER = 37
 
 #: Looked up at the import, because little may be done between fork and exec; None elsewhere.
@@ -19,6 +20,12 @@ def signal_at_parents_death(number: int) -> bool:
         return False
     PRCTL(PR_SET_PDEATHSIG, number)
     return True
+
+
+def name_process(name: str) -> None:
+    """Set the name that ``ps -o comm`` and ``top`` show for us: 15 bytes at most."""
+    if PRCTL is not None:
+        PRCTL(PR_SET_NAME, name.encode())
 
 
 def is_subreaper() -> bool:

@@ -1,6 +1,7 @@
 """The supervisor of a worker: starts runners, renews their leases, recovers what they held.
 
-It runs no task, so that no user code can keep it from renewing leases.
+It runs no task and no receiver of a signal, so that no user code can keep it from renewing leases;
+only the receivers of worker_init, before it has any.
 
 States of a supervisor (in brackets: the attribute that says so)::
 
@@ -10,6 +11,9 @@ States of a supervisor (in brackets: the attribute that says so)::
                               |                                  |        | deadline passed
                               v                                  v        v
     EXIT, or a reload <-- FINISHING <---- no runner left ---- KILLING [killed]
+
+After FINISHING the receivers of worker_shutdown are called, in another process (signal_process.py),
+before the exit or the reload.
 
 The 3rd stop request kills the runners and exits at once: other workers take over.  In FINISHING it
 ends the wait for Redis.  The exit code is 1 if runners were killed, else 0.  SIGTSTP suspends the

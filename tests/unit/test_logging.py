@@ -15,6 +15,7 @@ from streamq.core.log_limit import LogLimit
 from streamq.errors import Overdue, SoftTimeLimitExceeded
 from streamq.runner import logging as logs
 from streamq.runner.logging import JsonFormatter, StderrHandler, TextFormatter, set_up_logging
+from streamq.signals import setup_logging
 
 
 class Mute:
@@ -326,6 +327,61 @@ def test_a_logger_of_a_users_class_stays_one(loggers):
     assert isinstance(logger, Mine)
     assert (logger.shout(), logger.disabled) == ("!", False)
     assert sys.modules["logging"].getLogger("streamq.worker") is logger
+
+
+@pytest.fixture
+def receiver():
+    """A receiver of setup_logging, and what it is given."""
+    calls = []
+
+    def receive(sender, loglevel, logfile, format, colorize, **kwargs):
+        calls.append((loglevel, logfile, format))
+
+    yield receive, calls
+    setup_logging.disconnect(receive)
+
+
+@pytest.mark.parametrize("when", ["before", "while tasks are loaded"])
+def test_a_receiver_of_setup_logging_is_left_all_of_it(loggers, receiver, when):
+    receive, calls = receiver
+    if when == "before":
+        setup_logging.connect(receive)
+    set_up_logging("debug", "text")
+    setup_logging.connect(receive)
+    assert calls == []
+
+    set_up_logging("debug", "text", loaded=True)
+
+    assert calls == [(logging.DEBUG, None, logs.FORMAT)]
+    assert (loggers.handlers, loggers.level) == ([], logging.WARNING)
+    assert logging.getLogger("streamq").level == logging.NOTSET
+
+
+def test_what_the_user_has_set_up_besides_a_receiver_stays(loggers, receiver):
+    set_up_logging("info", "text")
+    configure(root={"level": "ERROR"}, loggers={"streamq": {"level": "DEBUG"}})
+    setup_logging.connect(receiver[0])
+
+    set_up_logging("info", "text", loaded=True)
+
+    assert loggers.level == logging.ERROR
+    assert logging.getLogger("streamq").level == logging.DEBUG
+
+
+def test_what_a_receiver_configures_ends_no_runner_and_does_not_silence_it(loggers, capfd):
+    def receive(**kwargs):
+        configure(disable_existing_loggers=True)
+        loggers.addHandler(Breaking(SystemExit("no route")))
+
+    logger = logging.getLogger("streamq.worker")
+    setup_logging.connect(receive)
+    try:
+        set_up_logging("info", "text", loaded=True)
+        logger.error("a failure")
+    finally:
+        setup_logging.disconnect(receive)
+
+    assert "a failure" in capfd.readouterr().err
 
 
 class Breaking(logging.Handler):

@@ -19,8 +19,9 @@ while it renews leases: what the pipe does not take is kept, and written in late
        |                                                              |
        +--crash: logged once, the worker goes on--> gone              +--no time left--> killed
 
-It leads a session of its own, so that Ctrl-C does not reach it, and leaves signals that end a
-worker to its supervisor.  The kernel kills it when the supervisor ends, however that does.
+The system shows it as ``streamq-signals``.  It leads a session of its own, so that Ctrl-C does not
+reach it, and leaves signals that end a worker to its supervisor.  The kernel kills it when the
+supervisor ends, however that does.
 """
 
 import contextlib
@@ -36,6 +37,7 @@ import msgspec
 from streamq.core.delivery import Delivery
 from streamq.execution.executor import Executor
 from streamq.execution.not_run import send_revoked
+from streamq.host.prctl import name_process
 from streamq.runner.inherited import OWN
 from streamq.runner.logging import flush_streams
 from streamq.runner.runner import die_with
@@ -55,6 +57,8 @@ logger = logging.getLogger("streamq.worker")
 #: The signals whose receivers the process calls.
 SENT_THERE = (worker_ready, worker_shutting_down, worker_shutdown, task_revoked)
 BY_NAME = {each.name: each for each in SENT_THERE}
+#: The name that the system shows for the process.
+NAME = "streamq-signals"
 #: From so many bytes that wait for the process on, what comes then is dropped.
 MOST_WAITING = 16 * 2**20
 #: Bytes of the length before each word, little endian.
@@ -115,6 +119,7 @@ class SignalProcess(Service):
         def call_receivers() -> int:
             os.close(writer)
             die_with(supervisor)
+            name_process(NAME)
             return receive(open(reader, "rb"), self.node, self.executor)
 
         try:
