@@ -93,7 +93,7 @@ class SignalProcess(Service):
         self.reader = self.writer = -1
         #: What the pipe has not taken yet.
         self.unsent = bytearray()
-        #: Whether worker_ready, and worker_shutdown, were sent.
+        #: Whether worker_ready was sent, or is not to be any more; and worker_shutdown was.
         self.is_ready = self.is_leaving = False
 
     def due(self) -> float:
@@ -171,6 +171,7 @@ class SignalProcess(Service):
         """Send worker_shutting_down."""
         given = {"sig": sig, "how": how, "exitcode": int(how == "Cold")}
         self.tell(worker_shutting_down, Word(worker_shutting_down.name, given))
+        self.is_ready = True  # or never: not after this
 
     def on_terminated(self, delivery: Delivery, signum: int) -> None:
         """Send task_revoked for a task whose runner was killed to stop it."""
