@@ -1,15 +1,20 @@
 """Discovery of the app that a command uses."""
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from inspect import isroutine
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from streamq.app import App
-from streamq.config.importing import add_place, import_failed
+from streamq.config.importing import add_place, failed, import_failed
+from streamq.core.text import nearest, shown
 from streamq.errors import ConfigError
 from streamq.host.launch import working_folder
 
@@ -31,21 +36,22 @@ class Found:
 
 
 def find_app(spec: str | None, how: str = "-A") -> Found:
-    """Import the app named ``module`` or ``module:attribute``.
+    """Import the app that a specification names.
 
-    Without a name, look for tasks.py, app.py and the like in the current folder.  Raises
+    That is ``module``, ``module:attribute``, ``module.attribute``, ``module:factory()``, or a
+    package whose module ``celery`` has the app.  Without a name, look for tasks.py, app.py and the like in the current folder.  Raises
     ConfigError with what was tried; NoApp if there was nothing to try.
     """
     here = working_folder()
     if here not in sys.path:
         sys.path.insert(0, here)
     if spec:
-        return Found(named_app(spec, how), spec, how)
+        return Found(named_app(spec.strip(), how), spec, how)
     without: list[str] = []
     for name in candidates():
         module, file = load(name, "found"), f"{name.replace('.', '/')}.py"
         if apps_of(module):
-            return Found(app_of(module, None), name, f"found {file}")
+            return Found(app_of(module), name, f"found {file}")
         without.append(file)
     known = {"looked for": ", ".join(f"{name}.py" for name in CANDIDATES), "in": here}
     advice = ["streamq -A MODULE …, or set STREAMQ_APP, or go to the project's folder"]
@@ -65,10 +71,89 @@ def candidates() -> Iterator[str]:
 
 
 def named_app(spec: str, how: str) -> App:
-    """Import the app of a specification, ``module`` or ``module:attribute``."""
-    module, _, attribute = spec.partition(":")
-    path = below_here(module, how).removesuffix(".py").strip("/")
-    return app_of(load(path.replace("/", "."), how), attribute or None)
+    """Import the app of a specification; see ``find_app``."""
+    place, _, attribute = spec.partition(":")
+    path = below_here(place, how).removesuffix(".py").strip("/")
+    name = path.replace("/", ".")
+    if name.endswith(")"):
+        module, _, factory = name.rpartition(".")
+        raise ConfigError(
+            f"{spec!r} names no module",
+            known={"given by": how},
+            advice=[f"a factory stands after a colon: {module or 'MODULE'}:{factory}"],
+        )
+    if attribute:
+        return attribute_app(load(name, how), attribute)
+    module, _, last = name.rpartition(".")
+    if module and not is_module(name) and is_module(module):
+        found = load(module, how)
+        if hasattr(found, last):
+            return attribute_app(found, last)
+    return app_of(load(name, how))
+
+
+def is_module(name: str) -> bool:
+    """Whether there is a module of this name; its parent packages are imported."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # the parent is no package, or "__main__"
+        return name in sys.modules
+    except (Exception, SystemExit):  # the parent fails: ``load`` says how
+        return True
+
+
+def attribute_app(module: ModuleType, path: str) -> App:
+    """The app under a name with dots in a module, or the one that ``factory()`` returns there."""
+    names, called = path.removesuffix("()"), path.endswith("()")
+    try:
+        found = reduce(getattr, names.split("."), module)
+    except AttributeError:
+        raise no_app_called(module, names) from None
+    if called:
+        found = made_by(found, f"{module.__name__}:{path}")
+    app = app_in(found)
+    if app is not None:
+        return app
+    if isroutine(found) or (called and callable(found)):
+        raise ConfigError(
+            f"{module.__name__}:{path} is a function, not an app",
+            advice=[f"if it makes the app, write {module.__name__}:{path}()"],
+        )
+    raise no_app_called(module, path, found)
+
+
+def app_in(found: Any) -> App | None:
+    """The app that an object is; None if it is none.
+
+    A proxy is not asked what it stands for: that may need a context which is not there.
+    """
+    return found if issubclass(type(found), App) else None
+
+
+def made_by(factory: Any, spec: str) -> Any:
+    """Call the factory of an app, without arguments.  Raises ConfigError if it fails."""
+    if not callable(factory):
+        raise ConfigError(
+            f"{spec} cannot be called: it is {shown(factory)}", advice=[f"write {spec[:-2]}"]
+        )
+    try:
+        return factory()
+    except ConfigError as error:
+        add_place(error)
+        raise
+    except (Exception, SystemExit) as error:
+        raise failed(f"calling {spec} without arguments", error) from error
+
+
+def no_app_called(module: ModuleType, path: str, found: Any = None) -> ConfigError:
+    """Make the error of a name in a module that is not there, or no app."""
+    apps = ", ".join(apps_of(module))
+    near = nearest(path, vars(module)) if found is None else None
+    return ConfigError(
+        f"{module.__name__}:{path} is not an app",
+        known={"apps there": apps or "none"} | ({"it is": shown(found)} if found else {}),
+        advice=[f"did you mean {module.__name__}:{near}?"] if near and not apps else (),
+    )
 
 
 def below_here(path: str, how: str) -> str:
@@ -115,29 +200,42 @@ def load(name: str, how: str) -> ModuleType:
 
 def apps_of(module: ModuleType) -> dict[str, App]:
     """The apps of a module by their names there."""
-    return {name: value for name, value in vars(module).items() if isinstance(value, App)}
+    found = {name: app_in(value) for name, value in vars(module).items()}
+    return {name: app for name, app in found.items() if app is not None}
 
 
-def app_of(module: ModuleType, attribute: str | None) -> App:
-    """The app of a module: the named attribute, else ``app``, else the only one."""
+def app_of(module: ModuleType) -> App:
+    """The app of a module: ``app``, else ``celery``, else the only one.
+
+    A package without any has it in its module ``celery``, as Celery's layout of projects does.
+    """
     found = apps_of(module)
-    if attribute is not None:
-        if attribute in found:
-            return found[attribute]
-        raise ConfigError(
-            f"{module.__name__}:{attribute} is not an app",
-            known={"apps there": ", ".join(found) or "none"},
-        )
     different = {id(app): app for app in found.values()}
-    if "app" in found or len(different) == 1:
-        return found.get("app") or next(iter(different.values()))
+    for name in ("app", "celery"):
+        if name in found:
+            return found[name]
+    if len(different) == 1:
+        return next(iter(different.values()))
     if len(different) > 1:
         raise ConfigError(
             f"{module.__name__} has several apps: {', '.join(found)}",
             advice=[f"-A {module.__name__}:{next(iter(found))}"],
         )
+    inner = f"{module.__name__}.celery"
+    if hasattr(module, "__path__") and is_module(inner):
+        return app_of(load(inner, "-A"))
     raise ConfigError(
         f"{module.__name__} has no streamq app",
         known={"file": getattr(module, "__file__", "?")},
-        advice=["app = streamq.App(…)"],
+        advice=["app = streamq.App(…)", *factories_of(module)],
     )
+
+
+def factories_of(module: ModuleType) -> list[str]:
+    """Advice that names the functions of a module that look like the factory of an app."""
+    usual = ("create_app", "make_app", "create_celery", "make_celery", "init_celery")
+    return [
+        f"or, if {name} makes it, -A '{module.__name__}:{name}()'"
+        for name in usual
+        if callable(getattr(module, name, None))
+    ]

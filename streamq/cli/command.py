@@ -4,7 +4,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,18 +27,31 @@ class GivenOptions:
 
     app: str | None = None
     verbose: bool = False
+    #: The URL of Redis, where a command takes ``-b``.
+    broker: str | None = None
+    #: Whether the command is one of ``streamq celery``, which reads values as Celery does.
+    celery: bool = False
 
 
 class Shared(click.Command):
     """A command with ``-A``, ``-v`` and ``--version``.
 
-    ``later`` are options, or commands of a group, that belong to a later version.
+    ``later`` are options, or commands of a group, that belong to a later version; as a mapping, it
+    says what to type until then.  ``instead`` are commands that do not exist, each with what to
+    type instead.
     """
 
-    def __init__(self, *args: Any, later: Iterable[str] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        later: Iterable[str] = (),
+        instead: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("context_settings", {}).setdefault("help_option_names", ["-h", "--help"])
         super().__init__(*args, **kwargs)
-        self.later = frozenset(later)
+        self.later = dict(later) if isinstance(later, Mapping) else dict.fromkeys(later, "")
+        self.instead = instead or {}
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own parameters and the shared ones."""
@@ -85,11 +98,20 @@ class Group(Shared, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command.  Raises UsageError for an unknown one, with a suggestion."""
         name = args[0]
-        if name in self.later:
-            raise click.UsageError(f"not in this version: {ctx.command_path} {name}", ctx)
+        if self.get_command(ctx, name) is None:
+            self.answer_known(ctx, name)
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             raise unknown("command", name, self.list_commands(ctx), ctx)
         return super().resolve_command(ctx, args)
+
+    def answer_known(self, ctx: click.Context, name: str) -> None:
+        """Raise UsageError for a command that people know from elsewhere: what to type instead."""
+        if name in self.later:
+            advice = f"\n  → {self.later[name]}" if self.later[name] else ""
+            raise click.UsageError(f"not in this version: {ctx.command_path} {name}{advice}", ctx)
+        if name in self.instead:
+            what = f"there is no {ctx.command_path} {name}"
+            raise click.UsageError(f"{what}\n  → {self.instead[name]}")
 
 
 class Root(Group):

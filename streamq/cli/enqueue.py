@@ -18,6 +18,7 @@ from streamq.cli.shared import (
     without_code,
 )
 from streamq.cli.shared import timeout as timeout_option
+from streamq.core.text import mask_url
 from streamq.devserver.server import project_folder
 from streamq.discovery import NoApp, find_app
 from streamq.errors import ConfigError, StreamqError, TaskError
@@ -133,17 +134,12 @@ def sending_app(given: GivenOptions, task: str) -> App:
         app = find_app(spec, how).app
     except NoApp:
         app = App()
-        if app.conf.url is None:
-            warn(
-                "no app here, and no URL: sent to the bundled server of "
-                f"{project_folder().folder}\n"
-                "  → a worker of another folder reads another server: go there, or set STREAMQ_URL"
-            )
+        warn(f"no app here: {task} is sent unchecked, to {place_of(app)}")
         return app
     except ConfigError as error:
         if spec:
             raise
-        return without_code(error)
+        return without_code(error, given)
     try:
         app.import_tasks()
     except ConfigError as error:
@@ -156,6 +152,19 @@ def sending_app(given: GivenOptions, task: str) -> App:
             raise missing
         warn(f"{missing}\n  sent all the same: a worker may know it")
     return app
+
+
+def place_of(app: App) -> str:
+    """The server of an app without code, where that comes from, and what to do about it."""
+    if app.conf.url is None:
+        return (
+            f"the bundled server of {project_folder().folder}\n"
+            "  → a worker of another folder reads another server: go there, or set STREAMQ_URL"
+        )
+    return (
+        f"{mask_url(app.conf.url)}  [{app.conf.origin('url')}]\n"
+        "  → with its app, the name and the arguments are checked: streamq -A MODULE enqueue …"
+    )
 
 
 def arguments_of(words: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:

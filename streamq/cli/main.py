@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from streamq.cli.command import Root
+from streamq.cli.instead import AT_THE_ROOT, LATER
 
 #: Command, which is also the name of its module → its line in ``--help``.
 COMMANDS: Mapping[str, str] = {
@@ -21,6 +22,10 @@ COMMANDS: Mapping[str, str] = {
     "queues": "List queues; look into them, purge, repair and delete them.",
     "exchanges": "Show and change exchanges and their bindings.",
     "workers": "List workers, and the tasks that they run.",
+    "status": "Say which workers are up.",
+    "inspect": "Ask the workers, with Celery's words: ping.",
+    "control": "Revoke tasks, with Celery's words.",
+    "celery": "Run a command line of Celery's.",
     "dead": "List, retry, delete and move dead letters.",
     "doctor": "Check the Redis of the app, and say what to do.",
     "acl": "Print the rights of producers, workers and monitors for redis-cli.",
@@ -51,6 +56,6 @@ class LazyCommands(Root):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.command(cls=LazyCommands)
+@click.command(cls=LazyCommands, later=LATER, instead=AT_THE_ROOT)
 def main(**_: Any) -> None:
     """A task queue for Python, native to Redis Streams."""

@@ -12,7 +12,7 @@ import click
 from streamq.admin.inspector import Inspector
 from streamq.app import App
 from streamq.cli.command import GivenOptions
-from streamq.config.config import Config
+from streamq.config.config import Config, flag_of
 from streamq.core.text import nearest, visible
 from streamq.core.units import seconds
 from streamq.discovery import Found, NoApp, find_app
@@ -46,6 +46,18 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> f
         return None if value is None else seconds(value, param.opts[0])
 
 
+broker = click.option(
+    "-b", "--broker", metavar="URL", expose_value=False, help="Where Redis is.",
+    callback=lambda ctx, param, value: take_broker(ctx, value),
+)  # fmt: skip
+
+
+def take_broker(ctx: click.Context, value: str | None) -> None:
+    """Note the value of ``-b``, if it was given."""
+    if value is not None:
+        ctx.ensure_object(GivenOptions).broker = value
+
+
 timeout = click.option("--timeout", metavar="SECONDS", callback=duration,
                        help="How long to wait: 5, 90s, 2h.")  # fmt: skip
 
@@ -68,7 +80,20 @@ def required_app(given: GivenOptions) -> Found:
 
 
 def app_if_any(given: GivenOptions) -> App:
-    """The app, for a command that needs no code; without one, an app from the configuration."""
+    """The app, for a command that needs no code; without one, an app from the configuration.
+
+    It uses the Redis of ``-b``, for a command that has that option.
+    """
+    app = any_app(given)
+    if given.broker is not None:
+        with usage_errors():
+            app.conf.with_flags(url=given.broker)
+        check_broker(app)
+    return app
+
+
+def any_app(given: GivenOptions) -> App:
+    """The app of the code, or else one from the configuration."""
     spec, how = spec_of(given)
     if spec:
         return find_app(spec, how).app
@@ -77,17 +102,26 @@ def app_if_any(given: GivenOptions) -> App:
     except NoApp:
         return App()
     except ConfigError as error:
-        return without_code(error)
+        return without_code(error, given)
 
 
-def without_code(error: ConfigError) -> App:
+def check_broker(app: App) -> None:
+    """Raise UsageError if the app, which was given a URL by -b, names one that overrides it."""
+    if app.conf.origin("url") != flag_of("url"):
+        raise click.UsageError(
+            "-b is in vain: the app names its Redis itself, by App(url=…)\n"
+            "  → leave the url out there, and give it by -b, STREAMQ_URL or streamq.toml"
+        )
+
+
+def without_code(error: ConfigError, given: GivenOptions) -> App:
     """An app from the configuration, for a folder whose module cannot be imported.
 
     Raises the error again if the configuration has no URL: the module may name one, and the
     bundled server would be the wrong one.
     """
     app = App()
-    if app.conf.url is None:
+    if app.conf.url is None and given.broker is None:
         error.add_note("  → or say where Redis is, to go on without it: export STREAMQ_URL=…")
         raise error
     warn(f"{error}\n  going on without the app in this folder")

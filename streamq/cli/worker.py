@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from streamq.cli.celery_flags import celery_flags
 from streamq.cli.command import Command, GivenOptions
 from streamq.config.settings import LATER_POOLS, POOLS, SETTINGS
 from streamq.host.launch import Launch
@@ -57,21 +58,42 @@ from streamq.host.launch import Launch
 )
 @click.option("--autoscale", metavar="MAX,MIN", help="This version keeps the maximum.")
 @click.option("--log-format", metavar="FORMAT", help="text or json.")
+@click.option("-b", "--broker", "url", metavar="URL", help="Where Redis is.")
+@click.option(
+    "-f", "--logfile", metavar="FILE", help="Write there what else goes to standard error and output."
+)
+@click.option("--pidfile", metavar="FILE", help="Write the pid there while the worker runs.")
+@click.option("--uid", metavar="USER", help="The user to become, if root starts the worker.")
+@click.option("--gid", metavar="GROUP", help="The group to become, if root starts the worker.")
+@celery_flags
 @click.pass_obj
 def worker(
-    given: GivenOptions, /, exclude: str, burst: bool, autoscale: str | None, **settings: Any
+    given: GivenOptions,
+    /,
+    exclude: str,
+    burst: bool,
+    autoscale: str | None,
+    logfile: str | None,
+    pidfile: str | None,
+    uid: str | None,
+    gid: str | None,
+    **settings: Any,
 ) -> None:
     """Run tasks until stopped.
 
     Ctrl-C or SIGTERM once finishes what runs and hands back the rest; twice stops now.
+    Celery's other flags are understood: each says why it is not needed.
     """
     from streamq.cli.shared import required_app, warn
+    from streamq.cli.worker_files import name_worker, worker_files
     from streamq.runner.inherited import OWN, Inherited
+    from streamq.worker.account import change_account
     from streamq.worker.boot import start_worker
     from streamq.worker.signals import exit_on_signals
 
     OWN.given = Inherited.read()
     exit_on_signals()
+    settings["url"] = settings["url"] or given.broker
     if (settings["pool"] or "").lower() in LATER_POOLS:
         advice = f"\n  → pools: {', '.join(POOLS)}"
         raise click.UsageError(f"not in this version: --pool {settings['pool']}{advice}")
@@ -82,11 +104,24 @@ def worker(
             f"--autoscale {autoscale}: this version does not scale; "
             f"it keeps {settings['concurrency']}"
         )
+    if given.celery:
+        use_celery_units(settings)
     flags = {name: value for name, value in settings.items() if value is not None}
     check_flags(flags)
+    change_account(uid, gid)
     launch = Launch.here()
     found = required_app(given)
-    sys.exit(start_worker(found, flags, launch=launch, exclude=names_of(exclude), burst=burst))
+    name_worker(found.app, flags, celery=given.celery)
+    with worker_files(found.app, logfile, pidfile):
+        code = start_worker(found, flags, launch=launch, exclude=names_of(exclude), burst=burst)
+    sys.exit(code)
+
+
+def use_celery_units(settings: dict[str, Any]) -> None:
+    """Read the values of ``streamq celery worker`` in Celery's units: memory is in KiB."""
+    most = settings["max_memory_per_child"]
+    if most is not None and most.strip().isdecimal():
+        settings["max_memory_per_child"] = f"{most.strip()}KiB"
 
 
 def check_flags(flags: Mapping[str, str]) -> None:

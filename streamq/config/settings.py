@@ -169,7 +169,8 @@ class Setting:
 TABLE = (
     # where
     Setting("url", optional(Kind("URL", redis_url)), None,
-            "Where Redis is; with none, the bundled server is used.", aliases=("broker_url",)),
+            "Where Redis is; with none, the bundled server is used.",
+            flag="-b, --broker", aliases=("broker_url",)),
     Setting("namespace", NAME, "streamq",
             "The prefix of every key; apps with different namespaces do not see each other."),
     # the app

@@ -34,6 +34,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether it runs quarantined messages: one at a time, as sole tasks.
     quarantine: bool = False
     flags: dict[str, object] = {}
+    #: The log file, which standard output and standard error lead to; empty if there is none.
+    log_file: str = ""
     #: The command line of the worker, for modules that read ``sys.argv``.
     argv: list[bytes] = []
     #: The signals that the worker inherited as ignored or blocked.

@@ -10,6 +10,7 @@ import sys
 
 from streamq.discovery import find_app
 from streamq.runner.config import RunnerConfig
+from streamq.runner.log_file import LOG_FILE
 from streamq.runner.logging import set_up_logging
 from streamq.runner.pools.gevent import make_gevent
 from streamq.runner.pools.greenlet_forks import go_on_alone
@@ -20,6 +21,7 @@ def main() -> int:
     """Run the runner whose configuration file the command line names; return the exit code."""
     config = RunnerConfig.read(sys.argv[1])
     sys.argv[:] = map(os.fsdecode, config.argv)
+    LOG_FILE.inherit(config.log_file)
     app = find_app(config.app).app
     app.conf.with_flags(**config.flags)
     set_up_logging(app.conf.log_level, app.conf.log_format)

@@ -16,6 +16,7 @@ from streamq.context import current_task
 from streamq.core.log_limit import LogLimit
 from streamq.errors import SoftTimeLimitExceeded, Stopped
 from streamq.host import clock
+from streamq.runner.log_file import LOG_FILE
 from streamq.serialization.exceptions import trace_of
 from streamq.signals import setup_logging
 
@@ -165,6 +166,7 @@ class StderrHandler(logging.Handler):
 def write_line(text: str) -> None:
     """Write a line to standard error; errors of the descriptor are ignored."""
     with contextlib.suppress(OSError, ValueError):
+        LOG_FILE.follow()
         output = error_output()
         left = (text + "\n").encode(errors="backslashreplace")
         while left:  # a signal may interrupt a long write

@@ -31,6 +31,7 @@ from streamq.host.launch import Launch
 from streamq.routing import Queue
 from streamq.runner.config import RunnerConfig
 from streamq.runner.inherited import OWN
+from streamq.runner.log_file import LOG_FILE
 from streamq.runner.logging import flush_streams, open_closed_streams, set_up_logging, write_line
 from streamq.runner.patches import check_patches
 from streamq.runner.pauses import Pauses
@@ -244,6 +245,7 @@ def assemble(
         slots=conf.concurrency + SPARE if gevent else 1,
         app=found.spec,
         flags=flags,
+        log_file=LOG_FILE.path,
         argv=list(map(os.fsencode, processes.launch.words)),
         signals=OWN.given,
     )

@@ -23,6 +23,8 @@ LEASE = 15.0
         ("w@%n", "w@web"),
         ("w@%d", "w@shop.example"),
         ("100%%@%n", "100%@web"),
+        ("worker1@%%h", "worker1@web.shop.example"),
+        ("100%%@%%n", "100%@web"),
         ("plain", "plain@web.shop.example"),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 
 from streamq.cli.command import GivenOptions
 from streamq.cli.main import COMMANDS, main
+from streamq.core.text import mask_url
 from streamq.transport.keys import Keys
 from tests.processes import until
 from tests.system.shell import Shell
@@ -367,11 +368,17 @@ def test_without_app_and_url_it_is_said_which_server_takes_it(bare):
     sent = bare("enqueue", "any.task", STREAMQ_URL="")
 
     assert "✓ any.task" in sent
-    assert f"sent to the bundled server of {bare.folder / '.streamq'}" in bare.err
+    where = f"the bundled server of {bare.folder / '.streamq'}"
+    assert f"no app here: any.task is sent unchecked, to {where}" in bare.err
     assert "set STREAMQ_URL" in bare.err
     bare("server", "stop", "--yes", STREAMQ_URL="")
+
+
+def test_without_an_app_it_is_said_that_the_task_is_sent_unchecked_and_where_to(bare):
     bare("enqueue", "any.task")
-    assert bare.err == ""
+
+    place = f"{mask_url(bare.env['STREAMQ_URL'])}  [STREAMQ_URL]"
+    assert f"no app here: any.task is sent unchecked, to {place}\n" in bare.err
 
 
 def test_after_two_dashes_everything_is_an_argument(bare, redis):

@@ -219,3 +219,124 @@ def test_a_wrong_setting_in_a_module_is_said_as_it_is(write):
 
     with pytest.raises(ConfigError, match="unknown setting 'concurency'"):
         find_app("found_setting")
+
+
+# Celery's ways to name an app, and factories
+
+
+@pytest.mark.parametrize("spec", ["found_shop.queue", "found_shop:queue", "found_pack.inner.queue"])
+def test_an_attribute_may_be_named_after_a_dot(write, spec):
+    write("found_shop.py", APP.replace("app =", "queue ="))
+    write("found_pack/__init__.py", "")
+    write("found_pack/inner.py", "from found_shop import queue\n")
+
+    assert find_app(spec).app.name == "here"
+
+
+def test_an_attribute_of_an_attribute_may_be_named(write):
+    write("found_held.py", f"{APP}class held:\n    inner = app\ndel app\n")
+
+    assert find_app("found_held:held.inner").app.name == "here"
+
+
+def test_a_module_wins_over_an_attribute_of_its_name(write):
+    write("found_pack/__init__.py", "from found_pack.app import app\n")
+    write("found_pack/app.py", APP)
+
+    assert find_app("found_pack.app").app.name == "here"
+
+
+def test_a_package_without_an_app_has_it_in_its_module_celery(write):
+    write("found_site/__init__.py", "")
+    write("found_site/celery.py", APP)
+
+    assert find_app("found_site").app.name == "here"
+
+
+def test_a_module_celery_that_fails_is_told(write):
+    write("found_site/__init__.py", "")
+    path = write("found_site/celery.py", "boom = 1 / 0\n")
+
+    with pytest.raises(ConfigError, match=r"importing 'found_site\.celery' failed") as error:
+        find_app("found_site")
+
+    assert f"{path}:1" in str(error.value)
+
+
+def test_the_attribute_called_celery_wins_where_none_is_called_app(write):
+    write("found_names.py", "from streamq import App\nother = App('o')\ncelery = App('here')\n")
+
+    assert find_app("found_names").app.name == "here"
+
+
+MAKES = "from streamq import App\ndef make_app(url=None):\n    return App('made')\n"
+
+
+def test_a_factory_is_called_where_its_name_has_brackets(write):
+    write("found_makes.py", MAKES)
+
+    assert find_app("found_makes:make_app()").app.name == "made"
+
+
+@pytest.mark.parametrize("spec", ["found_makes:make_app", "found_makes.make_app"])
+def test_a_factory_without_brackets_says_what_to_write(write, spec):
+    write("found_makes.py", MAKES)
+
+    with pytest.raises(ConfigError, match="is a function, not an app") as error:
+        find_app(spec)
+
+    assert "write found_makes:make_app()" in str(error.value)
+
+
+def test_a_module_with_a_factory_alone_says_how_to_name_it(write):
+    write("found_makes.py", MAKES)
+
+    with pytest.raises(ConfigError, match="has no streamq app") as error:
+        find_app("found_makes")
+
+    assert "-A 'found_makes:make_app()'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("def make(x): pass", "TypeError: make() missing 1 required positional argument"),
+        ("def make(): 1 / 0", "ZeroDivisionError: division by zero"),
+        ("def make(): return 1", "found_bad:make() is not an app"),
+        ("make = 1", "cannot be called"),
+    ],
+)
+def test_a_factory_that_makes_no_app_is_told(write, body, says):
+    write("found_bad.py", body + "\n")
+
+    with pytest.raises(ConfigError) as error:
+        find_app("found_bad:make()")
+
+    assert says in str(error.value)
+
+
+def test_a_factory_after_a_dot_is_told_to_stand_after_a_colon(write):
+    write("found_makes.py", MAKES)
+
+    with pytest.raises(ConfigError) as error:
+        find_app("found_makes.make_app()")
+
+    assert "a factory stands after a colon: found_makes:make_app()" in str(error.value)
+
+
+def test_a_proxy_in_a_module_is_not_asked_what_it_stands_for(write):
+    proxy = "class Proxy:\n    @property\n    def __class__(self): raise RuntimeError('early')\n"
+    write("found_proxy.py", f"{APP}{proxy}current = Proxy()\n")
+
+    assert find_app("found_proxy").app.name == "here"
+
+
+@pytest.mark.parametrize(
+    ("spec", "missing"),
+    [("found_pack.nowhere", "found_pack.nowhere"), ("found_no.where", "found_no")],
+)
+def test_what_is_neither_module_nor_attribute_is_a_module_that_is_missing(write, spec, missing):
+    write("found_pack/__init__.py", "")
+
+    with pytest.raises(ConfigError, match=f"no module named '{missing}'"):
+        find_app(spec)

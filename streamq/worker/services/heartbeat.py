@@ -19,6 +19,7 @@ from streamq.runner.shared_memory import RunningTask
 from streamq.transport.replies import Refused
 from streamq.worker.identity import Life, life_of, place
 from streamq.worker.lease_view import LeaseViews
+from streamq.worker.patterns import expand
 from streamq.worker.processes import RunnerProcess, RunnerProcesses
 from streamq.worker.services.crash_recovery import CrashRecovery
 from streamq.worker.services.service import Service
@@ -31,7 +32,10 @@ MOST_NAMED = 20
 
 
 def node_name(pattern: str, host: str | None = None) -> str:
-    """Expand ``%h`` (host name), ``%n`` (its first part) and ``%d`` (its domain)."""
+    """Expand ``%h`` (host name), ``%n`` (its first part) and ``%d`` (its domain).
+
+    Their percent signs may be doubled (``%%h``), as files of systemd and supervisord have them.
+    """
     full = host or socket.gethostname()
     if any(char in ":{}" or char < " " for char in pattern):
         raise ConfigError(
@@ -41,14 +45,8 @@ def node_name(pattern: str, host: str | None = None) -> str:
             },
         )
     name, _, domain = full.partition(".")
-    signs = {"%h": full, "%n": name, "%d": domain, "%%": "%"}
-    found, rest = "", pattern
-    while rest:
-        sign = rest[:2]
-        found += signs.get(sign, rest[0])
-        rest = rest[2:] if sign in signs else rest[1:]
-    found = found if "@" in found else f"{found}@{full}"
-    return found
+    found = expand(pattern, {"%h": full, "%n": name, "%d": domain})
+    return found if "@" in found else f"{found}@{full}"
 
 
 def claim_name(node: str, nodes: WorkerNames, lease: float) -> str:

@@ -1,0 +1,96 @@
+"""Flags of Celery's worker that streamq's does not need, and those that it refuses.
+
+The worker says why in one line, and goes on: units of systemd and containers have such flags.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Unneeded(NamedTuple):
+    """A flag that changes nothing, and why; ``metavar`` names its value if it takes one."""
+
+    names: tuple[str, ...]
+    why: str
+    metavar: str | None = None
+
+
+class Refused(NamedTuple):
+    """A flag with which no worker starts, and what to do instead."""
+
+    names: tuple[str, ...]
+    what: str
+    instead: str
+    metavar: str | None = None
+
+
+PREFETCH = "a runner reads ahead by how long its tasks take, and hands back what has to wait"
+SCHEDULES = "schedules are not in this version; the worker runs without"
+UNNEEDED = (
+    Unneeded(("-E", "--events", "--task-events"), "states and workers are in Redis for all to see"),
+    Unneeded(("-B", "--beat"), SCHEDULES),
+    Unneeded(("-s", "--schedule", "--schedule-filename"), SCHEDULES, "FILE"),
+    Unneeded(("--scheduler",), SCHEDULES, "CLASS"),
+    Unneeded(
+        ("-O", "--optimization"), "a message goes to a runner that is free, as with fair", "WORD"
+    ),
+    Unneeded(("--prefetch-multiplier",), PREFETCH, "N"),
+    Unneeded(("--disable-prefetch",), PREFETCH),
+    Unneeded(("--without-gossip",), "workers do not talk to each other"),
+    Unneeded(("--without-mingle",), "workers do not talk to each other; revocations are in Redis"),
+    Unneeded(
+        ("--without-heartbeat",),
+        "workers renew leases in Redis, which are few bytes; without them, nobody would take over "
+        "what a dead one held",
+    ),
+    Unneeded(("--heartbeat-interval",), "a third of the setting lease is the interval", "N"),
+    Unneeded(("-S", "--statedb"), "revocations are in Redis", "FILE"),
+    Unneeded(("--umask",), "set it where the worker is started: umask, or UMask= of systemd", "N"),
+    Unneeded(("--executable",), "the worker runs with the Python that starts it", "FILE"),
+    Unneeded(("--pool-start-method",), "runners are forked, or programs with gevent", "WORD"),
+)
+REFUSED = (
+    Refused(
+        ("-D", "--detach"),
+        "a worker stays in the foreground",
+        "start it by systemd or supervisord, or: nohup streamq worker … --logfile FILE &",
+    ),
+    Refused(
+        ("--purge", "--discard"),
+        "a worker removes no messages",
+        "streamq queues purge QUEUE, before it starts",
+    ),
+)
+
+
+def celery_flags(function: F) -> F:
+    """Give a command the flags above; they are not listed by ``--help``."""
+    for flag in (*UNNEEDED, *REFUSED):
+        function = click.option(
+            *flag.names,
+            f"celery_{len(flag.names[-1])}_{flag.names[-1].strip('-').replace('-', '_')}",
+            is_flag=flag.metavar is None,
+            metavar=flag.metavar,
+            hidden=True,
+            expose_value=False,
+            callback=answer(flag),
+        )(function)
+    return function
+
+
+def answer(flag: Unneeded | Refused) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """The callback of a flag: it says why the flag is not needed, or raises UsageError."""
+
+    def say(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if not value:
+            return
+        name = flag.names[-1] if len(flag.names) < 3 else flag.names[1]
+        if isinstance(flag, Refused):
+            raise click.UsageError(f"not in this version: {name}: {flag.what}\n  → {flag.instead}")
+        click.echo(f"streamq: {name} is not needed: {flag.why}", err=True)
+
+    return say
