@@ -11,7 +11,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Unneeded(NamedTuple):
+class UnneededFlag(NamedTuple):
     """A flag that changes nothing, and why; ``metavar`` names its value if it takes one."""
 
     names: tuple[str, ...]
@@ -19,7 +19,7 @@ class Unneeded(NamedTuple):
     metavar: str | None = None
 
 
-class Refused(NamedTuple):
+class RefusedFlag(NamedTuple):
     """A flag with which no worker starts, and what to do instead."""
 
     names: tuple[str, ...]
@@ -31,35 +31,35 @@ class Refused(NamedTuple):
 PREFETCH = "a runner reads ahead by how long its tasks take, and hands back what has to wait"
 SCHEDULES = "schedules are not in this version; the worker runs without"
 UNNEEDED = (
-    Unneeded(("-E", "--events", "--task-events"), "states and workers are in Redis for all to see"),
-    Unneeded(("-B", "--beat"), SCHEDULES),
-    Unneeded(("-s", "--schedule", "--schedule-filename"), SCHEDULES, "FILE"),
-    Unneeded(("--scheduler",), SCHEDULES, "CLASS"),
-    Unneeded(
+    UnneededFlag(("-E", "--events", "--task-events"), "states and workers are in Redis for all to see"),
+    UnneededFlag(("-B", "--beat"), SCHEDULES),
+    UnneededFlag(("-s", "--schedule", "--schedule-filename"), SCHEDULES, "FILE"),
+    UnneededFlag(("--scheduler",), SCHEDULES, "CLASS"),
+    UnneededFlag(
         ("-O", "--optimization"), "a message goes to a runner that is free, as with fair", "WORD"
     ),
-    Unneeded(("--prefetch-multiplier",), PREFETCH, "N"),
-    Unneeded(("--disable-prefetch",), PREFETCH),
-    Unneeded(("--without-gossip",), "workers do not talk to each other"),
-    Unneeded(("--without-mingle",), "workers do not talk to each other; revocations are in Redis"),
-    Unneeded(
+    UnneededFlag(("--prefetch-multiplier",), PREFETCH, "N"),
+    UnneededFlag(("--disable-prefetch",), PREFETCH),
+    UnneededFlag(("--without-gossip",), "workers do not talk to each other"),
+    UnneededFlag(("--without-mingle",), "workers do not talk to each other; revocations are in Redis"),
+    UnneededFlag(
         ("--without-heartbeat",),
         "workers renew leases in Redis, which are few bytes; without them, nobody would take over "
         "what a dead one held",
     ),
-    Unneeded(("--heartbeat-interval",), "a third of the setting lease is the interval", "N"),
-    Unneeded(("-S", "--statedb"), "revocations are in Redis", "FILE"),
-    Unneeded(("--umask",), "set it where the worker is started: umask, or UMask= of systemd", "N"),
-    Unneeded(("--executable",), "the worker runs with the Python that starts it", "FILE"),
-    Unneeded(("--pool-start-method",), "runners are forked, or programs with gevent", "WORD"),
+    UnneededFlag(("--heartbeat-interval",), "a third of the setting lease is the interval", "N"),
+    UnneededFlag(("-S", "--statedb"), "revocations are in Redis", "FILE"),
+    UnneededFlag(("--umask",), "set it where the worker is started: umask, or UMask= of systemd", "N"),
+    UnneededFlag(("--executable",), "the worker runs with the Python that starts it", "FILE"),
+    UnneededFlag(("--pool-start-method",), "runners are forked, or programs with gevent", "WORD"),
 )
 REFUSED = (
-    Refused(
+    RefusedFlag(
         ("-D", "--detach"),
         "a worker stays in the foreground",
         "start it by systemd or supervisord, or: nohup streamq worker … --logfile FILE &",
     ),
-    Refused(
+    RefusedFlag(
         ("--purge", "--discard"),
         "a worker removes no messages",
         "streamq queues purge QUEUE, before it starts",
@@ -72,7 +72,7 @@ def celery_flags(function: F) -> F:
     for flag in (*UNNEEDED, *REFUSED):
         function = click.option(
             *flag.names,
-            f"celery_{len(flag.names[-1])}_{flag.names[-1].strip('-').replace('-', '_')}",
+            f"celery_{flag.names[-1].strip('-').replace('-', '_')}",
             is_flag=flag.metavar is None,
             metavar=flag.metavar,
             hidden=True,
@@ -82,14 +82,14 @@ def celery_flags(function: F) -> F:
     return function
 
 
-def answer(flag: Unneeded | Refused) -> Callable[[click.Context, click.Parameter, Any], None]:
+def answer(flag: UnneededFlag | RefusedFlag) -> Callable[[click.Context, click.Parameter, Any], None]:
     """The callback of a flag: it says why the flag is not needed, or raises UsageError."""
 
     def say(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if not value:
             return
-        name = flag.names[-1] if len(flag.names) < 3 else flag.names[1]
-        if isinstance(flag, Refused):
+        name = "/".join(flag.names[:2])
+        if isinstance(flag, RefusedFlag):
             raise click.UsageError(f"not in this version: {name}: {flag.what}\n  → {flag.instead}")
         click.echo(f"streamq: {name} is not needed: {flag.why}", err=True)
 
