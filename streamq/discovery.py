@@ -39,8 +39,9 @@ def find_app(spec: str | None, how: str = "-A") -> Found:
     """Import the app that a specification names.
 
     That is ``module``, ``module:attribute``, ``module.attribute``, ``module:factory()``, or a
-    package whose module ``celery`` has the app.  Without a name, look for tasks.py, app.py and the like in the current folder.  Raises
-    ConfigError with what was tried; NoApp if there was nothing to try.
+    package whose module ``celery`` has the app.  Without a name, look for tasks.py, app.py and the
+    like in the current folder.  Raises ConfigError with what was tried; NoApp if there was nothing
+    to try.
     """
     here = working_folder()
     if here not in sys.path:

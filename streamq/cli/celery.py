@@ -72,8 +72,8 @@ def refuse(ctx: click.Context, param: click.Parameter, value: str | None) -> Non
 def say_unneeded(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """The callback of options that change nothing: say why."""
     reasons = {
-        "result_backend": "--result-backend is not needed: results are in the same Redis",
-        "no_color": "--no-color is not needed: set NO_COLOR=1; output to a file has no colours",
+        "result_backend": "--result-backend: not needed: results are in the same Redis",
+        "no_color": "--no-color: not needed: set NO_COLOR=1; output to a file has no colours",
     }
     if value:
         click.echo(f"streamq: {reasons[param.name or '']}", err=True)

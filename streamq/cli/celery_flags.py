@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+Callback = Callable[[click.Context, click.Parameter, Any], None]
 
 
 class UnneededFlag(NamedTuple):
@@ -29,9 +30,9 @@ class RefusedFlag(NamedTuple):
 
 
 PREFETCH = "a runner reads ahead by how long its tasks take, and hands back what has to wait"
-SCHEDULES = "schedules are not in this version; the worker runs without"
+SCHEDULES = "not in this version: schedules; the worker runs without them"
 UNNEEDED = (
-    UnneededFlag(("-E", "--events", "--task-events"), "states and workers are in Redis for all to see"),
+    UnneededFlag(("-E", "--events", "--task-events"), "states and workers are kept in Redis"),
     UnneededFlag(("-B", "--beat"), SCHEDULES),
     UnneededFlag(("-s", "--schedule", "--schedule-filename"), SCHEDULES, "FILE"),
     UnneededFlag(("--scheduler",), SCHEDULES, "CLASS"),
@@ -41,7 +42,7 @@ UNNEEDED = (
     UnneededFlag(("--prefetch-multiplier",), PREFETCH, "N"),
     UnneededFlag(("--disable-prefetch",), PREFETCH),
     UnneededFlag(("--without-gossip",), "workers do not talk to each other"),
-    UnneededFlag(("--without-mingle",), "workers do not talk to each other; revocations are in Redis"),
+    UnneededFlag(("--without-mingle",), "revocations are in Redis, for every worker"),
     UnneededFlag(
         ("--without-heartbeat",),
         "workers renew leases in Redis, which are few bytes; without them, nobody would take over "
@@ -49,7 +50,7 @@ UNNEEDED = (
     ),
     UnneededFlag(("--heartbeat-interval",), "a third of the setting lease is the interval", "N"),
     UnneededFlag(("-S", "--statedb"), "revocations are in Redis", "FILE"),
-    UnneededFlag(("--umask",), "set it where the worker is started: umask, or UMask= of systemd", "N"),
+    UnneededFlag(("--umask",), "it is that of the shell, or UMask= of the systemd unit", "N"),
     UnneededFlag(("--executable",), "the worker runs with the Python that starts it", "FILE"),
     UnneededFlag(("--pool-start-method",), "runners are forked, or programs with gevent", "WORD"),
 )
@@ -82,7 +83,7 @@ def celery_flags(function: F) -> F:
     return function
 
 
-def answer(flag: UnneededFlag | RefusedFlag) -> Callable[[click.Context, click.Parameter, Any], None]:
+def answer(flag: UnneededFlag | RefusedFlag) -> Callback:
     """The callback of a flag: it says why the flag is not needed, or raises UsageError."""
 
     def say(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -90,7 +91,9 @@ def answer(flag: UnneededFlag | RefusedFlag) -> Callable[[click.Context, click.P
             return
         name = "/".join(flag.names[:2])
         if isinstance(flag, RefusedFlag):
-            raise click.UsageError(f"not in this version: {name}: {flag.what}\n  → {flag.instead}")
-        click.echo(f"streamq: {name} is not needed: {flag.why}", err=True)
+            advice = f"\n  → {flag.instead}"
+            raise click.UsageError(f"not in this version: {name}: {flag.what}{advice}")
+        why = flag.why if flag.why == SCHEDULES else f"not needed: {flag.why}"
+        click.echo(f"streamq: {name}: {why}", err=True)
 
     return say

@@ -60,7 +60,7 @@ from streamq.host.launch import Launch
 @click.option("--log-format", metavar="FORMAT", help="text or json.")
 @click.option("-b", "--broker", "url", metavar="URL", help="Where Redis is.")
 @click.option(
-    "-f", "--logfile", metavar="FILE", help="Write there what else goes to standard error and output."
+    "-f", "--logfile", metavar="FILE", help="Write the log, and what tasks print, into a file."
 )
 @click.option("--pidfile", metavar="FILE", help="Write the pid there while the worker runs.")
 @click.option("--uid", metavar="USER", help="The user to become, if root starts the worker.")
