@@ -109,7 +109,7 @@ SENT_BY_WORKERS = accesses(
     "revoked: ZRANGE",
     "terminating: ZMSCORE",
     "started:*: HGET HSET",
-    "workers: ZREM",
+    "workers: ZREM ZRANGE",  # ZRANGE is for health checks, which have the URL of the worker
     "worker:*: HMGET HGET DEL",
     "SUBSCRIBE UNSUBSCRIBE",
 )

@@ -1,7 +1,7 @@
-"""``streamq celery``: Celery's command line, for units and scripts that have one.
+"""``streamq celery``: Celery's command line, for units and scripts that have one::
 
-    streamq celery -A proj -b redis://host/0 worker -l INFO -c 4
-    streamq celery -A proj inspect ping -d celery@web
+streamq celery -A proj -b redis://host/0 worker -l INFO -c 4
+streamq celery -A proj inspect ping -d celery@web
 """
 
 import importlib
@@ -76,13 +76,19 @@ def say_unneeded(ctx: click.Context, param: click.Parameter, value: Any) -> None
         "no_color": "--no-color: not needed: set NO_COLOR=1; output to a file has no colours",
     }
     if value:
-        click.echo(f"streamq: {reasons[param.name or '']}", err=True)
+        from streamq.cli.shared import warn
+
+        warn(reasons[param.name or ""])
 
 
 @click.command(cls=CeleryCommands, later=LATER, instead=OF_CELERY)
 @click.option("-b", "--broker", metavar="URL", help="Where Redis is.")
 @click.option(
-    "--workdir", metavar="FOLDER", is_eager=True, expose_value=False, callback=change_folder,
+    "--workdir",
+    metavar="FOLDER",
+    is_eager=True,
+    expose_value=False,
+    callback=change_folder,
     help="The folder of the project.",
 )
 @click.option("--result-backend", hidden=True, expose_value=False, callback=say_unneeded)

@@ -41,10 +41,22 @@ def json_of(kind: type[Any]) -> Callable[[click.Context, click.Parameter, str], 
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.option("-a", "--args", metavar="JSON", default="[]", callback=json_of(list),
-              help="Positional arguments, such as '[1, 2]'.")
-@click.option("-k", "--kwargs", metavar="JSON", default="{}", callback=json_of(dict),
-              help="Named arguments, such as '{\"x\": 1}'.")
+@click.option(
+    "-a",
+    "--args",
+    metavar="JSON",
+    default="[]",
+    callback=json_of(list),
+    help="Positional arguments, such as '[1, 2]'.",
+)
+@click.option(
+    "-k",
+    "--kwargs",
+    metavar="JSON",
+    default="{}",
+    callback=json_of(dict),
+    help="Named arguments, such as '{\"x\": 1}'.",
+)
 @click.option("--eta", metavar="MOMENT", help="Run it then: 2026-12-24T18:00.")
 @click.option("--countdown", metavar="SECONDS", help="Run it in so long.")
 @click.option("--expires", metavar="WHEN", help="Not to start after that.")
@@ -89,8 +101,9 @@ def result(given: GivenOptions, id: str, traceback: bool) -> None:
 @click.command(cls=Command)
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @click.option("-Q", "--queues", metavar="NAMES", callback=names_of, help="Only these queues.")
-@click.option("-X", "--exclude-queues", metavar="NAMES", callback=names_of,
-              help="All queues but these.")
+@click.option(
+    "-X", "--exclude-queues", metavar="NAMES", callback=names_of, help="All queues but these."
+)
 @broker
 @click.pass_obj
 def purge(

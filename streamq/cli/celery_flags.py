@@ -89,11 +89,13 @@ def answer(flag: UnneededFlag | RefusedFlag) -> Callback:
     def say(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if not value:
             return
+        from streamq.cli.shared import warn
+
         name = "/".join(flag.names[:2])
         if isinstance(flag, RefusedFlag):
             advice = f"\n  → {flag.instead}"
             raise click.UsageError(f"not in this version: {name}: {flag.what}{advice}")
         why = flag.why if flag.why == SCHEDULES else f"not needed: {flag.why}"
-        click.echo(f"streamq: {name}: {why}", err=True)
+        warn(f"{name}: {why}")
 
     return say

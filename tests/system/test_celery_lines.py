@@ -164,11 +164,13 @@ def test_a_worker_logs_to_its_file_and_keeps_its_pid_in_another(site):
     assert second.wait() == 78
     assert f"another worker has the pid file {pid}\n  its pid  {worker.pid}" in second.said
 
-    log.rename(site.folder / "w1.log.1")
-    assert site.send("say").get(timeout=10) is None
-    until(lambda: log.exists() and "from a task" in log.read_text(), "the task has printed")
+    site.send("say").get(timeout=10)
+    until(lambda: "from a task" in log.read_text(), "the task has printed")
+    moved = log.rename(site.folder / "w1.log.1")
+    site.send("say").get(timeout=10)
+    until(lambda: log.exists() and "tasks.say" in log.read_text(), "its line is in the new file")
     assert worker.stop() == 0
-    assert f"w1@{HOST}" in (site.folder / "w1.log.1").read_text()
+    assert f"w1@{HOST}" in moved.read_text()
     assert "stopped" in log.read_text()
     assert worker.said == ""
     assert not pid.exists()

@@ -79,7 +79,9 @@ def test_a_log_file_leaves_alone_what_a_task_has_redirected(tmp_path):
 
 
 def test_a_log_file_in_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="cannot write the log file .*/gone/w.log: No such file"):
+    with pytest.raises(
+        ConfigError, match=r"cannot write the log file .*/gone/w\.log: No such file"
+    ):
         LogFile().open(str(tmp_path / "gone" / "w.log"))
 
 
