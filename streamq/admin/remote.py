@@ -6,7 +6,7 @@ up: so the answer comes at once, also from workers that are busy.
 
 from collections.abc import Collection, Mapping
 
-from streamq.errors import ConfigError
+from streamq.context import NotInThisVersion
 from streamq.host import clock
 from streamq.transport.client import Client
 from streamq.transport.decode import texts
@@ -78,6 +78,6 @@ def ping(
     }
 
 
-def not_here(name: str, instead: str) -> ConfigError:
+def not_here(name: str, instead: str) -> NotInThisVersion:
     """Make the error of a name of Celery's remote control that this version lacks."""
-    return ConfigError(f"not in this version: {name}", advice=[instead])
+    return NotInThisVersion(f"not in this version: {name}", advice=[instead])

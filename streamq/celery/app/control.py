@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 from streamq.admin.inspector import Inspector
 from streamq.admin.remote import CONTROL, INSPECT, not_here, ping
 from streamq.app import App
-from streamq.core.termination import signal_name
 from streamq.errors import ConfigError
 
 #: Workers by name, each with ``{"ok": "pong"}``.
@@ -98,9 +97,7 @@ class Control:
 
         A revocation holds for every worker, so ``destination`` changes nothing.
         """
-        name = signal_name(signal) if terminate else "SIGTERM"
-        for id in [task_id] if isinstance(task_id, str) else task_id:
-            self.app.result(id).revoke(terminate=terminate, signal=name)
+        self.app.revoke(task_id, terminate=terminate, signal=signal)
 
     def terminate(
         self,
