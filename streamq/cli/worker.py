@@ -108,7 +108,7 @@ def worker(
         use_celery_units(settings)
     flags = {name: value for name, value in settings.items() if value is not None}
     check_flags(flags)
-    change_account(uid, gid)
+    change_account(uid or None, gid or None)
     launch = Launch.here()
     found = required_app(given)
     name_worker(found.app, flags, celery=given.celery)

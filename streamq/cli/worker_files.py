@@ -29,14 +29,14 @@ def name_worker(app: App, flags: dict[str, str], *, celery: bool) -> None:
 
 @contextmanager
 def worker_files(app: App, logfile: str | None, pidfile: str | None) -> Iterator[None]:
-    """Keep the pid in a file, and log to another, while the block runs; None for neither.
+    """Keep the pid in a file, and log to another, while the block runs.
 
-    Both names may have the signs of ``file_name``.
+    Without a name, or with an empty one, there is none.  Both may have the signs of ``file_name``.
     """
     node = node_name(app.conf.worker_name)
-    holder = None if pidfile is None else PidFile(file_name(pidfile, node))
+    holder = PidFile(file_name(pidfile, node)) if pidfile else None
     try:
-        if logfile is not None:
+        if logfile:
             LOG_FILE.open(file_name(logfile, node))
         yield
     finally:

@@ -11,6 +11,8 @@ from streamq.errors import ConfigError
 
 #: The descriptors of standard output and standard error.
 OUTPUTS = (1, 2)
+#: Names of these; opening one fails where it is a socket, as below systemd.
+NAMED_OUTPUTS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 class LogFile:
@@ -27,6 +29,10 @@ class LogFile:
         Raises ConfigError if it cannot be written to.
         """
         path = os.path.abspath(path)
+        if path in NAMED_OUTPUTS:
+            for number in OUTPUTS:
+                os.dup2(NAMED_OUTPUTS[path], number)
+            return
         try:
             self.redirect(path)
         except OSError as error:

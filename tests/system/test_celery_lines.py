@@ -147,7 +147,7 @@ def test_each_flag_that_is_not_needed_gets_a_line_and_the_worker_runs(shell):
         for word in ([name] if flag.metavar is None else [name, "1"])
     ]
 
-    shell("worker", "-A", "tasks", "-c", "1", "--burst", *words)
+    shell("worker", "-A", "tasks", "-c", "1", "--burst", "--pidfile=", "--logfile=", *words)
 
     lines = [line for line in shell.err.splitlines() if re.match(r"streamq: -\S+: not ", line)]
     assert len(lines) == len(UNNEEDED)

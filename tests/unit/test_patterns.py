@@ -78,6 +78,21 @@ def test_a_log_file_leaves_alone_what_a_task_has_redirected(tmp_path):
     assert other.read_text() == "caught\n"
 
 
+def test_a_log_file_may_be_one_of_the_standard_outputs():
+    reader, writer = os.pipe()
+
+    def act():
+        os.dup2(writer, 1)
+        LogFile().open("/dev/stdout")
+        os.write(2, b"both\n")
+        return 0
+
+    assert code_of(in_child(act)) == 0
+    assert os.read(reader, 10) == b"both\n"
+    os.close(reader)
+    os.close(writer)
+
+
 def test_a_log_file_in_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(
         ConfigError, match=r"cannot write the log file .*/gone/w\.log: No such file"
