@@ -78,7 +78,7 @@ def call(
     app = app_if_any(given)
     with usage_errors():
         chosen = {option: value for option, value in options.items() if value is not None}
-        signature = app.signature(name, args, kwargs, **chosen)
+        signature = App.signature(app, name, args, kwargs, **chosen)
     say(sent(app, signature).id)
 
 

@@ -86,7 +86,7 @@ def enqueue(
     args, kwargs = arguments_of(arguments)
     given = {name: value for name, value in options.items() if value is not None}
     with usage_errors():
-        signature = app.signature(task, args, kwargs, **given)
+        signature = App.signature(app, task, args, kwargs, **given)  # a subclass has its own kind
         if not options["exchange"] and (options["routing_key"], options["exchange"]) != (
             None,
             None,
