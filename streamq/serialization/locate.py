@@ -1,6 +1,6 @@
 """Errors of encoding and decoding: what is wrong, and where in the value."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, MappingView
 from typing import Any
 
 from streamq.errors import ConfigError, DecodeError, EncodeError, SoftTimeLimitExceeded
@@ -93,6 +93,8 @@ def advice_for(name: str, part: Any, error: Exception) -> str:
             return error.advice
         case _ if isinstance(part, dict):
             return "use text as keys, or send a list of pairs"
+        case _ if own := advice_of(part):
+            return own
         case _ if name == "pickle":
             return "send plain data, an id or a path"
         case _:
@@ -100,6 +102,19 @@ def advice_for(name: str, part: Any, error: Exception) -> str:
                 "send plain data, an id or a path; or use the serializer 'pickle' and "
                 "accept_content=['json', 'pickle']"
             )
+
+
+def advice_of(part: Any) -> str | None:
+    """The advice for values of some types: what to send instead; None for any other.
+
+    A class of streamq has it as ``SEND_INSTEAD``.
+    """
+    if isinstance(part, Coroutine):
+        return "await it, or asyncio.run(…), and send what it returns"
+    if isinstance(part, Iterator | MappingView | range):
+        return f"use list(…) of the {type(part).__name__}"
+    advice = getattr(type(part), "SEND_INSTEAD", None)
+    return advice if isinstance(advice, str) else None
 
 
 def unreadable(data: bytes, name: str, error: Exception) -> DecodeError:
@@ -116,5 +131,7 @@ def reason(error: Exception) -> str:
         text = " ".join(str(error).split())
     except Exception:
         text = ""
+    if isinstance(error, NotRepresentable) and text:  # ours: its name says nothing
+        return cut(text)
     name = type(error).__name__
     return cut(f"{name}: {text}" if text else name)

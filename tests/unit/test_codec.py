@@ -25,6 +25,7 @@ from streamq.errors import (
     EncodeError,
     SoftTimeLimitExceeded,
 )
+from streamq.result import Result
 from streamq.serialization import codec
 from streamq.serialization.codec import (
     allowed,
@@ -508,3 +509,26 @@ for act in (lambda: codec.encode(1, "yaml"), lambda: codec.decode(b"1", "yaml"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.count('→ pip install "streamq[yaml]"') == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        ((i for i in "ab"), "use list(…) of the generator"),
+        (map(str, [1]), "use list(…) of the map"),
+        ({"a": 1}.keys(), "use list(…) of the dict_keys"),
+        (Result("a", None, None), "send result.id;"),
+    ],
+)
+def test_advice_names_what_the_value_should_be_turned_into(value, advice):
+    with pytest.raises(EncodeError) as refused:
+        encode({"part": value})
+
+    assert "at $.part" in str(refused.value)
+    assert advice in str(refused.value)
+    assert "pickle" not in str(refused.value)
+
+
+def test_a_reason_of_ours_names_no_class():
+    with pytest.raises(EncodeError, match="reason  JSON cannot represent the key 1"):
+        encode({1: 2})
