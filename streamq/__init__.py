@@ -15,6 +15,7 @@ patch the standard library before anything else is imported.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -145,7 +146,10 @@ def __getattr__(name: str) -> Any:
     module = MODULE_OF.get(name)
     if module is None:
         if name in LATER:
-            raise AttributeError(f"not in this version: {name}")
+            later = f"not in this version: {name}"
+            if sys._getframe(1).f_code.co_name == "_handle_fromlist":  # from streamq import …
+                raise ImportError(later, name=__name__)
+            raise AttributeError(later)
         raise AttributeError(f"module 'streamq' has no attribute {name!r}")
     value = getattr(importlib.import_module(module), name)
     globals()[name] = value

@@ -5,7 +5,6 @@ around their runs, options, another ``__call__`` or ``apply_async``, and what a 
 one run to the next.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import update_wrapper
@@ -13,9 +12,9 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from streamq.arguments import mapping, positional
 from streamq.context import Request, Running, current
-from streamq.core.options import CALL_ONLY, CHECKS, checked, merged
+from streamq.core.functions import check_function
+from streamq.core.options import CALL_ONLY, CHECKS, checked, merged, misplaced
 from streamq.core.wrappers import arguments_of, simple_arity
-from streamq.errors import ConfigError
 from streamq.host.ids import new_id
 from streamq.host.modules import module_of
 from streamq.result import Result
@@ -149,11 +148,7 @@ class Task(Generic[P, R]):
     ) -> None:
         if function is None:  # of a class of one's own, which is set up already
             return
-        if inspect.iscoroutinefunction(function):
-            raise ConfigError(
-                f"not in this version: the task {name} is an async function",
-                advice=["call asyncio.run(…) inside a plain function"],
-            )
+        check_function(function, name)
         update_wrapper(self, function)
         self.function = function
         self.name = name
@@ -258,7 +253,8 @@ class Task(Generic[P, R]):
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
             shown = f"{self.name}{self.signature}"
-            raise TypeError(f"{error}; checked against {shown} before sending") from None
+            hint = misplaced(self.name, kwargs, self.signature.parameters)
+            raise TypeError(f"{error}; checked against {shown} before sending{hint}") from None
 
     # The run that goes on, for code that has the task
 

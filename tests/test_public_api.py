@@ -96,6 +96,20 @@ def test_each_name_is_defined_in_its_home():
         assert found.__module__ == home, f"{name} is defined in {found.__module__}"
 
 
+@pytest.mark.parametrize("name", sorted(streamq.LATER))
+def test_a_name_of_a_later_version_is_refused_by_name_however_it_is_asked_for(name):
+    with pytest.raises(ImportError, match=f"^not in this version: {name}$"):
+        exec(f"from streamq import {name}")
+    with pytest.raises(AttributeError, match=f"^not in this version: {name}$"):
+        getattr(streamq, name)
+    assert not hasattr(streamq, name)
+
+
+def test_a_result_cannot_be_made_of_an_id_alone():
+    with pytest.raises(TypeError, match=r"app\.result\('abc'\)"):
+        streamq.Result("abc")
+
+
 def test_type_checkers_are_told_the_same_homes():
     tree = ast.parse((ROOT / "streamq" / "__init__.py").read_text())
     (told,) = [node for node in tree.body if isinstance(node, ast.If)]

@@ -5,6 +5,8 @@ Celery's settings with the same meaning are aliases in ``settings.py``.
 
 #: Advice by name; a name that ends in "_" is for all names that begin with it.
 ADVICE = {
+    "broker": "write App('name', url='redis://…')",
+    "backend": "results live in the same Redis as the messages; remove it",
     "result_backend": "results live in the same Redis as the messages; remove it",
     "result_backend_": "results live in the same Redis as the messages; remove it",
     "result_extended": "results always name their task, queue and worker; remove it",

@@ -11,7 +11,7 @@ from typing import Any
 import streamq.core.units as units
 from streamq.config.celery_names import ADVICE, explain_foreign
 from streamq.core.options import CONFIRM
-from streamq.core.text import mask_url, nearest
+from streamq.core.text import mask_url, nearest, shown
 from streamq.errors import ConfigError
 from streamq.routing import check_name
 from streamq.serialization.signing import read_keys
@@ -30,7 +30,7 @@ LATER = frozenset(
         "beat_schedule",
     )
 )
-URL_SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
+URL_SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://", "sentinels://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,8 @@ def redis_url(value: object, name: str) -> str:
             f"{name} is not the address of a Redis: {mask_url(url)!r}",
             advice=[
                 "redis://host:6379/0, rediss://host:6379/0 or unix:///path/to/redis.sock",
-                "sentinel://host:26379,host:26379/service/0  asks Sentinels for the master",
+                "sentinel://host:26379,host:26379/service/0  asks Sentinels for the master; "
+                "sentinels:// with TLS",
             ],
         )
     return url
@@ -139,6 +140,16 @@ def routes(value: object, name: str) -> Any:
                 f"{name} must be a mapping, a callable, or a list of these: {value!r}",
                 advice=['{"shop.*": {"queue": "shop"}}'],
             )
+        for pattern in part if isinstance(part, Mapping) else ():
+            if not isinstance(pattern, str):
+                raise ConfigError(
+                    f"{name}: a task is given by its name or a glob, not {shown(pattern)}",
+                    advice=[
+                        '{"shop.*": {"queue": "shop"}}',
+                        "what a glob cannot say: a function (name, args, kwargs, options) that "
+                        "returns the options, or None",
+                    ],
+                )
     return value
 
 

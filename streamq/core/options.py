@@ -4,12 +4,12 @@ The call has precedence over the decorator, the decorator over ``task_routes``, 
 the configuration.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
 from streamq.core.retry import class_names
-from streamq.core.text import nearest
+from streamq.core.text import nearest, shown
 from streamq.core.units import SHORTEST, ahead, choice, limit, seconds
 from streamq.errors import CHANGEABLE, ConfigError
 from streamq.routing import check_name
@@ -207,6 +207,22 @@ def checked(options: Mapping[str, Any], *, decorator: bool = False) -> dict[str,
         raise ConfigError("countdown and eta exclude each other: both say when the task is due")
     check_limits(found)
     return found
+
+
+def misplaced(task: str, named: Mapping[str, Any], parameters: Collection[str]) -> str:
+    """Advice for options of a call that were given as arguments of the task; '' if none were.
+
+    They are those of ``named`` for which the function has no parameter, and a call an option.
+    """
+    known = CHECKS.keys() - DECORATOR_ONLY - set(parameters)
+    options = [f"{name}={shown(value)}" for name, value in named.items() if name in known]
+    if not options:
+        return ""
+    name, given = task.rpartition(".")[2], ", ".join(options)
+    return (
+        f"\n  → options go before the call: {name}.options({given}).delay(…)"
+        f"\n  → or beside its arguments: {name}.apply_async((…), {given})"
+    )
 
 
 def check_limits(options: Mapping[str, Any]) -> None:

@@ -114,6 +114,44 @@ def passed(parameter: Parameter, stars: set[Any]) -> Parameter | None:
     return parameter if reached else None
 
 
+def returns_result(function: Any) -> bool:
+    """Whether all wrappers of a function surely return what it returns, as it is.
+
+    False if the source of one cannot be read, or uses the result in any other way, as a wrapper
+    does that runs a coroutine.
+    """
+    while (inner := getattr(function, "__wrapped__", None)) is not None:
+        if not isinstance(function, FunctionType) or not passes_on(function, inner):
+            return False
+        function = inner
+    return True
+
+
+def passes_on(function: FunctionType, inner: Any) -> bool:
+    """Whether a wrapper returns the result of each call of the inner function, and does no more."""
+    names = names_of(function, inner)
+    tree = tree_of(function.__code__)
+    if tree is None or not isinstance(tree.body[0], ast.FunctionDef):
+        return False
+    nodes = [node for each in tree.body[0].body for node in ast.walk(each)]
+    used = [node for node in nodes if isinstance(node, ast.Name)]
+    values = [node.value for node in nodes if isinstance(node, ast.Return)]
+    for each in nodes:  # result = function(…), and below it: return result
+        if isinstance(each, ast.Assign) and isinstance(name := each.targets[0], ast.Name):
+            same = [node for node in used if node.id == name.id and node is not name]
+            if same and all(node in values for node in same):
+                values.append(each.value)
+    called = [each.func for each in values if isinstance(each, ast.Call)]
+    uses = [node for node in used if node.id in names]
+    return bool(uses) and all(use in called for use in uses)
+
+
+def names_of(function: FunctionType, inner: Any) -> tuple[str, ...]:
+    """The names by which a wrapper knows the wrapped function."""
+    closed = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return tuple(name for name, cell in closed if holds(cell, inner))
+
+
 # ── reading the wrapper ──────────────────────────────────────────────────────────────
 
 
@@ -121,9 +159,7 @@ def passing_of(function: Any, inner: Any, own: Signature) -> PassedArguments | N
     """How a wrapper calls the wrapped function; None if that is not clear."""
     stars = {each.kind: each.name for each in own.parameters.values() if each.kind in STARS}
     if isinstance(function, FunctionType):
-        closed = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        names = tuple(name for name, cell in closed if holds(cell, inner))
-        return read(function.__code__, names, *map(stars.get, STARS))
+        return read(function.__code__, names_of(function, inner), *map(stars.get, STARS))
     call = inspect.getattr_static(type(function), "__call__", None)  # of an object
     if not isinstance(call, FunctionType) or not call.__code__.co_argcount:
         return None
@@ -145,9 +181,8 @@ def read(
     code: CodeType, names: Sequence[str], args: str | None, kwargs: str | None
 ) -> PassedArguments | None:
     """Read from the source how the function of these names is called with these stars."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
-    except (OSError, TypeError, SyntaxError, ValueError):
+    tree = tree_of(code)
+    if tree is None:
         return None
     nodes = list(ast.walk(tree))
     used = [node for node in nodes if isinstance(node, ast.Name)]
@@ -158,6 +193,14 @@ def read(
         return None
     only = sum(node.id == kwargs for node in used) == (len(calls) if kwargs else 0)
     return PassedArguments(*calls[0], only=only)
+
+
+def tree_of(code: CodeType) -> ast.Module | None:
+    """The syntax tree of a function's source; None if it cannot be read."""
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
 
 
 def lists_of(

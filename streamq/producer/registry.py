@@ -15,7 +15,8 @@ from typing import Any, Self
 
 from streamq.config.config import environment
 from streamq.config.importing import NoSuchModule, failed, import_failed, import_named
-from streamq.core.text import count, nearest, shown
+from streamq.core.functions import check_has_name
+from streamq.core.text import count, nearest
 from streamq.core.units import text, texts
 from streamq.errors import ConfigError, TaskNotFound
 from streamq.host.modules import module_of
@@ -127,11 +128,11 @@ def name_taken(task: Task[..., Any], places: tuple[str, str]) -> ConfigError:
 
 
 def task_name(function: Any) -> str:
-    """Make the default name: ``module.qualname``, with the module's name in a worker."""
-    if not hasattr(function, "__qualname__"):
-        raise ConfigError(
-            f"a task needs a name, and {shown(function)} has none", advice=["@app.task(name=…)"]
-        )
+    """Make the default name: ``module.qualname``, with the module's name in a worker.
+
+    Raises ConfigError for an object that has no name of its own.
+    """
+    check_has_name(function)
     return f"{module_of(function) or function.__module__}.{function.__qualname__}"
 
 

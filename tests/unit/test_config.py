@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import re
 import runpy
 import typing
 from pathlib import Path
@@ -325,6 +326,9 @@ def test_no_setting_is_both_accepted_and_explained_away():
         ("log_level", "warn", "did you mean 'warning'?"),
         ("pool", ["prefork"], "pool must be one of prefork, gevent, solo"),
         ("task_routes", "shop.route", "task_routes must be a mapping"),
+        ("task_routes", {re.compile("shop.*"): "q"}, "or a glob, not re.compile('shop.*')"),
+        ("task_routes", [{re.compile("shop.*"): "q"}], "a function "),
+        ("broker", "redis://h", "App('name', url="),
         ("result_expires", None, "result_expires is not a duration: None"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,22 @@ def test_autodiscovery_imports_tasks_where_there_are_any(tmp_path, monkeypatch):
     import_related(["with_tasks", "without_tasks"], "tasks")
 
     assert sys.modules["with_tasks.tasks"].found
+
+
+class Callable:
+    def __call__(self): ...
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ("shop.add", r"@app\.task\(name='shop\.add'\)"),
+        (5, r"@app\.task\(queue=…\)"),
+        (partial(print, 1), r"app\.task\(name=…\)\(partial\(print, …\)\)"),
+        (lambda: 1, r"app\.task\(name=…\)\(lambda …\)"),
+        (Callable(), r"app\.task\(name=…\)\(Callable\(…\)\)"),
+    ],
+)
+def test_what_has_no_name_for_a_task_is_refused_with_what_to_write(given, advice):
+    with pytest.raises(ConfigError, match=advice):
+        task_name(given)

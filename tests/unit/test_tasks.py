@@ -1,5 +1,6 @@
 """Tasks as values: what they are called with, and what is checked before sending."""
 
+import asyncio
 import functools
 
 import pytest
@@ -155,3 +156,83 @@ def test_later_options_are_refused_by_name_wherever_they_are_given():
     ):
         with pytest.raises(ConfigError, match=r"^not in this version: rate_limit$"):
             act()
+
+
+def test_an_option_given_as_an_argument_is_said_where_it_goes():
+    with pytest.raises(TypeError) as error:
+        task_of(add).check((1, 2), {"queue": "mail", "countdown": 5})
+
+    assert "f.options(queue='mail', countdown=5).delay(…)" in str(error.value)
+    assert "f.apply_async((…), queue='mail', countdown=5)" in str(error.value)
+
+
+def test_an_argument_that_is_no_option_gets_no_advice_about_options():
+    with pytest.raises(TypeError) as error:
+        task_of(add).check((1, 2), {"why": 1})
+
+    assert "→" not in str(error.value)
+
+
+async def later(x):
+    return x
+
+
+def returned(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args)
+
+    return wrapper
+
+
+def returned_below(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        result = function(*args)
+        str(args)
+        return result
+
+    return wrapper
+
+
+def run_inside(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return asyncio.run(function(*args))
+
+    return wrapper
+
+
+def run_below(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        result = function(*args)
+        if asyncio.iscoroutine(result):
+            result = asyncio.run(result)
+        return result
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "function", [later, returned(later), returned_below(later), returned(returned(later))]
+)
+def test_an_async_function_is_refused_also_behind_a_decorator_that_does_not_run_it(function):
+    with pytest.raises(ConfigError, match=r"async function(.|\n)*asyncio\.run"):
+        task_of(function)
+
+
+@pytest.mark.parametrize(
+    "function", [run_inside(later), run_below(later), returned(run_inside(later))]
+)
+def test_a_decorator_may_run_an_async_function(function):
+    assert task_of(function)(5) == 5
+
+
+def test_a_class_method_is_refused_with_what_to_write():
+    class Shop:
+        @classmethod
+        def mail(cls): ...
+
+    with pytest.raises(ConfigError, match="@staticmethod"):
+        task_of(vars(Shop)["mail"])
