@@ -33,6 +33,7 @@ BY_DESIGN = {
     r"shell\s*=\s*True|os\.system\(|os\.popen\(": {},
     r"verify\s*=\s*False|CERT_NONE|check_hostname\s*=\s*False|ssl_cert_reqs": {
         "celery/config_servers.py": WRITTEN,
+        "transport/tls.py": "the URL of a user may ask for less; the word is checked",
     },
     r"\btempfile\.mktemp\b|\brandom\.(random|choice|getrandbits)\(": {},
     r"hexdigest\(\)\s*==|digest\(\)\s*==": {},

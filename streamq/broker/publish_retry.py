@@ -14,7 +14,7 @@ from streamq.errors import (
     QueueFull,
     Unroutable,
 )
-from streamq.transport.address import SCHEME, NoMaster
+from streamq.transport.address import PLAIN, SECURE, NoMaster
 from streamq.transport.connection import ANSWER_TIMEOUT
 from streamq.transport.decode import texts
 from streamq.transport.keys import Keys
@@ -46,7 +46,7 @@ class FirstContact:
     """
 
     def __init__(self, url: str) -> None:
-        self.behind_sentinels = url.startswith(SCHEME)
+        self.behind_sentinels = url.startswith((PLAIN, SECURE))
         self.made = self.protocol_checked = False
 
     def learn(self, error: BrokerUnavailable, *, sent: bool) -> None:

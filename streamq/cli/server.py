@@ -8,7 +8,7 @@ import click
 
 import streamq.devserver.server
 from streamq.cli.command import Command, Group
-from streamq.cli.shared import COUNT, print_json, say
+from streamq.cli.shared import COUNT, print_json, print_path, say
 from streamq.devserver.server import Server
 
 
@@ -64,7 +64,7 @@ def status(as_json: bool) -> None:
 @server.command(cls=Command)
 def path() -> None:
     """Print its socket, as in: redis-cli -s "$(streamq server path)"."""
-    say(streamq.devserver.server.project_folder().socket)
+    print_path(streamq.devserver.server.project_folder().socket)
 
 
 @server.command(cls=Command)

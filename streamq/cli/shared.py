@@ -1,6 +1,7 @@
 """Functions that commands share: finding the app, options, printing, and confirmation."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -167,6 +168,14 @@ def say(text: object, *, lines: bool = False, err: bool = False) -> None:
     start a new line.
     """
     click.echo(visible(text, kept="\t\n" if lines else "\t"), err=err)
+
+
+def print_path(path: os.PathLike[str]) -> None:
+    """Print a path on a line: as it is for a program that opens it, of whatever bytes it is."""
+    if sys.stdout.isatty():
+        say(path)
+    else:
+        click.echo(os.fsencode(path))
 
 
 def warn(text: str) -> None:

@@ -190,7 +190,7 @@ def _running(project: ProjectFolder) -> Server | None:
     if not ping.answers(path):
         return None
     return Server(
-        url=f"unix://{quote(str(path))}?db=0",
+        url=f"unix://{quote(os.fsencode(path))}?db=0",
         version=record.version,
         binary=Path(record.binary),
         folder=project.folder,

@@ -17,9 +17,9 @@ from streamq.host import clock
 from streamq.host.forks import FORKS
 from streamq.transport.address import Address, NoMaster, Sentinels, address_of, check_role
 from streamq.transport.connection import ANSWER_TIMEOUT, CONNECT_TIMEOUT
-from streamq.transport.connection import reason as reason_of
 from streamq.transport.keys import Keys
 from streamq.transport.loops import within
+from streamq.transport.reasons import reason
 from streamq.transport.replies import (
     Disconnected,
     Failover,
@@ -35,7 +35,7 @@ from streamq.transport.scripts import Script
 KEPT_OPEN: list[Any] = []
 
 
-class MasterConnection(redis.asyncio.Connection):
+class ToMaster(redis.asyncio.Connection):
     """A connection to the server that the Sentinels name as master when it connects."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
@@ -54,6 +54,10 @@ class MasterConnection(redis.asyncio.Connection):
         except BaseException:
             await self.disconnect(nowait=True)
             raise
+
+
+class ToMasterWithTLS(ToMaster, redis.asyncio.SSLConnection):
+    """The same with TLS."""
 
 
 #: The asyncio class for each of redis-py's connections.
@@ -77,7 +81,7 @@ def link_to(address: Address) -> Any:
     }
     kind: Any = KINDS[address.kind]
     if address.sentinels is not None:
-        kind = MasterConnection
+        kind = ToMaster if address.sentinels.tls is None else ToMasterWithTLS
         options["sentinels"] = address.sentinels
     return kind(**options)
 
@@ -235,7 +239,7 @@ class AsyncClient:
 
     def disconnected(self, error: Exception, *, sent: bool) -> Disconnected:
         """The error for a lost connection; ``sent``: a command may have been executed."""
-        lost = Disconnected(f"cannot reach Redis at {mask_url(self.url)}: {reason_of(error)}")
+        lost = Disconnected(f"cannot reach Redis at {mask_url(self.url)}: {reason(error)}")
         lost.sent = sent and not isinstance(error, NoMaster)
         lost.timed_out = isinstance(error, TimeoutError)
         return lost

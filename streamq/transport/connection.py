@@ -26,7 +26,8 @@ from redis.retry import Retry
 from streamq.core.text import mask_url
 from streamq.host import clock
 from streamq.host.forks import FORKS
-from streamq.transport.address import Address, address_of, check_role
+from streamq.transport.address import Address, address_of, check_role, is_tls
+from streamq.transport.reasons import advice, reason
 from streamq.transport.replies import (
     Disconnected,
     Failover,
@@ -284,10 +285,12 @@ class Connection:
     def disconnected(self, error: BaseException, *, sent: bool) -> Disconnected:
         """The error for a lost connection: which Redis, and why."""
         shown = mask_url(self.url)
+        address = address_of(self.url)
+        trial = address.trial or f"redis-cli -u {shown} ping"
         lost = Disconnected(
             f"cannot reach Redis at {shown}: {reason(error)}",
             advice=[
-                f"is it up?  {address_of(self.url).trial or f'redis-cli -u {shown} ping'}",
+                *advice(error, trial, secure=is_tls(address.kind)),
                 "is the URL right?  streamq config show  says where it comes from",
                 'no Redis here?  name no URL, and  pip install "streamq[server]"  brings one',
             ],
@@ -378,15 +381,3 @@ def identity(opened: socket.socket) -> object:
             return None
     found = os.fstat(opened.fileno())
     return found.st_dev, found.st_ino
-
-
-def reason(error: BaseException) -> str:
-    """The plain cause of a connection error, without redis-py's wrapping."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, TimeoutError) or "imeout" in type(cause).__name__:
-            return "no answer in time"
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror.lower()
-        cause = cause.__cause__ or cause.__context__
-    return str(error).rstrip(".") or type(error).__name__

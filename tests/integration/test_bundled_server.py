@@ -507,3 +507,17 @@ def test_a_server_that_cannot_read_the_data_is_quoted(project):
         server.ensure(project.folder)
     assert "Invalid AOF manifest file format" in str(caught.value)
     assert project.is_quiet()
+
+
+def test_a_folder_may_have_a_name_of_any_bytes(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/shop\xff \xfe"))
+    folder.mkdir()
+    streamq_in = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    command = [sys.executable, "-m", "streamq"]
+
+    for words in (["enqueue", "a.task", "1", "--json"], ["queues", "ls"], ["server", "status"]):
+        done = subprocess.run([*command, *words], capture_output=True, **streamq_in)
+        assert done.returncode == 0, done.stderr
+    path = subprocess.run([*command, "server", "path"], capture_output=True, **streamq_in).stdout
+    assert Path(os.fsdecode(path.removesuffix(b"\n"))).is_socket()
+    subprocess.run([*command, "server", "stop", "--yes"], capture_output=True, **streamq_in)

@@ -1,5 +1,7 @@
 """What a URL says about where Redis is."""
 
+import os
+
 import pytest
 import redis
 
@@ -43,6 +45,18 @@ def test_other_urls_name_no_sentinels():
         ("unix:///run/redis.sock?colour=red", "unknown option colour"),
         ("redis://h/0?ssl_cert_reqs=none", "unknown option ssl_cert_reqs; .* rediss://"),
         ("rediss://h/0?ssl_cert_reqs=perhaps", "perhaps"),
+        ("rediss://h/0?ssl_cert_reqs=CERT_SOME", "required, optional or none; not CERT_SOME"),
+        ("rediss://h/0?ssl_ca_certs=/no/ca.pem", "ssl_ca_certs: no such file: /no/ca.pem"),
+        ("rediss://h/0?ssl_certfile=/dev", "ssl_certfile is no file: /dev"),
+        (f"rediss://h/0?ssl_ca_certs={__file__}", f"no certificates of authorities in {__file__}"),
+        (f"rediss://h/0?ssl_certfile={__file__}", f"no certificate with its key in {__file__}"),
+        (f"rediss://h/0?ssl_keyfile={__file__}", "ssl_keyfile needs ssl_certfile"),
+        ("sentinel://a/shop?ssl_ca_certs=/x", "options of TLS need sentinels://"),
+        ("sentinels://a/shop?ssl_ca_certs=/no/ca.pem", "no such file: /no/ca.pem"),
+        ("sentinels://a/shop?ssl_colour=red", "unknown option ssl_colour"),
+        ("sentinel://a;sentinel://b:1/0", "sentinel://a,b:1/SERVICE/0"),
+        ("sentinel://:p@a:1/0;sentinel://:p@b:2/0", "sentinel://a:1,b:2/SERVICE/0"),
+        ("redis://a;redis://b", "several URLs: name one server"),
         ("http://h", "scheme"),
         ("redis://a..b:6379/0", "no host can have that name"),
         ("rediss://:hidden@.shop.example", "no host can have that name"),
@@ -58,12 +72,31 @@ def test_what_is_no_url_says_why_and_shows_the_forms(url, problem):
     assert "sentinel://" in str(error.value)
 
 
-@pytest.mark.parametrize("password", ["a/b", "a?b", "a#b", "a[b"])
+@pytest.mark.parametrize("password", ["a/b", "a?b", "a#b", "a[b", "a]b"])
 def test_a_password_that_must_be_quoted_is_said_how_and_not_shown(password):
-    with pytest.raises(ConfigError, match="%2F") as error:
+    with pytest.raises(ConfigError, match=r"%2F.*%5B.*%5D") as error:
         address_of(f"redis://:{password}@h:6379/0")
 
     assert password not in str(error.value)
+
+
+def test_of_several_urls_no_password_is_taken_for_a_host():
+    with pytest.raises(ConfigError, match="several URLs") as error:
+        address_of("sentinel://:123/4@a:1/0;sentinel://user:123/4@b:2/0")
+
+    assert "123" not in str(error.value)
+
+
+def test_a_url_of_sentinels_with_tls_gives_its_options_to_both():
+    address = address_of("sentinels://a:1/shop?ssl_cert_reqs=CERT_OPTIONAL&sentinel_password=s")
+
+    assert address.sentinels.tls == {"ssl_cert_reqs": "optional"}
+    assert address.options == {"db": 0, "ssl_cert_reqs": "optional"}
+    assert address.kind is redis.SSLConnection
+
+
+def test_the_path_of_a_socket_may_be_of_any_bytes():
+    assert os.fsencode(address_of("unix:///a%ff%20b/s?db=0").options["path"]) == b"/a\xff b/s"
 
 
 def test_each_kind_of_address_has_its_own_trial():
