@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+from streamq.broker.readers import Readers, advice_to_read, is_unread
 from streamq.broker.results import Results
 from streamq.broker.waiter import Record, is_answer, is_final
 from streamq.context import current_task
 from streamq.core.termination import signal_name
+from streamq.core.text import shown
 from streamq.core.units import ahead
 from streamq.errors import ResultTimeout, Revoked
 from streamq.host import clock
@@ -18,6 +20,8 @@ from streamq.states import FINAL, State, combined
 
 R = TypeVar("R")
 
+#: What stands for the parts that only an app has: ``Result(id)`` lacks them.
+NOT_GIVEN: Any = object()
 #: Seconds that stand for no timeout.
 FOREVER = 10 * 365 * 86400.0
 
@@ -25,16 +29,24 @@ FOREVER = 10 * 365 * 86400.0
 class Result(Generic[R]):
     """The result of one task: its state and value.  Made by sending, or by ``app.result(id)``."""
 
+    #: What to give to a task in place of a Result, in the error of one that was given.
+    SEND_INSTEAD = "send result.id; there, app.result(id) gives the Result"
+
     def __init__(
         self,
         id: str,
-        results: Results,
-        payloads: Payloads,
+        results: Results = NOT_GIVEN,
+        payloads: Payloads = NOT_GIVEN,
         *,
         ignored: bool = False,
         queues: tuple[str, ...] = (),
         convert: Callable[[Any], Any] | None = None,
     ) -> None:
+        if payloads is NOT_GIVEN:
+            raise TypeError(
+                f"a Result needs an app, which knows its Redis\n  → app.result({shown(id)}), or "
+                f"streamq.default_app().result({shown(id)})"
+            )
         self.id = id
         self.results = results
         self.payloads = payloads
@@ -192,7 +204,7 @@ class Result(Generic[R]):
             if not record:
                 record = await asyncio.record(self.id)
                 if not is_answer(record):  # else it has ended, and the notice was missed
-                    raise self.timed_out(timeout, record)
+                    raise self.timed_out(timeout, record, await asyncio.readers())
             if "worker" not in record and "copies" not in record:
                 record = await asyncio.record(self.id) or record
             self.final = record
@@ -229,7 +241,7 @@ class Result(Generic[R]):
         if not record:
             record = self.results.record(self.id)
             if not is_answer(record):  # else it has ended, and the notice was missed
-                raise self.timed_out(timeout, record)
+                raise self.timed_out(timeout, record, self.results.readers())
         if "copies" in record:
             return record
         if "worker" not in record:
@@ -237,8 +249,13 @@ class Result(Generic[R]):
         self.final = record
         return record
 
-    def timed_out(self, timeout: float | None, record: Record) -> ResultTimeout:
-        """Make the ResultTimeout, which says where the task is."""
+    def timed_out(
+        self, timeout: float | None, record: Record, readers: Readers | None
+    ) -> ResultTimeout:
+        """Make the ResultTimeout, which says where the task is, and if no worker reads its queue.
+
+        ``readers`` are the workers that are up; None if that is not known.
+        """
         waited = "" if timeout is None else f" within {timeout:g} s"
         if "state" not in record:
             return ResultTimeout(
@@ -251,6 +268,8 @@ class Result(Generic[R]):
             if name in record
         }
         advice = ["is a worker running?  streamq workers ls"] if "worker" not in record else []
+        if "queue" in known and is_unread(queue := str(known["queue"]), readers):
+            advice = [advice_to_read(queue)]
         if known["state"] in (State.SCHEDULED, State.RETRY):
             advice.insert(0, f"when is it due?  streamq result {self.id}")
         return ResultTimeout(f"no result of {self.id}{waited}", known=known, advice=advice)

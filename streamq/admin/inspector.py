@@ -10,6 +10,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from streamq.broker.readers import (
+    Readers,
+    count_readers,
+    first_commands,
+    next_commands,
+    nodes_up,
+    readers_in,
+)
 from streamq.broker.waiter import as_record
 from streamq.core.names import own_id
 from streamq.transport.client import Client
@@ -35,6 +43,8 @@ class QueueState:
     running: int
     dead: int
     consumers: int
+    #: The workers that read it and are up; None if the user may not know.
+    workers: int | None
     settings: dict[str, Any]
 
 
@@ -158,6 +168,7 @@ class Inspector:
         lengths = self.ask([("XLEN", key) for _, key in streams])
         groups = self.ask([("XINFO", "GROUPS", key) for _, key in streams])
         dead = self.ask([("ZCARD", self.keys.dead(name)) for name in chosen])
+        workers = self.readers()
         found = {name: [0, 0, 0] for name in chosen}
         for (name, _), length, group in zip(streams, lengths, groups, strict=True):
             ours = our_group(group)
@@ -173,10 +184,18 @@ class Inspector:
                 running=found[name][1],
                 dead=int(letters or 0),
                 consumers=found[name][2],
+                workers=None if workers is None else count_readers(name, workers),
                 settings=settings_in(declared[name]),
             )
             for name, letters in zip(chosen, dead, strict=True)
         ]
+
+    def readers(self) -> Readers | None:
+        """The workers that are up, with the queues they read; None if the user may not know."""
+        nodes = nodes_up(self.ask(first_commands(self.keys)))
+        if nodes is None:
+            return None
+        return readers_in(nodes, self.ask(next_commands(self.keys, nodes)))
 
     def consumers(self, queue: str) -> list[ConsumerState]:
         """The consumers of a queue, sorted by name."""

@@ -27,6 +27,13 @@ from streamq.broker.publish_steps import (
 )
 from streamq.broker.publisher import CHANNELS
 from streamq.broker.publisher_channel import Channel, answers_of, full
+from streamq.broker.readers import (
+    Readers,
+    first_commands,
+    next_commands,
+    nodes_up,
+    readers_in,
+)
 from streamq.broker.waiter import LONGEST_BLOCK, RECHECK, Record, as_record, entries_in, is_answer
 from streamq.core.message import Publication
 from streamq.errors import BrokerUnavailable
@@ -170,6 +177,20 @@ class AsyncBroker:
         """The record of a task as it is now."""
         self.attach()
         return as_record(await self.client.ask("HGETALL", self.keys.task(id)))
+
+    async def readers(self) -> Readers | None:
+        """The workers that are up, with the queues they read; None if that cannot be learnt."""
+        self.attach()
+        try:
+            async with self.client.lent(clock.monotonic() + ANSWER_TIMEOUT) as connection:
+                first = first_commands(self.keys)
+                nodes = nodes_up(await self.client.on(connection, first, ANSWER_TIMEOUT))
+                if not nodes:
+                    return None if nodes is None else {}
+                then = next_commands(self.keys, nodes)
+                return readers_in(nodes, await self.client.on(connection, then, ANSWER_TIMEOUT))
+        except BrokerUnavailable:
+            return None
 
     async def final(self, id: str, timeout: float) -> Record | None:
         """The record of a task that has ended, or went to several queues.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from streamq.acl.rights import require
 from streamq.broker.aio import AsyncBroker, AsyncBrokers
+from streamq.broker.readers import Readers, readers
 from streamq.broker.waiter import Record, Waiter, as_record
 from streamq.transport.client import Client
 from streamq.transport.keys import Keys
@@ -47,6 +48,10 @@ class Results:
         """The records of several tasks in one round trip."""
         commands = [("HGETALL", self.keys.task(id)) for id in ids]
         return [as_record(reply) for reply in self.client.ask_all(commands)]
+
+    def readers(self) -> Readers | None:
+        """The workers that are up, with the queues they read; None if that cannot be learnt."""
+        return readers(self.client, self.keys)
 
     def revoke(self, ids: list[str], signal: str) -> None:
         """Keep tasks from starting; with a ``signal``, stop those that run.

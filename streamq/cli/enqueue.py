@@ -18,6 +18,7 @@ from streamq.cli.shared import (
     without_code,
 )
 from streamq.cli.shared import timeout as timeout_option
+from streamq.cli.waiting import warn_if_unread
 from streamq.core.text import mask_url
 from streamq.devserver.server import project_folder
 from streamq.discovery import NoApp, find_app
@@ -189,6 +190,7 @@ def queues_of(result: Result[Any]) -> list[str]:
 
 def ending(result: Result[Any], timeout: float | None, *, quiet: bool) -> dict[str, Any]:
     """Wait for the outcome and print it unless ``quiet``.  Returns it for ``--json``."""
+    warn_if_unread(result, timeout)
     try:
         value = result.get(timeout)
     except Exception as error:

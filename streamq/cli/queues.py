@@ -7,6 +7,7 @@ import click
 
 from streamq.admin.inspector import Inspector, QueueState, WaitingMessage
 from streamq.admin.repair import Repair
+from streamq.broker.readers import advice_to_read
 from streamq.cli.command import Command, GivenOptions, Group
 from streamq.cli.shared import (
     COUNT,
@@ -42,17 +43,22 @@ def queues() -> None:
 def ls(given: GivenOptions, as_json: bool) -> None:
     """List the queues."""
     inspector = inspector_of(app_if_any(given))
+    states = inspector.queues()
     show_list(
-        inspector.queues(),
-        ("queue", "ready", "running", "dead", "consumers", "settings"),
+        states,
+        ("queue", "ready", "running", "dead", "workers", "settings"),
         lambda each: (
-            each.name, each.ready, each.running, each.dead, each.consumers, settings_of(each)
+            each.name, each.ready, each.running, each.dead,
+            "–" if each.workers is None else each.workers, settings_of(each),
         ),
         empty="no queue is declared yet: a worker declares those it reads",
         as_json=as_json,
     )  # fmt: skip
     if (later := inspector.scheduled()) and not as_json:
         say(f"and {count(later, 'message')} for later, in all queues")
+    for state in states if not as_json else ():
+        if state.workers == 0 and state.ready:
+            say(advice_to_read(state.name))
 
 
 @queues.command(cls=Command)

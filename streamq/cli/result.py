@@ -21,6 +21,7 @@ from streamq.cli.shared import (
 )
 from streamq.cli.shared import timeout as timeout_option
 from streamq.cli.tables import show_facts
+from streamq.cli.waiting import warn_if_unread
 from streamq.errors import StreamqError
 from streamq.result import Result
 from streamq.states import FINAL, State
@@ -47,6 +48,7 @@ def result(ctx: click.Context, id: str, wait: bool, timeout: float | None, as_js
 
 def await_end(result: Result[Any], timeout: float | None) -> None:
     """Wait until the task has ended, with any outcome.  Raises ResultTimeout."""
+    warn_if_unread(result, timeout)
     try:
         result.get(timeout)
     except Exception:

@@ -185,7 +185,7 @@ def test_a_timeout_says_where_the_task_is(app, double):
     async def main():
         await (await double.aenqueue(1)).aget(timeout=0.05)
 
-    with pytest.raises(ResultTimeout, match="is a worker running"):
+    with pytest.raises(ResultTimeout, match="no worker reads default"):
         run(app, main())
 
 

@@ -1,5 +1,6 @@
 """What a result tells: values, exceptions made again, states, copies, and nothing at all."""
 
+import asyncio
 import os
 import re
 import threading
@@ -395,8 +396,44 @@ def test_a_timeout_says_where_the_task_is(app):
     assert re.search(r"state +QUEUED", text)
     assert re.search(r"task +shop\.add", text)
     assert re.search(r"queue +default", text)
-    assert "is a worker running?" in text
+    assert "no worker reads default: streamq worker -Q default" in text
     assert isinstance(late.value, TimeoutError)
+
+
+@pytest.mark.parametrize(
+    ("queues", "up_for", "said"),
+    [
+        ("mail", 60, "is a worker running?"),
+        ("other mail", 60, "is a worker running?"),
+        ("other", 60, "no worker reads mail: streamq worker -Q mail"),
+        ("mailbox", 60, "no worker reads mail: streamq worker -Q mail"),
+        ("mail", -60, "no worker reads mail: streamq worker -Q mail"),
+    ],
+)
+def test_a_timeout_says_if_no_living_worker_reads_the_queue(app, redis, queues, up_for, said):
+    keys = app.broker.keys
+    redis.zadd(keys.workers, {"w@h": (time.time() + up_for) * 1000})
+    redis.hset(keys.worker("w@h"), "queues", queues)
+    result = app.enqueue(app.signature("shop.add", queue="mail"))
+
+    with pytest.raises(ResultTimeout, match=re.escape(said)):
+        result.get(timeout=0.05)
+    with pytest.raises(ResultTimeout, match=re.escape(said)):
+        asyncio.run(awaited(app, result))
+
+
+async def awaited(app, result):
+    try:
+        return await result.aget(timeout=0.05)
+    finally:
+        await app.aclose()
+
+
+def test_who_may_not_know_the_workers_is_told_nothing_of_them(app, redis):
+    redis.set(app.broker.keys.workers, "not ours")
+
+    with pytest.raises(ResultTimeout, match=r"is a worker running\?"):
+        app.enqueue("shop.add").get(timeout=0.05)
 
 
 def test_a_timeout_for_an_unknown_id_says_that(app):
