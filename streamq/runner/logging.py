@@ -7,6 +7,7 @@ import logging
 import math
 import operator
 import os
+import re
 import sys
 from typing import Any
 
@@ -17,6 +18,7 @@ from streamq.core.log_limit import LogLimit
 from streamq.errors import SoftTimeLimitExceeded, Stopped
 from streamq.host import clock
 from streamq.runner.log_file import LOG_FILE
+from streamq.runner.terminal import BOLD, DIM, GREEN, MAGENTA, RED, YELLOW, Style
 from streamq.serialization.exceptions import trace_of
 from streamq.signals import setup_logging
 
@@ -31,18 +33,57 @@ LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 #: The format that receivers of setup_logging are given, for a formatter of theirs.
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
+FOR_FILES = Style()
+#: The colours of levels, and of the words by which a line says how a task ended.
+LEVELS = {
+    logging.DEBUG: DIM,
+    logging.INFO: GREEN,
+    logging.WARNING: YELLOW,
+    logging.ERROR: RED,
+    logging.CRITICAL: f"{BOLD};{RED}",
+}
+STATES = {
+    "ok": GREEN,
+    "again": YELLOW,
+    "rejected": YELLOW,
+    "revoked": MAGENTA,
+    "failed": RED,
+    "went to the dead letters": RED,
+    "no such task here": RED,
+}
+ENDED = re.compile(rf"(\]:? )({'|'.join(STATES)})\b")
+
 
 class TextFormatter(logging.Formatter):
     """The format for people: ``12:00:01.204 INFO  tasks.add[01…] ok in 1.4 ms``."""
 
+    def __init__(self, style: Style = FOR_FILES) -> None:
+        super().__init__()
+        self.style = style
+
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, and the traceback or the stack if there is one."""
         moment = datetime.datetime.fromtimestamp(record.created)
-        level = text_of(record.levelname)
-        text = f"{moment:%H:%M:%S}.{record.msecs:03.0f} {level:<5} {task_prefix(record)}"
+        level = self.style.paint(f"{text_of(record.levelname):<5}", LEVELS.get(record.levelno, ""))
+        prefix = self.style.short_ids(task_prefix(record))
         stack = "" if record.stack_info is None else text_of(record.stack_info)
-        parts = [message_in(record), trace_in(record), stack]
-        return text + "\n".join(part for part in parts if part)
+        parts = [self.message_of(record), trace_in(record), stack]
+        text = "\n".join(part for part in parts if part)
+        return f"{moment:%H:%M:%S}.{record.msecs:03.0f} {level} {prefix}{text}"
+
+    def message_of(self, record: logging.LogRecord) -> str:
+        """The message; in lines of ours, ids are short and the state of a task has its colour."""
+        message, name = message_in(record), text_of(record.name)
+        is_ours = f"{name}.".startswith("streamq.") and not name.startswith("streamq.task")
+        if not (self.style.is_terminal and is_ours):
+            return message
+        first, line_end, rest = message.partition("\n")
+        first = ENDED.sub(self.painted_end, self.style.short_ids(first), count=1)
+        return first + line_end + rest
+
+    def painted_end(self, found: re.Match[str]) -> str:
+        """How a task ended, in the colour of its state."""
+        return found[1] + self.style.paint(found[2], STATES[found[2]])
 
 
 class JsonFormatter(logging.Formatter):
@@ -272,7 +313,8 @@ def set_up_logging(level: str, format: str, *, loaded: bool = False) -> None:
     if setup_logging.links:
         leave_logging_to_receivers(level, call=loaded)
         return
-    STDERR.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    text = TextFormatter(Style.of(error_output()))
+    STDERR.setFormatter(JsonFormatter() if format == "json" else text)
     if not root.handlers:
         root.addHandler(STDERR)
     if root.handlers == [STDERR] and root.level == STDERR.root_level:

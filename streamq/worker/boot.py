@@ -32,17 +32,25 @@ from streamq.routing import Queue
 from streamq.runner.config import RunnerConfig
 from streamq.runner.inherited import OWN
 from streamq.runner.log_file import LOG_FILE
-from streamq.runner.logging import flush_streams, open_closed_streams, set_up_logging, write_line
+from streamq.runner.logging import (
+    error_output,
+    flush_streams,
+    open_closed_streams,
+    set_up_logging,
+    write_line,
+)
 from streamq.runner.patches import check_patches
 from streamq.runner.pauses import Pauses
 from streamq.runner.pools.solo import make_solo
 from streamq.runner.runner import work
 from streamq.runner.shared_memory import SPARE
 from streamq.runner.sources import QueueStreams
+from streamq.runner.terminal import Style, columns_of
 from streamq.signals import worker_init
 from streamq.transport.client import Client
 from streamq.transport.replies import Denied, Disconnected
 from streamq.worker.banner import banner
+from streamq.worker.banner_layout import laid_out
 from streamq.worker.lease_view import LeaseViews
 from streamq.worker.processes import RunnerProcesses
 from streamq.worker.services.crash_recovery import CrashRecovery
@@ -120,7 +128,9 @@ def start_worker(
         if conf.log_format == "json":  # a program reads every line
             logger.info(banner(found, node, sources))
         else:
-            write_line(banner(found, node, sources))
+            names, output = [source.queue for source in sources], error_output()
+            style, columns = Style.of(output), columns_of(output)
+            write_line(laid_out(banner(found, node, sources), names, style, columns))
         code = supervisor.run()
         ignore_signals()
     except KeyboardInterrupt:

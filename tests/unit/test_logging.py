@@ -15,6 +15,7 @@ from streamq.core.log_limit import LogLimit
 from streamq.errors import Overdue, SoftTimeLimitExceeded
 from streamq.runner import logging as logs
 from streamq.runner.logging import JsonFormatter, StderrHandler, TextFormatter, set_up_logging
+from streamq.runner.terminal import Style
 from streamq.signals import setup_logging
 
 
@@ -178,6 +179,69 @@ def test_a_line_for_people_is_written_whatever_the_record_holds():
 
     assert line.splitlines()[0].endswith("ERROR %d items many")
     assert "Stack (most recent call last)" in line
+
+
+ID = "019ab3c4d5e6f708192a3b4c5d"
+
+
+def ended(format, name="streamq.worker", level=logging.INFO):
+    """The record of a line about a task."""
+    return logging.LogRecord(name, level, "", 0, format, (f"shop.add[{ID}]",), None)
+
+
+@pytest.mark.parametrize(
+    ("format", "shown"),
+    [
+        ("%s ok in 1 ms", "shop.add[…2a3b4c5d] \x1b[32mok\x1b[0m in 1 ms"),
+        ("%s failed: ok", "shop.add[…2a3b4c5d] \x1b[31mfailed\x1b[0m: ok"),
+        ("%s: no such task here; x", "shop.add[…2a3b4c5d]: \x1b[31mno such task here\x1b[0m; x"),
+        ("%s is what", "shop.add[…2a3b4c5d] is what"),
+    ],
+)
+def test_on_a_terminal_levels_and_states_have_colours_and_ids_are_short(format, shown):
+    line = TextFormatter(Style(is_terminal=True, has_colours=True)).format(ended(format))
+
+    assert line.partition(" ")[2] == f"\x1b[32mINFO \x1b[0m {shown}"
+
+
+def test_without_colours_ids_are_short_all_the_same():
+    line = TextFormatter(Style(is_terminal=True)).format(ended("%s ok"))
+
+    assert line.endswith("INFO  shop.add[…2a3b4c5d] ok")
+
+
+def test_a_file_gets_whole_ids_and_no_colour():
+    assert TextFormatter().format(ended("%s ok")).endswith(f"INFO  shop.add[{ID}] ok")
+    assert ID in JsonFormatter().format(ended("%s ok"))
+
+
+def test_what_users_log_is_left_as_it_is():
+    line = TextFormatter(Style(is_terminal=True)).format(ended("%s ok", "streamq.task.shop"))
+
+    assert line.endswith(f"shop.add[{ID}] ok")
+
+
+@pytest.mark.parametrize(
+    ("variables", "colours"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_a_terminal_may_be_without_colours(variables, colours, monkeypatch):
+    for name in ("TERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = os.openpty()
+    reading, writing = os.pipe()
+
+    assert Style.of(theirs) == Style(is_terminal=True, has_colours=colours)
+    assert Style.of(writing) == Style()
+    for descriptor in (ours, theirs, reading, writing):
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("name", ["levelname", "name", "stack_info"])
