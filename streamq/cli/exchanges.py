@@ -112,7 +112,7 @@ def bind(
 @exchanges.command(cls=Command)
 @click.argument("exchange")
 @click.argument("target", metavar="QUEUE|EXCHANGE")
-@click.argument("key", default="")
+@click.argument("key", required=False)
 @header
 @match
 @yes
@@ -121,30 +121,34 @@ def unbind(
     given: GivenOptions,
     exchange: str,
     target: str,
-    key: str,
+    key: str | None,
     headers: tuple[str, ...],
     match: str | None,
     yes: bool,
 ) -> None:
-    """Remove a binding, described exactly as it was bound."""
+    """Remove a binding.  Its key and headers may be left out if there is only one.
+
+    Else it is described exactly as it was bound.
+    """
     app = app_if_any(given)
     state = state_of(inspector_of(app), exchange)
     kind, name = resolved(app, target)
-    binding = binding_of(exchange, key, headers, match)
-    asked = dict(binding.arguments)
+    there = [each for each in state.bindings if (each.kind, each.name) == (kind, name)]
+    if key is None and not headers and match is None and len(there) == 1:
+        key, asked = there[0].key, there[0].arguments
+    else:
+        key, asked = key or "", dict(binding_of(exchange, key or "", headers, match).arguments)
     wanted = BindingState(exchange=exchange, kind=kind, name=name, key=key, arguments=asked)
-    if wanted not in state.bindings:
-        there = [
-            binding_text(each.key, each.arguments) for each in state.bindings if each.name == name
-        ]
+    if wanted not in there:
+        bound = [binding_text(each.key, each.arguments) for each in there]
         raise UnknownName(
             f"{name} is not bound to {exchange} with {binding_text(key, asked)}",
-            known={"bound": ", ".join(there) or "not at all"},
+            known={"bound": ", ".join(bound) or "not at all"},
         )
     confirm(
         f"1 binding, {exchange}  {binding_text(key, asked)} → {name}, would be removed", yes=yes
     )
-    app.broker.topology.unbind(binding, kind, name)
+    app.broker.topology.unbind(Binding(exchange, key, asked), kind, name)
     say(f"removed: {exchange}  {binding_text(key, asked)} → {name}")
 
 

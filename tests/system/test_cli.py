@@ -435,7 +435,16 @@ def test_waiting_in_vain_is_code_75_and_says_where_the_task_is(shell):
     message = shell("enqueue", "tasks.add", "1", "2", "--timeout", "0.1", code=75)
 
     assert "state  QUEUED" in message
-    assert "is a worker running?" in message
+    assert "no worker reads default: streamq worker -Q default" in message
+
+
+def test_waiting_without_an_end_says_at_once_that_no_worker_reads_the_queue(shell, redis):
+    waiting = shell.start("enqueue", "tasks.add", "1", "2", "--queue", "mail", "--wait", "--json")
+
+    until(lambda: redis.hgetall("{streamq}:queues"), "it is sent")
+    assert "no worker reads mail: streamq worker -Q mail" in waiting.stderr.readline()
+    waiting.kill()
+    waiting.communicate()
 
 
 # With a worker
@@ -557,13 +566,14 @@ def test_queues_are_summed_over_their_streams(shell, redis):
 
     (state,) = shell.json("queues", "ls")
     assert state == {
-        "name": "q", "ready": 2, "running": 1, "dead": 0, "consumers": 1,
+        "name": "q", "ready": 2, "running": 1, "dead": 0, "consumers": 1, "workers": 0,
         "settings": {"max_priority": 3, "max_length": 90},
     }  # fmt: skip
     assert next(message["id"] for message in shell.json("queues", "peek", "q")) == "urgent"
     assert shell.quick("queues", "ls").splitlines()[1].split() == [
-        "q", "2", "1", "0", "1", "max_priority=3", "max_length=90"
+        "q", "2", "1", "0", "0", "max_priority=3", "max_length=90"
     ]  # fmt: skip
+    assert shell.quick("queues", "ls").endswith("no worker reads q: streamq worker -Q q\n")
 
 
 def test_purge_asks_and_ends_what_it_removes_as_revoked(shell, redis, keys):
@@ -627,7 +637,12 @@ def test_bindings_are_made_explained_and_removed(bare, redis, keys, scripts):
     )
     assert "bound  *.eu.#" in bare.quick("exchanges", "unbind", "orders", "eu", "*.eu", code=2)
 
-    bare.quick("exchanges", "unbind", "orders", "eu", "*.eu.#", "--yes")
+    bare.quick("exchanges", "bind", "orders", "eu", "eu.#")
+    refused = bare.quick("exchanges", "unbind", "orders", "eu", "--yes", code=2)
+    assert "bound  *.eu.#, eu.#" in refused, "one of them has to be named"
+    bare.quick("exchanges", "unbind", "orders", "eu", "eu.#", "--yes")
+    out = bare.quick("exchanges", "unbind", "orders", "eu", "--yes")
+    assert out == "removed: orders  *.eu.# → eu\n", "there was one only"
     assert bare.quick("exchanges", "route", "orders", "new.eu.x").endswith("Unroutable\n")
     assert "with 1 binding would be deleted" in bare.quick("exchanges", "delete", "orders", code=2)
     bare.quick("exchanges", "delete", "orders", "--yes")
