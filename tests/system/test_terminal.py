@@ -137,6 +137,22 @@ def test_a_task_that_reads_its_input_finds_nothing(site, terminal, pool):
     assert site.states([debugged]) == [("FAILURE", "bdb.BdbQuit")]
 
 
+@pytest.mark.parametrize("colours", [True, False])
+def test_a_terminal_gets_short_ids_and_colours_unless_it_is_to_have_none(site, terminal, colours):
+    site.write(TASKS)
+    id = site.send("read").id
+
+    words = [sys.executable, "-m", "streamq", "worker", "-A", "tasks", "-c", "1", "--burst"]
+    env = {**site.env, "TERM": "xterm", "NO_COLOR": "" if colours else "1"}
+    subprocess.run(words, cwd=site.folder, env=env, stderr=terminal.slave, timeout=60, check=True)
+
+    said = os.read(terminal.master, 65536).decode()
+    assert f"tasks.read[…{id[-8:]}]" in said
+    assert id not in said
+    assert ("\x1b[36mdefault\x1b[0m" in said, "\x1b[32mok\x1b[0m" in said) == (colours, colours)
+    assert ("\x1b" in said) is colours
+
+
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])
 def test_a_terminal_that_is_closed_stops_its_worker_warmly(site, terminal, pool):
     worker = terminal.worker(site, *POOLS[pool])
