@@ -79,6 +79,15 @@ class CeleryConfig(Config):
         """Whether a setting of Celery is one of streamq, by whatever name."""
         return self._setting(name) in SETTINGS
 
+    def unknown(self) -> list[tuple[str, str]]:
+        """Names that nobody knows: as they were set, and in lower case without a namespace."""
+        found = [(name, name) for name in self._kept["code"] if name not in DEFAULTS]
+        for source in self._objects:
+            if source.prefix:
+                below = source.below()
+                found += [each for each in below if named_in(source.prefix, each[0]) is None]
+        return found
+
     @property
     def declared_queues(self) -> tuple[Queue, ...]:
         """The queues of ``task_queues``; ``task_queue_max_priority`` is for all of them."""

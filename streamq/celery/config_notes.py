@@ -1,14 +1,18 @@
 """What a worker's banner says of Celery's settings: its defaults, and what has no effect."""
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from streamq.celery.config_names import DEFAULTS
+from streamq.config.settings import SETTINGS
 from streamq.core.text import count, first_few
 
 #: The width of a line, and that of the words before it.
 WIDTH, LABEL = 76, 8
 MOST_SCHEDULES = 5
+#: How much a name must be like a setting to be taken for a mistake; 1 is the same.
+ALIKE = 0.88
 
 #: Settings that are none of streamq, and have an effect all the same.
 USED = frozenset(
@@ -21,6 +25,7 @@ class Settings(Protocol):
 
     def origin(self, name: str) -> str: ...
     def is_effective(self, name: str) -> bool: ...
+    def unknown(self) -> list[tuple[str, str]]: ...
     def __getitem__(self, name: str) -> Any: ...
 
 
@@ -29,6 +34,7 @@ def notes_of(conf: Settings) -> list[str]:
     return [
         *lines("celery", defaults(conf), " · "),
         *lines("unused", sorted(name for name in DEFAULTS if is_unused(conf, name)), ", "),
+        *lines("unknown", likely_mistakes(conf), ", "),
         *lines("limits", limits(conf), ", "),
         *lines("beat", schedules(conf), ", "),
     ]
@@ -51,6 +57,15 @@ def is_unused(conf: Settings, name: str) -> bool:
     if ours or conf.is_effective(name) or conf.origin(name) == "default":
         return False
     return bool(conf[name] != DEFAULTS[name])
+
+
+def likely_mistakes(conf: Settings) -> list[str]:
+    """Names that nobody knows, and that are nearly those of settings."""
+    found: list[str] = []
+    for written, name in conf.unknown():
+        near = difflib.get_close_matches(name, [*SETTINGS, *DEFAULTS], n=1, cutoff=ALIKE)
+        found += [f"{written} (is {near[0]} meant?)"] if near else []
+    return found
 
 
 def limits(conf: Settings) -> list[str]:

@@ -210,7 +210,10 @@ class Config(ObjectReader, SettingsMapping):
         return iter(SETTINGS)
 
     def __repr__(self) -> str:
-        chosen = [shown for shown in self.shown() if shown.origin != "default"]
+        try:
+            chosen = [shown for shown in self.shown() if shown.origin != "default"]
+        except ConfigError as error:  # an object that cannot be read
+            return f"Config({str(error).splitlines()[0]})"
         return f"Config({', '.join(f'{shown.name}={shown.value!r}' for shown in chosen)})"
 
     def _of_environment(self, environ: Mapping[str, str]) -> Iterator[GivenValue]:

@@ -383,3 +383,13 @@ def test_the_notes_for_the_banner_say_defaults_what_is_unused_and_schedules():
         "beat    2 schedules do not run in this version: report, clean",
     ]
     assert all(len(line) <= 76 for line in conf.notes())
+
+
+def test_the_notes_name_what_is_nearly_a_setting():
+    conf = of(SimpleNamespace(CELERY_TASK_ACK_LATE=True, CELERY_ADMIN_EMAIL="a"), "CELERY")
+    conf.task_alway_eager = True
+
+    assert conf.notes()[-2:] == [
+        "unknown task_alway_eager (is task_always_eager meant?),",
+        "        CELERY_TASK_ACK_LATE (is task_acks_late meant?)",
+    ]

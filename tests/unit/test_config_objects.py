@@ -190,6 +190,7 @@ def test_a_mistake_says_which_object_and_which_name(module, make, said):
 
     assert said in refusal(lambda: made.lease)
     assert said in refusal(lambda: made.lease), "and it says so again"
+    assert repr(made).startswith("Config(")
 
 
 @pytest.mark.parametrize("obj", [None, 3, "", " ", ["lease"]])
