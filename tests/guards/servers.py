@@ -294,7 +294,7 @@ GUARDS = [
         "assert 2000",
         (
             "streamq/core/message.py",
-            "moment.replace(tzinfo=ZoneInfo(zone))",
+            'moment.replace(tzinfo=ZoneInfo(zone or "UTC"))',
             "moment.astimezone()",
         ),
     ),
