@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "celery": "Run a command line of Celery's.",
     "dead": "List, retry, delete and move dead letters.",
     "doctor": "Check the Redis of the app, and say what to do.",
+    "migrate": "Move a project from Celery to streamq.",
     "acl": "Print the rights of producers, workers and monitors for redis-cli.",
     "config": "Show every setting, and where its value comes from.",
     "server": "The bundled server of this project (development only).",
