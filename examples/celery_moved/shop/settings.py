@@ -22,18 +22,19 @@ MIDDLEWARE = ["audit.middleware.remember_user"]
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("SHOP_DATABASE", BASE_DIR / "shop.sqlite3"),
+        "NAME": BASE_DIR / "shop.sqlite3",
         "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
         # A file, so that a worker in a thread of a test sees the same data.
         "TEST": {"NAME": BASE_DIR / "test.sqlite3"},
     }
 }
 
-EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+EMAIL_FILE_PATH = BASE_DIR / "outbox"
 DEFAULT_FROM_EMAIL = "shop@example.com"
 ADMIN_EMAIL = "admin@example.com"
 
-PICTURES_DIR = Path(os.environ.get("SHOP_PICTURES", BASE_DIR / "pictures"))
+PICTURES_DIR = BASE_DIR / "pictures"
 
 LOGGING = {
     "version": 1,

@@ -1,0 +1,156 @@
+"""The Celery project of the examples runs on streamq after its imports have been rewritten.
+
+It costs two minutes: it installs Celery and Django into environments of their own, once, and runs
+the project's tests and a worker with each of the two.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import free_ports
+from tests.edits import CHECKOUT
+from tests.environments import environment, our_requirements, requirements_of
+from tests.processes import until
+from tests.servers import running
+
+KEPT = CHECKOUT / "examples" / "celery_moved"
+QUEUES = "celery,mail,pictures"
+#: Environments are made in the first test that needs them.
+pytestmark = pytest.mark.timeout(900)
+
+
+class Project(NamedTuple):
+    """A copy of the project, and what runs it."""
+
+    folder: Path
+    python: Path
+    worker: list[str]
+    env: dict[str, str]
+
+    def run(self, *words: str) -> str:
+        """Run a program of the project; what it printed."""
+        ended = subprocess.run(
+            [self.python, *words],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr + self.log
+        return ended.stdout
+
+    @property
+    def log(self) -> str:
+        file = self.folder / "worker.log"
+        return file.read_text() if file.exists() else ""
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start a worker with two processes."""
+        words = [*self.worker, "-A", "shop", "worker", "-Q", QUEUES, "-c", "2", "-l", "info"]
+        with open(self.folder / "worker.log", "wb") as log:
+            return subprocess.Popen(
+                [self.python, "-m", *words], cwd=self.folder, env=self.env, stdout=log, stderr=log
+            )
+
+
+def copied(folder: Path) -> Path:
+    """A copy of the project as git has it."""
+    left_out = shutil.ignore_patterns("__pycache__", "*.sqlite3", "outbox", "pictures", ".*cache")
+    shutil.copytree(KEPT, folder, ignore=left_out)
+    return folder
+
+
+def moved(folder: Path) -> Path:
+    """A copy of the project of which the imports have been rewritten."""
+    copied(folder)
+    ended = subprocess.run(
+        [sys.executable, "-m", "streamq", "migrate", "imports", "--write", "."],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def redis_url(server_program: str) -> Iterator[str]:
+    """A server that is reached by TCP: the two have different words for a socket."""
+    (port,) = free_ports(1)
+    with (
+        tempfile.TemporaryDirectory(prefix="streamq-moved-", ignore_cleanup_errors=True) as folder,
+        running(server_program, Path(folder), "--bind", "127.0.0.1", "--port", str(port)) as server,
+    ):
+        server.client.flushall()
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture(params=["celery", "streamq"])
+def project(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Project:
+    """The project as it is kept, on Celery; or moved, on streamq."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("STREAMQ_")}
+    kept.pop("PYTHONPATH", None)
+    env = {**kept, "REDIS_URL": redis_url, "PYTHONDONTWRITEBYTECODE": "1"}
+    wanted = requirements_of(KEPT / "requirements.txt")
+    if request.param == "celery":
+        python = environment("celery", wanted)
+        return Project(copied(tmp_path / "shop"), python, ["celery"], env)
+    others = [each for each in wanted if not each.startswith("celery")]
+    python = environment("streamq", [*others, *our_requirements()])
+    env["PYTHONPATH"] = str(CHECKOUT)
+    return Project(moved(tmp_path / "shop"), python, ["streamq", "celery"], env)
+
+
+def test_only_import_lines_differ(tmp_path):
+    old, new = copied(tmp_path / "old"), moved(tmp_path / "new")
+    files = [path.relative_to(old) for path in old.rglob("*") if path.is_file()]
+    assert {path.relative_to(new) for path in new.rglob("*") if path.is_file()} == set(files)
+
+    changed = []
+    for file in files:
+        before, after = ((each / file).read_text().splitlines() for each in (old, new))
+        assert len(before) == len(after), file
+        changed += [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+
+    assert len(changed) > 20
+    for before, after in changed:
+        assert re.match(r"\s*(from|import) celery\b", before), before
+        assert after.replace("streamq.celery", "celery") == before
+
+
+def test_its_tests_pass(project):
+    said = project.run("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    passed = re.search(r"^(\d+) passed", said, re.M)
+    assert passed, said
+    assert int(passed[1]) >= 35
+
+
+#: What the tour prints, on either.
+TOUR = """\
+"""
+
+
+def test_a_worker_does_what_the_tour_asks_for(project):
+    project.run("manage.py", "migrate")
+    worker = project.start()
+    try:
+        until(lambda: "ready" in project.log, "the worker is ready", seconds=60)
+        said = project.run("tour.py")
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=60) == 0, project.log
+    assert said == TOUR
