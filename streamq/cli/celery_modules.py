@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 #: Dotted name → what to do about it; the longest that fits is said.
 ADVICE: Mapping[str, str] = {
-    "celery": "there is no such name in streamq.celery: see docs/coming-from-celery.md",
+    "celery": "streamq.celery has no such name: see 'Coming from Celery' in the docs",
     "celery._state": "from streamq.celery import current_app, current_task",
     "celery.app.amqp": "queues and exchanges are declared by app.conf.task_queues",
     "celery.app.autoretry": "give the task autoretry_for=(…)",
@@ -42,7 +42,7 @@ ADVICE: Mapping[str, str] = {
     "celery.utils.time": "use datetime and zoneinfo of Python",
     "celery.worker": "the worker's parts are streamq's own: use streamq.celery.signals and "
     "app.control",
-    "kombu": "there is no such name in streamq.celery.kombu: see docs/coming-from-celery.md",
+    "kombu": "streamq.celery.kombu has no such name: use a Queue, an Exchange or streamq itself",
     "kombu.common": "a queue for each reader and an Exchange of type fanout do what Broadcast does",
     "kombu.pools": "connections are streamq's own: tasks are sent by delay() and apply_async()",
     "kombu.transport": "the transport is Redis: CELERY_BROKER_URL names it",
