@@ -14,7 +14,7 @@ ADVICE: Mapping[str, str] = {
     "celery.app.log": "connect streamq.celery.signals.setup_logging",
     "celery.app.registry": "app.tasks is the registry",
     "celery.app.routes": "give task_routes a name, a glob or a function",
-    "celery.app.trace": "connect streamq.celery.signals, or write middleware: app.middleware = [M()]",
+    "celery.app.trace": "connect streamq.celery.signals, or write middleware",
     "celery.app.utils": "`streamq config show` lists the settings",
     "celery.apps": "a worker is started by its command: streamq worker",
     "celery.backends": "results live in the Redis of the tasks: use AsyncResult",
@@ -59,10 +59,24 @@ FOREIGN = ("django_celery_", "pytest_celery", "billiard")
 
 #: Packages of Celery that programs name in text, and that have no counterpart.
 INTERNAL = (
-    "celery.app celery.apps celery.backends celery.beat celery.bin celery.bootsteps "
-    "celery.concurrency celery.contrib celery.events celery.fixups celery.loaders celery.platforms "
-    "celery.security celery.utils celery.worker kombu.transport kombu.utils"
-).split()
+    "celery.app",
+    "celery.apps",
+    "celery.backends",
+    "celery.beat",
+    "celery.bin",
+    "celery.bootsteps",
+    "celery.concurrency",
+    "celery.contrib",
+    "celery.events",
+    "celery.fixups",
+    "celery.loaders",
+    "celery.platforms",
+    "celery.security",
+    "celery.utils",
+    "celery.worker",
+    "kombu.transport",
+    "kombu.utils",
+)
 
 
 def advice_for(name: str) -> str:

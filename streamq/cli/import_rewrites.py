@@ -143,8 +143,8 @@ class Rewriter:
         for chain in chains_below(tree, self.bound):
             self.check_use(*chain)
         loaded = arguments_of_loaders(tree)
-        for text in texts_of(tree):
-            self.read_text(text, is_module=text in loaded)
+        for node, text in texts_of(tree):
+            self.read_text(node, text, is_module=node in loaded)
 
     def remark(self, line: int, module: str) -> None:
         """Say that something has no counterpart."""
@@ -239,9 +239,8 @@ class Rewriter:
             target = f"{target}.{attribute}"
         return None if target is not None and self.has(target, None) else module
 
-    def read_text(self, node: ast.Constant, *, is_module: bool) -> None:
+    def read_text(self, node: ast.Constant, text: str, *, is_module: bool) -> None:
         """Rewrite or list a text that names something of Celery, as in ``mock.patch("…")``."""
-        text: str = node.value
         if foreign_package(text) and DOTTED.fullmatch(text):
             self.remark(node.lineno, text)
             return
@@ -255,7 +254,7 @@ class Rewriter:
             if internal(text):
                 self.remark(node.lineno, text)
             return
-        start, end = self.positions.span(node)
+        start, _ = self.positions.span(node)
         quote = QUOTE.match(self.positions.text, start)
         plain = quote is not None and self.positions.text.startswith(text, quote.end())
         if self.strings and plain:
@@ -272,9 +271,7 @@ def counterpart(module: str) -> str | None:
     return f"{COUNTERPARTS[top]}{dot}{rest}" if top in COUNTERPARTS else None
 
 
-def chains_below(
-    tree: ast.Module, bound: dict[str, str]
-) -> Iterator[tuple[int, str, list[str]]]:
+def chains_below(tree: ast.Module, bound: dict[str, str]) -> Iterator[tuple[int, str, list[str]]]:
     """The uses of modules that were imported: line, name and attributes of ``celery.x.y``.
 
     A name that is also assigned, as in ``celery = Celery()``, may be anything: it is left out.
@@ -294,7 +291,7 @@ def chains_below(
             yield node.lineno, value.id, attributes
 
 
-def texts_of(tree: ast.Module) -> Iterator[ast.Constant]:
+def texts_of(tree: ast.Module) -> Iterator[tuple[ast.Constant, str]]:
     """The texts of a module, without annotations and parts of f-strings."""
     left_out: set[int] = set()
     for node in ast.walk(tree):
@@ -308,9 +305,10 @@ def texts_of(tree: ast.Module) -> Iterator[ast.Constant]:
         for part in filter(None, outer):
             left_out.update(id(inner) for inner in ast.walk(part))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in left_out:
-                yield node
+        if not isinstance(node, ast.Constant) or id(node) in left_out:
+            continue
+        if isinstance(node.value, str):
+            yield node, node.value
 
 
 def arguments_of_loaders(tree: ast.Module) -> set[ast.expr]:

@@ -20,7 +20,7 @@ import click
 from streamq.cli.command import FAILED, Command, Group
 from streamq.cli.import_rewrites import Remark, Rewriting, parsed, rewrite
 from streamq.cli.shared import say
-from streamq.core.text import count, visible
+from streamq.core.text import count
 from streamq.errors import StreamqError
 
 #: Suffixes of Python's files.
@@ -30,7 +30,7 @@ SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceFile:
     """A file that was read."""
 
     path: Path
@@ -117,7 +117,7 @@ def python_files(folder: Path) -> Iterator[Path]:
                 yield Path(place, name)
 
 
-def read(path: Path, root: Path, *, strings: bool) -> Found:
+def read(path: Path, root: Path, *, strings: bool) -> SourceFile:
     """Read a file and rewrite its text.  Raises Unreadable."""
     text, encoding = text_of(path)
 
@@ -131,7 +131,7 @@ def read(path: Path, root: Path, *, strings: bool) -> Found:
         raise Unreadable(f"{where}{error.msg}: this Python cannot parse it") from error
     except (RecursionError, MemoryError, ValueError) as error:
         raise Unreadable(f"this Python cannot parse it: {error}") from error
-    return Found(path, encoding, text, rewriting)
+    return SourceFile(path, encoding, text, rewriting)
 
 
 def text_of(path: Path) -> tuple[str, str]:
@@ -149,7 +149,7 @@ def text_of(path: Path) -> tuple[str, str]:
         raise Unreadable(f"line {line} is not {error.encoding.upper()}") from error
 
 
-def save(file: Found) -> None:
+def save(file: SourceFile) -> None:
     """Write a file anew; it is the old one or the new one at any time.  Raises Unreadable."""
     real = file.path.resolve()  # a link stays a link
     unfinished = real.with_name(f".streamq-{os.getpid()}")
@@ -179,7 +179,10 @@ def has(module: str, name: str | None) -> bool:
         return True
     try:
         return hasattr(import_module(module), name)
-    except (ImportError, StreamqError):  # it needs a library that is not installed here, such as Django
+    except (
+        ImportError,
+        StreamqError,
+    ):  # it needs a library that is not installed here, such as Django
         return True
 
 
@@ -232,11 +235,11 @@ def contents_of(path: Path, top: str) -> tuple[frozenset[str], bool]:
                 names.update(each.id for each in targets if isinstance(each, ast.Name))
             elif isinstance(node, ast.ImportFrom) and (node.level or not below(node.module, top)):
                 names.update(alias.asname or alias.name for alias in node.names)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                imported |= any(below(alias.name, top) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                imported |= not node.level and below(node.module, top)
+        for inner in ast.walk(tree):
+            if isinstance(inner, ast.Import):
+                imported |= any(below(alias.name, top) for alias in inner.names)
+            elif isinstance(inner, ast.ImportFrom):
+                imported |= not inner.level and below(inner.module, top)
     return frozenset(names), imported
 
 
@@ -245,16 +248,18 @@ def below(module: str | None, top: str) -> bool:
     return module is not None and module.partition(".")[0] == top
 
 
-def show_diff(file: Found) -> None:
-    """Print the diff of a file; in a pipe it is as `patch` and `git apply` read it."""
-    before, after = (lines_of(text) for text in (file.before, file.rewriting.text))
+def show_diff(file: SourceFile) -> None:
+    """Print the diff of a file; in a pipe it is in the file's encoding, for `patch` and git."""
+    mark = "\ufeff" if file.encoding == "utf-8-sig" else ""
+    before, after = (lines_of(mark + text) for text in (file.before, file.rewriting.text))
     name = file.path.as_posix().lstrip("/").removeprefix("./")
     for line in difflib.unified_diff(before, after, f"a/{name}", f"b/{name}"):
+        whole = line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
         if sys.stdout.isatty():
-            line = visible(line.rstrip("\r\n")) + "\n"
-        elif not line.endswith("\n"):
-            line += "\n\\ No newline at end of file\n"
-        click.echo(line, nl=False)
+            say(whole.rstrip("\r\n"), lines=True)
+        else:
+            sys.stdout.buffer.write(whole.encode("utf-8" if mark else file.encoding))
+    sys.stdout.flush()
 
 
 def lines_of(text: str) -> list[str]:
@@ -262,7 +267,7 @@ def lines_of(text: str) -> list[str]:
     return [*io.StringIO(text, newline="\n")]
 
 
-def report(title: str, found: Iterable[Found], kind: str) -> None:
+def report(title: str, found: Iterable[SourceFile], kind: str) -> None:
     """Print the remarks of all files, of one kind."""
     lines = [(file.path, remark) for file in found for remark in remarks_of(file, kind)]
     if not lines:
@@ -274,7 +279,7 @@ def report(title: str, found: Iterable[Found], kind: str) -> None:
             say(f"    → {remark.advice}", err=True)
 
 
-def remarks_of(file: Found, kind: str) -> list[Remark]:
+def remarks_of(file: SourceFile, kind: str) -> list[Remark]:
     return file.rewriting.by_hand if kind == "by_hand" else file.rewriting.in_text
 
 

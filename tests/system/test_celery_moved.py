@@ -141,6 +141,50 @@ def test_its_tests_pass(project):
 
 #: What the tour prints, on either.
 TOUR = """\
+order: shipped and confirmed
+declined: CardDeclined('declined@example.com') FAILURE
+declined: the administrators know
+too much: order 3: fewer than 99 are left
+refund: attempts 1
+orders: cancelled cancelled refunded
+thumbnail: {'file': 'tea-small.pgm', 'size': [4, 2]}
+imported: 2
+price: {'old': Decimal('9.90'), 'late_by': 0.0}
+indexed: 3
+indexed: SKIPPED {'previous': 'SUCCESS'} False
+newsletter: 3
+mail: [('By name', 1), ('News', 3), ('Your order 1', 1), ('orders.tasks.charge_card failed', 1)]
+report: SUCCESS {'report': 1, 'orders': 3, 'sold': {'Tea': 102}}
+forecast: complete False True
+stopped: TaskRevokedError REVOKED
+unknown: PENDING
+audit: 1 × ended catalog.tasks.import_products SUCCESS
+audit: 1 × ended catalog.tasks.make_all_thumbnails SUCCESS
+audit: 1 × ended catalog.tasks.make_thumbnail SUCCESS
+audit: 1 × ended catalog.tasks.set_price SUCCESS
+audit: 1 × ended catalog.tasks.update_search_index IGNORED
+audit: 1 × ended catalog.tasks.update_search_index SUCCESS
+audit: 2 × ended mail.admins SUCCESS
+audit: 1 × ended mail.tasks.confirm_order SUCCESS
+audit: 4 × ended mail.tasks.send_mail SUCCESS
+audit: 1 × ended mail.tasks.send_newsletter SUCCESS
+audit: 2 × ended orders.tasks.cancel_order SUCCESS
+audit: 1 × ended orders.tasks.charge_card FAILURE
+audit: 1 × ended orders.tasks.charge_card SUCCESS
+audit: 1 × ended orders.tasks.expire_unpaid_orders SUCCESS
+audit: 1 × ended orders.tasks.place_order FAILURE
+audit: 1 × ended orders.tasks.place_order SUCCESS
+audit: 1 × ended orders.tasks.refund_order SUCCESS
+audit: 1 × ended orders.tasks.ship_order SUCCESS
+audit: 1 × ended reports.tasks.delete_old_reports SUCCESS
+audit: 1 × ended reports.tasks.forecast SUCCESS
+audit: 1 × ended reports.tasks.sales_report SUCCESS
+audit: 1 × ended shop.celery.debug_task SUCCESS
+audit: 1 × failed orders.tasks.charge_card CardDeclined: declined@example.com
+audit: 1 × failed orders.tasks.place_order OutOfStock: order 3: fewer than 99 are left
+for ada: confirm_order send_mail charge_card place_order ship_order sales_report
+processes: True
+ping: [{'ok': 'pong'}]
 """
 
 

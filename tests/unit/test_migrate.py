@@ -15,7 +15,7 @@ def project(tmp_path, monkeypatch):
 
     def project(**files):
         for name, content in files.items():
-            path = tmp_path / (name.replace("__", "/") + ".py")
+            path = tmp_path / f"{name}.py"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return tmp_path
@@ -24,12 +24,13 @@ def project(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def migrate(capsys):
+def migrate(capsysbinary):
     """Run the command; its exit code, its output, and its messages."""
 
     def migrate(*words):
         code = main.run(["migrate", "imports", *words], GivenOptions())
-        return (code, *capsys.readouterr())
+        out, err = capsysbinary.readouterr()
+        return code, out.decode(errors="surrogateescape"), err.decode()
 
     return migrate
 
@@ -45,20 +46,20 @@ def test_the_diff_is_shown_and_nothing_is_written(project, migrate):
     assert (folder / "app.py").read_text() == "from celery import Celery\n"
 
 
-def test_the_diff_of_odd_line_ends_is_one_that_git_applies(project, migrate):
-    folder = project(
-        crlf="import os\r\nfrom celery import Celery\r\n",
-        mixed="from celery import Celery\r\nx = 1\n\fy = '\x1c'\n",
-        no_end="from celery import Celery",
-    )
-    _, diff, _ = migrate(".")
-    subprocess.run(["git", "apply", "-"], input=diff.encode(), check=True)
+def test_the_diff_of_odd_files_is_one_that_git_applies(project, migrate):
+    files = {
+        "crlf": "import os\r\nfrom celery import Celery\r\n",
+        "mixed": "from celery import Celery\r\nx = 1\n\fy = '\x1c'\n",
+        "no_end": "from celery import Celery",
+        "latin": "# coding: latin-1\nname = 'é'\nimport celery\n".encode("latin-1"),
+        "marked": "import celery\n".encode("utf-8-sig"),
+    }
+    folder = project(**files)
+    diff = migrate(".")[1].encode(errors="surrogateescape")
+    subprocess.run(["git", "apply", "-"], input=diff, check=True)
     applied = {path.name: path.read_bytes() for path in folder.iterdir()}
-    project(
-        crlf="import os\r\nfrom celery import Celery\r\n",
-        mixed="from celery import Celery\r\nx = 1\n\fy = '\x1c'\n",
-        no_end="from celery import Celery",
-    )
+
+    project(**files)
     assert migrate("--write", ".")[0] == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == applied
 
@@ -88,9 +89,9 @@ def test_a_link_stays_a_link_and_a_file_is_read_once(project, migrate):
 
 
 def test_other_people_s_code_is_left_alone(project, migrate):
-    folder = project(venv__m="import celery\n", node_modules__m="import celery\n")
+    others = ("venv", ".tox", "node_modules", "site-packages")
+    folder = project(**{f"{name}/module": "import celery\n" for name in others})
     (folder / "venv" / "pyvenv.cfg").touch()
-    project(**{"site-packages__m": "import celery\n"})
     assert migrate(".")[2] == "0 files, 0 imports; nothing to write\n"
 
 
@@ -112,11 +113,9 @@ def test_files_that_cannot_be_read_are_told_and_the_others_go_on(project, migrat
     assert last == "1 file, 1 import; written"
 
 
-def test_a_file_that_cannot_be_written_is_told_and_the_others_go_on(
-    project, migrate, monkeypatch
-):
+def test_a_file_that_cannot_be_written_is_told_and_the_others_go_on(project, migrate, monkeypatch):
     folder = project(a="import celery\n", b="import celery\n")
-    monkeypatch.setattr("os.access", lambda path, mode: path.name != "a.py")
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("a.py"))
     code, _, said = migrate("--write", ".")
     assert code == 1
     assert said.splitlines()[0] == "cannot go on with a.py: not written: it may not be written"
@@ -140,15 +139,17 @@ def test_what_is_left_to_do_is_told_with_file_and_line(project, migrate):
 
 def test_a_celery_py_of_the_project_is_told_from_celery(project, migrate):
     folder = project(
-        celery="from celery import Celery\napp = Celery('flat')\n",
-        tasks="from celery import app, shared_task\n",
-        more="from celery import shared_task\n",
-        own__celery="def helper(): ...\n",
-        own__main="import celery\ncelery.helper()\n",
-        pkg____init__="",
-        pkg__celery="def helper(): ...\n",
-        pkg__main="import celery\n",
-        pkg__use="from celery import helper\n",
+        **{
+            "celery": "from celery import Celery\napp = Celery('flat')\n",
+            "tasks": "from celery import app, shared_task\n",
+            "more": "from celery import shared_task\n",
+            "own/celery": "def helper(): ...\n",
+            "own/main": "import celery\ncelery.helper()\n",
+            "package/__init__": "",
+            "package/celery": "def helper(): ...\n",
+            "package/main": "import celery\n",
+            "package/use": "from celery import helper\n",
+        }
     )
     migrate("--write", ".")
     changed = {
@@ -156,7 +157,7 @@ def test_a_celery_py_of_the_project_is_told_from_celery(project, migrate):
         for path in folder.rglob("*.py")
         if "streamq" in path.read_text()
     }
-    assert changed == {"celery.py", "more.py", "pkg/main.py"}
+    assert changed == {"celery.py", "more.py", "package/main.py"}
 
 
 def test_a_path_that_is_not_there_is_a_mistake_in_the_command(migrate):

@@ -41,7 +41,7 @@ def test_an_order_of_too_much_fails(eager, settings, order):
         result.get()
 
 
-@override_settings(CELERY_TASK_ALWAYS_EAGER=True, CELERY_TASK_EAGER_PROPAGATES=True)
+@override_settings(CELERY_TASK_ALWAYS_EAGER=True)
 class Payments(TestCase):
     """What happens when the payment service is down, or refuses."""
 
@@ -62,17 +62,23 @@ class Payments(TestCase):
             mock.patch("orders.tasks.cancel_order.delay") as cancel,
             self.assertRaises(MaxRetriesExceededError),
         ):
-            tasks.charge_card.delay(self.order.pk)
+            tasks.charge_card.delay(self.order.pk).get()
         self.assertEqual(charge.call_count, 4)
         cancel.assert_called_once_with(self.order.pk, reason="503")
 
     def test_a_refused_card_fails_and_is_not_tried_again(self):
         Order.objects.update(email="declined@example.com")
-        with self.assertRaises(payment.CardDeclined):
-            tasks.charge_card.delay(self.order.pk)
+        result = tasks.charge_card.delay(self.order.pk)
+        self.assertIsInstance(result.info, payment.CardDeclined)
         failed = Entry.objects.get(event="failed")
         self.assertEqual(failed.task, "orders.tasks.charge_card")
         self.assertEqual(failed.detail, "CardDeclined: declined@example.com")
+
+    @override_settings(CELERY_TASK_EAGER_PROPAGATES=True)
+    def test_a_refused_card_is_an_error_where_it_was_sent(self):
+        Order.objects.update(email="declined@example.com")
+        with self.assertRaises(payment.CardDeclined):
+            tasks.charge_card.delay(self.order.pk)
 
 
 def test_the_retry_is_asked_for_with_growing_pauses(order):
@@ -119,15 +125,14 @@ def test_an_urgent_failure_is_told_to_the_administrators(eager, order):
     )
 
 
-def test_the_page_sends_the_task_after_the_commit(
-    client, tea, django_capture_on_commit_callbacks
-):
-    with mock.patch("orders.tasks.place_order.delay") as delay:
-        with django_capture_on_commit_callbacks(execute=True):
-            answer = client.post(
-                "/orders/", {"email": "ada@example.com", "product": tea.pk}, "application/json"
-            )
-            delay.assert_not_called()
+def test_the_page_sends_the_task_after_the_commit(client, tea, django_capture_on_commit_callbacks):
+    given = {"email": "ada@example.com", "product": tea.pk}
+    with (
+        mock.patch("orders.tasks.place_order.delay") as delay,
+        django_capture_on_commit_callbacks(execute=True),
+    ):
+        answer = client.post("/orders/", given, "application/json")
+        delay.assert_not_called()
     assert answer.status_code == 201
     delay.assert_called_once_with(answer.json()["id"])
 

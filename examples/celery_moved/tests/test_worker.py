@@ -41,7 +41,7 @@ def test_what_a_request_sends_is_done_for_its_user(client, tea):
     made = client.post("/orders/", given, "application/json", headers={"X-User": "ada"}).json()
     wait_for(lambda: client.get(f"/orders/{made['id']}/").json()["status"] == "shipped")
     wait_for(lambda: Entry.objects.filter(task="orders.tasks.ship_order").exists())
-    assert set(Entry.objects.values_list("user", flat=True)) == {"ada"}
+    assert set(Entry.objects.exclude(task="").values_list("user", flat=True)) == {"ada"}
 
 
 def test_dates_and_decimals_arrive_as_what_they_are(tea):
