@@ -8,7 +8,6 @@ import shutil
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -73,15 +72,19 @@ def imports(ctx: click.Context, /, paths: tuple[Path, ...], write: bool, strings
     found, failures = [], []
     for path, root in files_in(paths):
         try:
-            file = read(path, root, strings=strings)
-            if write and file.changed:
-                save(file)
-            found.append(file)
+            found.append(read(path, root, strings=strings))
         except Unreadable as error:
             failures.append(f"{path}: {error}")
-    changed = [file for file in found if file.changed]
-    for file in changed:
-        show_diff(file)
+    changed = []
+    for file in found:  # all have been read: what is the project's own depends on other files
+        try:
+            if file.changed and write:
+                save(file)
+            if file.changed:
+                show_diff(file)
+                changed.append(file)
+        except Unreadable as error:
+            failures.append(f"{file.path}: {error}")
     report("no counterpart, not rewritten:", found, "by_hand")
     report("names in text; --strings rewrites those with plain quotes:", found, "in_text")
     for failure in failures:
@@ -207,7 +210,7 @@ def has_own(folder: Path, path: Path, module: str, name: str | None) -> bool:
     own = file_of(folder, top)
     if own is None or own == path:
         return False
-    names, needs_celery = contents_of(own, top)
+    names, needs_celery = contents_of(own.resolve(), top)
     if name is not None:
         return name in names
     return not needs_celery and not (folder / "__init__.py").exists()
@@ -222,30 +225,39 @@ def file_of(folder: Path, *parts: str) -> Path | None:
 
 @cache
 def contents_of(path: Path, top: str) -> tuple[frozenset[str], bool]:
-    """The names that a module has of its own, and whether it imports the package ``top``."""
-    names: set[str] = set()
-    imported = False
-    with suppress(Unreadable, SyntaxError, ValueError, RecursionError):
+    """The names that a module has of its own, and whether it imports Celery, or streamq by now."""
+    try:
         tree = parsed(text_of(path)[0])
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                names.add(node.name)
-            elif isinstance(node, ast.Assign | ast.AnnAssign):
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                names.update(each.id for each in targets if isinstance(each, ast.Name))
-            elif isinstance(node, ast.ImportFrom) and (node.level or not below(node.module, top)):
-                names.update(alias.asname or alias.name for alias in node.names)
-        for inner in ast.walk(tree):
-            if isinstance(inner, ast.Import):
-                imported |= any(below(alias.name, top) for alias in inner.names)
-            elif isinstance(inner, ast.ImportFrom):
-                imported |= not inner.level and below(inner.module, top)
-    return frozenset(names), imported
+    except (Unreadable, SyntaxError, ValueError, RecursionError):
+        return frozenset(), False
+    packages = (top, "streamq")
+    return frozenset(names_in(tree, packages)), imports_any(tree, packages)
 
 
-def below(module: str | None, top: str) -> bool:
-    """Whether a module belongs to a package."""
-    return module is not None and module.partition(".")[0] == top
+def names_in(tree: ast.Module, packages: tuple[str, ...]) -> Iterator[str]:
+    """The names that a module defines, or imports from elsewhere than these packages."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (each.id for each in targets if isinstance(each, ast.Name))
+        elif isinstance(node, ast.ImportFrom) and (node.level or not below(node.module, packages)):
+            yield from (alias.asname or alias.name for alias in node.names)
+
+
+def imports_any(tree: ast.Module, packages: tuple[str, ...]) -> bool:
+    """Whether a module imports one of these packages, at any place."""
+    return any(
+        (isinstance(node, ast.Import) and any(below(each.name, packages) for each in node.names))
+        or (isinstance(node, ast.ImportFrom) and not node.level and below(node.module, packages))
+        for node in ast.walk(tree)
+    )
+
+
+def below(module: str | None, packages: tuple[str, ...]) -> bool:
+    """Whether a module belongs to one of these packages."""
+    return module is not None and module.partition(".")[0] in packages
 
 
 def show_diff(file: SourceFile) -> None:
