@@ -162,3 +162,41 @@ def test_a_celery_py_of_the_project_is_told_from_celery(project, migrate):
 
 def test_a_path_that_is_not_there_is_a_mistake_in_the_command(migrate):
     assert migrate("no/such/folder")[0] == 2
+
+
+#: What eighteen public projects import, but for parts of workers and for schedulers.
+IMPORTED = """
+from celery import Celery, Task, chain, chord, current_app, current_task, group, shared_task
+from celery import signals, signature, states
+from celery.app import app_or_default
+from celery.app.task import Task
+from celery.canvas import Signature, chain, chord, group, signature
+from celery.contrib.django.task import DjangoTask
+from celery.contrib.pytest import celery_app, celery_config, celery_session_worker, celery_worker
+from celery.contrib.testing.worker import start_worker
+from celery.exceptions import Ignore, MaxRetriesExceededError, NotRegistered, Reject, Retry
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, TaskRevokedError
+from celery.exceptions import ImproperlyConfigured, TimeoutError, WorkerLostError, WorkerShutdown
+from celery.result import AsyncResult, EagerResult, GroupResult, ResultSet
+from celery.schedules import crontab, schedule
+from celery.signals import after_setup_logger, after_setup_task_logger, beat_init, celeryd_init
+from celery.signals import after_task_publish, before_task_publish, setup_logging
+from celery.signals import task_failure, task_internal_error, task_postrun, task_prerun
+from celery.signals import task_received, task_rejected, task_retry, task_revoked
+from celery.signals import task_success, task_unknown, worker_init, worker_process_init
+from celery.signals import worker_process_shutdown, worker_ready, worker_shutdown
+from celery.signals import worker_shutting_down
+from celery.states import FAILURE, PENDING, READY_STATES, STARTED, SUCCESS
+from celery.utils import uuid
+from celery.utils.log import get_task_logger
+from kombu import Exchange, Queue, binding
+from kombu.exceptions import OperationalError
+from kombu.serialization import register
+"""
+
+
+@pytest.mark.parametrize("line", IMPORTED.strip().splitlines())
+def test_what_projects_import_is_there(line, project, migrate):
+    project(used=f"{line}\n")
+    code, diff, said = migrate(".")
+    assert (code, diff.count("+from streamq.celery")) == (0, 1), said

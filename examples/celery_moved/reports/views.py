@@ -25,14 +25,15 @@ def status(request, task_id):
         result.revoke(terminate=True)
         return JsonResponse({"id": task_id, "state": states.REVOKED})
     answer = {"id": task_id, "state": result.state, "ready": result.ready()}
-    if result.state == "PROGRESS":
-        answer["percent"] = 100 * result.info["done"] // result.info["total"]
+    if answer["state"] == "PROGRESS":
+        info = result.info or {}  # of this moment: it may have ended since
+        answer["percent"] = 100 * info.get("done", 1) // info.get("total", 1)
     elif result.successful():
         answer["result"] = result.get()
         answer["done_at"] = result.date_done.isoformat()
     elif result.failed():
         answer["error"] = f"{type(result.info).__name__}: {result.info}"
         answer["traceback"] = result.traceback
-    elif result.state == states.PENDING:
+    elif answer["state"] == states.PENDING:
         answer["note"] = "waiting, or not known"
     return JsonResponse(answer)
