@@ -151,7 +151,7 @@ thumbnail: {'file': 'tea-small.pgm', 'size': [4, 2]}
 imported: 2
 price: {'old': Decimal('9.90'), 'late_by': 0.0}
 indexed: 3
-indexed: SKIPPED {'previous': 'SUCCESS'} False
+indexed: SKIPPED {'previous': 'SUCCESS'}
 newsletter: 3
 mail: [('By name', 1), ('News', 3), ('Your order 1', 1), ('orders.tasks.charge_card failed', 1)]
 report: SUCCESS {'report': 1, 'orders': 3, 'sold': {'Tea': 102}}
