@@ -42,6 +42,8 @@ class App(CallSender):
     config_class: type[Config] = Config
     #: The class of the tasks, unless a task names another as ``base``.
     task_class: type[Task[..., Any]] = Task
+    #: The class of what writes and reads values.
+    payloads_class: type[Payloads] = Payloads
 
     def __init__(
         self,
@@ -220,7 +222,7 @@ class App(CallSender):
     def payloads(self) -> Payloads:
         """The reader and writer of values, with the limits of the configuration."""
         conf = self.conf
-        return Payloads(
+        return self.payloads_class(
             accept=conf.accept_content,
             limit=conf.message_limit,
             decompressed_limit=conf.decompressed_limit,

@@ -82,6 +82,8 @@ class Running:
     observed = False
     value: Any = None
     error: BaseException | None = None
+    #: The final state, and its data, in which the run ends if it raises Ignore.
+    ending: tuple[str, Any] | None = None
     #: The task; attributes that are not found here are read from it.
     task: Any = None
 

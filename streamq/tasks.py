@@ -159,8 +159,8 @@ class Task(Generic[P, R]):
         #: Whether the first send is to warn that no worker can import the task.
         self.warn_unimportable = "name" not in options and module_of(function) is None
         self.plain = Call(self, {})
-        self.signature = arguments_of(function, bind=self.bind)
-        self.most_positional = simple_arity(self.signature)
+        self.parameters = arguments_of(function, bind=self.bind)
+        self.most_positional = simple_arity(self.parameters)
         self.converter = Converter.of(function, bound=self.bind)
         self.result_converter = Converter.result(function)
 
@@ -198,7 +198,7 @@ class Task(Generic[P, R]):
         that cannot be sent, Unroutable or QueueFull if no queue took the message, and
         BrokerUnavailable if Redis did not.
         """
-        if "apply_async" in self.__dict__ or type(self).apply_async is not PLAIN_APPLY_ASYNC:
+        if "apply_async" in self.__dict__ or type(self).apply_async not in PLAIN_APPLY_ASYNC:
             return self.apply_async(args, kwargs)
         return self.sender.send(Signature(self.name, args, kwargs, {}, self))
 
@@ -244,16 +244,16 @@ class Task(Generic[P, R]):
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise TypeError, as a call would, if the arguments do not fit the function."""
-        if self.signature is None or not self.typing:
+        if self.parameters is None or not self.typing:
             return
         least, most = self.most_positional
         if not kwargs and least <= len(args) <= most:
             return
         try:
-            self.signature.bind(*args, **kwargs)
+            self.parameters.bind(*args, **kwargs)
         except TypeError as error:
-            shown = f"{self.name}{self.signature}"
-            hint = misplaced(self.name, kwargs, self.signature.parameters)
+            shown = f"{self.name}{self.parameters}"
+            hint = misplaced(self.name, kwargs, self.parameters.parameters)
             raise TypeError(f"{error}; checked against {shown} before sending{hint}") from None
 
     # The run that goes on, for code that has the task
@@ -335,15 +335,15 @@ def read_option(task: Task[..., Any], name: str) -> Any:
 # Set so that type checkers do not see it, and still find a misspelt attribute.
 type.__setattr__(Task, "__getattr__", read_option)
 
-#: The method that is not overridden: calls take the short way.
-PLAIN_APPLY_ASYNC = Task.apply_async
+#: The method where no class has its own: calls without options take the short way past these.
+PLAIN_APPLY_ASYNC: set[Any] = {Task.apply_async}
 #: Methods that are called around a run if a class overrides one of them.
 HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 
 
 def has_own_apply_async(task: Task[..., Any]) -> bool:
     """Whether calls of a task lead through an ``apply_async`` that was overridden or replaced."""
-    return "apply_async" in vars(task) or type(task).apply_async is not PLAIN_APPLY_ASYNC
+    return "apply_async" in vars(task) or type(task).apply_async not in PLAIN_APPLY_ASYNC
 
 
 def send(signature: Signature, sender: Sender) -> Result[Any]:

@@ -28,7 +28,6 @@ from streamq.execution.request import request_of
 from streamq.host.clock import monotonic, perf_counter
 from streamq.host.forks import FORKS
 from streamq.middleware import Middleware, layers_around
-from streamq.serialization.codec import decode_json
 from streamq.serialization.payload import as_text, check_headers
 from streamq.serialization.signing import Signer
 from streamq.signals import RUN_SIGNALS, task_rejected, task_unknown
@@ -64,6 +63,7 @@ class Executor:
         self.tasks = outcomes.tasks
         self.payloads = outcomes.payloads
         self.json_accepted = "json" in self.payloads.accept
+        self.from_json = self.payloads.from_json
         self.conf = outcomes.conf
         self.signer = outcomes.signer
         self.hostname = hostname
@@ -244,8 +244,8 @@ class Executor:
         if b"headers" in fields:
             check_headers(fields[b"headers"])
         if b"content_type" not in fields and b"compression" not in fields and self.json_accepted:
-            args = decode_json(raw_args)
-            kwargs = {} if raw_kwargs == b"{}" else decode_json(raw_kwargs)
+            args = self.from_json(raw_args)
+            kwargs = {} if raw_kwargs == b"{}" else self.from_json(raw_kwargs)
         else:
             content = as_text(fields.get(b"content_type"), "content_type")
             compression = as_text(fields.get(b"compression"), "compression")

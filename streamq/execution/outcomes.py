@@ -3,7 +3,7 @@
 Nothing is written here: the settle and follow scripts carry an ``Outcome`` out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from random import SystemRandom
@@ -44,11 +44,12 @@ from streamq.execution.retries import Retries
 from streamq.producer.registry import Registry
 from streamq.routing import LONGEST_NAME, check_name
 from streamq.serialization.annotations import json_form
-from streamq.serialization.codec import encode_json, find_serializer
-from streamq.serialization.exceptions import describe
+from streamq.serialization.codec import find_serializer
+from streamq.serialization.exceptions import LONGEST_MESSAGE, describe, simple
 from streamq.serialization.payload import Payloads
 from streamq.serialization.signing import Signer
 from streamq.serialization.strict_json import EnumNotRepresentable
+from streamq.states import State
 
 #: The pauses before a message of an unknown task is offered again.
 OFFER_BACKOFF = Backoff(first=0.5, longest=10.0)
@@ -96,7 +97,7 @@ class Outcomes:
             return Outcome(delivery, b"SUCCESS", (b"runtime", runtime), expires=policy.expires)
         try:
             if self.plain:
-                data = encode_json(value)
+                data = self.results.to_json(value)
                 if len(data) > self.results.limit:
                     data = self.results.write(value, "json", None, "the result")
             else:
@@ -141,6 +142,8 @@ class Outcomes:
         kind, expires = type(error), self.record_ttl(delivery)
         note_error(error)
         if issubclass(kind, Ignore):
+            if (ending := ending_of_run()) is not None:
+                return self.ended_by_hand(delivery, *ending, seconds)
             return Outcome(delivery, b"", (), expires=expires if delivery.keep else b"0")
         if issubclass(kind, Terminated):
             return self.revoked(delivery, b"terminated")
@@ -159,6 +162,21 @@ class Outcomes:
             note_error(directive := Retry(exc=error, **details))
             return self.tried_again(delivery, directive, seconds)
         return self.failed(delivery, error, seconds)
+
+    def ended_by_hand(self, delivery: Delivery, state: str, value: Any, seconds: float) -> Outcome:
+        """Make the outcome of a task that has set its final state itself, and raised Ignore."""
+        if state == State.SUCCESS:
+            return self.returned(delivery, value, seconds)
+        if state == State.REVOKED:
+            return self.revoked(delivery, b"revoked by the task")
+        about = value if isinstance(value, Mapping) else {"exc_message": value}
+        message = about.get("exc_message", "")
+        lines = message if isinstance(message, list | tuple) else [message]
+        name = about.get("exc_type") or "Exception"
+        fields = simple(str(name), "\n".join(map(str, lines))[:LONGEST_MESSAGE])
+        ended = b"FAILURE" if delivery.keep else b""
+        ttl = self.record_ttl(delivery)
+        return Outcome(delivery, ended, flat(fields, runtime=b"%.6f" % seconds), expires=ttl)
 
     def overdue(self, delivery: Delivery, seconds: float) -> Outcome:
         """Make the outcome of a task that was stopped at its hard limit.
@@ -269,6 +287,12 @@ class Outcomes:
         then: FollowUp = Expire() if reason == b"expired" else RemoveRevocation()
         expires = self.record_ttl(delivery)
         return Outcome(delivery, state, (b"reason", reason), expires=expires, then=then)
+
+
+def ending_of_run() -> tuple[str, Any] | None:
+    """The final state, and its data, that the task that runs has set itself; None if it has not."""
+    running = current.get()
+    return running.ending if running is not None else None
 
 
 def note_error(error: BaseException) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from streamq.core.message import MessageTemplate
 from streamq.errors import EncodeError
 from streamq.serialization.annotations import json_form
-from streamq.serialization.codec import encode_json
 from streamq.serialization.payload import Payloads
 from streamq.serialization.strict_json import EnumNotRepresentable
 from streamq.tasks import Signature
@@ -25,8 +24,8 @@ def encoded(
         signature.task.check(args, kwargs)
     try:
         if template.plain:
-            written_args = encode_json(args)
-            written_kwargs = encode_json(kwargs) if kwargs else b"{}"
+            written_args = payloads.to_json(args)
+            written_kwargs = payloads.to_json(kwargs) if kwargs else b"{}"
         else:
             format = (template.serializer, template.compression)
             written_args = payloads.write(args, *format, "the arguments")

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from streamq.errors import DecodeError, EncodeError
-from streamq.serialization.codec import allowed, decode, decode_json, encode
+from streamq.serialization.codec import allowed, decode, decode_json, encode, encode_json
 from streamq.serialization.compression import compress, decompress, largest
 
 #: The most headers, and their bytes: headers are for routing, data belongs in arguments.
@@ -25,6 +25,10 @@ class Payloads:
     limit: int
     decompressed_limit: int
     ratio: float
+
+    #: How uncompressed JSON is written and read, for callers that need no limits.
+    to_json: "ClassVar[staticmethod[[Any], bytes]]" = staticmethod(encode_json)
+    from_json: "ClassVar[staticmethod[[bytes], Any]]" = staticmethod(decode_json)
 
     def write(self, value: Any, serializer: str, compression: str | None, what: str) -> bytes:
         """Encode and compress a value.  Raises EncodeError if it is too large."""
