@@ -23,6 +23,7 @@ from tests.architecture.rules import (
     LONGEST_FUNCTION,
     MOST_PARAMETERS,
     MOST_ROOT_MODULES,
+    NAMED_PACKAGES,
     NEWER_PYTHON,
     OPTIONS_CLASSES,
     PURE,
@@ -158,7 +159,7 @@ def wrong_with(module: str, use: Import, libraries: str) -> Iterator[str]:
     if target == "<relative>":
         yield "imports relatively: write the module's whole name"
         return
-    if use.types_only and module != "streamq":
+    if use.types_only and module not in NAMED_PACKAGES:
         yield f"imports {target} for a type alone: move the type down, or pass less"
     if use.late and not target.startswith(("os.", "importlib.")) and not may_be_late(name, target):
         yield f"imports {target} inside a function: import it at the top, or move what is needed"
@@ -271,10 +272,10 @@ def wrong_root(modules: Mapping[str, str], public: Iterable[str]) -> list[str]:
 
 
 def wrong_packages(modules: Mapping[str, str]) -> list[str]:
-    """Packages, the root aside, whose ``__init__`` holds more than a docstring."""
+    """Packages, those with public names aside, whose ``__init__`` holds more than a docstring."""
     packages = {name.rpartition(".")[0] for name in modules} & modules.keys()
     found = []
-    for name in sorted(packages - {"streamq"}):
+    for name in sorted(packages - NAMED_PACKAGES):
         tree = ast.parse(modules[name])
         if len(tree.body) > (ast.get_docstring(tree) is not None):
             found.append(f"{name} holds more than a docstring: move the code into a module")

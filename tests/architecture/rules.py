@@ -45,7 +45,7 @@ LATE: Mapping[str, tuple[str, str]] = {
 }
 #: Who may load a module by its name as text.
 BY_NAME = (
-    "streamq serialization.codec serialization.compression config.importing producer.registry "
+    "streamq celery serialization.codec serialization.compression config.importing producer.registry "
     "discovery cli.*"
 )
 
@@ -60,7 +60,7 @@ WALLS = {
         "only workers, runners and the development server handle processes",
     ),
     "threading select": (
-        "transport.* broker.* devserver.* runner.* worker.* cli.*",
+        "transport.* broker.* devserver.* runner.* worker.* cli.* celery.contrib.testing.worker",
         "only modules that wait or work use threads",
     ),
     "asyncio": (
@@ -112,5 +112,10 @@ LONGEST_FUNCTION, LONGEST_FILE = 60, 400
 MOST_PARAMETERS, MOST_ROOT_MODULES = 6, 20
 #: Classes of the public API whose options are the parameters of their constructors.
 OPTIONS_CLASSES = frozenset({"App", "Queue", "Exchange"})
+#: Packages whose names users import from them, and from no module inside: as Celery has them.
+NAMED_PACKAGES = frozenset(
+    {"streamq", "streamq.celery", "streamq.celery.app"}
+    | {"streamq.celery.kombu", "streamq.celery.kombu.utils", "streamq.celery.utils"}
+)
 #: Classes with more parameters than allowed, and why.
 TOO_MANY_PARAMETERS: dict[str, str] = {}
