@@ -1,0 +1,393 @@
+"""The app by Celery's names: ``Celery``."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, tzinfo
+from functools import cached_property
+from typing import Any, Self
+from zoneinfo import ZoneInfo
+
+from streamq.app import App
+from streamq.celery.app.late_signal import LateSignal
+from streamq.celery.app.names import (
+    ELSEWHERE,
+    IGNORED,
+    app_name,
+    is_redefined,
+    maker_of,
+    named_class,
+)
+from streamq.celery.app.options import call_options, task_options
+from streamq.celery.app.registry import CeleryRegistry, actual
+from streamq.celery.app.task import CeleryTask
+from streamq.celery.canvas import CelerySignature
+from streamq.celery.config import CeleryConfig
+from streamq.celery.current import CurrentApp, celery_apps, get_current_task
+from streamq.celery.eager import run_eagerly
+from streamq.celery.marks import MarkedPayloads
+from streamq.celery.result import AsyncResult, EagerResult, GroupResult, ResultSet
+from streamq.celery.shared import makers, share
+from streamq.config.config import environment
+from streamq.config.importing import import_named
+from streamq.context import NotInThisVersion
+from streamq.core.message import MessageTemplate
+from streamq.errors import ConfigError
+from streamq.host import clock
+from streamq.host.modules import module_of
+from streamq.producer.encoding import encoded
+from streamq.producer.task_classes import make_task
+from streamq.result import Result
+from streamq.signals import Signal
+from streamq.tasks import Signature as Call
+from streamq.tasks import Task
+
+
+class Celery(App):
+    """An app with Celery's names and defaults.
+
+    ``broker`` is the URL of Redis; ``backend`` must name the same server.  ``include`` names
+    modules with tasks, ``task_cls`` is the class of the tasks or its name as text; other keywords
+    are settings.  The app becomes the current one unless ``set_as_current`` is False.
+    """
+
+    config_class = CeleryConfig
+    payloads_class = MarkedPayloads
+    #: What users may name without an import.
+    GroupResult = GroupResult
+    ResultSet = ResultSet
+
+    def __init__(
+        self,
+        main: str | None = None,
+        *,
+        broker: str | None = None,
+        backend: str | None = None,
+        include: Sequence[str] = (),
+        task_cls: Any = None,
+        set_as_current: bool = True,
+        **settings: Any,
+    ) -> None:
+        self.main = main
+        self.task_cls = task_cls or CeleryTask
+        self.finalized = False
+        self.set_as_current = set_as_current
+        self.user_options: dict[str, set[Any]] = defaultdict(set)
+        self.on_configure = LateSignal("on_configure")
+        self.on_after_configure = LateSignal("on_after_configure")
+        self.on_after_finalize = LateSignal("on_after_finalize")
+        self.on_after_fork = Signal("on_after_fork")
+        source = settings.pop("config_source", None)
+        namespace = settings.pop("namespace", None) if source is not None else None
+        settings |= settings.pop("changes", None) or {}
+        tasks = settings.pop("tasks", None)
+        for ignored in IGNORED:
+            settings.pop(ignored, None)
+        if backend is not None:
+            settings["result_backend"] = backend
+        url = broker or settings.pop("url", None)
+        super().__init__(app_name(main), url=url, include=include, **settings)
+        self.tasks = CeleryRegistry(self.finalize)
+        for task in (tasks or {}).values():
+            self.tasks.register(task)
+        celery_apps.add(self)
+        if set_as_current:
+            self.set_current()
+        if source is not None:
+            self.config_from_object(source, namespace=namespace)
+
+    # The current app
+
+    def set_current(self) -> None:
+        """Make this the current app of the process."""
+        CurrentApp.app = self
+
+    def set_default(self) -> None:
+        """Make this the app that is current where no other is."""
+        CurrentApp.default = self
+
+    @property
+    def current_task(self) -> Any:
+        """The task that is running here; None outside of one."""
+        return get_current_task()
+
+    current_worker_task = current_task
+
+    # Tasks
+
+    @property
+    def Task(self) -> Any:
+        """The class of the app's tasks; assign another, or its name as text."""
+        if isinstance(self.task_cls, str):
+            self.task_cls = named_class(self.task_cls)
+        return self.task_cls
+
+    @Task.setter
+    def Task(self, cls: Any) -> None:
+        self.task_cls = cls
+
+    def task(self, /, *args: Any, **options: Any) -> Any:
+        """Make a function a task: ``@app.task`` or ``@app.task(bind=True, queue="mail")``.
+
+        The other apps of the process have it too, unless ``shared=False``.  Options that nobody
+        knows become attributes of the task.
+        """
+        shared = options.pop("shared", True)
+
+        def register(function: Callable[..., Any]) -> Any:
+            task = self._task_from_fun(function, again=True, **options)
+            if shared:
+                share(task.name, maker_of(task, options))
+            return task
+
+        if len(args) == 1 and callable(args[0]):
+            return register(args[0])
+        if args:
+            raise ConfigError(
+                f"app.task takes a function, and its options by name: not {args[0]!r}",
+                advice=['@app.task(name="shop.send_mail")'],
+            )
+        return register
+
+    def _task_from_fun(
+        self,
+        function: Callable[..., Any],
+        name: str | None = None,
+        base: Any = None,
+        *,
+        again: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Register a function as a task, and return it; the known one if it is registered.
+
+        ``again``: it is defined now, and so may replace one of its name, or is a mistake.
+        """
+        options.pop("shared", None)
+        options.pop("lazy", None)
+        if name is None:
+            name = self.gen_task_name(function.__name__, function.__module__, function)
+        known = self.tasks.tasks.get(name)
+        if known is not None and not again and not is_redefined(known, function):
+            return known
+        chosen, attributes = task_options(name, options)
+        chosen["name"] = name
+        task = make_task(base or self.Task, function, self, chosen)
+        task.warn_unimportable = "name" not in options and module_of(function) is None
+        task.converter = task.result_converter = None  # marks say what a value is
+        vars(task).update(attributes)
+        if again:
+            self.tasks.add(task)
+        else:
+            self.tasks.tasks[name] = task
+        self.templates.invalidate()
+        return task
+
+    def gen_task_name(self, name: str, module: str, function: Any = None) -> str:
+        """Make the name of a task that is given none: ``module.function``.
+
+        A subclass may override it, with these first two parameters.
+        """
+        found = module_of(function) if function is not None else module
+        return f"{found or self.main or module}.{name}"
+
+    def register_task(self, task: Any, **options: Any) -> Any:
+        """Register a task of a class with its own ``run``: an instance, or the class."""
+        if isinstance(task, type):
+            task = task()
+        if not isinstance(task, Task):
+            return self.task(task, **options)
+        cls = type(task)
+        name = options.pop("name", None) or getattr(task, "name", None)
+        name = name or f"{cls.__module__}.{cls.__qualname__}"
+        chosen, attributes = task_options(name, options)
+        made = make_task(cls, task.run, self, {**chosen, "name": name})
+        vars(task).update({**vars(made), **vars(task), **attributes})
+        task.converter = task.result_converter = None
+        self.tasks.tasks[name] = task
+        self.templates.invalidate()
+        return task
+
+    def finalize(self, auto: bool = False) -> None:
+        """Complete the tasks: shared ones are taken in, and on_after_finalize is sent, once."""
+        for make in list(makers.values()):
+            make(self)
+        if not self.finalized:
+            self.finalized = True
+            self.on_configure.send_once(self)
+            self.on_after_configure.send_once(self)
+            self.on_after_finalize.send_once(self)
+
+    def import_tasks(self) -> None:
+        """Import the modules with tasks, and complete the tasks."""
+        super().import_tasks()
+        self.finalize()
+
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Add an entry to the setting beat_schedule; in this version nothing runs it.
+
+        Returns the name of the entry.
+        """
+        given = isinstance(sig, CelerySignature)
+        key = name or repr(sig)
+        entry = {
+            "schedule": schedule,
+            "task": sig.task if given else getattr(sig, "name", sig),
+            "args": (*(sig.args if given else ()), *args),
+            "kwargs": {**(sig.kwargs if given else {}), **(kwargs or {})},
+            "options": {**(sig.options if given else {}), **options},
+        }
+        self.conf.beat_schedule = {**(self.conf.get("beat_schedule") or {}), key: entry}
+        return key
+
+    # Sending
+
+    def signature(  # type: ignore[override]
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> CelerySignature:
+        """Make a signature: a call of a task by name, as a value."""
+        return CelerySignature(name, args, kwargs, app=self, **options)
+
+    subtask = signature
+
+    def signature_of(self, what: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Make a call of the arguments of ``enqueue``."""
+        what = actual(what)
+        if isinstance(what, str):
+            return App.signature(self, what, args, kwargs)
+        if isinstance(what, Task):
+            return Call(what.name, args, kwargs, {}, what)
+        if isinstance(what, CelerySignature):
+            return self.call_of(what).with_args(args, kwargs)
+        return super().signature_of(what, args, kwargs)
+
+    def call_of(self, signature: CelerySignature) -> Call:
+        """The call that a signature stands for."""
+        options = call_options(signature.options)
+        return App.signature(self, signature.task, signature.args, signature.kwargs, **options)
+
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send a call of a task by its name, with options; the code need not be importable here."""
+        call = App.signature(self, name, args, kwargs, **call_options(options))
+        return self.send(call)
+
+    def enqueue_many(self, signatures: Iterable[Any]) -> list[Result[Any]]:
+        """Send many calls in few round trips; see ``App.enqueue_many``."""
+        return super().enqueue_many(
+            self.call_of(each) if isinstance(each, CelerySignature) else each for each in signatures
+        )
+
+    def result_of(
+        self, id: str, template: MessageTemplate, signature: Call, answer: str
+    ) -> Result[Any]:
+        """Make the AsyncResult of an accepted call; ``answer`` names its queues."""
+        queues = tuple(answer.split(":")) if ":" in answer else ()
+        return AsyncResult.sent(id, self, ignored=not template.keep, queues=queues)
+
+    def run_here(self, signature: Call) -> EagerResult:
+        """Run a call in this process, with arguments that a serializer has written and read."""
+        template = self.templates.for_local_run(signature)
+        args, kwargs = encoded(signature, template, self.payloads)
+        form = (template.serializer, template.compression)
+        found = self.payloads.read(args, *form), self.payloads.read(kwargs, *form)
+        call = Call(signature.name, tuple(found[0]), found[1], signature.options, signature.task)
+        return run_eagerly(self, call)
+
+    run_eagerly = run_eagerly
+
+    def result(self, id: str) -> AsyncResult:
+        """Make the AsyncResult of a task by its id."""
+        return AsyncResult(id, app=self)
+
+    def AsyncResult(
+        self, id: str, backend: Any = None, task_name: str | None = None
+    ) -> AsyncResult:
+        """Make the AsyncResult of a task by its id."""
+        return AsyncResult(id, task_name=task_name, app=self)
+
+    # What else Celery's app has
+
+    @cached_property
+    def control(self) -> Any:
+        """The remote control of workers."""
+        return import_named("streamq.celery.app.control").Control(self)
+
+    @property
+    def configured(self) -> bool:
+        """Whether the settings can be read: always."""
+        return True
+
+    @property
+    def timezone(self) -> tzinfo:
+        """The time zone of times that name none."""
+        return ZoneInfo(self.conf.timezone or "UTC")
+
+    def uses_utc_timezone(self) -> bool:
+        """Whether times that name no zone are UTC."""
+        return str(self.timezone) == "UTC"
+
+    def now(self) -> datetime:
+        """The time now, in the app's time zone."""
+        return datetime.fromtimestamp(clock.time(), self.timezone)
+
+    def config_from_envvar(
+        self, variable_name: str, silent: bool = False, force: bool = False
+    ) -> bool:
+        """Read settings from the module that this environment variable names."""
+        module = environment(variable_name)
+        if module is None:
+            if silent:
+                return False
+            raise ConfigError(f"the environment variable {variable_name} names no module")
+        self.config_from_object(module)
+        return True
+
+    def add_defaults(self, settings: Any) -> None:
+        """Add settings, a mapping or a function that returns one, where they are not set."""
+        found = settings() if callable(settings) else settings
+        self.conf.update({name: found[name] for name in found if name not in self.conf})
+
+    def start(self, argv: Sequence[str] | None = None) -> None:
+        """Run the command line for this app: ``app.start(["worker", "-l", "info"])``."""
+        import_named("streamq.cli.celery").run_for(self, argv)
+
+    def worker_main(self, argv: Sequence[str] | None = None) -> None:
+        """Run a worker of this app: ``app.worker_main(["worker", "-l", "info"])``."""
+        self.start(argv or ["worker"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ELSEWHERE:
+            raise NotInThisVersion(
+                f"not in this version: app.{name}", advice=[f"instead: {ELSEWHERE[name]}"]
+            )
+        raise AttributeError(f"the app has no attribute {name!r}")
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an app cannot be pickled: it holds connections\n  → import it where it is needed"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Celery {self.main or 'default'}>"

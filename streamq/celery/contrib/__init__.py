@@ -1,0 +1,1 @@
+"""What Celery has beside its core, by its names."""

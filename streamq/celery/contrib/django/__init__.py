@@ -1,0 +1,1 @@
+"""Tasks for Django, by the names of Celery."""

@@ -1,0 +1,1 @@
+"""Workers and apps for tests, by the names of Celery."""
