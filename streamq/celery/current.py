@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from streamq.config.importing import import_named
 from streamq.context import current_task as running_task
 
 #: Every app of streamq.celery in this process.
@@ -18,8 +19,6 @@ class CurrentApp:
 
     app: Any = None
     default: Any = None
-    #: Makes the app of a process that has none and needs one.
-    make: Callable[[], Any]
 
 
 def known_app() -> Any:
@@ -32,7 +31,9 @@ def get_current_app() -> Any:
     if CurrentApp.app is not None:
         return CurrentApp.app
     if CurrentApp.default is None:
-        CurrentApp.default = CurrentApp.make()
+        # By name: the module of apps imports this one.
+        celery = import_named("streamq.celery.app.base").Celery
+        CurrentApp.default = celery("default", set_as_current=False)
     return CurrentApp.default
 
 

@@ -76,6 +76,18 @@ class SharedTask(Proxy):
             return getattr(self._function, name)
         return getattr(self._get_current_object(), name)
 
+    # What is used most: Python finds it without the way over ``__getattr__``.
+
+    @property
+    def delay(self) -> Any:
+        """The method ``delay`` of the task."""
+        return self._get_current_object().delay
+
+    @property
+    def apply_async(self) -> Any:
+        """The method ``apply_async`` of the task."""
+        return self._get_current_object().apply_async
+
     @property
     def __class__(self) -> Any:
         return type(self) if known_app() is None else type(self._get_current_object())

@@ -386,6 +386,5 @@ def test_an_error_whose_class_is_not_loaded_is_a_task_error(app):
         self.update_state(state="FAILURE", meta={"exc_type": "NoSuchError", "exc_message": "m"})
         raise Ignore
 
-    with start_worker(app):
-        with pytest.raises(TaskError, match="NoSuchError: m"):
-            ends.delay().get(timeout=5)
+    with start_worker(app), pytest.raises(TaskError, match="NoSuchError: m"):
+        ends.delay().get(timeout=5)

@@ -85,6 +85,9 @@ class TestWorkController:
                 raise self.error
             self.stopped.wait(0.005)
 
+    def reload(self, *modules: Any, **options: Any) -> None:
+        """Do nothing: the worker knows the tasks of its app, also those made later."""
+
     def stop(self, timeout: float = 10.0) -> None:
         """Let the running task end, hand back the rest, and wait for the threads.
 
