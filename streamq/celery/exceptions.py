@@ -40,6 +40,7 @@ __all__ = [
     "ContentDisallowed",
     "DecodeError",
     "DuplicateNodenameWarning",
+    "DuplicateTaskNameWarning",
     "EncodeError",
     "FixupWarning",
     "Ignore",
@@ -140,6 +141,10 @@ class CPendingDeprecationWarning(PendingDeprecationWarning):
 
 class CDeprecationWarning(DeprecationWarning):
     """A feature that is deprecated; streamq does not warn of it."""
+
+
+class DuplicateTaskNameWarning(CeleryWarning):
+    """Two tasks have one name; streamq raises ConfigError instead."""
 
 
 class WorkerTerminate(SystemExit):

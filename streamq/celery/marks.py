@@ -8,10 +8,9 @@ So a task gets a datetime back without annotations, and Celery's own programs re
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 from streamq.errors import DecodeError, EncodeError
@@ -137,12 +136,12 @@ def turned_back(value: Any) -> Any:
         raise DecodeError(f"a marked value cannot be read: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
 class MarkedPayloads(Payloads):
     """The reader and writer of values whose JSON has marks."""
 
-    to_json: "ClassVar[staticmethod[[Any], bytes]]" = staticmethod(encode_marked)
-    from_json: "ClassVar[staticmethod[[bytes], Any]]" = staticmethod(decode_marked)
+    __slots__ = ()
+    to_json = staticmethod(encode_marked)
+    from_json = staticmethod(decode_marked)
 
     def write(self, value: Any, serializer: str, compression: str | None, what: str) -> bytes:
         """Encode and compress a value, with marks if it becomes JSON."""

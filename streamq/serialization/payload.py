@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from streamq.errors import DecodeError, EncodeError
 from streamq.serialization.codec import allowed, decode, decode_json, encode, encode_json
@@ -13,8 +13,16 @@ MOST_HEADERS = 64
 LONGEST_HEADERS = 8192
 
 
+class JsonForm:
+    """How uncompressed JSON is written and read, for callers that need no limits."""
+
+    __slots__ = ()
+    to_json = staticmethod(encode_json)
+    from_json = staticmethod(decode_json)
+
+
 @dataclass(frozen=True, slots=True)
-class Payloads:
+class Payloads(JsonForm):
     """The reader and writer of values, with limits.
 
     ``accept`` names the content types that may be read, ``limit`` bounds the bytes that
@@ -25,10 +33,6 @@ class Payloads:
     limit: int
     decompressed_limit: int
     ratio: float
-
-    #: How uncompressed JSON is written and read, for callers that need no limits.
-    to_json: "ClassVar[staticmethod[[Any], bytes]]" = staticmethod(encode_json)
-    from_json: "ClassVar[staticmethod[[bytes], Any]]" = staticmethod(decode_json)
 
     def write(self, value: Any, serializer: str, compression: str | None, what: str) -> bytes:
         """Encode and compress a value.  Raises EncodeError if it is too large."""

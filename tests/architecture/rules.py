@@ -45,8 +45,8 @@ LATE: Mapping[str, tuple[str, str]] = {
 }
 #: Who may load a module by its name as text.
 BY_NAME = (
-    "streamq celery serialization.codec serialization.compression config.importing producer.registry "
-    "discovery cli.*"
+    "streamq celery serialization.codec serialization.compression config.importing "
+    "producer.registry discovery cli.*"
 )
 
 #: Libraries, modules and functions that only some modules may use, and why.

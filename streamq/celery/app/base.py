@@ -16,6 +16,7 @@ from streamq.celery.app.names import (
     is_redefined,
     maker_of,
     named_class,
+    words_for,
 )
 from streamq.celery.app.options import call_options, task_options
 from streamq.celery.app.registry import CeleryRegistry, actual
@@ -164,7 +165,8 @@ class Celery(App):
         options.pop("shared", None)
         options.pop("lazy", None)
         if name is None:
-            name = self.gen_task_name(function.__name__, function.__module__, function)
+            module = module_of(function) or self.main or function.__module__
+            name = self.gen_task_name(getattr(function, "__name__", ""), module)
         known = self.tasks.tasks.get(name)
         if known is not None and not again and not is_redefined(known, function):
             return known
@@ -181,13 +183,9 @@ class Celery(App):
         self.templates.invalidate()
         return task
 
-    def gen_task_name(self, name: str, module: str, function: Any = None) -> str:
-        """Make the name of a task that is given none: ``module.function``.
-
-        A subclass may override it, with these first two parameters.
-        """
-        found = module_of(function) if function is not None else module
-        return f"{found or self.main or module}.{name}"
+    def gen_task_name(self, name: str, module: str) -> str:
+        """Make the name of a task that is given none: ``module.function``."""
+        return f"{module}.{name}"
 
     def register_task(self, task: Any, **options: Any) -> Any:
         """Register a task of a class with its own ``run``: an instance, or the class."""
@@ -217,7 +215,8 @@ class Celery(App):
             self.on_after_finalize.send_once(self)
 
     def import_tasks(self) -> None:
-        """Import the modules with tasks, and complete the tasks."""
+        """Import the modules with tasks, complete the tasks, and make this the current app."""
+        self.set_current()
         super().import_tasks()
         self.finalize()
 
@@ -365,7 +364,8 @@ class Celery(App):
 
     def start(self, argv: Sequence[str] | None = None) -> None:
         """Run the command line for this app: ``app.start(["worker", "-l", "info"])``."""
-        import_named("streamq.cli.celery").run_for(self, argv)
+        command = import_named("streamq.cli.main").main
+        command.main([*words_for(self), *(argv or ())], prog_name="streamq celery")
 
     def worker_main(self, argv: Sequence[str] | None = None) -> None:
         """Run a worker of this app: ``app.worker_main(["worker", "-l", "info"])``."""

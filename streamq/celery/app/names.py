@@ -1,5 +1,6 @@
 """Names of apps, classes named as text, copies of tasks, and parts that an app does not have."""
 
+import sys
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from streamq.celery.shared import MakeTask
 from streamq.config.importing import import_named
 from streamq.errors import ConfigError
+from streamq.host.modules import names_in, real_name
 from streamq.routing import FORBIDDEN
 
 #: The most characters of an app's name that come from ``main``.
@@ -58,6 +60,21 @@ def named_class(name: str) -> Any:
             advice=["MODULE:CLASS, as in shop.tasks:Base"],
         )
     return found
+
+
+def words_for(app: Any) -> list[str]:
+    """The words of the command line that stand for this app: ``celery -A shop:app``.
+
+    Raises ConfigError if no module holds the app.
+    """
+    for name, module in list(sys.modules.items()):
+        for attribute, value in list(names_in(module).items()):
+            if value is app and not attribute.startswith("_"):
+                return ["celery", "-A", f"{real_name(names_in(module), name) or name}:{attribute}"]
+    raise ConfigError(
+        "no module holds this app, so that a worker could not find it",
+        advice=["app = Celery(…) in a module, then app.start()"],
+    )
 
 
 def is_redefined(task: Any, function: Any) -> bool:

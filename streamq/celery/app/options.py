@@ -65,6 +65,10 @@ def call_options(given: Mapping[str, Any]) -> dict[str, Any]:
     for option, value in given.items():
         if value is None:
             continue
+        if option == "task_id" and not isinstance(value, str):
+            value = str(value)  # such as a UUID
+        elif option == "countdown" and isinstance(value, int | float) and value < 0:
+            value = 0  # with Celery a call that should have been sent before is sent at once
         if option in CALL or (option in LATER and value):
             found[option] = value
         elif option not in LATER:
