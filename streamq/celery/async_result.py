@@ -160,6 +160,10 @@ class AsyncResult(Result[Any], ResultBase):
 
     result = info
 
+    def ready(self) -> bool:
+        """Whether the state is final: not after Ignore, which leaves the state as it is."""
+        return self.state in states.READY_STATES
+
     def maybe_throw(self, propagate: bool = True, callback: Any = None) -> Any:
         """Raise what the task raised, if it failed; return its value."""
         value = self.result

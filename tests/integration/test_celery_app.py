@@ -205,7 +205,7 @@ def test_ignore_alone_stores_no_result(app):
     with start_worker(app):
         result = ignored.delay()
         assert result.get(timeout=5) is None
-    assert result.state == "PENDING"
+    assert (result.state, result.ready()) == ("PENDING", False)
 
 
 def test_a_failure_is_raised_or_returned(app):

@@ -70,7 +70,7 @@ class Celery(App):
     ) -> None:
         self.main = main
         self.task_cls = task_cls or CeleryTask
-        self.finalized = False
+        self.finalized = self.completed = False
         self.set_as_current = set_as_current
         self.user_options: dict[str, set[Any]] = defaultdict(set)
         self.on_configure = LateSignal("on_configure")
@@ -205,11 +205,14 @@ class Celery(App):
         return task
 
     def finalize(self, auto: bool = False) -> None:
-        """Complete the tasks: shared ones are taken in, and on_after_finalize is sent, once."""
+        """Complete the tasks, once: shared ones are taken in, and on_after_finalize is sent."""
+        if self.completed:
+            return
+        first, self.finalized = not self.finalized, True  # what is shared from here on is taken in
         for make in list(makers.values()):
             make(self)
-        if not self.finalized:
-            self.finalized = True
+        self.completed = True
+        if first:
             self.on_configure.send_once(self)
             self.on_after_configure.send_once(self)
             self.on_after_finalize.send_once(self)

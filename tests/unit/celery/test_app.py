@@ -224,3 +224,59 @@ def test_a_retry_where_no_worker_runs_the_task_raises_its_reason(app):
 def test_positional_options_of_the_decorator_are_refused(app):
     with pytest.raises(ConfigError, match="by name: not 'mail'"):
         app.task("mail")
+
+
+@pytest.mark.parametrize("backend", ["redis://elsewhere.invalid:6379/1", "rpc://", "django-db"])
+def test_a_backend_on_another_server_is_refused_with_what_to_do(backend):
+    with pytest.raises(ConfigError, match="result_backend"):
+        _ = Celery("shop", broker="redis://nowhere.invalid:6379/0", backend=backend).conf.url
+
+
+def test_a_backend_on_the_same_server_is_taken():
+    url = "redis://nowhere.invalid:6379"
+
+    assert Celery("shop", broker=f"{url}/0", backend=f"{url}/1").conf.url == f"{url}/0"
+
+
+def test_flasks_recipe_for_a_class_of_tasks_works(make):
+    entered = []
+    app = make()
+
+    class ContextTask(app.Task):
+        def __call__(self, *args, **kwargs):
+            entered.append(self.name)
+            return self.run(*args, **kwargs)
+
+    app.Task = ContextTask
+    task = app.task(name="mail")(send_mail)
+
+    assert task.apply(("me",)).get() == "me: hello"
+    assert task("me") == "me: hello"
+    assert entered == ["mail", "mail"]
+
+
+def test_reading_tasks_takes_in_what_is_shared_later(app):
+    assert len(app.tasks) == 0
+    task = shared_task(send_mail)
+
+    assert task.name in app.tasks
+    assert app.tasks[task.name].app is app
+
+
+def test_the_name_of_a_task_can_be_made_by_a_subclass():
+    class Own(Celery):
+        def gen_task_name(self, name, module):
+            return f"own.{name}"
+
+    assert Own("x").task(send_mail).name == "own.send_mail"
+
+
+def test_a_retry_option_that_nobody_knows_is_dropped(app, caplog):
+    @app.task(bind=True)
+    def again(self):
+        raise self.retry(countdown=0, link=None, priority_of_mine=1, max_retries=1)
+
+    result = again.apply()
+
+    assert result.state == "FAILURE"
+    assert "the option priority_of_mine of retry is dropped" in caplog.text
