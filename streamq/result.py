@@ -1,10 +1,12 @@
 """Results: the state and value of a task, read from its record in Redis."""
 
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+from streamq.broker.aio import in_event_loop
 from streamq.broker.readers import Readers, advice_to_read, is_unread
 from streamq.broker.results import Results
 from streamq.broker.waiter import Record, is_answer, is_final
@@ -232,6 +234,7 @@ class Result(Generic[R]):
         """Wait for the final record.  Raises ResultTimeout if it does not come in time."""
         if len(self.queues) > 1:
             return {}
+        warn_in_event_loop("get() waits", "await result.aget(timeout=…)", stacklevel=4)
         pending = self.results.waiter.begin([self.id])
         try:
             answer = self.results.waiter.next(pending, deadline)
@@ -367,6 +370,16 @@ def may_run_again(final: Record) -> bool:
     A task that was run in this process may not: its record has no time of writing.
     """
     return final.get("state") == b"FAILURE" and ("finished" in final or "worker" in final)
+
+
+def warn_in_event_loop(what: str, instead: str, *, stacklevel: int) -> None:
+    """Warn of a wait that stops an event loop; Python shows it once for each line that waits."""
+    if in_event_loop():
+        warnings.warn(
+            f"{what} inside of a running event loop, which stands still meanwhile\n  → {instead}",
+            RuntimeWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def refuse_inside_task(allowed: bool) -> None:

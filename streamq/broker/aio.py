@@ -8,7 +8,9 @@ parent's gets connections of its own, but shares what the loop waits for.
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import sys
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 
 from streamq.broker.confirmation import Confirmation
@@ -65,6 +67,14 @@ async def in_thread(act: Callable[[], T]) -> T:
     return await asyncio.to_thread(act)
 
 
+def in_event_loop() -> bool:
+    """Whether an event loop runs in this thread, and would stand still if the caller waited.
+
+    In a notebook one always does, which has nothing else to run meanwhile.
+    """
+    return asyncio._get_running_loop() is not None and "ipykernel" not in sys.modules
+
+
 class AsyncBrokers:
     """An ``AsyncBroker`` for each event loop: no connection and no queue serves two of them."""
 
@@ -112,13 +122,32 @@ class AsyncBroker:
         #: The futures that wait for a task, and since when; NEVER if its record was seen.
         self.waiting: dict[str, dict[asyncio.Future[Record], float]] = {}
         self.reader: asyncio.Task[None] | None = None
+        self.closing = self.closed_at_end([*self.client.connections, self.listener])
+        with contextlib.suppress(StopIteration):  # it runs to its yield, without waiting
+            self.closing.asend(None).send(None)
+
+    async def closed_at_end(self, connections: list[AsyncConnection]) -> AsyncGenerator[None]:
+        """Close these connections when this generator is closed.
+
+        The event loop knows the generators that began in it: ``asyncio.run`` closes them at its
+        end, while connections can still be closed.
+        """
+        try:
+            yield
+        finally:
+            for connection in connections:
+                await connection.drop()
+            await asyncio.sleep(0)  # their transports close in the next step of the loop
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; the next use opens new ones."""
-        if self.loop is asyncio.get_running_loop():
-            self.loop = None
-            for connection in [*self.client.connections, self.listener]:
-                await connection.drop()
+        if self.loop is not asyncio.get_running_loop():
+            return
+        self.loop = None
+        if self.reader is not None and not self.waiting:
+            self.reader.cancel()
+            await asyncio.wait([self.reader])
+        await self.closing.aclose()
 
     async def publish(
         self,

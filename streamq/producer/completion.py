@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from streamq.broker.waiter import Record
 from streamq.errors import ResultTimeout
 from streamq.host import clock
-from streamq.result import Result, check_timeout, deadline_after
+from streamq.result import Result, check_timeout, deadline_after, warn_in_event_loop
 
 R = TypeVar("R")
 
@@ -27,6 +27,9 @@ def as_completed(results: Iterable[Result[R]], timeout: float | None = None) -> 
     deadline = deadline_after(timeout)
     ended = dict.fromkeys(result for result in awaited if result.is_settled())
     yield from ended
+    if len(ended) < len(awaited):
+        one_by_one = "for result in results: await result.aget(timeout=…)"
+        warn_in_event_loop("as_completed() waits", one_by_one, stacklevel=3)
     with ExitStack() as stack:
         groups = by_server(result for result in awaited if result not in ended)
         completions = [stack.enter_context(closing(Completion(group))) for group in groups]

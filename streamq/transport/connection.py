@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterable
 from math import inf
 from typing import Any, NoReturn
-from weakref import WeakSet
 
 import hiredis
 import redis
@@ -27,6 +26,7 @@ from streamq.core.text import mask_url
 from streamq.host import clock
 from streamq.host.forks import FORKS
 from streamq.transport.address import Address, address_of, check_role, is_tls
+from streamq.transport.all_connections import CONNECTIONS
 from streamq.transport.reasons import advice, reason
 from streamq.transport.replies import (
     Disconnected,
@@ -54,19 +54,6 @@ SO_COOKIE = 57
 
 #: Characters that Redis refuses in the name of a client.
 UNPRINTABLE = re.compile(r"[^!-~]")
-
-
-#: All connections of this process.
-CONNECTIONS: "WeakSet[Connection]" = WeakSet()
-
-
-def close_copies() -> None:
-    """Close the inherited descriptors of all connections, in a forked child."""
-    for connection in list(CONNECTIONS):
-        connection.close_copy()
-
-
-os.register_at_fork(after_in_child=close_copies)
 
 
 class Connection:

@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+import warnings
 
 import pytest
 
 import streamq
-from streamq import Exchange, Queue
+from streamq import Exchange, Queue, as_completed
 from streamq.broker import aio
 from streamq.errors import BrokerUnavailable, QueueFull, ResultTimeout, Unroutable
 
@@ -267,3 +268,24 @@ def test_waiting_inside_a_task_is_refused_here_too(app, drain):
 
     with pytest.raises(RuntimeError, match="inside a task"):
         result.get(timeout=1)
+
+
+def test_a_wait_that_stops_the_event_loop_warns_once_and_one_elsewhere_does_not(app, double, drain):
+    async def main():
+        results = [double.enqueue(n) for n in range(4)]
+        await asyncio.to_thread(drain, app)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("default")
+            for result in results[:2]:
+                result.get(timeout=5)
+            results[0].get()  # it is known by now
+            await asyncio.to_thread(results[2].get, 5)
+            assert len(list(as_completed(results, timeout=5))) == 4
+        return said
+
+    said = run(app, main())
+
+    assert [each.category for each in said] == [RuntimeWarning] * 2
+    assert [each.filename for each in said] == [__file__] * 2
+    assert "await result.aget(timeout=…)" in str(said[0].message)
+    assert "as_completed()" in str(said[1].message)
