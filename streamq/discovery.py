@@ -20,6 +20,11 @@ from streamq.host.launch import working_folder
 
 #: Modules of the current folder in which an app is looked for if none is named.
 CANDIDATES = ("streamq_app", "tasks", "app", "worker", "celery_app")
+#: Names of Flask extensions that may be an app.
+EXTENSIONS = ("streamq", "celery")
+
+#: Apps that were found by other means than a spec, or made by a factory, by their specs.
+FOUND: "dict[str, Found]" = {}
 
 
 class NoApp(ConfigError):
@@ -35,6 +40,11 @@ class Found:
     how: str
 
 
+def remember(found: Found) -> None:
+    """Let ``find_app`` return this app for its spec: a factory is called once in a process."""
+    FOUND[found.spec] = found
+
+
 def find_app(spec: str | None, how: str = "-A") -> Found:
     """Import the app that a specification names.
 
@@ -46,8 +56,13 @@ def find_app(spec: str | None, how: str = "-A") -> Found:
     here = working_folder()
     if here not in sys.path:
         sys.path.insert(0, here)
+    if spec in FOUND:
+        return FOUND[spec]
     if spec:
-        return Found(named_app(spec.strip(), how), spec, how)
+        found = Found(named_app(spec.strip(), how), spec, how)
+        if spec.endswith(")"):
+            remember(found)
+        return found
     without: list[str] = []
     for name in candidates():
         module, file = load(name, "found"), f"{name.replace('.', '/')}.py"
@@ -124,11 +139,17 @@ def attribute_app(module: ModuleType, path: str) -> App:
 
 
 def app_in(found: Any) -> App | None:
-    """The app that an object is; None if it is none.
+    """The app that an object is, or a Flask application has as an extension; None if there is none.
 
     A proxy is not asked what it stands for: that may need a context which is not there.
     """
-    return found if issubclass(type(found), App) else None
+    if issubclass(type(found), App):
+        return found  # type: ignore[no-any-return]
+    flask = getattr(sys.modules.get("flask"), "Flask", None)
+    if flask is None or not issubclass(type(found), flask):
+        return None
+    held = [found.extensions.get(name) for name in EXTENSIONS]
+    return next((each for each in held if isinstance(each, App)), None)
 
 
 def made_by(factory: Any, spec: str) -> Any:

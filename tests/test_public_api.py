@@ -213,7 +213,10 @@ def describes_itself(member):
 
 
 def test_help_of_a_worker_waits_for_neither_redis_nor_the_app():
-    code = "import sys; from streamq.cli.main import main; main.run(['worker', '--help'], None)"
+    code = (
+        "import sys; from streamq.cli.command import GivenOptions; "
+        "from streamq.cli.main import main; main.run(['worker', '--help'], GivenOptions())"
+    )
     told = subprocess.run(
         [sys.executable, "-c", f"{code}; print(*sys.modules)"], capture_output=True, text=True
     ).stdout

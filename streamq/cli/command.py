@@ -31,6 +31,9 @@ class GivenOptions:
     broker: str | None = None
     #: Whether the command is one of ``streamq celery``, which reads values as Celery does.
     celery: bool = False
+    #: The program whose command line it is, and the app of a project that names none.
+    program: str = "streamq"
+    default_app: str | None = None
 
 
 class Shared(click.Command):
@@ -128,7 +131,7 @@ class Root(Group):
     def run(self, words: list[str], given: GivenOptions) -> int:
         """Run a command line.  Returns its exit code."""
         try:
-            with self.make_context("streamq", words, obj=given) as context:
+            with self.make_context(given.program, words, obj=given) as context:
                 self.invoke(context)
             return 0
         except click.exceptions.Exit as ending:

@@ -134,6 +134,8 @@ def spec_of(given: GivenOptions) -> tuple[str | None, str]:
     if given.app:
         return given.app, "-A"
     conf = Config.load()
+    if conf.app is None and given.default_app is not None:
+        return given.default_app, given.program
     return conf.app, conf.origin("app")
 
 

@@ -26,6 +26,7 @@ from tests.processes import until
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(console|python|toml)\n(.*?)^```$", re.M | re.S)
+WORKER = re.compile(r"(flask --app \w+ )?streamq worker( |$)")
 FILE = re.compile(r"# ([\w/]+\.(?:py|toml))\b")
 
 #: A reader waits 25 s and a little until no other worker has come that knows a task.
@@ -79,9 +80,9 @@ class Shell:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("STREAMQ_")}
         programs = folder / "bin"
         programs.mkdir()
-        for name, arguments in {"streamq": " -m streamq", "python": ""}.items():
+        for name, module in {"streamq": " -m streamq", "flask": " -m flask", "python": ""}.items():
             program = programs / name
-            program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)}{arguments} "$@"\n')
+            program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)}{module} "$@"\n')
             program.chmod(0o755)
         path = f"{programs}:{os.environ['PATH']}"
         self.environment = {
@@ -94,7 +95,7 @@ class Shell:
         """Run one command and compare what it says."""
         if command == "^C":
             self.stop(expected)
-        elif command.startswith("streamq worker ") or command == "streamq worker":
+        elif WORKER.match(command):
             self.work(command, expected)
         elif command.startswith(LATER):
             command = command.removeprefix(LATER)
