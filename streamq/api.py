@@ -6,6 +6,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from streamq.app import App, apps
 from streamq.context import Running
+from streamq.core.log_names import TASKS
 from streamq.errors import ConfigError
 from streamq.result import Result
 from streamq.tasks import Call, Signature, Task, asend, send
@@ -98,4 +99,4 @@ def task(function: Any = None, /, **options: Any) -> Any:
 
 def get_task_logger(name: str) -> logging.Logger:
     """Return a logger for task code; in a worker its lines carry the task's name and id."""
-    return logging.getLogger(name if name.startswith("streamq.task") else f"streamq.task.{name}")
+    return logging.getLogger(name if name.startswith(TASKS) else f"{TASKS}.{name}")

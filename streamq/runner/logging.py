@@ -15,6 +15,7 @@ import msgspec
 
 from streamq.context import current_task
 from streamq.core.log_limit import LogLimit
+from streamq.core.log_names import is_of_tasks
 from streamq.errors import SoftTimeLimitExceeded, Stopped
 from streamq.host import clock
 from streamq.runner.log_file import LOG_FILE
@@ -180,7 +181,7 @@ def in_utf8(text: str) -> str:
 def task_prefix(record: logging.LogRecord) -> str:
     """The task that logs, as a prefix for the loggers of tasks; empty for others."""
     task = current_task()
-    if task is None or not text_of(record.name).startswith("streamq.task"):
+    if task is None or not is_of_tasks(text_of(record.name)):
         return ""
     return f"{task.request.task}[{task.request.id}] "
 

@@ -11,6 +11,8 @@ from datetime import date
 
 import pytest
 
+from streamq.celery.utils.log import get_task_logger
+from streamq.context import Request, Running, current
 from streamq.core.log_limit import LogLimit
 from streamq.errors import Overdue, SoftTimeLimitExceeded
 from streamq.runner import logging as logs
@@ -522,3 +524,16 @@ def test_a_line_says_who_has_written_it(loggers):
     logger.log(logging.INFO, "line", stacklevel=1)
 
     assert {record.funcName for record in seen} == {"test_a_line_says_who_has_written_it"}
+
+
+def test_a_task_logger_of_celery_keeps_its_name_and_tells_the_task(caplog):
+    logger = get_task_logger("shop.base")
+    record = logging.LogRecord(logger.name, logging.INFO, "", 0, "hello", (), None)
+    token = current.set(Running(Request(id="ID", task="shop.add")))
+    try:
+        said = TextFormatter().format(record)
+    finally:
+        current.reset(token)
+
+    assert logger is logging.getLogger("shop.base")
+    assert said.endswith("shop.add[ID] hello")
