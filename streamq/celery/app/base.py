@@ -38,7 +38,6 @@ from streamq.host.modules import module_of
 from streamq.producer.encoding import encoded
 from streamq.producer.task_classes import make_task
 from streamq.result import Result
-from streamq.signals import Signal
 from streamq.tasks import Signature as Call
 from streamq.tasks import Task
 
@@ -53,6 +52,8 @@ class Celery(App):
 
     config_class = CeleryConfig
     payloads_class = MarkedPayloads
+    #: The settings can always be read.
+    configured = True
     #: What users may name without an import.
     GroupResult = GroupResult
     ResultSet = ResultSet
@@ -76,7 +77,6 @@ class Celery(App):
         self.on_configure = LateSignal("on_configure")
         self.on_after_configure = LateSignal("on_after_configure")
         self.on_after_finalize = LateSignal("on_after_finalize")
-        self.on_after_fork = Signal("on_after_fork")
         source = settings.pop("config_source", None)
         namespace = settings.pop("namespace", None) if source is not None else None
         settings |= settings.pop("changes", None) or {}
@@ -326,14 +326,16 @@ class Celery(App):
     # What else Celery's app has
 
     @cached_property
+    def on_after_fork(self) -> Any:
+        """A signal that is never sent: worker_process_init is."""
+        advice = "worker_process_init is sent in each new process"
+        not_sent = import_named("streamq.celery.signals").SignalNotSent
+        return not_sent("on_after_fork", advice=advice)
+
+    @cached_property
     def control(self) -> Any:
         """The remote control of workers."""
         return import_named("streamq.celery.app.control").Control(self)
-
-    @property
-    def configured(self) -> bool:
-        """Whether the settings can be read: always."""
-        return True
 
     @property
     def timezone(self) -> tzinfo:
