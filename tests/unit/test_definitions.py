@@ -65,11 +65,11 @@ BOTH = {
     "two closures of one factory": "def make(n):\n    @app.task\n    def add(x): return x + n\n"
     "    return add\none, two = make(1), make(2)",
     "closures in a loop": "def make(n):\n    return lambda x: x + n\n"
-    "kept = []\nfor n in (1, 2):\n    kept.append(app.task(make(n)))",
+    "kept = []\nfor n in (1, 2):\n    kept.append(app.task(name='a')(make(n)))",
     "closures nobody keeps": "def make(n):\n    return lambda x: x + n\n"
-    "for n in (1, 2):\n    app.task(make(n))",
-    "two lambdas on a line": "one, two = app.task(lambda: 1), app.task(lambda: 2)",
-    "two lambdas nobody keeps": "app.task(lambda: 1); app.task(lambda: 2)",
+    "for n in (1, 2):\n    app.task(name='a')(make(n))",
+    "two lambdas on a line": "one, two = app.task(name='a')(lambda: 1), app.task(name='a')(lambda: 2)",
+    "two lambdas nobody keeps": "app.task(name='a')(lambda: 1); app.task(name='a')(lambda: 2)",
     "a name given twice": "@app.task(name='a')\ndef one(): pass\n@app.task(name='a')\n"
     "def two(): pass",
     "one name, two defs": "@app.task\ndef add(): return 1\n\n@app.task\ndef add(): return 2",
@@ -116,10 +116,10 @@ def test_functions_that_somebody_keeps_are_there_though_their_tasks_are_not(app)
         return lambda: number
 
     kept = [make(1), make(2)]
-    app.task(kept[0])
+    app.task(name="a")(kept[0])
 
     with pytest.raises(ConfigError, match="two tasks are named"):
-        app.task(kept[1])
+        app.task(name="a")(kept[1])
 
     assert [task() for task in app.tasks.values()] == [1]
 
@@ -155,7 +155,7 @@ def test_a_function_that_calls_itself_may_be_made_again(app, caplog):
 
 
 def test_what_has_no_name_is_asked_for_one(app):
-    with pytest.raises(ConfigError, match="a task needs a name, and functools"):
+    with pytest.raises(ConfigError, match="needs a name that workers know it by, and functools"):
         app.task(functools.partial(print, 1))
 
     assert app.task(name="said")(functools.partial(max, 1))(2) == 2
@@ -196,8 +196,8 @@ RELOADED = {
         DECORATOR + "\n\n@app.task\n@plain\ndef pay(): return 2",
     ),
     "a factory": (
-        "def make(n): return app.task(lambda: n)\none = make(1)",
-        "def make(n): return app.task(lambda: n)\ntwo = make(2)",
+        "def make(n): return app.task(name='a')(lambda: n)\none = make(1)",
+        "def make(n): return app.task(name='a')(lambda: n)\ntwo = make(2)",
     ),
     "renamed": (
         "@app.task(name='a')\ndef one(): return 1",
@@ -244,7 +244,7 @@ def test_two_modules_may_not_give_one_name(module):
 
 
 def test_a_factory_of_one_module_may_not_serve_two(module):
-    module("def make(n): return app.task(lambda: n)", "shop_lib")
+    module("def make(n): return app.task(name='a')(lambda: n)", "shop_lib")
     module("import shop_lib\none = shop_lib.make(1)", "shop_one")
 
     with pytest.raises(ConfigError, match="two tasks are named"):
@@ -275,8 +275,11 @@ CORRECTED = {
         "@app.task\n@functools.cache\ndef blame(): return 1",
         "@app.task\n@functools.cache\ndef blame(): return 2",
     ),
-    "a lambda": ("add = app.task(lambda: 1)", "add = app.task(lambda: 2)"),
-    "in a list": ("tasks = [app.task(lambda: 1)]", "tasks = [app.task(lambda: 2)]"),
+    "a lambda": ("add = app.task(name='a')(lambda: 1)", "add = app.task(name='a')(lambda: 2)"),
+    "in a list": (
+        "tasks = [app.task(name='a')(lambda: 1)]",
+        "tasks = [app.task(name='a')(lambda: 2)]",
+    ),
     "in a class": (
         "class A:\n    @app.task\n    def run(): return 1",
         "class A:\n    @app.task\n    def run(): return 2",
@@ -311,13 +314,19 @@ BESIDE = {
         "@app.task\n@plain\ndef blame(): return 1",
         "@app.task\n@plain\ndef refund(): return 2",
     ),
-    "a lambda": ("one = app.task(lambda: 1)", "two = app.task(lambda: 2)"),
-    "in a mapping": ("m = {}; m[1] = app.task(lambda: 1)", "m[2] = app.task(lambda: 2)"),
+    "a lambda": ("one = app.task(name='a')(lambda: 1)", "two = app.task(name='a')(lambda: 2)"),
+    "in a mapping": (
+        "m = {}; m[1] = app.task(name='a')(lambda: 1)",
+        "m[2] = app.task(name='a')(lambda: 2)",
+    ),
     "a name given twice": (
         "@app.task(name='a')\ndef one(): return 1",
         "@app.task(name='a')\ndef two(): return 2",
     ),
-    "functions alone": ("one = lambda: 1\napp.task(one)", "two = lambda: 2\napp.task(two)"),
+    "functions alone": (
+        "one = lambda: 1\napp.task(name='a')(one)",
+        "two = lambda: 2\napp.task(name='a')(two)",
+    ),
 }
 
 
