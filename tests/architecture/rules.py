@@ -112,9 +112,10 @@ LONGEST_FUNCTION, LONGEST_FILE = 60, 400
 MOST_PARAMETERS, MOST_ROOT_MODULES = 6, 20
 #: Classes of the public API whose options are the parameters of their constructors.
 OPTIONS_CLASSES = frozenset({"App", "Queue", "Exchange"})
-#: Packages whose names users import from them, and from no module inside: as Celery has them.
+#: Packages whose names users import from them, and from no module inside: as Celery has them,
+#: or as Django imports them.
 NAMED_PACKAGES = frozenset(
-    {"streamq", "streamq.celery", "streamq.celery.app"}
+    {"streamq", "streamq.contrib.django", "streamq.celery", "streamq.celery.app"}
     | {"streamq.celery.kombu", "streamq.celery.kombu.utils", "streamq.celery.utils"}
 )
 #: Classes with more parameters than allowed, and why.
