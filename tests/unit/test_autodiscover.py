@@ -232,15 +232,15 @@ class apps:
 
 
 @pytest.fixture
-def django(tree, monkeypatch):
+def django(tree, tmp_path, monkeypatch):
     """A Django with the apps ``d_one`` and ``d_two``, and an app whose tasks need its models."""
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "d_one.settings")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "django"]:
+        monkeypatch.delitem(sys.modules, name)  # the real one, if a test has imported it
     ready = "from django.apps import apps\nassert apps.apps_ready\n"
     tree(django__apps=DJANGO, d_one__tasks=ready + task(), d_two__models="")
     init = "from django.apps import apps\ndef setup(): apps.apps_ready = True\n"
-    Path(importlib.import_module("django.apps").__file__).with_name("__init__.py").write_text(init)
-    for name in ("django", "django.apps"):
-        del sys.modules[name]
+    (tmp_path / "django" / "__init__.py").write_text(init)
 
 
 @pytest.mark.parametrize(
