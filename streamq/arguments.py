@@ -1,6 +1,7 @@
 """Checks of the arguments of a call: a list of values, and a mapping by name."""
 
 from collections.abc import Iterable, Mapping
+from inspect import Signature
 from typing import Any
 
 #: Iterables that are no list of arguments: single values, mappings, sets without an order.
@@ -31,3 +32,15 @@ def mapping(kwargs: Any) -> Mapping[str, Any]:
         if not isinstance(name, str):
             raise TypeError(f"the names in kwargs must be text, not {type(name).__name__}")
     return kwargs if isinstance(kwargs, dict) else dict(kwargs)  # serializers take no other mapping
+
+
+def take_using(kwargs: dict[str, Any], parameters: Signature | None) -> str | None:
+    """Take ``using``, the alias of a database, out of the arguments of a call.
+
+    It stays among them, and None is returned, where a function with these parameters has one of
+    that name.
+    """
+    if parameters is not None and "using" in parameters.parameters:
+        return None
+    using: str | None = kwargs.pop("using", None)
+    return using

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
-from streamq.arguments import mapping, positional
+from streamq.arguments import mapping, positional, take_using
 from streamq.context import Request, Running, current
 from streamq.core.functions import check_function
 from streamq.core.options import CALL_ONLY, CHECKS, checked, merged, misplaced
@@ -103,6 +103,13 @@ class Call(Generic[P, R]):
         """Send the call from asyncio."""
         return await asend(self.s(*args, **kwargs), self.task.sender)
 
+    def enqueue_on_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """Send the call when the transaction commits; see ``Task.enqueue_on_commit``."""
+        using = take_using(kwargs, self.task.parameters)
+        return self.options(on_commit=using or True).enqueue(*args, **kwargs)
+
+    delay_on_commit = enqueue_on_commit
+
 
 class Task(Generic[P, R]):
     """A function that can be called here or sent to a worker; the base of classes of tasks.
@@ -138,6 +145,7 @@ class Task(Generic[P, R]):
     time_limit: Any
     soft_time_limit: Any
     expires: Any
+    on_commit: bool | str
 
     def __init__(
         self,
@@ -222,6 +230,28 @@ class Task(Generic[P, R]):
         return self.sender.send(
             Signature(self.name, positional(args), mapping(kwargs), checked(options), self)
         )
+
+    def enqueue_on_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """Send a call when the open transaction of Django commits, and return its Result now.
+
+        ``using`` is the alias of the database, unless the task has a parameter of that name.
+        Outside of a transaction the call is sent at once.
+        """
+        using = take_using(kwargs, self.parameters)
+        return self.apply_async_on_commit(args, kwargs, using=using)
+
+    delay_on_commit = enqueue_on_commit
+
+    def apply_async_on_commit(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        using: str | None = None,
+        **options: Any,
+    ) -> Result[R]:
+        """``apply_async`` when the transaction of Django commits; see ``enqueue_on_commit``."""
+        return self.apply_async(args, kwargs, **{"on_commit": using or True, **options})
 
     def apply(
         self,

@@ -84,6 +84,7 @@ class Config(ObjectReader, SettingsMapping):
     confirm: str
     confirm_replicas: int
     confirm_timeout: float
+    on_commit: bool | str
     dedup_window: float
     task_always_eager: bool
     task_eager_propagates: bool

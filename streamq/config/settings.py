@@ -153,6 +153,13 @@ def routes(value: object, name: str) -> Any:
     return value
 
 
+def commit_of(value: object, name: str) -> bool | str:
+    """Read ``on_commit``: a truth, or the alias of a database of Django."""
+    if isinstance(value, str) and value.strip().lower() not in units.TRUTHS:
+        return units.text(value, name)
+    return units.truth(value, name)
+
+
 TRUTH = Kind("true or false", units.truth)
 TEXT = Kind("text", units.text)
 TEXTS = Kind("list of texts", units.texts)
@@ -240,6 +247,9 @@ TABLE = (
     Setting("confirm_timeout", duration(), "5s",
             "How long a producer waits for disk or replicas before NotConfirmed; not beyond "
             "`publish_timeout`."),
+    Setting("on_commit", Kind("true, false, or the alias of a database", commit_of), False,
+            "Whether calls made inside a transaction of Django wait for its commit: of the default "
+            "database, or of the one with this alias."),
     Setting("dedup_window", duration("0s"), "10m",
             "How long the same task id counts as the same task; longer while that has not ended."),
     # how tasks run

@@ -162,6 +162,8 @@ class MessageOptions:
     compression: str | None = None
     extra: tuple[str | bytes, ...] = ()
     confirm: str = "server"
+    #: Whether a call waits for the commit of its transaction, or the alias of the database.
+    on_commit: bool | str = False
 
 
 class MessageTemplate:
@@ -177,6 +179,7 @@ class MessageTemplate:
         self.keep = options.keep
         self.confirm = options.confirm
         self.headers = options.headers
+        self.on_commit = options.on_commit
         self.window = int(options.dedup_window * 1000)
         self.serializer = options.serializer
         self.compression = options.compression

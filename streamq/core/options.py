@@ -131,6 +131,15 @@ def confirm(value: Any, name: str) -> str:
     return choice(value, f"option {name}", CONFIRM)
 
 
+def commit(value: Any, name: str) -> bool | str:
+    """Check ``on_commit``: True, False, or the alias of a database of Django."""
+    if isinstance(value, bool) or (isinstance(value, str) and value):
+        return value
+    raise ConfigError(
+        f"option {name} must be True, False, or the alias of a database, not {value!r}"
+    )
+
+
 #: The options of this version, each with the check of its value.
 CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "name": named,
@@ -163,6 +172,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "expires": expiry,
     "task_id": named,
     "confirm": confirm,
+    "on_commit": commit,
     "shadow": text,
     "typing": flag,
 }

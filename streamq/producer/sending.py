@@ -10,6 +10,7 @@ from streamq.broker.confirmation import Confirmation
 from streamq.broker.publish_retry import Refusal
 from streamq.broker.publisher import PublisherChannel
 from streamq.broker.publisher_channel import answers_of
+from streamq.broker.results import Results
 from streamq.config.config import Config
 from streamq.context import current, lineage
 from streamq.core.message import MessageTemplate, Publication
@@ -20,6 +21,7 @@ from streamq.middleware import Middleware, checked_layers, layers_around
 from streamq.producer.announcing import aannounce, announce
 from streamq.producer.bulk import Bulk, no_layers, one_by_one
 from streamq.producer.encoding import encoded
+from streamq.producer.on_commit import in_transaction, send_on_commit
 from streamq.producer.registry import Registry
 from streamq.producer.templates import Templates
 from streamq.result import Result
@@ -43,6 +45,11 @@ class CallSender:
     @property
     def broker(self) -> Broker:
         """The app's access to Redis."""
+        raise NotImplementedError
+
+    @property
+    def no_results(self) -> Results:
+        """The results of calls that run in this process."""
         raise NotImplementedError
 
     @property
@@ -128,10 +135,13 @@ class CallSender:
         if self.around_send is not None and not innermost:
             return self.around_send(signature)
         if PUBLISH_SIGNALS.connected and not announced:
-            return announce(signature, partial(self.send, innermost=True, announced=True), self)
+            send = partial(self.send, innermost=True, announced=True)
+            return self.send_later(signature) or announce(signature, send, self)
         if self.conf.task_always_eager:
-            return self.run_here(signature)
+            return self.send_later(signature) or self.run_here(signature)
         template = self.templates.template(signature)
+        if template.on_commit and (later := send_on_commit(self, signature, template)) is not None:
+            return later
         args, kwargs = encoded(signature, template, self.payloads)
         given = signature.options.get("task_id")
         id = given or new_id()
@@ -156,6 +166,8 @@ class CallSender:
         """Send one call from asyncio; see ``send``."""
         if self.around_asend is not None and not innermost:
             return await self.around_asend(signature)
+        if (later := self.send_later(signature)) is not None:
+            return later
         if PUBLISH_SIGNALS.connected and not announced:
             return await aannounce(
                 signature, partial(self.asend, innermost=True, announced=True), self
@@ -176,6 +188,16 @@ class CallSender:
             unmet.result = self.result_of(id, template, signature, answers_of(unmet.answer)[0])
             raise
         return self.result_of(id, template, signature, answers[0])
+
+    def send_later(self, signature: Signature) -> Result[Any] | None:
+        """Send a call when its transaction commits; return its Result, None for a call to send now.
+
+        A call with ``on_commit`` outside of a transaction is one to send now.
+        """
+        eager = self.conf.task_always_eager
+        make = self.templates.for_local_run if eager else self.templates.template
+        template = make(signature)
+        return send_on_commit(self, signature, template) if template.on_commit else None
 
     def moment(self, template: MessageTemplate, began: float) -> str | None:
         """The server's time (ms) at which a signed message expires; None if it does not."""
@@ -256,6 +278,10 @@ class CallSender:
             convert=signature.task.result_converter if signature.task is not None else None,
         )
 
+    def waits_for_commit(self, given: Any) -> bool:
+        """Whether this is a call with ``on_commit``."""
+        return isinstance(given, Signature) and bool(self.templates.template(given).on_commit)
+
     def enqueue_many(self, signatures: Iterable[Signature]) -> list[Result[Any]]:
         """Send many calls in few round trips, each chunk all or nothing.
 
@@ -269,4 +295,8 @@ class CallSender:
         if self.around_send is not None or PUBLISH_SIGNALS.connected:
             layers = partial(layers_around, self.layers, "publish")
             return one_by_one(partial(self.send, innermost=True), layers, signatures)
+        if in_transaction():
+            signatures = list(signatures)
+            if any(self.waits_for_commit(each) for each in signatures):
+                return one_by_one(self.send, no_layers, signatures)
         return Bulk(self, self.broker.publisher, signatures).send()

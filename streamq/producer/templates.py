@@ -16,6 +16,7 @@ from streamq.core.message import MessageOptions, MessageTemplate, Sign, at_momen
 from streamq.core.options import check_limits, checked, merged
 from streamq.core.text import count
 from streamq.errors import EncodeError
+from streamq.producer.on_commit import check_database
 from streamq.routing import Queue
 from streamq.serialization.codec import encode_json, find_serializer
 from streamq.serialization.payload import LONGEST_HEADERS, MOST_HEADERS
@@ -124,6 +125,7 @@ def template(
         compression=compression,
         extra=tuple(extra),
         confirm=options.get("confirm", conf.confirm),
+        on_commit=options.get("on_commit", conf.on_commit),
     )
     return MessageTemplate(shared, sign)
 
@@ -297,6 +299,8 @@ class Templates:
         options = effective(signature, self.conf)
         asked = merged(signature.options, route_of(signature, self.conf.task_routes))
         sign = self.signer.signature if self.signer is not None else None
+        if options.get("on_commit", self.conf.on_commit):
+            check_database()
         return template(signature.name, options, self.queues(), self.conf, asked, sign)
 
     @cached_property

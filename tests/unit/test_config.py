@@ -146,6 +146,21 @@ def test_the_environment_speaks_text():
     assert config.origin("log_level") == "default"
 
 
+@pytest.mark.parametrize(("text", "value"), [("yes", True), ("no", False), ("other", "other")])
+def test_on_commit_is_a_truth_or_the_alias_of_a_database(text, value):
+    assert load(environ={"STREAMQ_ON_COMMIT": text}).on_commit == value
+    assert load(code={"on_commit": value}).on_commit == value
+
+
+def test_what_code_has_set_can_be_taken_back():
+    config = load(code={"lease": "20s"}, environ={"STREAMQ_CONCURRENCY": "3"})
+    config.unset(["lease", "concurrency", "namespace"])
+
+    assert config.lease == 15.0
+    assert config.origin("lease") == "default"
+    assert config.concurrency == 3
+
+
 def test_the_environment_of_the_process_is_read_by_default(monkeypatch, tmp_path):
     monkeypatch.setenv("STREAMQ_LEASE", "42s")
     monkeypatch.chdir(tmp_path)
