@@ -93,7 +93,7 @@ def advice_for(name: str, part: Any, error: Exception) -> str:
             return error.advice
         case _ if isinstance(part, dict):
             return "use text as keys, or send a list of pairs"
-        case _ if own := advice_of(part):
+        case _ if own := advice_of(part) or advice_for_django(part):
             return own
         case _ if name == "pickle":
             return "send plain data, an id or a path"
@@ -115,6 +115,21 @@ def advice_of(part: Any) -> str | None:
         return f"use list(…) of the {type(part).__name__}"
     advice = getattr(type(part), "SEND_INSTEAD", None)
     return advice if isinstance(advice, str) else None
+
+
+#: What to send instead of an object of Django, by the class that it inherits from.
+OF_DJANGO = {
+    "django.db.models.base.Model": "send its pk, and let the task read the object anew",
+    "django.db.models.query.QuerySet": "send the pks: list(queryset.values_list('pk', flat=True))",
+    "django.utils.functional.Promise": "write str(…) around text that is translated lazily",
+    "django.http.request.HttpRequest": "send the values of the request that the task needs",
+}
+
+
+def advice_for_django(part: Any) -> str | None:
+    """The advice for an object of Django, which need not be installed; None for any other."""
+    names = (f"{each.__module__}.{each.__qualname__}" for each in type(part).__mro__)
+    return next((OF_DJANGO[name] for name in names if name in OF_DJANGO), None)
 
 
 def unreadable(data: bytes, name: str, error: Exception) -> DecodeError:
