@@ -13,11 +13,11 @@ from streamq.broker.consumer import Consumer, ConsumerFenced
 from streamq.context import Request
 from streamq.core.names import named
 from streamq.core.outcome import millis
-from streamq.execution.executor import Executor
 from streamq.execution.outcomes import Outcomes
 from streamq.host.prctl import signal_at_parents_death
 from streamq.routing import Queue
 from streamq.runner.config import RunnerConfig
+from streamq.runner.databases import close_of_thread, executor_class
 from streamq.runner.inherited import OWN
 from streamq.runner.lifetime import Lifetime
 from streamq.runner.pools.base import Pool, PoolParts
@@ -156,12 +156,13 @@ class Runner:
             concurrency=config.concurrency,
             burst=config.burst,
             isolated=config.quarantine,
+            thread_ended=close_of_thread(),
         )
 
     def prefetch(self, *, repairs_itself: bool) -> PrefetchBuffer:
         """Make the prefetch buffer of this runner."""
         app = self.app
-        executor = Executor(
+        executor = executor_class()(
             Outcomes(app.tasks, app.payloads, app.conf, signer=app.signer),
             hostname=self.config.node,
             report=self.tell,

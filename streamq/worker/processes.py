@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from streamq.host import clock
 from streamq.host.launch import Launch
 from streamq.runner.config import RunnerConfig
+from streamq.runner.databases import close_before_fork
 from streamq.runner.inherited import OWN
 from streamq.runner.logging import flush_streams, read_nothing
 from streamq.runner.shared_memory import RunnerSlots
@@ -186,6 +187,7 @@ class RunnerProcesses:
 
     def start_fork(self, config: RunnerConfig, slots: RunnerSlots) -> RunnerProcess:
         """Fork a runner; it shares the memory of the app that is loaded already."""
+        close_before_fork()
         pid = self.fork(lambda: self.run_forked(config))
         consumer = config.consumer(pid)
         return RunnerProcess(config.number, pid, consumer, slots, config.streams)

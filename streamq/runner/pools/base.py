@@ -75,7 +75,7 @@ class PoolParts:
 
     ``concurrency``: the number of tasks at a time.  ``burst``: end when no message waits.
     ``isolated``: each message is noted in Redis as the sole task before it runs, because it may
-    kill this process.
+    kill this process.  ``thread_ended``: what a thread that has run tasks calls as it ends.
     """
 
     prefetch: PrefetchBuffer
@@ -84,6 +84,7 @@ class PoolParts:
     concurrency: int = 1
     burst: bool = False
     isolated: bool = False
+    thread_ended: Callable[[], None] | None = None
 
 
 class BasePool(ABC):

@@ -41,6 +41,7 @@ class TaskThreads:
         self.slots = slots = parts.slots
         self.concurrency = parts.concurrency
         self.isolated = parts.isolated
+        self.thread_ended = parts.thread_ended
         self.spawn_thread = primitives.spawn_task
         self.limits = limits
         self.watchdog = watchdog
@@ -82,6 +83,8 @@ class TaskThreads:
                 self.start(delivery)
                 self.room.set()
         finally:
+            if self.thread_ended is not None:
+                self.thread_ended()
             self.busy -= 1
             self.room.set()
 
