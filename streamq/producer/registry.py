@@ -116,13 +116,17 @@ class Registry(Mapping[str, Task[..., Any]]):
         return len(self.tasks)
 
 
-def name_taken(task: Task[..., Any], places: tuple[str, str]) -> ConfigError:
+class NameTaken(ConfigError):
+    """A task with the name of another task."""
+
+
+def name_taken(task: Task[..., Any], places: tuple[str, str]) -> NameTaken:
     """Make the error of a name that has a task already."""
     advice = ["give one of them a name: @app.task(name=…)"]
     if "<locals>" in getattr(task.function, "__qualname__", ""):
         advice.append("or let the decorator that is around them use functools.wraps")
     one, other = places
-    return ConfigError(
+    return NameTaken(
         f"two tasks are named {task.name!r}", known={"one": one, "other": other}, advice=advice
     )
 

@@ -1,0 +1,1 @@
+"""Orders: what is stored, the pages, and the tasks."""
