@@ -149,7 +149,7 @@ def test_an_annotated_result_arrives_as_it_was(offline, annotation):
 )
 def test_without_an_annotation_it_is_text_or_a_list(offline, value, got):
     seen = []
-    offline.task(lambda value: seen.append(value)).apply((value,)).get()
+    offline.task(name="t")(lambda value: seen.append(value)).apply((value,)).get()
 
     assert seen == [got]
 
@@ -171,7 +171,7 @@ REFUSED = [
 @pytest.mark.parametrize("serializer", ["json", "msgpack"])
 @pytest.mark.parametrize("value", REFUSED, ids=repr)
 def test_what_no_annotation_turns_back_is_refused_where_it_is_sent(offline, value, serializer):
-    task = offline.task(serializer=serializer)(lambda value, *, named=None: None)
+    task = offline.task(name="t", serializer=serializer)(lambda value, *, named=None: None)
     calls = {
         "enqueue": lambda: task.enqueue(value),
         "by name": lambda: task.enqueue(1, named=value),
@@ -195,7 +195,7 @@ def test_what_no_annotation_turns_back_is_refused_where_it_is_sent(offline, valu
 
 
 def test_a_refusal_says_which_value_and_what_to_send(offline):
-    task = offline.task(lambda *args: None)
+    task = offline.task(name="t")(lambda *args: None)
 
     with pytest.raises(EncodeError) as refused:
         task.enqueue(1, {"pairs": [Pair.ONE]})
@@ -212,7 +212,7 @@ def test_a_wrong_annotation_helps_nothing(offline):
 
 
 def test_a_result_that_nothing_turns_back_fails_its_task(offline):
-    result = offline.task(lambda: Pair.ONE).apply()
+    result = offline.task(name="t")(lambda: Pair.ONE).apply()
 
     with pytest.raises(EncodeError, match=r"Pair\.ONE"):
         result.get()
@@ -225,7 +225,7 @@ def test_a_result_that_nothing_turns_back_fails_its_task(offline):
 )
 def test_yaml_refuses_what_it_has_no_word_for(offline, value):
     with pytest.raises(EncodeError, match="yaml"):
-        offline.task(serializer="yaml")(lambda value: None).enqueue(value)
+        offline.task(name="t", serializer="yaml")(lambda value: None).enqueue(value)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_key_that_would_become_another_is_refused(offline, key):
     ids=repr,
 )
 def test_a_header_that_cannot_be_sent_is_named(offline, value):
-    task = offline.task(lambda: None)
+    task = offline.task(name="t")(lambda: None)
 
     for call in (
         lambda: task.options(headers={"fine": 1, "colour": value}).enqueue(),
@@ -261,7 +261,7 @@ def test_a_header_that_cannot_be_sent_is_named(offline, value):
 
 @pytest.mark.parametrize("args", ["ab", "", b"ab", bytearray(b"ab"), {"a": 1}, {1, 2}, 5, 0])
 def test_what_is_no_list_of_arguments_is_refused(offline, args):
-    task = offline.task(lambda *args: args)
+    task = offline.task(name="t")(lambda *args: args)
 
     for call in (
         lambda: task.apply_async(args),
@@ -275,7 +275,7 @@ def test_what_is_no_list_of_arguments_is_refused(offline, args):
 
 @pytest.mark.parametrize("kwargs", ["ab", "", [("a", 1)], {1: 2}, 5])
 def test_what_is_no_mapping_from_names_is_refused(offline, kwargs):
-    task = offline.task(lambda **kwargs: kwargs)
+    task = offline.task(name="t")(lambda **kwargs: kwargs)
 
     for call in (
         lambda: task.apply_async((), kwargs),
@@ -291,7 +291,7 @@ def test_what_is_no_mapping_from_names_is_refused(offline, kwargs):
     "kwargs", [MappingProxyType({"a": 1}), ChainMap({"a": 1}), UserDict(a=1)], ids=repr
 )
 def test_any_mapping_from_names_will_do(offline, kwargs):
-    task = offline.task(lambda a: a)
+    task = offline.task(name="t")(lambda a: a)
 
     assert task.apply((), kwargs).get() == 1
 
@@ -318,13 +318,13 @@ def test_what_nothing_turns_back_is_refused_of_a_retry_too(offline):
 
 @pytest.mark.parametrize("args", [None, (), [], iter(())])
 def test_none_is_no_arguments(offline, args):
-    task = offline.task(lambda *args, **kwargs: [args, kwargs])
+    task = offline.task(name="t")(lambda *args, **kwargs: [args, kwargs])
 
     assert task.apply(args, None).get() == [[], {}]
 
 
 def test_arguments_may_come_in_any_order_that_is_one(offline):
-    task = offline.task(lambda *args: list(args))
+    task = offline.task(name="t")(lambda *args: list(args))
 
     assert task.apply(range(3)).get() == [0, 1, 2]
     assert task.apply(each for each in "ab").get() == ["a", "b"]
@@ -334,7 +334,7 @@ def test_arguments_may_come_in_any_order_that_is_one(offline):
 @pytest.mark.parametrize("lasts", [0, 0.0, "0s", timedelta(0), 0.0001])
 def test_a_result_that_would_never_expire_is_refused(offline, lasts):
     with pytest.raises(ConfigError, match="result_expires must be at least a millisecond"):
-        offline.task(result_expires=lasts)(lambda: None)
+        offline.task(name="t", result_expires=lasts)(lambda: None)
 
     with pytest.raises(ConfigError, match="result_expires"):
-        offline.task(lambda: None).options(result_expires=lasts)
+        offline.task(name="t")(lambda: None).options(result_expires=lasts)

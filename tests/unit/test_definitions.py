@@ -68,7 +68,7 @@ BOTH = {
     "kept = []\nfor n in (1, 2):\n    kept.append(app.task(name='a')(make(n)))",
     "closures nobody keeps": "def make(n):\n    return lambda x: x + n\n"
     "for n in (1, 2):\n    app.task(name='a')(make(n))",
-    "two lambdas on a line": "one, two = app.task(name='a')(lambda: 1), app.task(name='a')(lambda: 2)",
+    "two lambdas on a line": "a = app.task(name='a')\none, two = a(lambda: 1), a(lambda: 2)",
     "two lambdas nobody keeps": "app.task(name='a')(lambda: 1); app.task(name='a')(lambda: 2)",
     "a name given twice": "@app.task(name='a')\ndef one(): pass\n@app.task(name='a')\n"
     "def two(): pass",
