@@ -38,6 +38,7 @@ CELERYS: Mapping[str, object] = {
     "task_time_limit": 0.0,
     "timezone": None,
     "track_started": False,
+    "worker_name": "celery@%h",
 }
 #: Settings with a value that depends on other settings of Celery.
 DEPENDENT = ("url", "namespace", "include")
@@ -58,6 +59,8 @@ class CeleryConfig(Config):
     _kept: dict[str, dict[str, GivenValue]]
     #: Copies of Celery's defaults that were read: a mapping may be changed in place.
     _copies: dict[str, Any]
+    #: As in Celery, -b goes before the URL of the app.
+    _before_url = ("flag", "code")
 
     def __init__(self) -> None:
         vars(self).update(_kept={layer: {} for layer in LAYERS}, _copies={})

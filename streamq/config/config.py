@@ -117,6 +117,8 @@ class Config(ObjectReader, SettingsMapping):
     _layers: dict[str, dict[str, GivenValue]]
     _origins: dict[str, str]
     _url_is_fixed: bool
+    #: The layers that are looked at first for the URL of an app that was made with one.
+    _before_url: tuple[str, ...] = ("code",)
     _changes: int
 
     def __init__(self) -> None:
@@ -258,7 +260,7 @@ class Config(ObjectReader, SettingsMapping):
         }
 
     def _winner(self, name: str) -> tuple[Any, str]:
-        first = ("code",) if name == "url" and self._url_is_fixed else ()
+        first = self._before_url if name == "url" and self._url_is_fixed else ()
         for layer in (*first, *LAYERS):
             if given := self._layers[layer].get(name):
                 return given.value, given.origin

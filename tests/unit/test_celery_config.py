@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from streamq.celery.app.base import Celery
 from streamq.celery.config import CeleryConfig
 from streamq.celery.config_names import DEFAULTS, todays_name
 from streamq.config.settings import SETTINGS
@@ -393,3 +394,18 @@ def test_the_notes_name_what_is_nearly_a_setting():
         "unknown task_alway_eager (is task_always_eager meant?),",
         "        CELERY_TASK_ACK_LATE (is task_acks_late meant?)",
     ]
+
+
+def test_the_broker_of_the_command_line_goes_before_that_of_the_app():
+    app = Celery("shop", broker="redis://one:6379/0")
+    app.conf.with_flags(url="redis://two:6379/0")
+
+    assert (app.conf.broker_url, app.conf.origin("url")) == ("redis://two:6379/0", "--broker")
+
+
+def test_a_worker_has_celerys_name_unless_it_is_given_another():
+    app = Celery("shop")
+    assert app.conf.worker_name == "celery@%h"
+
+    app.conf.with_flags(worker_name="mine@%h")
+    assert app.conf.worker_name == "mine@%h"
