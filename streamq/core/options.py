@@ -208,9 +208,10 @@ def checked(options: Mapping[str, Any], *, decorator: bool = False) -> dict[str,
             raise unknown(name, decorator)
         if value is not None or name in NONE_IS_A_VALUE:
             found[name] = check(value, name)
-    if "queue" in found and "exchange" in found:
+    other = next((name for name in ("exchange", "routing_key") if name in found), None)
+    if "queue" in found and other is not None:
         raise ConfigError(
-            f"queue={found['queue']!r} and exchange={found['exchange']!r} exclude each other",
+            f"queue={found['queue']!r} and {other}={found[other]!r} exclude each other",
             advice=["name the queue, or the exchange and a routing_key"],
         )
     if "countdown" in found and "eta" in found:

@@ -117,6 +117,7 @@ def test_what_was_before_now_is_now(name):
 
 def test_queue_and_exchange_exclude_each_other():
     assert "exclude each other" in refusal(queue="a", exchange="b")
+    assert "exclude each other" in refusal(queue="a", routing_key="b")
 
 
 def test_what_belongs_to_the_decorator_is_refused_in_a_call_and_the_other_way_round():
