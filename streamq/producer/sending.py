@@ -134,11 +134,11 @@ class CallSender:
         """
         if self.around_send is not None and not innermost:
             return self.around_send(signature)
+        if self.conf.task_always_eager:
+            return self.send_later(signature) or self.run_here(signature)
         if PUBLISH_SIGNALS.connected and not announced:
             send = partial(self.send, innermost=True, announced=True)
             return self.send_later(signature) or announce(signature, send, self)
-        if self.conf.task_always_eager:
-            return self.send_later(signature) or self.run_here(signature)
         template = self.templates.template(signature)
         if template.on_commit and (later := send_on_commit(self, signature, template)) is not None:
             return later
@@ -168,12 +168,12 @@ class CallSender:
             return await self.around_asend(signature)
         if (later := self.send_later(signature)) is not None:
             return later
+        if self.conf.task_always_eager:
+            return self.run_here(signature)
         if PUBLISH_SIGNALS.connected and not announced:
             return await aannounce(
                 signature, partial(self.asend, innermost=True, announced=True), self
             )
-        if self.conf.task_always_eager:
-            return self.run_here(signature)
         template, began = self.templates.template(signature), monotonic()
         seconds, broker = template.expires_after, self.broker.asyncio
         moment = None if seconds is None else str(await broker.moment(seconds, began))

@@ -69,6 +69,15 @@ def test_a_call_that_is_not_accepted_has_not_been_sent(app, headers, connected):
     assert sent == []
 
 
+def test_a_call_that_is_run_where_it_is_made_is_not_published(make_app, connected):
+    told = []
+    connected(signals.before_task_publish, lambda **kwargs: told.append(kwargs))
+    task = make_app(task_always_eager=True).task(name="here")(lambda: 1)
+
+    assert [task.delay().get(), task.apply().get()] == [1, 1]
+    assert told == []
+
+
 def test_a_message_tells_which_task_has_sent_it_and_which_was_the_first(app, drain):
     @app.task(name="leaf", bind=True)
     def leaf(self):
