@@ -1,118 +1,15 @@
-"""The Celery project of the examples runs on streamq after its imports have been rewritten.
+"""The Celery project of the examples, its imports rewritten: what has changed, and its own tests.
 
-It costs two minutes: it installs Celery and Django into environments of their own, once, and runs
-the project's tests and a worker with each of the two.
+The second test costs ten seconds: it is the whole test suite of a Django project.
+``tests/nightly/test_celery_moved.py`` runs it on Celery too, and compares the two.
 """
 
 import os
 import re
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
-import pytest
-
-from tests.conftest import free_ports
 from tests.edits import CHECKOUT
-from tests.environments import environment, our_requirements, requirements_of
-from tests.servers import Server, running
-
-KEPT = CHECKOUT / "examples" / "celery_moved"
-QUEUES = "celery,mail,pictures"
-#: Environments are made in the first test that needs them.
-pytestmark = pytest.mark.timeout(900)
-
-
-class Project(NamedTuple):
-    """A copy of the project, and what runs it."""
-
-    folder: Path
-    python: Path
-    worker: list[str]
-    env: dict[str, str]
-
-    def run(self, *words: str) -> str:
-        """Run a program of the project; what it printed."""
-        ended = subprocess.run(
-            [self.python, *words],
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stdout + ended.stderr + self.log
-        return ended.stdout
-
-    @property
-    def log(self) -> str:
-        file = self.folder / "worker.log"
-        return file.read_text() if file.exists() else ""
-
-    def start(self) -> "subprocess.Popen[bytes]":
-        """Start a worker with two processes."""
-        words = [*self.worker, "-A", "shop", "worker", "-Q", QUEUES, "-c", "2", "-l", "info"]
-        with open(self.folder / "worker.log", "wb") as log:
-            return subprocess.Popen(
-                [self.python, "-m", *words], cwd=self.folder, env=self.env, stdout=log, stderr=log
-            )
-
-
-def copied(folder: Path) -> Path:
-    """A copy of the project as git has it."""
-    left_out = shutil.ignore_patterns("__pycache__", "*.sqlite3", "outbox", "pictures", ".*cache")
-    shutil.copytree(KEPT, folder, ignore=left_out)
-    return folder
-
-
-def moved(folder: Path) -> Path:
-    """A copy of the project of which the imports have been rewritten."""
-    copied(folder)
-    ended = subprocess.run(
-        [sys.executable, "-m", "streamq", "migrate", "imports", "--write", "."],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tcp_server(server_program: str) -> Iterator[Server]:
-    """A server that is also reached by TCP: the two have different words for a socket."""
-    (port,) = free_ports(1)
-    with (
-        tempfile.TemporaryDirectory(prefix="streamq-moved-", ignore_cleanup_errors=True) as folder,
-        running(server_program, Path(folder), "--bind", "127.0.0.1", "--port", str(port)) as server,
-    ):
-        server.url = f"redis://127.0.0.1:{port}/0"
-        yield server
-
-
-@pytest.fixture(params=["celery", "streamq"])
-def project(request: pytest.FixtureRequest, tmp_path: Path, tcp_server: Server) -> Project:
-    """The project as it is kept, on Celery; or moved, on streamq."""
-    tcp_server.client.flushall()
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("STREAMQ_")}
-    kept.pop("PYTHONPATH", None)
-    env = {**kept, "REDIS_URL": tcp_server.url, "PYTHONDONTWRITEBYTECODE": "1"}
-    wanted = requirements_of(KEPT / "requirements.txt")
-    if request.param == "celery":
-        python = environment("celery", wanted)
-        return Project(copied(tmp_path / "shop"), python, ["celery"], env)
-    others = [each for each in wanted if not each.startswith("celery")]
-    python = environment("streamq", [*others, *our_requirements()])
-    env["PYTHONPATH"] = str(CHECKOUT)
-    return Project(moved(tmp_path / "shop"), python, ["streamq", "celery"], env)
+from tests.moved_project import Project, copied, moved
 
 
 def test_only_import_lines_differ(tmp_path):
@@ -132,68 +29,13 @@ def test_only_import_lines_differ(tmp_path):
         assert after.replace("streamq.celery", "celery") == before
 
 
-def test_its_tests_pass(project):
-    said = project.run("-m", "pytest", "-q", "-p", "no:cacheprovider")
+def test_its_tests_pass_on_streamq(tmp_path, server_url):
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("STREAMQ_")}
+    env = {**kept, "REDIS_URL": server_url, "PYTHONPATH": str(CHECKOUT)}
+    shop = Project(moved(tmp_path / "shop"), sys.executable, ["streamq", "celery"], env)
+
+    said = shop.run("-m", "pytest", "-q", "-p", "no:cacheprovider")
     passed = re.search(r"^(\d+) passed", said, re.M)
+
     assert passed, said
     assert int(passed[1]) >= 35
-
-
-#: What the tour prints, on either.
-TOUR = """\
-order: shipped and confirmed
-declined: CardDeclined('declined@example.com') FAILURE
-declined: the administrators know
-too much: order 3: fewer than 99 are left
-refund: attempts 1
-orders: cancelled cancelled refunded
-thumbnail: {'file': 'tea-small.pgm', 'size': [4, 2]}
-imported: 2
-price: {'old': Decimal('9.90'), 'late_by': 0.0}
-indexed: 3
-indexed: SKIPPED {'previous': 'SUCCESS'}
-newsletter: 3
-mail: [('By name', 1), ('News', 3), ('Your order 1', 1), ('orders.tasks.charge_card failed', 1)]
-report: SUCCESS {'report': 1, 'orders': 3, 'sold': {'Tea': 102}}
-forecast: complete False True
-stopped: REVOKED
-unknown: PENDING
-audit: 1 × ended catalog.tasks.import_products SUCCESS
-audit: 1 × ended catalog.tasks.make_all_thumbnails SUCCESS
-audit: 1 × ended catalog.tasks.make_thumbnail SUCCESS
-audit: 1 × ended catalog.tasks.set_price SUCCESS
-audit: 1 × ended catalog.tasks.update_search_index IGNORED
-audit: 1 × ended catalog.tasks.update_search_index SUCCESS
-audit: 2 × ended mail.admins SUCCESS
-audit: 1 × ended mail.tasks.confirm_order SUCCESS
-audit: 4 × ended mail.tasks.send_mail SUCCESS
-audit: 1 × ended mail.tasks.send_newsletter SUCCESS
-audit: 2 × ended orders.tasks.cancel_order SUCCESS
-audit: 1 × ended orders.tasks.charge_card FAILURE
-audit: 1 × ended orders.tasks.charge_card SUCCESS
-audit: 1 × ended orders.tasks.expire_unpaid_orders SUCCESS
-audit: 1 × ended orders.tasks.place_order FAILURE
-audit: 1 × ended orders.tasks.place_order SUCCESS
-audit: 1 × ended orders.tasks.refund_order SUCCESS
-audit: 1 × ended orders.tasks.ship_order SUCCESS
-audit: 1 × ended reports.tasks.delete_old_reports SUCCESS
-audit: 1 × ended reports.tasks.forecast SUCCESS
-audit: 1 × ended reports.tasks.sales_report SUCCESS
-audit: 1 × ended shop.celery.debug_task SUCCESS
-audit: 1 × failed orders.tasks.charge_card CardDeclined: declined@example.com
-audit: 1 × failed orders.tasks.place_order OutOfStock: order 3: fewer than 99 are left
-for ada: confirm_order send_mail charge_card place_order ship_order sales_report
-processes: True
-ping: [{'ok': 'pong'}]
-"""
-
-
-def test_a_worker_does_what_the_tour_asks_for(project):
-    project.run("manage.py", "migrate")
-    worker = project.start()
-    try:
-        said = project.run("tour.py")
-    finally:
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(timeout=60) == 0, project.log
-    assert said == TOUR
