@@ -3,7 +3,7 @@
     StreamqError
     ├── ConfigError (ValueError)                a setting, an option or a declaration is wrong
     ├── Unroutable (LookupError)                no binding leads from the exchange to a queue
-    ├── TaskNotFound (LookupError)              no task has this name
+    ├── TaskNotFound (KeyError)                 no task has this name
     ├── EncodeError (ValueError)                a value cannot be written as this content type
     ├── DecodeError (ValueError)                bytes cannot be read back
     │   ├── ContentDisallowed (ValueError)      … because the content type is not accepted
@@ -85,8 +85,10 @@ class Unroutable(StreamqError, LookupError):
     """No binding leads from the exchange to a queue; nothing was written."""
 
 
-class TaskNotFound(StreamqError, LookupError):
+class TaskNotFound(StreamqError, KeyError):
     """No task has this name."""
+
+    __str__ = StreamqError.__str__  # that of KeyError shows its argument as a literal
 
 
 class EncodeError(StreamqError, ValueError):
