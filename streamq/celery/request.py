@@ -57,17 +57,19 @@ class CeleryRequest:
 
     @classmethod
     def of(cls, request: Request) -> "CeleryRequest":
-        """Make the request of a run."""
+        """Make the request of a run.  A function that was called has no id, and no way."""
         found = cls()
+        sent = not (request.called_directly or request.is_eager)
+        id = None if request.called_directly else request.id
         vars(found).update(
-            id=request.id or None,
+            id=id or None,
             task=request.task,
             args=list(request.args),
             kwargs=request.kwargs,
             retries=request.retries,
             deliveries=request.deliveries,
             redelivered=request.redelivered,
-            root_id=request.root_id or request.id or None,
+            root_id=request.root_id or id or None,
             parent_id=request.parent_id,
             queue=request.queue,
             exchange=request.exchange,
@@ -79,10 +81,10 @@ class CeleryRequest:
             timelimit=request.timelimit,
             called_directly=request.called_directly,
             is_eager=request.is_eager,
-            correlation_id=request.id or None,
+            correlation_id=id or None,
             delivery_info={
-                "exchange": request.exchange,
-                "routing_key": request.routing_key,
+                "exchange": request.exchange if sent else None,
+                "routing_key": request.routing_key if sent else None,
                 "priority": None,
                 "redelivered": request.redelivered,
                 "is_eager": request.is_eager,
