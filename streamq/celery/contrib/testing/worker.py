@@ -72,10 +72,11 @@ class TestWorkController:
         ]
 
     def start(self) -> None:
-        """Start the threads, and wait until the worker has a lease."""
-        for thread in self.threads:
-            thread.start()
+        """Start the threads, and wait until the worker has its leases: then it answers a ping."""
+        self.threads[0].start()
         self.ensure_started()
+        self.renew()
+        self.threads[1].start()
 
     def ensure_started(self) -> None:
         """Wait until the worker reads messages.  Raises what ended it before."""
@@ -123,22 +124,32 @@ class TestWorkController:
 
     def run_services(self) -> None:
         """Renew the lease, and move messages that are due, until the worker is stopped."""
-        app, conf = self.app, self.app.conf
-        keys, client = app.broker.keys, self.recovery.client
-        leases = Leases(client, keys, lease=conf.lease)
+        conf, client = self.app.conf, self.recovery.client
         scheduled = ScheduledMessages(
-            client, keys, result_expires=conf.result_expires, dead=dead_letter_bounds(conf)
+            client,
+            self.app.broker.keys,
+            result_expires=conf.result_expires,
+            dead=dead_letter_bounds(conf),
         )
-        consumer, left = self.pool.prefetch.consumer, 0.0
+        left = conf.lease / 3
         while not self.stopped.wait(TICK):
             left -= TICK
+            if left <= 0:
+                self.renew()
+                left = conf.lease / 3
             try:
-                if left <= 0 and consumer.own_lease.registered:
-                    leases.renew(self.hostname, [consumer.name], self.report.fields([], {}, never))
-                    left = conf.lease / 3
                 scheduled.promote()
             except (BrokerUnavailable, Refused) as error:
                 logger.debug("%s: %s", self.hostname, error)
+
+    def renew(self) -> None:
+        """Renew the leases; where Redis does not answer, it is tried again in time."""
+        leases = Leases(self.recovery.client, self.app.broker.keys, lease=self.app.conf.lease)
+        consumer = self.pool.prefetch.consumer.name
+        try:
+            leases.renew(self.hostname, [consumer], self.report.fields([], {}, never))
+        except (BrokerUnavailable, Refused) as error:
+            logger.debug("%s: %s", self.hostname, error)
 
     @property
     def report(self) -> WorkerReport:
