@@ -42,9 +42,12 @@ class KombuQueue(Queue):
         **options: Any,
     ) -> None:
         limits = limits_of(options)
-        source = exchange if getattr(exchange, "name", exchange) else None
         arguments = options.get("binding_arguments")
         found = list(bindings or ())
+        if isinstance(exchange, list | tuple | set | frozenset):  # Queue("images", [binding(…), …])
+            found += exchange
+            exchange = None
+        source = exchange if getattr(exchange, "name", exchange) else None
         if source is not None and arguments:
             found.append(Binding(source, routing_key, dict(arguments)))
             source = None
