@@ -1,0 +1,94 @@
+"""Census: the command lines of 13 projects, as their compose files and units have them."""
+
+import shlex
+
+import click
+import pytest
+
+from streamq.cli.command import GivenOptions
+from streamq.cli.main import main
+from streamq.cli.worker import worker
+
+#: Options of ``celery worker`` as they were found → what is said of them; None for those used.
+OPTIONS = {
+    "--loglevel=INFO": None,
+    "-l info": None,
+    "--app=proj": None,
+    "-A proj": None,
+    "-A proj.celery:app": None,
+    "--pool=solo": None,
+    "-P gevent": None,
+    "--concurrency=4": None,
+    "-c 1": None,
+    "--hostname=worker1@%h": None,
+    "-n default@%%h": None,
+    "-Q celery,mail": None,
+    "--queues=low": None,
+    "--max-tasks-per-child=100": None,
+    "--max-memory-per-child 300000": None,
+    "--logfile=/var/log/celery.log": None,
+    "--pidfile=/tmp/celery.pid": None,
+    "--uid=nobody --gid=nogroup": None,
+    "--autoscale=10,2": None,
+    "--without-gossip": "workers do not talk",
+    "--without-mingle": "revocations are in Redis",
+    "--without-heartbeat": "renew leases",
+    "-E": "states and workers are kept in Redis",
+    "--events": "states and workers are kept in Redis",
+    "-B": "not in this version: schedules",
+    "-Ofair": "a runner that is free",
+    "-O fair": "a runner that is free",
+    "--prefetch-multiplier=1": "reads ahead",
+    "--statedb=/var/run/state": "revocations are in Redis",
+}
+
+
+@pytest.mark.parametrize("group", ["worker", "celery -A proj worker"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_of_a_worker_is_used_or_answered_by_one_line(option, group, capsys):
+    words = shlex.split(option)
+    parent = click.Context(main, info_name="streamq", obj=GivenOptions(celery="celery" in group))
+
+    with worker.make_context("worker", words, parent=parent) as context:
+        said = capsys.readouterr().err
+        says = OPTIONS[option]
+        if says is None:
+            assert said == ""
+            assert [value for value in context.params.values() if value] or context.obj.app
+        else:
+            assert len(said.splitlines()) == 1
+            assert says in said
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("celery -A proj beat -l info --pidfile= ", "until there are schedules"),
+        ("celery --app=proj beat --scheduler django_celery_beat.schedulers:DatabaseScheduler",
+         "until there are schedules"),
+        ("beat -A proj", "until there are schedules"),
+        ("celery -A proj flower --port=5555", "streamq workers ls"),
+        ("flower", "streamq workers ls"),
+        ("celery -A proj inspect active", "streamq workers show WORKER"),
+        ("celery -A proj inspect stats", "streamq workers ls"),
+        ("celery -A proj multi start w1", "one unit of systemd"),
+    ],
+)  # fmt: skip
+def test_commands_that_do_not_exist_say_what_to_type_instead(line, says, capsys):
+    assert main.run(shlex.split(line), GivenOptions()) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["status", "celery -A shop status", "inspect ping", "celery -A shop inspect ping -d w1@host",
+     "celery inspect ping --timeout 5"],
+)  # fmt: skip
+def test_health_checks_answer_from_redis(line, broker, package, monkeypatch, capsys):
+    package("shop", **{"__init__.py": "from streamq.celery import Celery\napp = Celery('shop')\n"})
+    monkeypatch.setenv("STREAMQ_URL", broker)
+
+    assert main.run(shlex.split(line), GivenOptions()) == 69
+    assert "no worker is up" in capsys.readouterr().err
