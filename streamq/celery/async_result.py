@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from functools import cached_property
 from typing import Any, NoReturn, Self
 
@@ -227,6 +228,11 @@ class AsyncResult(Result[Any], ResultBase):
         """How often the task was tried again."""
         found = self._text("retries") or "0"
         return int(found) if found.isdigit() else 0
+
+    @property
+    def date_done(self) -> datetime | None:
+        """When the task ended, in UTC; None while its state is not final, as after Ignore."""
+        return super().date_done if self.ready() else None
 
     @property
     def queue(self) -> str | None:

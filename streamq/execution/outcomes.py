@@ -169,11 +169,7 @@ class Outcomes:
             return self.returned(delivery, value, seconds)
         if state == State.REVOKED:
             return self.revoked(delivery, b"revoked by the task")
-        about = value if isinstance(value, Mapping) else {"exc_message": value}
-        message = about.get("exc_message", "")
-        lines = message if isinstance(message, list | tuple) else [message]
-        name = about.get("exc_type") or "Exception"
-        fields = simple(str(name), "\n".join(map(str, lines))[:LONGEST_MESSAGE])
+        fields = simple(*failure_of(value))
         ended = b"FAILURE" if delivery.keep else b""
         ttl = self.record_ttl(delivery)
         return Outcome(delivery, ended, flat(fields, runtime=b"%.6f" % seconds), expires=ttl)
@@ -293,6 +289,21 @@ def ending_of_run() -> tuple[str, Any] | None:
     """The final state, and its data, that the task that runs has set itself; None if it has not."""
     running = current.get()
     return running.ending if running is not None else None
+
+
+def failure_of(meta: Any) -> tuple[str, str]:
+    """The class and the message of a failure that a task has set itself.
+
+    ``meta`` may be a mapping with ``exc_type``, ``exc_module`` and ``exc_message``, which may be
+    lines; without a message, what else the mapping holds is the message.
+    """
+    about = dict(meta) if isinstance(meta, Mapping) else {"exc_message": meta}
+    name, module = str(about.pop("exc_type", None) or "Exception"), about.pop("exc_module", None)
+    if module and "." not in name:
+        name = f"{module}.{name}".removeprefix("builtins.")
+    message = about.get("exc_message", about or None)
+    lines = message if isinstance(message, list | tuple) else [message]
+    return name, "\n".join(str(line) for line in lines if line is not None)[:LONGEST_MESSAGE]
 
 
 def note_error(error: BaseException) -> None:

@@ -6,8 +6,9 @@ from datetime import datetime
 import pytest
 
 from streamq.celery.contrib.testing.worker import start_worker
+from streamq.celery.exceptions import Ignore
 from streamq.celery.result import AsyncResult
-from streamq.errors import ResultTimeout
+from streamq.errors import ResultTimeout, TaskError
 
 
 def test_row_22_attributes_of_a_result(app, drain):
@@ -60,6 +61,45 @@ def test_row_59_update_state(app, drain):
     drain(app)
 
     assert seen == [("PROGRESS", {"current": 1, "total": 2}, 1, False)]
+
+
+@pytest.mark.parametrize(
+    ("meta", "kind", "text"),
+    [
+        ({"exc_type": "KeyError", "exc_message": "gone"}, KeyError, "gone"),
+        ({"exc_type": "ValueError", "exc_message": ["a", "b"], "exc_module": "builtins"},
+         ValueError, "a\nb"),
+        ({"exc_type": "ParserError", "exc_message": "<", "exc_module": "configparser"},
+         TaskError, "configparser.ParserError: <"),
+        ({"error": "the disk is full"}, Exception, "{'error': 'the disk is full'}"),
+        ("the disk is full", Exception, "the disk is full"),
+        (None, Exception, ""),
+    ],
+)  # fmt: skip
+def test_row_59_a_task_that_sets_failure_and_raises_ignore(app, drain, meta, kind, text):
+    @app.task(bind=True)
+    def work(self):
+        self.update_state(state="FAILURE", meta=meta)
+        raise Ignore
+
+    result = work.delay()
+    drain(app)
+
+    assert (result.state, result.failed()) == ("FAILURE", True)
+    assert isinstance(result.info, kind)
+    assert str(result.info) == text
+    assert result.date_done is not None
+
+
+def test_after_ignore_alone_the_task_is_pending_and_has_no_end(app, drain):
+    @app.task
+    def work():
+        raise Ignore
+
+    result = work.delay()
+    drain(app)
+
+    assert (result.state, result.info, result.date_done) == ("PENDING", None, None)
 
 
 def test_waiting_too_long_is_celerys_timeout(app):
