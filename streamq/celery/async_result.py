@@ -277,6 +277,11 @@ class AsyncResult(Result[Any], ResultBase):
     def __reduce__(self) -> Any:
         return type(self), (self.id,)
 
+    def __eq__(self, other: object) -> bool:
+        return other == self.id if isinstance(other, str) else super().__eq__(other)
+
+    __hash__ = Result.__hash__
+
     def __str__(self) -> str:
         return self.id
 

@@ -96,6 +96,10 @@ class Proxy:
     def __dir__(self) -> list[str]:
         return dir(self._get_current_object())
 
+    def __reduce__(self) -> Any:
+        """Pickle the proxy: there it stands for what is current there."""
+        return type(self), (object.__getattribute__(self, "_find"),)
+
     def __repr__(self) -> str:
         return repr(self._get_current_object())
 

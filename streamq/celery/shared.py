@@ -72,6 +72,8 @@ class SharedTask(Proxy):
 
     def __getattr__(self, name: str) -> Any:
         # Looking at a module must make no app: a function tells these of itself.
+        if name == "__wrapped__" and known_app() is None:
+            return self._function
         if name[:2] == "__" and (name in OF_FUNCTION or known_app() is None):
             return getattr(self._function, name)
         return getattr(self._get_current_object(), name)
@@ -107,7 +109,7 @@ class SharedTask(Proxy):
 
 
 #: Attributes that are the function's, whatever the app.
-OF_FUNCTION = frozenset({"__name__", "__qualname__", "__wrapped__", "__annotations__"})
+OF_FUNCTION = frozenset({"__name__", "__qualname__", "__annotations__"})
 
 
 for _name in ("__doc__", "__module__"):

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from functools import cached_property
+from types import MethodType
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
@@ -174,6 +175,8 @@ class Celery(App):
         chosen["name"] = name
         task = make_task(base or self.Task, function, self, chosen)
         task.warn_unimportable = "name" not in options and module_of(function) is None
+        if task.bind:  # tests call task.__wrapped__(…), or its __func__ with a self of their own
+            attributes["__wrapped__"] = MethodType(function, task)
         task.converter = task.result_converter = None  # marks say what a value is
         vars(task).update(attributes)
         if again:

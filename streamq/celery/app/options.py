@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from streamq.celery.config_values import compression, content
 from streamq.core.options import CALL_ONLY, CHECKS, DECORATOR_ONLY, LATER
 from streamq.core.text import nearest
 
@@ -53,7 +54,7 @@ def task_options(name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], d
         elif option not in ATTRIBUTES and (near := nearest(option, DECORATOR)) is not None:
             message = "%s: %s is no option, and only an attribute of the task; is %s meant?"
             warn_once(f"{name} {option}", message, name, option, near)
-    return one_destination(known), attributes
+    return one_destination(translated(known)), attributes
 
 
 def call_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,8 +73,19 @@ def call_options(given: Mapping[str, Any]) -> dict[str, Any]:
         if option in CALL or (option in LATER and value):
             found[option] = value
         elif option not in LATER:
-            warn_once(f"call {option}", "the option %s of a call is dropped: unknown here", option)
-    return one_destination(found)
+            near = nearest(option, CALL)
+            message = "the option %s of a call is dropped: unknown here"
+            message += f"; is {near} meant?" if near else ""
+            warn_once(f"call {option}", message, option)
+    return one_destination(translated(found))
+
+
+def translated(options: dict[str, Any]) -> dict[str, Any]:
+    """Replace names of serializers and compressions that Celery has and streamq has not."""
+    for option, translate in (("serializer", content), ("compression", compression)):
+        if options.get(option) is not None:
+            options[option] = translate(options[option], f"option {option}")
+    return options
 
 
 def one_destination(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """The tasks of an app of streamq.celery by name: they may be assigned, and include shared ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from streamq.core.text import shown
+from streamq.errors import ConfigError
 from streamq.producer.registry import Registry
 from streamq.routing import check_name
 from streamq.tasks import Task
 
 
-class CeleryRegistry(Registry):
+class CeleryRegistry(Registry, MutableMapping[str, Task[..., Any]]):
     """The tasks of an app; reading it first completes them by ``finalize``."""
 
     def __init__(self, finalize: Callable[[], None]) -> None:
@@ -21,8 +23,17 @@ class CeleryRegistry(Registry):
         self.finalize()
 
     def __setitem__(self, name: str, task: Any) -> None:
-        """Register a task under one more name, such as an old one."""
-        self.tasks[check_name(name, "task name")] = actual(task)
+        """Register a task under one more name, such as an old one.
+
+        Raises ConfigError for what is no task.
+        """
+        found = actual(task)
+        if not isinstance(found, Task):
+            raise ConfigError(
+                f"app.tasks[{name!r}] takes a task, not {shown(task)}",
+                advice=["decorate the function with @app.task or @shared_task"],
+            )
+        self.tasks[check_name(name, "task name")] = found
 
     def __delitem__(self, name: str) -> None:
         del self.tasks[name]

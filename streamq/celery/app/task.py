@@ -1,13 +1,15 @@
 """Tasks by Celery's names: the class of the tasks of ``Celery``, and the base of users' own."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from streamq.arguments import mapping, positional
 from streamq.celery.app.options import call_options, warn_once
 from streamq.celery.canvas import CelerySignature, refuse
+from streamq.celery.current import get_current_app
 from streamq.celery.request import CeleryRequest, Context
 from streamq.celery.states import PENDING
+from streamq.config.importing import import_named
 from streamq.context import current
 from streamq.core.options import checked
 from streamq.errors import (
@@ -17,6 +19,7 @@ from streamq.errors import (
     ConfigError,
     MaxRetriesExceeded,
 )
+from streamq.host.modules import module_of
 from streamq.result import Result
 from streamq.states import FINAL, State
 from streamq.tasks import PLAIN_APPLY_ASYNC
@@ -225,8 +228,25 @@ class CeleryTask(StreamqTask[..., Any]):
         """Return the name shown in place of the task's; None for the task's own."""
         return None
 
+    def __reduce__(self) -> Any:
+        """Pickle the task by its name: there it is that of the current app."""
+        return named_task, (self.name, module_of(self.function))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
     def __repr__(self) -> str:
         return f"<@task: {self.name} of {getattr(self.app, 'main', None)}>"
+
+
+def named_task(name: str, module: str | None) -> Any:
+    """The task of this name of the current app, for pickle; its module is imported first."""
+    if module is not None:
+        import_named(module)
+    return get_current_app().tasks[name]
 
 
 PLAIN_APPLY_ASYNC.add(CeleryTask.apply_async)

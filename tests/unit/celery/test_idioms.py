@@ -1,0 +1,80 @@
+"""What code written for Celery does with tasks, proxies and registries, beside sending."""
+
+import copy
+import inspect
+import pickle
+from unittest import mock
+
+import pytest
+
+from streamq.celery import AsyncResult, current_app, current_task, shared_task
+from streamq.errors import ConfigError
+
+
+@shared_task
+def plain(x):
+    """A shared task of this module."""
+    return x
+
+
+@pytest.fixture
+def task(app):
+    """The shared task of the app; the process has forgotten it before this test."""
+    return app.register_task(plain.__wrapped__)
+
+
+def test_a_proxy_is_pickled_as_one_and_a_task_by_its_name(app, task):
+    for proxy in (current_app, current_task):
+        assert type(pickle.loads(pickle.dumps(proxy))) is type(proxy)
+    assert pickle.loads(pickle.dumps(current_app)) == app
+    assert pickle.loads(pickle.dumps(task)) is task
+    assert copy.deepcopy({"task": task})["task"] is task
+
+
+def test_the_function_of_a_task_is_there_for_tests(app):
+    @app.task(bind=True)
+    def bound(self, x):
+        return self.name, x
+
+    fake = mock.Mock()
+    fake.name = "fake"
+
+    assert plain.__wrapped__(1) == 1
+    assert bound.__wrapped__(2) == (bound.name, 2)
+    assert bound.__wrapped__.__func__(fake, 3) == ("fake", 3)
+    assert list(inspect.signature(plain).parameters) == ["x"]
+    assert list(inspect.signature(bound).parameters) == ["x"]
+
+
+def test_the_registry_is_a_mapping_that_can_be_changed(app, task):
+    app.tasks.update({"old": task})
+
+    assert app.tasks.setdefault("older", plain) == app.tasks["older"] == task
+    assert app.tasks.get("nothing") is None
+    assert app.tasks.pop("old") is task
+    with pytest.raises(KeyError, match="no task named 'old'"):
+        app.tasks["old"]
+    with pytest.raises(ConfigError, match="takes a task, not 'text'"):
+        app.tasks["old"] = "text"
+
+
+def test_a_result_equals_its_id(app):
+    assert AsyncResult("x") == "x"
+    assert AsyncResult("x") == AsyncResult("x")
+    assert {AsyncResult("x"), "x"} == {"x"}
+
+
+def test_compressions_and_serializers_have_celerys_names_in_calls_and_decorators(app):
+    task = app.task(name="t", compression="gzip", serializer="application/json")(plain)
+    call = app.call_of(task.s(1).set(compression="zstandard", serializer="application/x-msgpack"))
+
+    assert (task.compression, task.serializer) == ("zlib", "json")
+    assert dict(call.options) == {"compression": "zstd", "serializer": "msgpack"}
+    with pytest.raises(ConfigError, match="option compression: unknown compression 'bzip2'"):
+        app.task(name="other", compression="bzip2")(plain)
+
+
+def test_a_likely_mistake_in_an_option_of_a_call_is_named(app, caplog):
+    app.call_of(plain.s(1).set(countdwn=3))
+
+    assert "countdwn of a call is dropped: unknown here; is countdown meant?" in caplog.text
