@@ -10,7 +10,7 @@ from streamq.context import Request
 from streamq.core.delivery import Delivery
 from streamq.core.message import Message, MessageTemplate, Publication
 from streamq.core.outcome import Outcome, RunLater
-from streamq.errors import MaxRetriesExceeded, Reject, SoftTimeLimitExceeded, Stopped
+from streamq.errors import MaxRetriesExceeded, Reject, SoftTimeLimitExceeded
 from streamq.execution.executor import Executor
 from streamq.execution.outcomes import Outcomes
 from streamq.middleware import Middleware
@@ -51,8 +51,14 @@ class EagerExecutor(Executor):
     eager = True
 
     def judge(self, delivery: Delivery, error: BaseException, seconds: float) -> Outcome:
-        """Make the outcome of a run that raised this; limits of an outer task are raised."""
-        if isinstance(error, Stopped) or (isinstance(error, SoftTimeLimitExceeded) and error.here):
+        """Make the outcome of a run that raised this.
+
+        Limits of an outer task are raised, and what is meant for the caller: Ctrl-C, the
+        cancellation of an asyncio task, ``pytest.fail``.
+        """
+        if not issubclass(type(error), Exception | SystemExit | GeneratorExit):
+            raise error
+        if isinstance(error, SoftTimeLimitExceeded) and error.here:
             raise error
         if isinstance(error, Reject):  # there is no queue to return the message to
             return self.outcomes.failed(delivery, error, seconds)

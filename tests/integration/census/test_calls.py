@@ -111,6 +111,18 @@ def test_row_54_apply(app, add):
     assert add.apply(args=[1], kwargs=None, throw=True).result == 1
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, pytest.fail.Exception])
+def test_row_54_what_is_meant_for_the_caller_passes_through_an_eager_task(app, kind):
+    @app.task
+    def interrupted():
+        raise kind("now")
+
+    app.conf.task_always_eager = True
+    for call in (interrupted.apply, interrupted.delay):
+        with pytest.raises(kind):
+            call()
+
+
 def test_row_65_send_task(app, add, drain):
     results = [
         app.send_task("add", args=[1, 2]),
