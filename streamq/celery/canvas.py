@@ -279,6 +279,24 @@ def maybe_signature(given: Any, app: Any = None, clone: bool = False) -> CeleryS
     return signature(given, app=app)
 
 
+def schedule_entry(
+    schedule: Any,
+    what: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Make an entry of beat_schedule: of a signature, a task or its name, with more arguments."""
+    given = isinstance(what, CelerySignature)
+    return {
+        "schedule": schedule,
+        "task": what.task if given else getattr(what, "name", what),
+        "args": (*(what.args if given else ()), *args),
+        "kwargs": {**(what.kwargs if given else {}), **(kwargs or {})},
+        "options": {**(what.options if given else {}), **options},
+    }
+
+
 class LaterWorkflow:
     """The base of workflows of a later version: using one is refused by its name."""
 

@@ -14,6 +14,7 @@ from streamq.celery.app.names import (
     ELSEWHERE,
     IGNORED,
     app_name,
+    can_be_imported,
     is_redefined,
     maker_of,
     named_class,
@@ -22,7 +23,7 @@ from streamq.celery.app.names import (
 from streamq.celery.app.options import call_options, task_options
 from streamq.celery.app.registry import CeleryRegistry, actual
 from streamq.celery.app.task import CeleryTask
-from streamq.celery.canvas import CelerySignature
+from streamq.celery.canvas import CelerySignature, schedule_entry
 from streamq.celery.config import CeleryConfig
 from streamq.celery.current import CurrentApp, celery_apps, get_current_task
 from streamq.celery.eager import run_eagerly
@@ -235,19 +236,8 @@ class Celery(App):
         name: str | None = None,
         **options: Any,
     ) -> str:
-        """Add an entry to the setting beat_schedule; in this version nothing runs it.
-
-        Returns the name of the entry.
-        """
-        given = isinstance(sig, CelerySignature)
-        key = name or repr(sig)
-        entry = {
-            "schedule": schedule,
-            "task": sig.task if given else getattr(sig, "name", sig),
-            "args": (*(sig.args if given else ()), *args),
-            "kwargs": {**(sig.kwargs if given else {}), **(kwargs or {})},
-            "options": {**(sig.options if given else {}), **options},
-        }
+        """Add an entry to beat_schedule, which nothing runs in this version; return its name."""
+        key, entry = name or repr(sig), schedule_entry(schedule, sig, args, kwargs, options)
         self.conf.beat_schedule = {**(self.conf.get("beat_schedule") or {}), key: entry}
         return key
 
@@ -353,17 +343,25 @@ class Celery(App):
         """The time now, in the app's time zone."""
         return datetime.fromtimestamp(clock.time(), self.timezone)
 
+    def config_from_object(  # type: ignore[override]
+        self, obj: object, silent: bool = False, force: bool = False, namespace: str | None = None
+    ) -> None:
+        """Take settings from an object; ``silent``: it may be missing, ``force``: read it now."""
+        if not (silent and isinstance(obj, str) and not can_be_imported(obj)):
+            super().config_from_object(obj, namespace)
+        if force:
+            self.conf.get("broker_url")
+
     def config_from_envvar(
         self, variable_name: str, silent: bool = False, force: bool = False
     ) -> bool:
         """Read settings from the module that this environment variable names."""
         module = environment(variable_name)
-        if module is None:
-            if silent:
-                return False
+        if module is None and not silent:
             raise ConfigError(f"the environment variable {variable_name} names no module")
-        self.config_from_object(module)
-        return True
+        if module is not None:
+            self.config_from_object(module, silent, force)
+        return module is not None
 
     def add_defaults(self, settings: Any) -> None:
         """Add settings, a mapping or a function that returns one, where they are not set."""

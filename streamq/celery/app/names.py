@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamq.celery.shared import MakeTask
-from streamq.config.importing import import_named
+from streamq.config.importing import NoSuchModule, import_named
 from streamq.errors import ConfigError
 from streamq.host.modules import names_in, real_name
 from streamq.routing import FORBIDDEN
@@ -60,6 +60,15 @@ def named_class(name: str) -> Any:
             advice=["MODULE:CLASS, as in shop.tasks:Base"],
         )
     return found
+
+
+def can_be_imported(name: str) -> bool:
+    """Whether the module of a name such as ``shop.config`` or ``shop.config:Config`` is there."""
+    try:
+        import_named(name.partition(":")[0])
+    except NoSuchModule:
+        return False
+    return True
 
 
 def words_for(app: Any) -> list[str]:

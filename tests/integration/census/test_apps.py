@@ -94,6 +94,16 @@ def test_row_8_config_from_object(app, module, form):
     assert (app.conf.task_default_queue, app.conf.task_time_limit) == ("low", 30)
 
 
+def test_row_8_a_config_that_may_be_missing(app, module):
+    module("proj_config", task_default_queue="low")
+    app.config_from_object("not_there_at_all", silent=True)
+    app.config_from_object("proj_config", force=True)
+
+    assert app.conf.task_default_queue == "low"
+    with pytest.raises(ConfigError, match="not_there_at_all"):
+        app.config_from_object("not_there_at_all", force=True)
+
+
 def test_row_8_config_is_read_when_it_is_first_needed(app):
     app.config_from_object("not_there_yet")
 
