@@ -161,6 +161,10 @@ class App(CallSender):
         """
         self.tasks.discoveries.append(Discovery.of(packages, related_name))
 
+    def worker_sender(self, node: str) -> str:
+        """The sender of the signals of a worker of this name: the name."""
+        return node
+
     def import_tasks(self) -> None:
         """Import the modules of ``include``, then those of ``autodiscover_tasks``."""
         import_modules(tuple(self.conf.include))

@@ -43,7 +43,7 @@ def work(app: App, config: RunnerConfig, make_pool: "Callable[[Runner], Pool]") 
     OWN.given = config.signals
     handle_signals(pool, runner.slots)
     if worker_process_init.links:
-        call_receivers(worker_process_init, config.node)
+        call_receivers(worker_process_init, app.worker_sender(config.node))
         handle_signals(pool, runner.slots)  # again: a receiver may have set handlers of its own
     code = 1
     try:
@@ -53,7 +53,8 @@ def work(app: App, config: RunnerConfig, make_pool: "Callable[[Runner], Pool]") 
     finally:
         if worker_process_shutdown.links:
             end_after(app.conf.shutdown_timeout)
-            call_receivers(worker_process_shutdown, config.node, pid=os.getpid(), exitcode=code)
+            sender = app.worker_sender(config.node)
+            call_receivers(worker_process_shutdown, sender, pid=os.getpid(), exitcode=code)
     return code
 
 

@@ -119,7 +119,7 @@ def start_worker(
         sources = retry_until_available(lambda: declare(app, allowed(app, queues)), burst=burst)
         node = retry_until_available(lambda: claim_worker_name(app, name), burst=burst)
         if worker_init.links:
-            worker_init.send(node)
+            worker_init.send(app.worker_sender(node))
             # Again: the receivers may have taken longer than the claim lasts.
             node = retry_until_available(lambda: claim_worker_name(app, node), burst=burst)
         processes = RunnerProcesses(lambda config: work(app, config, make_solo), launch)
@@ -298,7 +298,7 @@ def make_services(
     views, services = LeaseViews(conf.lease), Services(conf.lease)
     outcomes = Outcomes(app.tasks, app.payloads, conf)
     executor = Executor(outcomes, hostname=report.node, report=say_nothing)
-    signals = SignalProcess(report.node, executor, processes)
+    signals = SignalProcess(app.worker_sender(report.node), executor, processes)
     hard_limits = HardLimits(recovery, executor, processes, signals.on_terminated)
     quarantine = QuarantineRunner(starts, report.queues)
     crash_recovery = CrashRecovery(recovery, hard_limits, quarantine.request)
