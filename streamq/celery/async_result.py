@@ -1,9 +1,9 @@
 """Results by Celery's names: PENDING for what waits, and ``info`` that is safe to look into."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NoReturn, Self
 
@@ -22,6 +22,14 @@ WAITING = frozenset({"UNKNOWN", "QUEUED", "SCHEDULED"})
 
 #: Whether ``get`` may be called inside a task.
 joining: ContextVar[bool] = ContextVar("streamq_celery_join", default=False)
+
+
+WITHOUT_CHILDREN = "a result has no children here; request.parent_id tells what sent a task"
+#: Parts of Celery's results that streamq does not have, and what stands for them.
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("build_graph", "get_leaf", "graph", "iterdeps", "root"), WITHOUT_CHILDREN),
+    "backend": "state, info, traceback and date_done of a result read its record",
+}
 
 
 @contextmanager
@@ -232,7 +240,8 @@ class AsyncResult(Result[Any], ResultBase):
     @property
     def date_done(self) -> datetime | None:
         """When the task ended, in UTC; None while its state is not final, as after Ignore."""
-        return super().date_done if self.ready() else None
+        ended = (self._text("finished") or "") if self.ready() else ""
+        return datetime.fromtimestamp(int(ended) / 1000, UTC) if ended.isdigit() else None
 
     @property
     def queue(self) -> str | None:
@@ -255,10 +264,12 @@ class AsyncResult(Result[Any], ResultBase):
         """
         super().revoke(terminate=terminate, signal=signal or "SIGTERM")
 
-    @property
-    def graph(self) -> NoReturn:
-        """Refuse: not in this version."""
-        raise NotInThisVersion("not in this version: AsyncResult.graph")
+    def __getattr__(self, name: str) -> Any:
+        if name in ELSEWHERE:
+            raise NotInThisVersion(
+                f"not in this version: AsyncResult.{name}", advice=[f"instead: {ELSEWHERE[name]}"]
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def then(self, callback: Any, on_error: Any = None, weak: bool = False) -> NoReturn:
         """Refuse: not in this version."""

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Self
 from streamq.arguments import mapping, positional
 from streamq.celery.current import get_current_app
 from streamq.context import NotInThisVersion
+from streamq.host.ids import new_id
 
 __all__ = [
     "CelerySignature",
@@ -188,6 +189,22 @@ class CelerySignature(dict[str, Any]):
             copy["options"] = dict(options)
         return copy
 
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> "CelerySignature":
+        """Make a signature of the mapping that one is."""
+        return signature(d, app=app)
+
+    def freeze(self, _id: str | None = None, **unused: Any) -> Any:
+        """Decide the id of the call, and return the AsyncResult that it will have."""
+        id = self.options.setdefault("task_id", _id or new_id())
+        return self.app.AsyncResult(id)
+
+    _freeze = freeze
+
+    def reprcall(self, *args: Any, **kwargs: Any) -> str:
+        """Write the call with more arguments, for people."""
+        return repr(self.clone(args, kwargs))
+
     # Sending
 
     def apply_async(
@@ -237,6 +254,10 @@ class CelerySignature(dict[str, Any]):
     def on_error(self, errback: Any) -> NoReturn:
         """Refuse: not in this version."""
         refuse("on_error")
+
+    def stamp(self, visitor: Any = None, **headers: Any) -> NoReturn:
+        """Refuse: not in this version."""
+        refuse("stamp; set(headers={…}) gives a call headers")
 
     def __or__(self, other: Any) -> NoReturn:
         refuse("chain, as in a | b")

@@ -9,12 +9,12 @@ from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from streamq.app import App
+from streamq.celery.app.configured import ConfiguredApp
 from streamq.celery.app.late_signal import LateSignal
 from streamq.celery.app.names import (
     ELSEWHERE,
     IGNORED,
     app_name,
-    can_be_imported,
     is_redefined,
     maker_of,
     named_class,
@@ -30,7 +30,6 @@ from streamq.celery.eager import run_eagerly
 from streamq.celery.marks import MarkedPayloads
 from streamq.celery.result import AsyncResult, EagerResult, GroupResult, ResultSet
 from streamq.celery.shared import makers, share
-from streamq.config.config import environment
 from streamq.config.importing import import_named
 from streamq.context import NotInThisVersion
 from streamq.core.message import MessageTemplate
@@ -44,7 +43,7 @@ from streamq.tasks import Signature as Call
 from streamq.tasks import Task
 
 
-class Celery(App):
+class Celery(ConfiguredApp):
     """An app with Celery's names and defaults.
 
     ``broker`` is the URL of Redis; ``backend`` must name the same server.  ``include`` names
@@ -342,31 +341,6 @@ class Celery(App):
     def now(self) -> datetime:
         """The time now, in the app's time zone."""
         return datetime.fromtimestamp(clock.time(), self.timezone)
-
-    def config_from_object(  # type: ignore[override]
-        self, obj: object, silent: bool = False, force: bool = False, namespace: str | None = None
-    ) -> None:
-        """Take settings from an object; ``silent``: it may be missing, ``force``: read it now."""
-        if not (silent and isinstance(obj, str) and not can_be_imported(obj)):
-            super().config_from_object(obj, namespace)
-        if force:
-            self.conf.get("broker_url")
-
-    def config_from_envvar(
-        self, variable_name: str, silent: bool = False, force: bool = False
-    ) -> bool:
-        """Read settings from the module that this environment variable names."""
-        module = environment(variable_name)
-        if module is None and not silent:
-            raise ConfigError(f"the environment variable {variable_name} names no module")
-        if module is not None:
-            self.config_from_object(module, silent, force)
-        return module is not None
-
-    def add_defaults(self, settings: Any) -> None:
-        """Add settings, a mapping or a function that returns one, where they are not set."""
-        found = settings() if callable(settings) else settings
-        self.conf.update({name: found[name] for name in found if name not in self.conf})
 
     def start(self, argv: Sequence[str] | None = None) -> None:
         """Run the command line for this app: ``app.start(["worker", "-l", "info"])``."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamq.celery.shared import MakeTask
-from streamq.config.importing import NoSuchModule, import_named
+from streamq.config.importing import import_named
 from streamq.errors import ConfigError
 from streamq.host.modules import names_in, real_name
 from streamq.routing import FORBIDDEN
@@ -23,6 +23,7 @@ IGNORED = (
 ELSEWHERE = {
     "amqp": "app.queues declares queues; streamq queues ls shows them",
     "backend": "app.AsyncResult(id) reads results",
+    "broker_connection": "streamq doctor checks Redis; app.control.ping() asks workers",
     "bugreport": "streamq doctor",
     "connection": "streamq doctor checks Redis; app.control.ping() asks workers",
     "connection_for_read": "streamq doctor checks Redis; app.control.ping() asks workers",
@@ -33,6 +34,7 @@ ELSEWHERE = {
     "log": "the signal setup_logging replaces the logging",
     "pool": "the app keeps its connections itself; app.close() closes them",
     "producer_pool": "the app keeps its connections itself; app.close() closes them",
+    "select_queues": "streamq worker -Q NAMES",
     "setup_security": "the settings signing and signing_keys sign messages",
     "steps": "signals such as worker_init and worker_shutdown",
     "Beat": "schedules are not in this version",
@@ -60,15 +62,6 @@ def named_class(name: str) -> Any:
             advice=["MODULE:CLASS, as in shop.tasks:Base"],
         )
     return found
-
-
-def can_be_imported(name: str) -> bool:
-    """Whether the module of a name such as ``shop.config`` or ``shop.config:Config`` is there."""
-    try:
-        import_named(name.partition(":")[0])
-    except NoSuchModule:
-        return False
-    return True
 
 
 def words_for(app: Any) -> list[str]:

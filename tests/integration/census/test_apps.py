@@ -68,6 +68,13 @@ def test_row_7_autodiscover_tasks(app, package, packages, related):
     assert app.tasks[name](1, 2) == 3
 
 
+def test_row_7_autodiscover_tasks_at_once(app, package):
+    package("shop", **{"tasks.py": "seen = True"})
+    app.autodiscover_tasks(["shop"], force=True)
+
+    assert sys.modules["shop.tasks"].seen
+
+
 def test_row_7_a_module_of_tasks_that_fails_is_named(app, package):
     package("blog", **{"tasks.py": "import not_there_at_all"})
     app.autodiscover_tasks(["blog"])

@@ -35,6 +35,15 @@ def test_row_22_attributes_of_a_result(app, drain):
     assert "10 / x" in bad.traceback
 
 
+def test_row_22_the_moment_of_the_end_is_known_to_who_waited(app, drain):
+    result = app.task(lambda: 1, name="t").delay()
+    drain(app)
+    result.get(timeout=5)
+
+    assert result.date_done == AsyncResult(result.id).date_done
+    assert result.date_done is not None
+
+
 def test_row_30_results_by_id(app, drain):
     task = app.task(lambda: [1], name="t")
     sent = task.delay()

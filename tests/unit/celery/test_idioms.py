@@ -7,7 +7,8 @@ from unittest import mock
 
 import pytest
 
-from streamq.celery import AsyncResult, current_app, current_task, shared_task
+from streamq.celery import AsyncResult, Signature, current_app, current_task, shared_task
+from streamq.context import NotInThisVersion
 from streamq.errors import ConfigError
 
 
@@ -78,3 +79,50 @@ def test_a_likely_mistake_in_an_option_of_a_call_is_named(app, caplog):
     app.call_of(plain.s(1).set(countdwn=3))
 
     assert "countdwn of a call is dropped: unknown here; is countdown meant?" in caplog.text
+
+
+def test_a_patched_run_is_what_a_call_of_the_task_runs(app):
+    @app.task(bind=True)
+    def bound(self):
+        return "own"
+
+    for task in (bound, app.task(name="t")(lambda: "own")):
+        with mock.patch.object(task, "run", return_value="patched") as run:
+            assert task() == task.apply().get() == "patched"
+            assert run.call_count == 2
+        assert task() == "own"
+
+
+def test_a_mock_in_place_of_a_classs_apply_async_notes_only_the_calls(app):
+    task = app.task(name="t")(plain.__wrapped__)
+
+    with mock.patch.object(type(task), "apply_async") as apply_async:
+        task.delay(1)
+
+    assert apply_async.mock_calls == [mock.call((1,), {})]
+
+
+def test_a_signature_can_be_made_of_its_mapping_and_given_its_id(app, task):
+    call = app.signature(task.name, (1,))
+    result = call.freeze()
+
+    assert Signature.from_dict(dict(call)) == call
+    assert call.options["task_id"] == call.id == result.id == call.freeze().id
+    assert task.s(1).freeze("mine").id == "mine"
+    assert task.s(1).reprcall() == f"{task.name}(1)"
+
+
+def test_parts_of_a_result_that_streamq_does_not_have_are_refused_by_name(app):
+    for name in ("backend", "graph", "root", "get_leaf"):
+        assert not hasattr(AsyncResult("x"), name)
+        with pytest.raises(NotInThisVersion, match=f"AsyncResult.{name}\n  → instead: "):
+            getattr(AsyncResult("x"), name)
+    with pytest.raises(AttributeError, match="no attribute 'stat'"):
+        _ = AsyncResult("x").stat
+
+
+def test_the_sender_of_a_workers_signals_is_its_name_with_hostname_and_app(app):
+    sender = app.worker_sender("celery@web")
+
+    assert sender == sender.hostname == "celery@web"
+    assert sender.app is app
