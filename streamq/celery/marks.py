@@ -25,6 +25,10 @@ JSON = ("json", "application/json")
 #: Types that JSON has.
 PLAIN = frozenset({type(None), bool, int, float, str})
 
+#: The type of the keys of mappings in JSON, and what stands there for others.
+TEXT = frozenset({str})
+KEYS: dict[Any, str] = {True: "true", False: "false", None: "null"}
+
 #: Types with marks: type → name (None for none) and what writes a value.  The first that fits is
 #: taken: datetime stands before its base, date.
 writers: dict[type, tuple[str | None, Callable[[Any], Any]]] = {}
@@ -69,11 +73,21 @@ def with_marks(value: Any) -> Any:
         same = all(new is old for new, old in zip(found, value, strict=True))
         return value if same else found
     if isinstance(value, dict):
+        if not TEXT.issuperset(map(type, value)):
+            value = {key_text(key): item for key, item in value.items()}
         if PLAIN.issuperset(map(type, value.values())):
             return value
         written = {key: with_marks(item) for key, item in value.items()}
         return value if all(written[key] is value[key] for key in value) else written
     return marked(value)
+
+
+def key_text(key: Any) -> Any:
+    """The key of a mapping as JSON has it: numbers, truths and None become text, as with Celery."""
+    kind = type(key)
+    if kind is int or kind is float:
+        return repr(key)
+    return KEYS[key] if kind is bool or key is None else key
 
 
 def marked(value: Any) -> Any:

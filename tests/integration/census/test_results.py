@@ -44,6 +44,13 @@ def test_row_22_the_moment_of_the_end_is_known_to_who_waited(app, drain):
     assert result.date_done is not None
 
 
+def test_row_22_counts_by_number_are_sent_with_text_as_keys(app, drain):
+    result = app.task(lambda found: found, name="t").delay({1: {2: "a"}})
+    drain(app)
+
+    assert result.get(timeout=5) == {"1": {"2": "a"}}
+
+
 def test_row_30_results_by_id(app, drain):
     task = app.task(lambda: [1], name="t")
     sent = task.delay()

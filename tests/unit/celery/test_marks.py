@@ -36,6 +36,14 @@ def test_values_without_marks_are_not_copied():
         assert with_marks(value) is value
 
 
+def test_keys_that_are_no_text_become_text_as_with_celery():
+    assert loads(dumps({1: {2.5: date(2026, 1, 2)}, None: 3, False: 4})) == {
+        "1": {"2.5": date(2026, 1, 2)}, "null": 3, "false": 4,
+    }  # fmt: skip
+    with pytest.raises(EncodeError, match="key"):
+        dumps({(1, 2): 3})
+
+
 def test_a_type_of_ones_own_is_carried():
     class Money:
         def __init__(self, cents):
