@@ -11,6 +11,7 @@ import os
 import traceback as tracebacks
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 from streamq.core.names import type_name
@@ -80,6 +81,8 @@ def described(error: BaseException, skip: int) -> dict[str, bytes]:
     trace, args = error.__traceback__, ARGS.__get__(error)
     for _ in range(skip):
         trace = trace.tb_next if trace is not None and trace.tb_next else trace
+    if skip:
+        trace = below_ours(trace)
     fields = {
         "error_type": type_name(type(error)).encode(),
         "error": message_of(error).encode(errors="backslashreplace"),
@@ -94,6 +97,17 @@ def described(error: BaseException, skip: int) -> dict[str, bytes]:
             fields["error_args"] = written
             break
     return fields
+
+
+def below_ours(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without its first frames that are streamq's, as those of a class of tasks.
+
+    The whole of it if all are: streamq itself has raised.
+    """
+    step = trace
+    while step is not None and str(step.tb_frame.f_globals.get("__name__")).startswith("streamq."):
+        step = step.tb_next
+    return trace if step is None else step
 
 
 def arguments_of(error: BaseException, args: Sequence[Any]) -> tuple[Any, ...]:

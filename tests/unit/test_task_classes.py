@@ -210,3 +210,17 @@ def test_a_test_may_replace_how_a_task_is_sent(app, method):
     replaced.assert_called_once()
     if method == "apply_async":
         replaced.assert_called_once_with((1,), {"y": 2})
+
+
+def test_a_traceback_begins_with_the_code_of_the_user(app):
+    class Own(Task):
+        def __call__(self, *args):
+            return super().__call__(*args)
+
+    plain = app.task(name="plain")(lambda: 1 / 0)
+    own = app.task(base=Own, name="own")(lambda: 1 / 0)
+
+    for task, first in ((plain, "<lambda>"), (own, "__call__")):
+        lines = task.apply().traceback.splitlines()
+        assert __file__ in lines[1]
+        assert lines[1].endswith(f"in {first}")
