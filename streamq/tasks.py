@@ -15,6 +15,7 @@ from streamq.context import Request, Running, current
 from streamq.core.functions import check_function
 from streamq.core.options import CALL_ONLY, CHECKS, checked, merged, misplaced
 from streamq.core.wrappers import arguments_of, simple_arity
+from streamq.errors import ConfigError
 from streamq.host.ids import new_id
 from streamq.host.modules import module_of
 from streamq.result import Result
@@ -355,6 +356,11 @@ class Task(Generic[P, R]):
 def read_option(task: Task[..., Any], name: str) -> Any:
     """Return an option of a task that its class does not set."""
     own: Mapping[str, Any] | None = vars(task).get("own_options")
+    if own is None and name == "sender":
+        raise ConfigError(
+            f"this {type(task).__qualname__} is not registered with an app, and cannot be sent",
+            advice=["@app.task(base=…), or app.register_task(…) with streamq.celery"],
+        )
     if own is None or name not in DECORATOR_OPTIONS:
         raise AttributeError(f"the task has no attribute {name!r}")
     if name in own:

@@ -32,6 +32,7 @@ from streamq.celery.result import AsyncResult, EagerResult, GroupResult, ResultS
 from streamq.celery.shared import makers, share
 from streamq.config.importing import import_named
 from streamq.context import NotInThisVersion
+from streamq.core.functions import check_has_name
 from streamq.core.message import MessageTemplate
 from streamq.errors import ConfigError
 from streamq.host import clock
@@ -166,8 +167,10 @@ class Celery(ConfiguredApp):
         options.pop("shared", None)
         options.pop("lazy", None)
         if name is None:
+            if not hasattr(function, "__name__"):
+                check_has_name(function)
             module = module_of(function) or self.main or function.__module__
-            name = self.gen_task_name(getattr(function, "__name__", ""), module)
+            name = self.gen_task_name(function.__name__, module)
         known = self.tasks.tasks.get(name)
         if known is not None and not again and not is_redefined(known, function):
             return known
@@ -197,6 +200,12 @@ class Celery(ConfiguredApp):
         if not isinstance(task, Task):
             return self.task(task, **options)
         cls = type(task)
+        if cls.run is Task.run:
+            raise ConfigError(
+                f"{cls.__qualname__} has no method run",
+                known={"given to": "app.register_task"},
+                advice=["def run(self, x): …", "or @app.task on a function"],
+            )
         name = options.pop("name", None) or getattr(task, "name", None)
         name = name or f"{cls.__module__}.{cls.__qualname__}"
         chosen, attributes = task_options(name, options)

@@ -51,7 +51,10 @@ def task_options(name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], d
         attributes[option] = value
         if option in LATER_OPTIONS and value:
             warn_once(f"{name} {option}", "%s: not in this version: %s", name, option)
-        elif option not in ATTRIBUTES and (near := nearest(option, DECORATOR)) is not None:
+        elif (
+            option not in ATTRIBUTES | LATER_OPTIONS
+            and (near := nearest(option, DECORATOR)) is not None
+        ):
             message = "%s: %s is no option, and only an attribute of the task; is %s meant?"
             warn_once(f"{name} {option}", message, name, option, near)
     return one_destination(translated(known)), attributes

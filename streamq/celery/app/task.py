@@ -137,6 +137,8 @@ class CeleryTask(StreamqTask[..., Any]):
         replaced = self.__dict__.get("run")
         if replaced is not None:
             return replaced(*args, **kwargs)
+        if "function" not in self.__dict__:  # an instance of a class, that no app has
+            return self.run(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
     @property

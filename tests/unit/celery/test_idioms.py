@@ -1,13 +1,14 @@
 """What code written for Celery does with tasks, proxies and registries, beside sending."""
 
 import copy
+import functools
 import inspect
 import pickle
 from unittest import mock
 
 import pytest
 
-from streamq.celery import AsyncResult, Signature, current_app, current_task, shared_task
+from streamq.celery import AsyncResult, Signature, Task, current_app, current_task, shared_task
 from streamq.context import NotInThisVersion
 from streamq.errors import ConfigError
 
@@ -126,3 +127,28 @@ def test_the_sender_of_a_workers_signals_is_its_name_with_hostname_and_app(app):
 
     assert sender == sender.hostname == "celery@web"
     assert sender.app is app
+
+
+def test_an_instance_that_no_app_has_can_be_called_and_not_sent(app):
+    class Double(Task):
+        def run(self, x):
+            return 2 * x
+
+    class Nothing(Task):
+        pass
+
+    assert Double()(3) == 6
+    with pytest.raises(ConfigError, match=r"(?s)Double is not registered.*app.register_task"):
+        Double().delay(3)
+    with pytest.raises(ConfigError, match="Nothing has no method run"):
+        app.register_task(Nothing())
+
+
+def test_a_callable_without_a_name_is_refused(app):
+    with pytest.raises(ConfigError, match="name"):
+        app.task(functools.partial(print))
+
+
+def test_an_option_of_a_later_version_that_is_not_set_is_no_likely_mistake(app, caplog):
+    assert app.task(name="t", rate_limit=None)(plain.__wrapped__).rate_limit is None
+    assert caplog.text == ""
