@@ -99,7 +99,12 @@ FOR_PEOPLE = (
 )  # fmt: skip
 
 SENT_BY_PRODUCERS = accesses(
-    "task:*: HGETALL", "reply:*: XREAD", "script:*: HGET", "TIME ROLE WAIT WAITAOF"
+    "task:*: HGETALL",
+    "reply:*: XREAD",
+    "script:*: HGET",
+    "workers: ZRANGE",  # who waits in vain is told that no worker reads the queue
+    "worker:*: HGET",
+    "TIME ROLE WAIT WAITAOF",
 )
 SENT_BY_WORKERS = accesses(
     "queue:*: XREADGROUP XPENDING XRANGE TYPE",
@@ -123,7 +128,7 @@ SENT_BY_MONITORS = accesses(
     "exchanges alternates queues queue:* dead dead:* scheduled: TYPE",
     "bindings:* routes:* revoked terminating quarantine leases lease_ms orphans workers: TYPE",
     "leases workers: ZRANGE",
-    "worker:*: HGETALL",
+    "worker:*: HGETALL HGET",
     "started:*: HLEN",
 )
 

@@ -1,7 +1,7 @@
 """Readers: which queues are read by the workers that are up.
 
 Two round trips: the nodes with the ends of their leases, then what each node has stored about
-itself.  A user who may not read that, such as a producer, gets no answer.
+itself.  A user who may not read that gets no answer.
 """
 
 import shlex
@@ -10,7 +10,7 @@ from typing import Any
 
 from streamq.errors import BrokerUnavailable
 from streamq.transport.client import Client
-from streamq.transport.decode import texts
+from streamq.transport.decode import text, texts
 from streamq.transport.keys import Keys
 
 #: The queues that each worker reads, by its name, in one text with spaces between them.
@@ -39,14 +39,14 @@ def is_refused(reply: Any) -> bool:
 
 def next_commands(keys: Keys, nodes: Iterable[str]) -> Commands:
     """The commands whose replies ``readers_in`` takes."""
-    return [("HGETALL", keys.worker(node)) for node in nodes]
+    return [("HGET", keys.worker(node), "queues") for node in nodes]
 
 
 def readers_in(nodes: Sequence[str], replies: Sequence[Any]) -> Readers | None:
     """The queues of these nodes; None if the user may not read them."""
-    if any(map(is_refused, replies)):
+    if any(isinstance(reply, Exception) for reply in replies):
         return None
-    listed = [texts(reply).get("queues", "") for reply in replies]
+    listed = [text(reply or b"") for reply in replies]
     return dict(zip(nodes, listed, strict=True))
 
 
