@@ -13,9 +13,8 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 from streamq.arguments import mapping, positional, take_using
 from streamq.context import Request, Running, current
 from streamq.core.functions import check_function
-from streamq.core.options import CALL_ONLY, CHECKS, checked, merged, misplaced
+from streamq.core.options import checked, merged, misplaced, read_option
 from streamq.core.wrappers import arguments_of, simple_arity
-from streamq.errors import ConfigError
 from streamq.host.ids import new_id
 from streamq.host.modules import module_of
 from streamq.result import Result
@@ -27,16 +26,6 @@ T = TypeVar("T")
 
 
 NO_OPTIONS: Mapping[str, Any] = {}
-#: Options that a class of tasks may set, and that can be read as attributes of a task.
-DECORATOR_OPTIONS = frozenset(CHECKS) - CALL_ONLY - {"name"}
-#: Options whose setting has another name.
-SETTING_OF = {
-    "serializer": "task_serializer",
-    "compression": "task_compression",
-    "priority": "task_default_priority",
-    "time_limit": "task_time_limit",
-    "soft_time_limit": "task_soft_time_limit",
-}
 
 
 class Sender(Protocol):
@@ -148,6 +137,9 @@ class Task(Generic[P, R]):
     expires: Any
     on_commit: bool | str
 
+    #: The class's ``apply_async`` if that is no user's: calls may take the short way past it.
+    plain_apply: Any = None
+
     def __init__(
         self,
         function: Callable[..., R] | None = None,
@@ -168,10 +160,21 @@ class Task(Generic[P, R]):
         #: Whether the first send is to warn that no worker can import the task.
         self.warn_unimportable = "name" not in options and module_of(function) is None
         self.plain = Call(self, {})
+        self.plain_apply = plain_apply_of(type(self))
         self.parameters = arguments_of(function, bind=self.bind)
         self.most_positional = simple_arity(self.parameters)
         self.converter = Converter.of(function, bound=self.bind)
         self.result_converter = Converter.result(function)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name == "apply_async":  # calls must lead through it from here on
+            self.plain_apply = None
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        if name == "apply_async":
+            self.plain_apply = plain_apply_of(type(self))
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here, now; in a worker, as part of the task's run."""
@@ -207,7 +210,7 @@ class Task(Generic[P, R]):
         that cannot be sent, Unroutable or QueueFull if no queue took the message, and
         BrokerUnavailable if Redis did not.
         """
-        if "apply_async" in self.__dict__ or id(type(self).apply_async) not in PLAIN_APPLY_ASYNC:
+        if type(self).apply_async is not self.plain_apply:
             return self.apply_async(args, kwargs)
         return self.sender.send(Signature(self.name, args, kwargs, {}, self))
 
@@ -353,34 +356,23 @@ class Task(Generic[P, R]):
         return f"<task {self.name}>"
 
 
-def read_option(task: Task[..., Any], name: str) -> Any:
-    """Return an option of a task that its class does not set."""
-    own: Mapping[str, Any] | None = vars(task).get("own_options")
-    if own is None and name == "sender":
-        raise ConfigError(
-            f"this {type(task).__qualname__} is not registered with an app, and cannot be sent",
-            advice=["@app.task(base=…), or app.register_task(…) with streamq.celery"],
-        )
-    if own is None or name not in DECORATOR_OPTIONS:
-        raise AttributeError(f"the task has no attribute {name!r}")
-    if name in own:
-        return own[name]
-    return getattr(task.sender.conf, SETTING_OF.get(name, name), None)
-
-
 # Set so that type checkers do not see it, and still find a misspelt attribute.
 type.__setattr__(Task, "__getattr__", read_option)
 
-#: The method where no class has its own: calls without options take the short way past these.
-#: By ``id``, because a mock in their place would note that it was asked for its hash.
+#: The methods that are no user's.  By ``id``: a mock would note that it was asked for its hash.
 PLAIN_APPLY_ASYNC: set[int] = {id(Task.apply_async)}
 #: Methods that are called around a run if a class overrides one of them.
 HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 
 
+def plain_apply_of(cls: type[Task[..., Any]]) -> Any:
+    """The ``apply_async`` of a class of tasks; None if it is a user's."""
+    return cls.apply_async if id(cls.apply_async) in PLAIN_APPLY_ASYNC else None
+
+
 def has_own_apply_async(task: Task[..., Any]) -> bool:
     """Whether calls of a task lead through an ``apply_async`` that was overridden or replaced."""
-    return "apply_async" in vars(task) or id(type(task).apply_async) not in PLAIN_APPLY_ASYNC
+    return type(task).apply_async is not task.plain_apply
 
 
 def send(signature: Signature, sender: Sender) -> Result[Any]:

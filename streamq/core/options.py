@@ -283,3 +283,30 @@ def hidden_by(found: Mapping[str, Any]) -> tuple[str, ...]:
     if "countdown" in found or "eta" in found:
         hidden += ("countdown", "eta")
     return hidden
+
+
+#: Options that a class of tasks may set, and that can be read as attributes of a task.
+DECORATOR_OPTIONS = frozenset(CHECKS) - CALL_ONLY - {"name"}
+#: Options whose setting has another name.
+SETTING_OF = {
+    "serializer": "task_serializer",
+    "compression": "task_compression",
+    "priority": "task_default_priority",
+    "time_limit": "task_time_limit",
+    "soft_time_limit": "task_soft_time_limit",
+}
+
+
+def read_option(task: Any, name: str) -> Any:
+    """Return an option of a task that its class does not set."""
+    own: Mapping[str, Any] | None = vars(task).get("own_options")
+    if own is None and name == "sender":
+        raise ConfigError(
+            f"this {type(task).__qualname__} is not registered with an app, and cannot be sent",
+            advice=["@app.task(base=…), or app.register_task(…) with streamq.celery"],
+        )
+    if own is None or name not in DECORATOR_OPTIONS:
+        raise AttributeError(f"the task has no attribute {name!r}")
+    if name in own:
+        return own[name]
+    return getattr(task.sender.conf, SETTING_OF.get(name, name), None)

@@ -178,7 +178,7 @@ class Executor:
         running.observed = True
         token = current.set(running)
         try:
-            outcome = self.call(running, policy)
+            outcome = self.call(running, policy, observed=True)
             after_run(running, outcome)
         finally:
             current.reset(token)
@@ -186,15 +186,20 @@ class Executor:
 
     # The steps
 
-    def call(self, running: "RunningInWorker", policy: TaskPolicy[Task[..., Any]]) -> Outcome:
-        """Call the function of a message's task, and judge how that ends."""
+    def call(
+        self, running: "RunningInWorker", policy: TaskPolicy[Task[..., Any]], observed: bool = False
+    ) -> Outcome:
+        """Call the function of a message's task, and judge how that ends.
+
+        ``observed``: hooks and signals are to be told of the run.
+        """
         delivery, (args, kwargs) = running.delivery, running.arguments
         token = current.set(running)
         began = perf_counter()
         try:
             task = policy.task
             self.inside = delivery
-            if running.observed:
+            if observed:
                 before_run(running)
             if policy.around is not None:  # layers of middleware, or a class of its own
                 value = policy.around(running)
@@ -214,7 +219,7 @@ class Executor:
             current.reset(token)
         if running.retrying is not None:
             return self.judge(delivery, running.retrying, perf_counter() - began)
-        if running.observed:
+        if observed:
             running.value = value
         return self.outcomes.returned(delivery, value, perf_counter() - began)
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streamq.core.options import checked
+from streamq.core.options import DECORATOR_OPTIONS, checked
 from streamq.errors import ConfigError
 from streamq.producer.registry import task_name
 from streamq.routing import check_name
-from streamq.tasks import DECORATOR_OPTIONS, Sender, Task
+from streamq.tasks import Sender, Task
 
 
 def class_options(cls: type[Task[..., Any]]) -> dict[str, Any]:
