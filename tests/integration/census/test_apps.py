@@ -23,8 +23,7 @@ def test_row_2_broker_url_in_every_spelling(broker):
         assert app.conf.broker_url == app.conf[name] == broker
 
 
-def test_row_3_a_result_backend_on_the_same_server(broker):
-    app = Celery("proj", broker=broker)
+def test_row_3_a_result_backend_on_the_same_server(app, broker):
     app.conf.result_backend = f"{broker}?db=1"
 
     assert app.conf.result_backend == f"{broker}?db=1"
