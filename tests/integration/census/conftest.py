@@ -5,6 +5,7 @@ from types import ModuleType
 
 import pytest
 
+from streamq.app import apps
 from streamq.celery import Celery
 from streamq.celery.app.options import warned
 from streamq.celery.current import CurrentApp
@@ -24,6 +25,8 @@ def forgetful():
     makers.update(shared)
     warned.clear()
     warned.update(said)
+    for app in list(apps):  # also those that a command line has made
+        app.close()
 
 
 @pytest.fixture
