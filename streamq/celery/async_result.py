@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NoReturn, Self
 
+import streamq.celery.states as states
 from streamq.broker.results import Results
-from streamq.celery import states
 from streamq.celery.current import get_current_app
 from streamq.context import NotInThisVersion
 from streamq.errors import ResultTimeout

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from streamq.celery import states
+import streamq.celery.states as states
 from streamq.celery.result import EagerResult
 from streamq.context import lineage
 from streamq.core.delivery import Delivery

@@ -2,7 +2,7 @@
 
 from typing import Any, Self
 
-from streamq.celery import states
+import streamq.celery.states as states
 from streamq.celery.async_result import AsyncResult
 
 

@@ -7,24 +7,14 @@ import pytest
 
 from streamq.app import apps
 from streamq.celery import Celery
-from streamq.celery.app.options import warned
-from streamq.celery.current import CurrentApp
-from streamq.celery.shared import makers
+from tests.celery_process import forgotten
 
 
 @pytest.fixture(autouse=True)
 def forgetful():
     """Begin without a current app, shared tasks and warnings; put back what there was."""
-    before, shared, said = (CurrentApp.app, CurrentApp.default), dict(makers), set(warned)
-    CurrentApp.app = CurrentApp.default = None
-    makers.clear()
-    warned.clear()
-    yield
-    CurrentApp.app, CurrentApp.default = before
-    makers.clear()
-    makers.update(shared)
-    warned.clear()
-    warned.update(said)
+    with forgotten():
+        yield
     for app in list(apps):  # also those that a command line has made
         app.close()
 
