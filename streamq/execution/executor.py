@@ -174,11 +174,11 @@ class Executor:
             return outcomes.failed(delivery, error, 0.0)
         running = RunningInWorker(self, delivery, args, kwargs)
         if not (policy.hooks or RUN_SIGNALS.connected):
-            return self.call(running, policy)
+            return self.call(running, args, kwargs)
         running.observed = True
         token = current.set(running)
         try:
-            outcome = self.call(running, policy, observed=True)
+            outcome = self.call(running, args, kwargs, observed=True)
             after_run(running, outcome)
         finally:
             current.reset(token)
@@ -187,13 +187,19 @@ class Executor:
     # The steps
 
     def call(
-        self, running: "RunningInWorker", policy: TaskPolicy[Task[..., Any]], observed: bool = False
+        self,
+        running: "RunningInWorker",
+        args: Any,
+        kwargs: dict[str, Any],
+        observed: bool = False,
     ) -> Outcome:
         """Call the function of a message's task, and judge how that ends.
 
         ``observed``: hooks and signals are to be told of the run.
         """
-        delivery, (args, kwargs) = running.delivery, running.arguments
+        delivery = running.delivery
+        policy = delivery.policy
+        assert policy is not None
         token = current.set(running)
         began = perf_counter()
         try:
@@ -302,7 +308,10 @@ class RunningInWorker(Running):
         self.executor = executor
         self.delivery = delivery
         self.arguments = (args, kwargs)
-        self.report = executor.report
+
+    @property
+    def report(self) -> ReportState:
+        return self.executor.report
 
     @property
     def request(self) -> Request:  # type: ignore[override]

@@ -74,6 +74,7 @@ class Outcomes:
         self.tasks = tasks
         self.payloads = payloads
         self.results = replace(payloads, limit=conf.result_limit)
+        self.to_json = self.results.to_json
         self.conf = conf
         self.signer = signer
         self.retries = Retries(payloads, conf, signer)
@@ -97,7 +98,7 @@ class Outcomes:
             return Outcome(delivery, b"SUCCESS", (b"runtime", runtime), expires=policy.expires)
         try:
             if self.plain:
-                data = self.results.to_json(value)
+                data = self.to_json(value)
                 if len(data) > self.results.limit:
                     data = self.results.write(value, "json", None, "the result")
             else:
