@@ -1,5 +1,6 @@
 """Names of Celery's that projects import: each is there, and is refused only where it is used."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -129,15 +130,18 @@ def test_a_field_of_a_crontab_that_cannot_be_read_is_named(wrong):
 
 @pytest.mark.timing
 def test_importing_celerys_names_costs_little_beside_streamq():
-    """Starts five processes, as the least of five times is near the true one: two seconds."""
+    """Starts six processes, the first of which writes bytecode: two seconds."""
     command = [sys.executable, "-X", "importtime", "-c"]
     command.append("from streamq.celery import Celery, shared_task")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     shares = []
-    for _ in range(5):
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    for _ in range(6):
+        said = subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment
+        ).stderr
         lines = [line.split("|") for line in said.splitlines() if "[us]" not in line]
         times = {name.strip(): int(own.removeprefix("import time:")) for own, _, name in lines}
         ours = sum(time for name, time in times.items() if name.startswith("streamq.celery"))
         shares.append(ours / (sum(times.values()) - ours))
 
-    assert min(shares) < 0.15  # the target is 0.1; the least of five varies by a fifth
+    assert min(shares[1:]) < 0.1
