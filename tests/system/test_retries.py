@@ -206,17 +206,17 @@ def test_who_rejects_without_end_is_paused_and_runs_when_it_may(site, flags):
         """
     )
     worker = site.worker(*flags)
-    results = site.send_many("stubborn", 3)
-    site.until(lambda: len(site.notes()) >= 3 * 7)  # the pauses have grown to 0.4 s
+    results = site.send_many("stubborn", 2)  # of three, more than 20 lines may fall in a second
+    site.until(lambda: len(site.notes()) >= 2 * 7)  # the pauses have grown to 0.4 s
     began = float(site.notes()[0].split()[2])
 
     site.until(lambda: time.monotonic() > began + 2)
 
-    assert len(site.notes()) <= 3 * 9
+    assert len(site.notes()) <= 2 * 9
     assert site.send("quick").get(timeout=10) == "done"
-    assert site.held() + site.redis.zcard("{streamq}:scheduled") == 3
+    assert site.held() + site.redis.zcard("{streamq}:scheduled") == 2
     assert {result.state for result in results} == {"QUEUED"}
     (site.folder / "gate").touch()
-    assert [result.get(timeout=10) for result in results] == [0, 1, 2]
-    assert worker.said.count("rejected; it goes back to its queue") == len(site.notes()) - 3
+    assert [result.get(timeout=10) for result in results] == [0, 1]
+    assert worker.said.count("rejected; it goes back to its queue") == len(site.notes()) - 2
     site.at_rest()
