@@ -13,7 +13,13 @@ from streamq.context import Running
 from streamq.core.options import checked
 from streamq.devserver.server import ensure
 from streamq.execution.eager import run_here
-from streamq.producer.registry import Discovery, Packages, Registry, import_modules
+from streamq.producer.registry import (
+    Discovery,
+    Packages,
+    Registry,
+    import_modules,
+    set_up_if_of_django,
+)
 from streamq.producer.sending import CallSender
 from streamq.producer.task_classes import make_task
 from streamq.producer.templates import Templates
@@ -167,6 +173,7 @@ class App(CallSender):
 
     def import_tasks(self) -> None:
         """Import the modules of ``include``, then those of ``autodiscover_tasks``."""
+        set_up_if_of_django()
         import_modules(tuple(self.conf.include))
         self.tasks.discover()
 

@@ -173,8 +173,8 @@ class Discovery:
 
     def run(self) -> None:
         """Import the modules that exist.  Raises ConfigError for one that fails."""
-        if self.packages is not django_apps and is_of_django():
-            set_up_django()
+        if self.packages is not django_apps:
+            set_up_if_of_django()
         import_related(self.named(), self.related)
 
     def named(self) -> tuple[str, ...]:
@@ -243,6 +243,12 @@ def is_of_django() -> bool:
     with suppress(ImportError, ValueError):
         return all(find_spec(name) for name in ("django", settings.partition(".")[0]))
     return False
+
+
+def set_up_if_of_django() -> None:
+    """Set up Django where this process belongs to a project of it: its tasks may use models."""
+    if is_of_django():
+        set_up_django()
 
 
 def set_up_django() -> Any:

@@ -255,6 +255,22 @@ def test_the_apps_of_django_are_set_up_and_looked_through(app, packages):
     assert list(app.tasks) == ["d_one.tasks.add"]
 
 
+@pytest.mark.usefixtures("django")
+def test_django_is_set_up_before_the_modules_of_include(app):
+    app.conf.include = ["d_one.tasks"]
+
+    app.import_tasks()
+
+    assert list(app.tasks) == ["d_one.tasks.add"]
+
+
+@pytest.mark.usefixtures("django")
+def test_a_worker_sets_up_django_for_tasks_that_are_imported_already(app):
+    app.import_tasks()
+
+    assert installed().apps_ready
+
+
 def installed():
     return sys.modules["django.apps"].apps
 
