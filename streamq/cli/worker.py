@@ -137,14 +137,15 @@ def check_flags(flags: Mapping[str, str]) -> None:
 
 
 def maximum_of(autoscale: str) -> str:
-    """The maximum in ``MAX,MIN``, where MIN may be missing.  Raises UsageError."""
-    most, _, least = autoscale.partition(",")
-    numbers = [part.strip() for part in (most, least or "0")]
-    if not all(re.fullmatch(r"\d{1,9}", part, re.ASCII) for part in numbers) or int(
-        numbers[0]
-    ) < max(1, int(numbers[1])):
+    """The larger number in ``MAX,MIN``, where MIN may be missing.  Raises UsageError.
+
+    As with Celery, the two may change places.
+    """
+    numbers = [part.strip() for part in autoscale.split(",")]
+    good = len(numbers) <= 2 and all(re.fullmatch(r"\d{1,9}", part, re.ASCII) for part in numbers)
+    if not good or max(map(int, numbers)) < 1:
         raise click.UsageError(f"--autoscale is MAX,MIN, as in 10,3; not {autoscale!r}")
-    return numbers[0]
+    return max(numbers, key=int)
 
 
 def names_of(words: str) -> tuple[str, ...]:

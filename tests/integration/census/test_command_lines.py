@@ -7,7 +7,7 @@ import pytest
 
 from streamq.cli.command import GivenOptions
 from streamq.cli.main import main
-from streamq.cli.worker import worker
+from streamq.cli.worker import maximum_of, worker
 
 #: Options of ``celery worker`` as they were found → what is said of them; None for those used.
 OPTIONS = {
@@ -30,6 +30,7 @@ OPTIONS = {
     "--pidfile=/tmp/celery.pid": None,
     "--uid=nobody --gid=nogroup": None,
     "--autoscale=10,2": None,
+    "--autoscale=1,15": None,
     "--without-gossip": "workers do not talk",
     "--without-mingle": "revocations are in Redis",
     "--without-heartbeat": "renew leases",
@@ -58,6 +59,11 @@ def test_each_option_of_a_worker_is_used_or_answered_by_one_line(option, group, 
         else:
             assert len(said.splitlines()) == 1
             assert says in said
+
+
+@pytest.mark.parametrize("value", ["15", "15,1", "1,15", "9,15"])
+def test_the_numbers_of_autoscale_may_change_places(value):
+    assert maximum_of(value) == "15"
 
 
 @pytest.mark.parametrize(
