@@ -97,7 +97,8 @@ def report(running: Running, outcome: Outcome) -> tuple[str, Any]:
         succeeded(running)
         return "SUCCESS", running.value
     if isinstance(outcome.then, RunLater):
-        tried_again(running, error)
+        reason = reason_of(error)
+        while_handling(reason, tried_again, running, error, reason)
         return "RETRY", error
     kind = type(error)  # ``isinstance`` would run code of the exception
     if issubclass(kind, Terminated):
@@ -109,8 +110,21 @@ def report(running: Running, outcome: Outcome) -> tuple[str, Any]:
         return "IGNORED", error
     if issubclass(kind, Reject):
         return "REJECTED", error
-    failed(running, error)
+    while_handling(error, failed, running, error)
     return "FAILURE", error
+
+
+def while_handling(error: BaseException, function: Callable[..., object], *given: Any) -> None:
+    """Call a function as an ``except`` does: sys.exc_info() and logger.exception see the error."""
+    frames, context = error.__traceback__, error.__context__
+    try:
+        raise error
+    except BaseException as caught:
+        if caught is not error:  # the task is stopped
+            raise
+        BaseException.with_traceback(error, frames)  # without this frame
+        BaseException.__setattr__(error, "__context__", context)
+        function(*given)
 
 
 def succeeded(running: Running) -> None:
@@ -122,11 +136,15 @@ def succeeded(running: Running) -> None:
     call(task.after_return, "SUCCESS", value, request.id, request.args, request.kwargs, None)
 
 
-def tried_again(running: Running, asked: BaseException) -> None:
+def reason_of(asked: BaseException) -> BaseException:
+    """The exception for which a Retry asks; itself if there is none."""
+    reason: Any = getattr(asked, "exc", None)
+    return reason if issubclass(type(reason), BaseException) else asked
+
+
+def tried_again(running: Running, asked: BaseException, reason: BaseException) -> None:
     """Report a run that is to be tried again; ``asked`` is the Retry."""
-    task, request = running.task, running.request
-    reason = getattr(asked, "exc", None) or asked
-    info = ExceptionInfo(reason)
+    task, request, info = running.task, running.request, ExceptionInfo(reason)
     call(task.on_retry, reason, request.id, request.args, request.kwargs, info)
     if task_retry.links:
         task_retry.send(task, request=request, reason=asked, einfo=info)

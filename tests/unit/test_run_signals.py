@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import sys
 import timeit
+import traceback
 
 import pytest
 
@@ -112,6 +114,41 @@ def test_a_directive_is_followed_by_task_postrun_alone(app, noted, raised, state
         ["task_prerun", "task_failure", "task_postrun"],
     )
     assert noted[-1][2]["state"] in (state, "FAILURE")
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_hooks_and_receivers_may_log_the_exception_that_is_handled(app, retries, caplog):
+    class Logged(Task):
+        def on_failure(self, exc, task_id, args, kwargs, einfo):
+            logging.getLogger("shop").exception("failed")
+            seen.append((*sys.exc_info(), einfo.tb))
+
+        on_retry = on_failure
+
+    seen = []
+    cause = KeyError("cause")
+
+    @app.task(base=Logged, autoretry_for=(ValueError,), max_retries=retries, default_retry_delay=0)
+    def odd():
+        raise ValueError("odd") from cause
+
+    @signals.task_failure.connect
+    def receive(traceback, **given):
+        seen.append((*sys.exc_info(), traceback))
+
+    try:
+        raise OSError("of the caller")
+    except OSError:
+        assert odd.apply().state == "FAILURE"
+    signals.task_failure.disconnect(receive)
+
+    assert len(seen) == retries + 2
+    for kind, error, frames, given in seen:
+        assert (kind, str(error), error.__cause__) == (ValueError, "odd", cause)
+        assert frames is given
+        assert "while_handling" not in traceback.format_exc() + caplog.text
+    assert caplog.text.count('raise ValueError("odd") from cause') == retries + 1
+    assert sys.exc_info() == (None, None, None)
 
 
 def test_a_failure_of_a_value_that_cannot_be_sent_is_told(app, noted):
