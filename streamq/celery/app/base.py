@@ -1,5 +1,6 @@
 """The app by Celery's names: ``Celery``."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
@@ -18,6 +19,7 @@ from streamq.celery.app.names import (
     is_redefined,
     maker_of,
     named_class,
+    without_program,
     words_for,
 )
 from streamq.celery.app.options import call_options, task_options
@@ -352,13 +354,18 @@ class Celery(ConfiguredApp):
         return datetime.fromtimestamp(clock.time(), self.timezone)
 
     def start(self, argv: Sequence[str] | None = None) -> None:
-        """Run the command line for this app: ``app.start(["worker", "-l", "info"])``."""
+        """Run the command line for this app: ``app.start(["worker", "-l", "info"])``.
+
+        Without words: those that follow the name of this program.
+        """
         command = import_named("streamq.cli.main").main
-        command.main([*words_for(self), *(argv or ())], prog_name="streamq celery")
+        words = without_program(sys.argv if argv is None else argv)
+        command.main([*words_for(self), *words], prog_name="streamq celery")
 
     def worker_main(self, argv: Sequence[str] | None = None) -> None:
         """Run a worker of this app: ``app.worker_main(["worker", "-l", "info"])``."""
-        self.start(argv or ["worker"])
+        words = without_program(sys.argv if argv is None else argv)
+        self.start(words if words[:1] == ["worker"] or argv else ["worker"])
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,7 @@
 
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamq.celery.shared import MakeTask
@@ -77,6 +77,12 @@ def words_for(app: Any) -> list[str]:
         "no module holds this app, so that a worker could not find it",
         advice=["app = Celery(…) in a module, then app.start()"],
     )
+
+
+def without_program(argv: Sequence[str]) -> list[str]:
+    """The words of a command line without the name of the program: this one, or ``celery``."""
+    words = list(argv)
+    return words[1:] if words[:1] in (sys.argv[:1], ["celery"]) else words
 
 
 def is_redefined(task: Any, function: Any) -> bool:

@@ -1,6 +1,7 @@
 """Apps of streamq.celery: their names, tasks, current app and what is refused."""
 
 import pickle
+import sys
 from unittest import mock
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import streamq
 from streamq.celery import Celery, Task, current_app, current_task, shared_task
 from streamq.celery.current import CurrentApp, celery_apps
+from streamq.cli.main import main
 from streamq.context import NotInThisVersion
 from streamq.errors import ConfigError, TaskNotFound
 
@@ -280,3 +282,41 @@ def test_a_retry_option_that_nobody_knows_is_dropped(app, caplog):
 
     assert result.state == "FAILURE"
     assert "the option priority_of_mine of retry is dropped" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, ["worker", "-l", "info"]),
+        (["shop.py", "worker", "-l", "info"], ["worker", "-l", "info"]),
+        (["celery", "beat"], ["beat"]),
+        (["beat"], ["beat"]),
+        ([], []),
+    ],
+)
+def test_start_reads_the_words_of_the_program(monkeypatch, given, words):
+    app = started(monkeypatch, "shop.py worker -l info")
+
+    app.start(given)
+
+    assert app.words == ["celery", "-A", f"{__name__}:the_app", *words]
+
+
+@pytest.mark.parametrize("line", ["shop.py worker -c 3", "manage.py run_tasks"])
+def test_worker_main_reads_the_words_of_a_worker(monkeypatch, line):
+    app = started(monkeypatch, line)
+
+    app.worker_main()
+    assert app.words[3:] == (["worker", "-c", "3"] if "worker" in line else ["worker"])
+
+    app.worker_main(["worker", "-l", "info"])
+    assert app.words[3:] == ["worker", "-l", "info"]
+
+
+def started(monkeypatch, line):
+    """An app of this module; the words that it gives to the command line are kept."""
+    app = Celery("shop")
+    monkeypatch.setattr(sys, "argv", line.split())
+    monkeypatch.setitem(globals(), "the_app", app)
+    monkeypatch.setattr(main, "main", lambda words, **_: vars(app).update(words=words))
+    return app
