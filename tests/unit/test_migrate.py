@@ -113,6 +113,11 @@ def test_files_that_cannot_be_read_are_told_and_the_others_go_on(project, migrat
     assert last == "1 file, 1 import; written"
 
 
+def test_a_file_without_a_word_of_celery_need_not_be_one_that_python_can_parse(project, migrate):
+    project(newer="try: ...\nexcept A, B: ...\n", template="{% if x %}\n", latin=b"name = '\xff'\n")
+    assert migrate(".") == (0, "", "0 files, 0 imports; nothing to write\n")
+
+
 def test_a_file_that_cannot_be_written_is_told_and_the_others_go_on(project, migrate, monkeypatch):
     folder = project(a="import celery\n", b="import celery\n")
     monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("a.py"))
