@@ -52,10 +52,31 @@ ADVICE: Mapping[str, str] = {
     "django_celery": "it stays Celery's, and needs it",
     "pytest_celery": "pytest_plugins = ('streamq.celery.contrib.pytest',) has the fixtures",
     "billiard": "use multiprocessing or concurrent.futures of Python",
+    "flask_celeryext": "it makes an app of Celery: use streamq.celery or streamq.contrib.flask",
+    "flask_celery": "it makes an app of Celery: use streamq.celery or streamq.contrib.flask",
+    "celery_batches": "batches are not in this version",
+    "celery_once": "unique tasks are not in this version",
+    "celery_singleton": "unique tasks are not in this version",
+    "celery_progress": "it imports Celery: AsyncResult(id).info is what update_state gave",
+    "redbeat": "schedules are not in this version: it stays Celery's, and needs it",
+    "opentelemetry.instrumentation.celery": "it imports Celery: take it out; receivers of "
+    "task_prerun and task_postrun may begin and end a span",
+    "sentry_sdk.integrations.celery": "it imports Celery: take CeleryIntegration out; a receiver "
+    "of task_failure may report what tasks raise",
 }
 
 #: Beginnings of the names of packages that work with Celery alone.
-FOREIGN = ("django_celery_", "pytest_celery", "billiard")
+FOREIGN = ("django_celery_", "pytest_celery", "billiard", "flask_celery")
+#: Other packages and modules that work with Celery alone.
+FOREIGN_MODULES = (
+    "celery_batches",
+    "celery_once",
+    "celery_progress",
+    "celery_singleton",
+    "opentelemetry.instrumentation.celery",
+    "redbeat",
+    "sentry_sdk.integrations.celery",
+)
 
 #: Packages of Celery that programs name in text, and that have no counterpart.
 INTERNAL = (
@@ -87,7 +108,7 @@ def advice_for(name: str) -> str:
 
 def foreign_package(name: str) -> bool:
     """Whether a module belongs to a package that works with Celery alone."""
-    return name.partition(".")[0].startswith(FOREIGN)
+    return name.startswith(FOREIGN) or any(is_below(name, each) for each in FOREIGN_MODULES)
 
 
 def internal(name: str) -> bool:

@@ -111,6 +111,13 @@ def test_a_module_of_the_project_that_is_named_celery_stays():
         ("from celery.utils import uuid_of", ["celery.utils.uuid_of"]),
         ("import django_celery_beat.models", ["django_celery_beat.models"]),
         ('INSTALLED_APPS = ["django_celery_results"]', ["django_celery_results"]),
+        ("from flask_celeryext import FlaskCeleryExt", ["flask_celeryext"]),
+        ("from celery_once import QueueOnce", ["celery_once"]),
+        ('scheduler = "redbeat.RedBeatScheduler"', ["redbeat.RedBeatScheduler"]),
+        (
+            "from sentry_sdk.integrations.celery import CeleryIntegration",
+            ["sentry_sdk.integrations.celery"],
+        ),
         ('mock.patch("celery.worker.control.revoke")', ["celery.worker.control.revoke"]),
         ('log = {"celery.app.trace": {"level": "INFO"}}', ["celery.app.trace"]),
     ],
