@@ -15,10 +15,15 @@ CELERY_NAME = "celery@%h"
 
 
 def name_worker(app: App, flags: dict[str, str], *, celery: bool) -> None:
-    """Give flags to the app; with ``celery``, a worker that nobody has named is ``celery@%h``.
+    """Give flags to the app; with ``celery``, names of workers are made as Celery makes them.
+
+    One that nobody has named is ``celery@%h``, and ``-n web`` names ``celery@web``.
 
     Raises UsageError if the app names its Redis itself, so that -b is in vain.
     """
+    given = flags.get("worker_name", "")
+    if celery and given and "@" not in given:
+        flags["worker_name"] = f"celery@{given}"
     app.conf.with_flags(**flags)
     if celery and app.conf.origin("worker_name") == "default":
         flags["worker_name"] = CELERY_NAME

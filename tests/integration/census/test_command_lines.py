@@ -5,9 +5,12 @@ import shlex
 import click
 import pytest
 
+from streamq import App
 from streamq.cli.command import GivenOptions
 from streamq.cli.main import main
 from streamq.cli.worker import maximum_of, worker
+from streamq.cli.worker_files import name_worker
+from streamq.worker.services.heartbeat import node_name
 
 #: Options of ``celery worker`` as they were found → what is said of them; None for those used.
 OPTIONS = {
@@ -59,6 +62,25 @@ def test_each_option_of_a_worker_is_used_or_answered_by_one_line(option, group, 
         else:
             assert len(said.splitlines()) == 1
             assert says in said
+
+
+@pytest.mark.parametrize(
+    ("given", "celery", "node"),
+    [
+        ("web", True, "celery@web"),
+        ("web", False, "web@host"),
+        ("web@%h", True, "web@host"),
+        ("%h", True, "celery@host"),
+        (None, True, "celery@host"),
+    ],
+)
+def test_a_worker_has_the_name_that_celery_would_give_it(given, celery, node):
+    app = App("proj")
+    flags = {} if given is None else {"worker_name": given}
+
+    name_worker(app, flags, celery=celery)
+
+    assert node_name(app.conf.worker_name, "host") == node
 
 
 @pytest.mark.parametrize("value", ["15", "15,1", "1,15", "9,15"])
