@@ -33,6 +33,7 @@ ELSEWHERE = {
     "loader": "app.config_from_object and app.autodiscover_tasks load",
     "log": "the signal setup_logging replaces the logging",
     "pool": "the app keeps its connections itself; app.close() closes them",
+    "producer_or_acquire": "the app keeps its connections itself; app.close() closes them",
     "producer_pool": "the app keeps its connections itself; app.close() closes them",
     "select_queues": "streamq worker -Q NAMES",
     "setup_security": "the settings signing and signing_keys sign messages",

@@ -10,8 +10,8 @@ from streamq.celery.current import get_current_app
 from streamq.celery.request import CeleryRequest, Context
 from streamq.celery.states import PENDING
 from streamq.config.importing import import_named
-from streamq.context import current
-from streamq.core.options import checked
+from streamq.context import NotInThisVersion, current
+from streamq.core.options import checked, read_option
 from streamq.errors import (
     CHANGEABLE,
     UNCHANGED,
@@ -249,6 +249,18 @@ class CeleryTask(StreamqTask[..., Any]):
 
     def __repr__(self) -> str:
         return f"<@task: {self.name} of {getattr(self.app, 'main', None)}>"
+
+
+def read_attribute(task: Any, name: str) -> Any:
+    """Return an option of a task that its class does not set; refuse what Celery's tasks have."""
+    if name == "backend":
+        advice = "instead: app.AsyncResult(id) reads results; self.update_state() sets a state"
+        raise NotInThisVersion("not in this version: task.backend", advice=[advice])
+    return read_option(task, name)
+
+
+# Set so that type checkers do not see it, and still find a misspelt attribute.
+type.__setattr__(CeleryTask, "__getattr__", read_attribute)
 
 
 def named_task(name: str, module: str | None) -> Any:

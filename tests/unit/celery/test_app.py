@@ -320,3 +320,13 @@ def started(monkeypatch, line):
     monkeypatch.setitem(globals(), "the_app", app)
     monkeypatch.setattr(main, "main", lambda words, **_: vars(app).update(words=words))
     return app
+
+
+def test_the_backend_of_a_task_is_refused_by_name(make):
+    @make().task(name="add")
+    def add(): ...
+
+    with pytest.raises(NotInThisVersion, match=r"task\.backend\n.*AsyncResult"):
+        add.backend.store_result("id", None, "SENT")
+    assert not hasattr(add, "backend")
+    assert make("other").task(name="own", backend="mine")(add.run).backend == "mine"
