@@ -121,6 +121,11 @@ def advice_of(part: Any) -> str | None:
 OF_DJANGO = {
     "django.db.models.base.Model": "send its pk, and let the task read the object anew",
     "django.db.models.query.QuerySet": "send the pks: list(queryset.values_list('pk', flat=True))",
+    "django.db.models.query.RawQuerySet": "send the pks: [row.pk for row in queryset]",
+    "django.db.models.manager.BaseManager": (
+        "send the pks: list(manager.values_list('pk', flat=True))"
+    ),
+    "django.utils.functional.LazyObject": "send the pk of what it stands for: request.user.pk",
     "django.utils.functional.Promise": "write str(…) around text that is translated lazily",
     "django.http.request.HttpRequest": "send the values of the request that the task needs",
 }

@@ -5,6 +5,7 @@ import asyncio
 from django.db import connection, transaction
 from django.db.transaction import TransactionManagementError
 from django.test import Client, TestCase, TransactionTestCase, override_settings
+from django.utils.functional import SimpleLazyObject
 from shop.models import Order
 from shop.tasks import add, choose, ship
 
@@ -124,6 +125,13 @@ class CommitCases(TransactionTestCase):
                 add.enqueue_on_commit(1)
             with self.assertRaisesRegex(streamq.EncodeError, "send its pk"):
                 add.enqueue_on_commit(1, order)
+
+    def test_what_stands_for_a_model_or_its_rows_is_refused_with_its_pk(self):
+        user = SimpleLazyObject(Order.objects.create)
+        rows = Order.objects.raw("SELECT id FROM shop_order")
+        for given, advice in ((user, "the pk of"), (Order.objects, "the pks"), (rows, "the pks")):
+            with self.assertRaisesRegex(streamq.EncodeError, f"send {advice}"):
+                add.enqueue(1, given)
 
     def test_later_changes_of_the_arguments_do_not_reach_the_task(self):
         with transaction.atomic():
