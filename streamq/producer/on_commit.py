@@ -19,6 +19,7 @@ from streamq.broker.results import Results
 from streamq.broker.waiter import Record
 from streamq.config.config import Config
 from streamq.core.message import MessageTemplate
+from streamq.core.termination import signal_name
 from streamq.errors import ConfigError, NotConfirmed
 from streamq.host.django import loaded_database
 from streamq.host.extras import not_installed
@@ -78,21 +79,32 @@ class ResultOnCommit(Result[R]):
             "of its commit failed"
         )
 
+    def revoke(
+        self, *_: Any, terminate: bool = False, signal: str | int | None = None, **ignored: Any
+    ) -> None:
+        """Revoke the call: it is not sent.  Raises what ``Result.revoke`` would."""
+        if terminate:
+            signal_name(signal or "SIGTERM")
+        self.final = {"state": b"REVOKED"}
+
+    def forget(self) -> None:
+        """Do nothing: there is no record yet."""
+
     def record(self) -> Record:
-        """The record: there is none."""
-        return {}
+        """The record: there is none, until the call is revoked."""
+        return self.final or {}
 
     def wait_for_record(self, deadline: float, timeout: float | None) -> Record:
-        """Raise RuntimeError; ``get`` calls this."""
-        self.refuse()
+        """The record of a revoked call, for ``get``; else raises RuntimeError."""
+        return self.record() or self.refuse()
 
     async def await_record(self, deadline: float, timeout: float | None) -> Record:
-        """Raise RuntimeError; ``aget`` calls this."""
-        self.refuse()
+        """The record of a revoked call, for ``aget``; else raises RuntimeError."""
+        return self.record() or self.refuse()
 
     def parts(self) -> list[Result[R]]:
-        """Raise RuntimeError; ``as_completed`` calls this."""
-        self.refuse()
+        """A revoked call itself, for ``as_completed``; else raises RuntimeError."""
+        return [self] if self.final else self.refuse()
 
 
 #: The classes of results before the commit, by those of results that were sent.
@@ -163,6 +175,8 @@ def send_on_commit(
     result.__class__ = unsent(type(made))
 
     def send() -> None:
+        if result.final is not None:  # revoked
+            return
         try:
             result.become(app.send(call, innermost=True))
         except NotConfirmed as unmet:  # Redis has it

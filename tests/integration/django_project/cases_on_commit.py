@@ -63,6 +63,22 @@ class CommitCases(TransactionTestCase):
             with self.assertRaisesRegex(RuntimeError, "is sent when"):
                 list(streamq.as_completed([result], timeout=1))
 
+    def test_a_call_that_is_revoked_before_its_commit_is_not_sent(self):
+        with transaction.atomic():
+            result = add.enqueue_on_commit(1, 2)
+            result.forget()
+            with self.assertRaises(streamq.ConfigError):
+                result.revoke(terminate=True, signal="SIGNONE")
+            result.revoke()
+            self.assertEqual(result.state, "REVOKED")
+        self.assertFalse(self.sent(result))
+        self.assertEqual(list(streamq.as_completed([result], timeout=1)), [result])
+        for _ in range(2):
+            with self.assertRaises(streamq.Revoked):
+                result.get(timeout=1)
+        with self.assertRaises(streamq.Revoked):
+            asyncio.run(result.aget(timeout=1))
+
     def test_a_savepoint_drops_its_own_calls_only(self):
         with transaction.atomic():
             outer = add.enqueue_on_commit(1, 2)
