@@ -15,7 +15,6 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from streamq.broker.results import Results
 from streamq.broker.waiter import Record
 from streamq.config.config import Config
 from streamq.core.message import MessageTemplate
@@ -40,8 +39,6 @@ class CommitApp(Protocol):
     conf: Config
 
     @property
-    def no_results(self) -> Results: ...
-    @property
     def payloads(self) -> Payloads: ...
 
     def send(self, signature: Signature, *, innermost: bool = False) -> Result[Any]: ...
@@ -49,6 +46,8 @@ class CommitApp(Protocol):
     def result_of(
         self, id: str, template: MessageTemplate, signature: Signature, answer: str
     ) -> Result[Any]: ...
+
+    def result_here(self, id: str, template: MessageTemplate) -> Result[Any]: ...
 
 
 class ResultOnCommit(Result[R]):
@@ -193,7 +192,7 @@ def new_result(app: CommitApp, call: Signature, template: MessageTemplate) -> Re
     """Make the Result of a call with an id; that of an eager call uses no Redis."""
     id = call.options["task_id"]
     if app.conf.task_always_eager:
-        return Result(id, app.no_results, app.payloads, ignored=not template.keep)
+        return app.result_here(id, template)
     return app.result_of(id, template, call, "")
 
 

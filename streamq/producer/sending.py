@@ -278,6 +278,10 @@ class CallSender:
             convert=signature.task.result_converter if signature.task is not None else None,
         )
 
+    def result_here(self, id: str, template: MessageTemplate) -> Result[Any]:
+        """Make the Result of a call that is to run in this process; it asks no Redis."""
+        return Result(id, self.no_results, self.payloads, ignored=not template.keep)
+
     def waits_for_commit(self, given: Any) -> bool:
         """Whether this is a call with ``on_commit``."""
         return isinstance(given, Signature) and bool(self.templates.template(given).on_commit)

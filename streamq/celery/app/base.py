@@ -305,6 +305,10 @@ class Celery(ConfiguredApp):
         queues = tuple(answer.split(":")) if ":" in answer else ()
         return AsyncResult.sent(id, self, ignored=not template.keep, queues=queues)
 
+    def result_here(self, id: str, template: MessageTemplate) -> Result[Any]:
+        """Make the AsyncResult of a call that is to run in this process."""
+        return AsyncResult.sent(id, self, ignored=not template.keep, queues=())
+
     def run_here(self, signature: Call) -> EagerResult:
         """Run a call in this process, with arguments that a serializer has written and read."""
         template = self.templates.for_local_run(signature)
