@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from streamq.app import App
-from streamq.config.importing import add_place, failed, import_failed
+from streamq.config.importing import MANAGE, add_place, failed, import_failed
 from streamq.core.text import nearest, shown
 from streamq.errors import ConfigError
 from streamq.host.launch import working_folder
@@ -70,7 +70,10 @@ def find_app(spec: str | None, how: str = "-A") -> Found:
             return Found(app_of(module), name, f"found {file}")
         without.append(file)
     known = {"looked for": ", ".join(f"{name}.py" for name in CANDIDATES), "in": here}
-    advice = ["streamq -A MODULE …, or set STREAMQ_APP, or go to the project's folder"]
+    advice = [
+        "streamq -A MODULE …, or set STREAMQ_APP, or go to the project's folder",
+        *manage_py(),
+    ]
     if without:
         known["no app in"] = ", ".join(without)
         advice.insert(0, f"app = streamq.App(…)  in {without[0]} makes one")
@@ -249,8 +252,13 @@ def app_of(module: ModuleType) -> App:
     raise ConfigError(
         f"{module.__name__} has no streamq app",
         known={"file": getattr(module, "__file__", "?")},
-        advice=["app = streamq.App(…)", *factories_of(module)],
+        advice=["app = streamq.App(…)", *manage_py(), *factories_of(module)],
     )
+
+
+def manage_py() -> list[str]:
+    """Advice for the folder of a Django project."""
+    return [MANAGE] if os.path.isfile("manage.py") else []
 
 
 def factories_of(module: ModuleType) -> list[str]:

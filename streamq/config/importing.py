@@ -16,6 +16,10 @@ class NoSuchModule(ConfigError):
     """A module to import does not exist."""
 
 
+#: The command that sets up Django, and has the app of its project.
+MANAGE = (
+    'in a Django project: python manage.py streamq … ("streamq.contrib.django" in INSTALLED_APPS)'
+)
 #: What to do about a module with tasks that does not exist.
 CHECK = "check include=[…] or -I, and the folder the worker is started in"
 
@@ -52,8 +56,16 @@ def failed(what: str, error: BaseException, file: str = "") -> ConfigError:
     return ConfigError(
         f"{what} failed: {type(error).__name__}: {message_of(error)}",
         known={"at": place} if (place := place_of(error) or file) else None,
-        advice=["-v shows the whole traceback"],
+        advice=[*([MANAGE] if needs_django(error) else []), "-v shows the whole traceback"],
     )
+
+
+def needs_django(error: BaseException) -> bool:
+    """Whether this is how Django says that nobody has set it up."""
+    kind = type(error)
+    if kind.__module__ != "django.core.exceptions":
+        return False
+    return kind.__name__ == "AppRegistryNotReady" or str(error).startswith("Requested setting ")
 
 
 def add_place(error: ConfigError) -> None:

@@ -188,6 +188,13 @@ def test_tasks_that_are_declared_too_early_are_told_what_to_do(project):
     assert 'put "streamq.contrib.django" first in INSTALLED_APPS' in said
 
 
+@pytest.mark.parametrize("app", [(), ("-A", "shop.tasks"), ("-A", "shop"), ("-A", "project")])
+def test_the_command_that_has_no_app_of_django_names_manage_py(project, app):
+    said = project.run("-m", "streamq", *app, "worker", "--burst", code=78)
+
+    assert "in a Django project: python manage.py streamq …" in said
+
+
 def test_a_project_with_an_app_of_its_own_keeps_it(project):
     text = (project.folder / "project.py").read_text()
     project.write(
