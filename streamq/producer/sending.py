@@ -16,6 +16,7 @@ from streamq.context import current, lineage
 from streamq.core.message import MessageTemplate, Publication
 from streamq.errors import NotConfirmed
 from streamq.host.clock import monotonic
+from streamq.host.django import call_beside_loop
 from streamq.host.ids import new_id
 from streamq.middleware import Middleware, checked_layers, layers_around
 from streamq.producer.announcing import aannounce, announce
@@ -169,7 +170,7 @@ class CallSender:
         if (later := self.send_later(signature)) is not None:
             return later
         if self.conf.task_always_eager:
-            return self.run_here(signature)
+            return await call_beside_loop(partial(self.run_here, signature))
         if PUBLISH_SIGNALS.connected and not announced:
             return await aannounce(
                 signature, partial(self.asend, innermost=True, announced=True), self

@@ -239,3 +239,9 @@ class CapturedCases(TestCase):
         )
         self.assertTrue(connection.in_atomic_block)
         self.assertEqual(Order.objects.count(), 1)
+
+    @override_settings(STREAMQ={"TASK_ALWAYS_EAGER": True, "TASK_EAGER_PROPAGATES": True})
+    async def test_an_eager_call_from_asyncio_may_use_the_database_of_the_test(self):
+        order = await Order.objects.acreate(note="here")
+        result = await ship.aenqueue(order.pk)
+        self.assertEqual(result.get(), "here")
