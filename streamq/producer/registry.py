@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, Self
 
 from streamq.config.config import environment
-from streamq.config.importing import NoSuchModule, failed, import_failed, import_named
+from streamq.config.importing import NoSuchModule, failed, import_named
 from streamq.core.functions import check_has_name
 from streamq.core.text import count, nearest
 from streamq.core.units import text, texts
@@ -232,7 +232,7 @@ def django_apps() -> list[str]:
     try:
         return [config.name for config in apps.get_app_configs()]
     except (Exception, SystemExit) as error:
-        raise import_failed("django", error) from error
+        raise failed("setting up Django", error) from error
 
 
 def is_of_django() -> bool:
@@ -259,4 +259,4 @@ def set_up_django() -> Any:
             importlib.import_module("django").setup()
         return apps
     except (Exception, SystemExit) as error:
-        raise import_failed("django", error) from error
+        raise failed("setting up Django", error) from error

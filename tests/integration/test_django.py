@@ -310,3 +310,14 @@ def test_a_project_in_the_style_of_celery_needs_no_app_in_its_settings(project, 
         print(*(celery_app.AsyncResult(id).get(timeout=1) for id in {ids}))
         """
     assert project.run("-W", "ignore", "-c", textwrap.dedent(show)).split() == ["False"] * 3
+
+
+def test_an_app_that_is_not_there_is_a_failure_to_set_up_django(project):
+    project.write(
+        "late.py",
+        "from streamq.celery import Celery\napp = Celery('late')\napp.autodiscover_tasks()\n",
+    )
+    env = {"DJANGO_SETTINGS_MODULE": "project", "MORE_APPS": "nowhere"}
+    said = project.run("-m", "streamq", "-A", "late", "worker", "--burst", code=78, **env)
+
+    assert "setting up Django failed: ModuleNotFoundError: No module named 'nowhere'" in said
