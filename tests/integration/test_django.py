@@ -188,6 +188,21 @@ def test_tasks_that_are_declared_too_early_are_told_what_to_do(project):
     assert 'put "streamq.contrib.django" first in INSTALLED_APPS' in said
 
 
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_the_checks_find_wrong_settings_that_are_read_late(project, debug):
+    text = (project.folder / "project.py").read_text().replace("STREAMQ =", "UNUSED =")
+    project.write("project.py", f"{text}\nCELERY_TASK_TIME_LIMIT = 'x'\nimport late\n")
+    project.write(
+        "late.py",
+        "from streamq.celery import Celery\napp = Celery('late')\n"
+        "app.config_from_object('django.conf:settings', namespace='CELERY')\n",
+    )
+    said = project.manage("check", code=1, DEBUG=debug)
+
+    assert "(streamq.E003) CELERY_TASK_TIME_LIMIT (django.conf:settings) is not a duration" in said
+    assert "1 issue" in said
+
+
 @pytest.mark.parametrize("app", [(), ("-A", "shop.tasks"), ("-A", "shop"), ("-A", "project")])
 def test_the_command_that_has_no_app_of_django_names_manage_py(project, app):
     said = project.run("-m", "streamq", *app, "worker", "--burst", code=78)

@@ -1,4 +1,4 @@
-"""The checks of ``manage.py check``: a URL, and modules with tasks that can be imported."""
+"""The checks of ``manage.py check``: settings, a URL, and modules with tasks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,13 +12,30 @@ from streamq.contrib.django import app
 from streamq.errors import ConfigError
 from streamq.producer.registry import NameTaken, import_related
 
-NO_URL, NAME_TAKEN, NOT_IMPORTED = "streamq.W001", "streamq.E001", "streamq.E002"
+NO_URL = "streamq.W001"
+NAME_TAKEN, NOT_IMPORTED, WRONG_SETTINGS = "streamq.E001", "streamq.E002", "streamq.E003"
 
 
 def register() -> None:
     """Register the checks with Django."""
+    checks.register(check_settings, "streamq")
     checks.register(check_url, "streamq")
     checks.register(check_tasks, "streamq")
+
+
+def check_settings(**_: Any) -> list[Any]:
+    """Find settings that are wrong; those of an app of the project's own are first read now."""
+    wrong = wrong_settings()
+    return [] if wrong is None else [error_of(str(wrong), WRONG_SETTINGS)]
+
+
+def wrong_settings() -> ConfigError | None:
+    """The error of the settings of the app; None if they are right."""
+    try:
+        _ = app.conf.url  # reading one reads all
+    except ConfigError as error:
+        return error
+    return None
 
 
 def check_url(**_: Any) -> list[Any]:
@@ -27,12 +44,19 @@ def check_url(**_: Any) -> list[Any]:
     Django's test runner turns DEBUG off too; while it runs there is an outbox.
     """
     conf = app.conf
-    if settings.DEBUG or conf.url or conf.task_always_eager or hasattr(mail, "outbox"):
+    if (
+        settings.DEBUG
+        or wrong_settings()
+        or conf.url
+        or conf.task_always_eager
+        or hasattr(mail, "outbox")
+    ):
         return []
     return [
         checks.Warning(
             "streamq has no URL, and DEBUG is off: tasks would go to a server for development.",
-            hint='STREAMQ = {"URL": "redis://…"} in the settings, or STREAMQ_URL.',
+            hint='STREAMQ = {"URL": "redis://…"} in the settings, or STREAMQ_URL; '
+            "CELERY_BROKER_URL where proj/celery.py makes the app.",
             id=NO_URL,
         )
     ]
@@ -40,8 +64,14 @@ def check_url(**_: Any) -> list[Any]:
 
 def check_tasks(**_: Any) -> list[Any]:
     """Find two tasks of one name, and modules with tasks that cannot be imported."""
-    found = dict(wrong_modules())
-    return [checks.Error(first_line(text), hint=rest_of(text), id=id) for text, id in found.items()]
+    if wrong_settings():
+        return []
+    return [error_of(text, id) for text, id in dict(wrong_modules()).items()]
+
+
+def error_of(text: str, id: str) -> Any:
+    """The error of a check, from the text of a ConfigError."""
+    return checks.Error(first_line(text), hint=rest_of(text), id=id)
 
 
 def wrong_modules() -> Iterator[tuple[str, str]]:
