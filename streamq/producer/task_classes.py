@@ -1,7 +1,7 @@
 """Classes of tasks: a task of a class of the user's, with the options that the class sets."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from streamq.core.options import DECORATOR_OPTIONS, checked
 from streamq.errors import ConfigError
@@ -22,23 +22,31 @@ def class_options(cls: type[Task[..., Any]]) -> dict[str, Any]:
 
 
 def make_task(
-    cls: Any, function: Callable[..., Any], sender: Sender, options: Mapping[str, Any]
+    cls: Any,
+    function: Callable[..., Any],
+    sender: Sender,
+    options: Mapping[str, Any],
+    task: Any = None,
 ) -> Task[..., Any]:
     """Make a task of this class; ``options`` win over those of the class.
 
-    Raises ConfigError for an unknown option, or what is no class of tasks.
+    ``task`` was made before of the same function: it becomes one of this class.  Raises ConfigError
+    for an unknown option, or what is no class of tasks.
     """
     check_class(cls)
     of_class = class_options(cls)
     own_options = checked({**of_class, **options}, decorator=True)
     name = check_name(own_options.get("name") or task_name(function), "task name")
-    task: Task[..., Any] = cls.__new__(cls)
+    if task is None:
+        task = cls.__new__(cls)
+    else:
+        task.__class__ = cls
     Task.__init__(task, function, name, sender, own_options)
     for option in options.keys() & of_class.keys():  # else the class's own would be read
         vars(task)[option] = options[option]
     if cls.__init__ is not Task.__init__:
         cls.__init__(task)
-    return task
+    return cast(Task[..., Any], task)
 
 
 def check_class(cls: Any) -> None:

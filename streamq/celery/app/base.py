@@ -4,7 +4,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
-from functools import cached_property
+from functools import cached_property, partial
 from types import MethodType
 from typing import Any, Self
 from zoneinfo import ZoneInfo
@@ -76,6 +76,8 @@ class Celery(ConfiguredApp):
         self.main = main
         self.task_cls = task_cls or CeleryTask
         self.finalized = self.completed = False
+        #: What makes the tasks that name no class again, for a class that is assigned later.
+        self.of_default_class: list[Callable[[Any], Any]] = []
         self.set_as_current = set_as_current
         self.user_options: dict[str, set[Any]] = defaultdict(set)
         self.on_configure = LateSignal("on_configure")
@@ -121,7 +123,11 @@ class Celery(ConfiguredApp):
 
     @property
     def Task(self) -> Any:
-        """The class of the app's tasks; assign another, or its name as text."""
+        """The class of the app's tasks; assign another, or its name as text.
+
+        Factories assign it after the modules of tasks are imported: until the app is complete,
+        tasks that were made before and name no class become tasks of the new one.
+        """
         if isinstance(self.task_cls, str):
             self.task_cls = named_class(self.task_cls)
         return self.task_cls
@@ -129,6 +135,8 @@ class Celery(ConfiguredApp):
     @Task.setter
     def Task(self, cls: Any) -> None:
         self.task_cls = cls
+        for make in self.of_default_class:
+            make(self.Task)
 
     def task(self, /, *args: Any, **options: Any) -> Any:
         """Make a function a task: ``@app.task`` or ``@app.task(bind=True, queue="mail")``.
@@ -178,12 +186,19 @@ class Celery(ConfiguredApp):
             return known
         chosen, attributes = task_options(name, options)
         chosen["name"] = name
-        task = make_task(base or self.Task, function, self, chosen)
-        task.warn_unimportable = "name" not in options and module_of(function) is None
-        if task.bind:  # tests call task.__wrapped__(…), or its __func__ with a self of their own
-            attributes["__wrapped__"] = MethodType(function, task)
-        task.converter = task.result_converter = None  # marks say what a value is
-        vars(task).update(attributes)
+
+        def make(cls: Any, task: Any = None) -> Any:
+            task = make_task(cls, function, self, chosen, task)
+            task.warn_unimportable = "name" not in options and module_of(function) is None
+            if task.bind:  # tests call task.__wrapped__(…), or its __func__ with their own self
+                attributes["__wrapped__"] = MethodType(function, task)
+            task.converter = task.result_converter = None  # marks say what a value is
+            vars(task).update(attributes)
+            return task
+
+        task = make(base or self.Task)
+        if base is None and not self.completed:
+            self.of_default_class.append(partial(make, task=task))
         if again:
             self.tasks.add(task)
         else:
@@ -226,6 +241,7 @@ class Celery(ConfiguredApp):
         for make in list(makers.values()):
             make(self)
         self.completed = True
+        self.of_default_class.clear()
         if first:
             self.on_configure.send_once(self)
             self.on_after_configure.send_once(self)

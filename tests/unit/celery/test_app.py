@@ -257,6 +257,36 @@ def test_flasks_recipe_for_a_class_of_tasks_works(make):
     assert entered == ["mail", "mail"]
 
 
+def test_a_class_that_a_factory_assigns_is_that_of_earlier_tasks_too(app):
+    entered = []
+
+    class ContextTask(app.Task):
+        queue = "context"
+
+        def __call__(self, *args, **kwargs):
+            entered.append(self.name)
+            return self.run(*args, **kwargs)
+
+    class Own(Task):
+        pass
+
+    task = app.task(name="mail", max_retries=7, rate="x")(send_mail)
+    bound = app.task(name="bound", bind=True)(lambda self: self.name)
+    own = app.task(name="own", base=Own)(send_mail)
+    app.Task = ContextTask
+
+    assert task.apply(("me",)).get() == "me: hello"
+    assert bound.delay.__self__ is bound
+    assert bound() == "bound"
+    assert bound.__wrapped__.__self__ is bound
+    assert own("me") == "me: hello"
+    assert entered == ["mail", "bound"]
+    assert (task.queue, task.max_retries, task.rate) == ("context", 7, "x")
+    assert app.tasks["mail"] is task
+    app.Task = Own
+    assert isinstance(task, ContextTask), "the tasks were complete"
+
+
 def test_reading_tasks_takes_in_what_is_shared_later(app):
     assert len(app.tasks) == 0
     task = shared_task(send_mail)
