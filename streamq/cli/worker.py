@@ -17,9 +17,20 @@ from streamq.config.settings import LATER_POOLS, POOLS, SETTINGS
 from streamq.host.launch import Launch
 
 
+def level_of(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The callback of the log level: FATAL, which Celery takes too, is critical."""
+    return "critical" if value is not None and value.strip().lower() == "fatal" else value
+
+
 @click.command(cls=Command, later=("--reload",))
 @click.option(
-    "-l", "--loglevel", "--log-level", "log_level", metavar="LEVEL", help="debug … critical."
+    "-l",
+    "--loglevel",
+    "--log-level",
+    "log_level",
+    metavar="LEVEL",
+    callback=level_of,
+    help="debug … critical.",
 )
 @click.option("-Q", "--queues", metavar="NAMES", help="Queues to read, with commas.")
 @click.option(

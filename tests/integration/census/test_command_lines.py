@@ -120,3 +120,8 @@ def test_health_checks_answer_from_redis(line, broker, package, monkeypatch, cap
 
     assert main.run(shlex.split(line), GivenOptions()) == 69
     assert "no worker is up" in capsys.readouterr().err
+
+
+def test_the_level_fatal_is_critical():
+    with worker.make_context("worker", ["-l", "FATAL"]) as context:
+        assert context.params["log_level"] == "critical"
