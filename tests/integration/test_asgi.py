@@ -9,7 +9,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from streamq.celery import current_app
 from streamq.contrib.asgi import lifespan
+from streamq.errors import ConfigError
 
 
 @pytest.fixture
@@ -60,3 +62,15 @@ def test_an_own_lifespan_may_contain_that_of_streamq(app, double, drain, redis, 
 
     assert drain(app) == 1
     assert app.result(sent).get(timeout=5) == 42
+
+
+def test_a_lifespan_without_the_app_of_streamq_says_what_to_write():
+    api = FastAPI(lifespan=lifespan)  # the framework calls it with itself
+
+    with pytest.raises(ConfigError, match="not FastAPI") as refused, TestClient(api):
+        pass
+    assert "lifespan=lifespan(queue)" in str(refused.value)
+
+
+def test_the_current_app_may_be_given():
+    assert lifespan(current_app).apps == (current_app,)
