@@ -1,12 +1,14 @@
 """The commands of streamq inside of the command line of another program: ``flask streamq``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
-from streamq.cli.command import GivenOptions
+from streamq.cli.command import GivenOptions, explained
 from streamq.cli.main import main
 from streamq.discovery import Found, remember
+from streamq.errors import ConfigError
 
 
 class EmbeddedCommand(click.Command):
@@ -30,3 +32,18 @@ class EmbeddedCommand(click.Command):
         remember(found)
         given = GivenOptions(app=found.spec, program=ctx.command_path)
         ctx.exit(main.run(list(ctx.args), given))
+
+
+@contextmanager
+def shown_by(program: type) -> Iterator[None]:
+    """Turn a ConfigError inside the block into an error that another program shows by itself.
+
+    ``program`` is the kind of object in its contexts; outside of it the error stays as it is.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        context = click.get_current_context(silent=True)
+        if context is None or context.find_object(program) is None:
+            raise
+        raise click.ClickException(explained(error)) from error

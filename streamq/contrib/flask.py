@@ -25,7 +25,7 @@ from typing import Any
 
 from streamq.app import App
 from streamq.broker.broker import Broker
-from streamq.cli.embedded import EmbeddedCommand
+from streamq.cli.embedded import EmbeddedCommand, shown_by
 from streamq.context import Running
 from streamq.discovery import Found
 from streamq.errors import ConfigError
@@ -88,8 +88,19 @@ class Streamq(App):
         """Use the settings of this application, and run tasks in its context.
 
         Adds the command ``flask streamq``.  Raises ConfigError for settings that are wrong, and
-        if the application has another extension of this class.
+        if the application has another extension of this class; ClickException inside of the
+        command ``flask``, which shows its message alone.
         """
+        with shown_by(ScriptInfo):
+            self.connect(flask_app)
+
+    def connect(self, flask_app: Flask) -> None:
+        """Use this application; see ``init_app``."""
+        if not isinstance(flask_app, Flask):
+            raise ConfigError(
+                f"a Streamq is connected with a Flask application, not {flask_app!r}",
+                advice=["queue.init_app(app), where app = Flask(__name__)"],
+            )
         if flask_app.extensions.get(NAME, self) is not self:
             raise ConfigError(
                 f"the Flask application {flask_app.name} has a Streamq already",

@@ -4,7 +4,9 @@ import sys
 
 import flask
 import pytest
+from click.testing import CliRunner
 from flask import Flask, current_app, g
+from flask.cli import FlaskGroup
 
 from streamq import App, Middleware, current_task
 from streamq.contrib.flask import Streamq
@@ -75,6 +77,11 @@ def test_wrong_settings_are_refused_with_their_place(queue, config, words):
 
     said = "\n".join([str(refused.value), *getattr(refused.value, "__notes__", ())])
     assert all(word in said for word in words), said
+
+
+def test_what_is_no_flask_application_is_refused(queue):
+    with pytest.raises(ConfigError, match="not 'shop'"):
+        queue.init_app("shop")
 
 
 def test_a_flask_application_has_one_extension(queue):
@@ -181,6 +188,19 @@ def test_the_command_flask_has_the_commands_of_streamq(queue, monkeypatch):
     assert refused.exit_code == 2
     assert "did you mean worker" in refused.output
     assert "streamq" in runner.invoke(args=["streamq", "queues", "--help"]).output
+
+
+def test_the_command_flask_shows_a_wrong_setting_without_a_traceback(queue):
+    def create_app():
+        return flask_app(queue, ulr="redis://here")
+
+    group = FlaskGroup(create_app=create_app)
+    refused = CliRunner().invoke(group, ["streamq", "config", "show"])
+
+    assert isinstance(refused.exception, SystemExit), refused.exception
+    assert "unknown setting 'ulr'" in refused.output
+    assert "did you mean 'url'?" in refused.output
+    assert "app.config['STREAMQ']" in refused.output
 
 
 def test_the_extension_without_flask_says_what_to_install(monkeypatch):
