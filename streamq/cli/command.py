@@ -67,6 +67,9 @@ class Shared(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise self.no_such_option(ctx, error.option_name) from None
+        except click.BadOptionUsage as error:  # click's parser names no command
+            error.ctx = error.ctx or ctx
+            raise
 
     def no_such_option(self, ctx: click.Context, name: str) -> click.UsageError:
         """The error for an unknown option, or one of a later version."""

@@ -125,3 +125,11 @@ def test_health_checks_answer_from_redis(line, broker, package, monkeypatch, cap
 def test_the_level_fatal_is_critical():
     with worker.make_context("worker", ["-l", "FATAL"]) as context:
         assert context.params["log_level"] == "critical"
+
+
+@pytest.mark.parametrize("line", ["worker -Q", "celery -A shop worker -c", "worker --burst=1"])
+def test_an_option_with_a_wrong_count_of_values_names_the_help(line, capsys):
+    assert main.run(shlex.split(line), GivenOptions()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("streamq: option")
+    assert "worker --help" in said
