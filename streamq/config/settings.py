@@ -210,7 +210,7 @@ TABLE = (
     Setting("task_routes", optional(Kind("mapping, callable or list", routes, True)), None,
             "Options by task name or glob, or a callable that returns them."),
     Setting("task_default_priority", whole("0–9", least=0, most=9), 0,
-            "The priority of tasks that name none; 9 goes first."),
+            "The priority of tasks that name none; 9 goes first, in queues with max_priority."),
     # what is sent
     Setting("task_serializer", TEXT, "json",
             "The content type of arguments: json, pickle, yaml, msgpack or one you registered."),
