@@ -104,6 +104,27 @@ def test_a_message_tells_which_task_has_sent_it_and_which_was_the_first(app, dra
     assert [app.result(id).get(timeout=5) for id in leaves] == [[inner, began.id]] * 3
 
 
+def test_receivers_are_told_the_line_of_a_call_and_may_name_a_header_like_a_fact(
+    app, headers, drain, connected
+):
+    told = []
+
+    def before(sender, headers, **kwargs):
+        told.append((headers["parent_id"], headers["root_id"], headers["id"]))
+        headers["lang"] = "de"
+
+    middle = app.task(name="middle")(lambda: headers.enqueue().id)
+    first = app.task(name="first")(lambda: middle.enqueue().id)
+    connected(signals.before_task_publish, before)
+    one = first.enqueue()
+    assert drain(app) == 3
+
+    two = one.get(timeout=5)
+    three = app.result(two).get(timeout=5)
+    assert told == [(None, one.id, one.id), (one.id, one.id, two), (two, one.id, three)]
+    assert app.result(three).get(timeout=5) == {"lang": "de"}
+
+
 def test_signed_messages_of_a_task_are_taken(make_app, drain):
     app = make_app(signing="required", signing_keys="a:" + "s" * 40)
     leaf = app.task(name="leaf", bind=True)(lambda self: self.request.parent_id)

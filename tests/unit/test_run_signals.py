@@ -158,10 +158,11 @@ def test_a_failure_of_a_value_that_cannot_be_sent_is_told(app, noted):
     assert "object" in str(noted[1][2]["exception"])
 
 
-def test_a_receiver_that_raises_is_logged_with_its_name_and_changes_nothing(app, noted, caplog):
+@pytest.mark.parametrize("raised", [RuntimeError("odd"), SystemExit(3)], ids=repr)
+def test_a_receiver_that_raises_is_logged_and_changes_nothing(app, noted, caplog, raised):
     @signals.task_prerun.connect
     def odd(**kwargs):
-        raise RuntimeError("odd")
+        raise raised
 
     assert app.task(name="fine")(lambda: 1).apply().get() == 1
     assert noted[-1][2]["state"] == "SUCCESS"
@@ -229,6 +230,37 @@ def test_one_dispatch_uid_is_one_connection():
     assert told == [2]
     assert signal.disconnect(dispatch_uid="mine")
     assert not signal.disconnect(dispatch_uid="mine")
+
+
+def test_one_dispatch_uid_is_one_connection_of_each_sender():
+    signal, told = Signal("some"), []
+    for sender in ("shop.a", "shop.b"):
+        signal.connect(
+            lambda sender, **kwargs: told.append(sender), sender, weak=False, dispatch_uid="mine"
+        )
+        signal.send(sender)
+
+    signal.send("shop.a")
+
+    assert told == ["shop.a", "shop.b", "shop.a"]
+
+
+def test_a_bound_method_is_connected_as_long_as_its_object_lives():
+    class Book:
+        def note(self, **kwargs):
+            told.append(self)
+
+    signal, told, book = Signal("some"), [], Book()
+    for _ in range(2):  # each time another object, of the same method
+        signal.connect(book.note)
+
+    signal.send(None)
+    assert told == [book]
+    told.clear()
+    del book
+    gc.collect()
+    signal.send(None)
+    assert told == []
 
 
 @pytest.mark.parametrize("receiver", [lambda sender: 0, 5, "tasks.note"])

@@ -8,6 +8,7 @@ import pytest
 import streamq
 from streamq import App, Retry, Task
 from streamq.errors import ConfigError
+from streamq.tasks import has_own_apply_async
 
 
 class Noting(Task):
@@ -85,10 +86,11 @@ def test_what_before_start_raises_the_task_has_raised(app):
         never.apply().get()
 
 
-def test_a_hook_that_raises_afterwards_is_logged_and_changes_nothing(app, caplog):
+@pytest.mark.parametrize("raised", [RuntimeError("odd"), SystemExit(3)], ids=repr)
+def test_a_hook_that_raises_afterwards_is_logged_and_changes_nothing(app, caplog, raised):
     class Odd(Task):
         def on_success(self, *args):
-            raise RuntimeError("odd")
+            raise raised
 
     @app.task(base=Odd)
     def fine():
@@ -115,6 +117,18 @@ def test_a_class_may_call_the_function_in_its_own_way_and_keep_state(app):
     assert me.calls == 2
     assert Counting.calls == 0
     assert me("c") == "('c', True, True) of c"
+
+
+def test_a_task_that_calls_itself_in_its_run_is_called_directly_there(app):
+    @app.task(base=Noting, bind=True)
+    def count(self, number):
+        told.append((number, self.request.called_directly))
+        return number and count(number - 1)
+
+    told = []
+    count.apply((1,))
+
+    assert told == [(1, False), (0, True)]
 
 
 def test_attributes_of_a_class_are_options_and_those_of_the_task_win(app):
@@ -210,6 +224,7 @@ def test_a_test_may_replace_how_a_task_is_sent(app, method):
     replaced.assert_called_once()
     if method == "apply_async":
         replaced.assert_called_once_with((1,), {"y": 2})
+    assert not has_own_apply_async(add)
 
 
 def test_a_traceback_begins_with_the_code_of_the_user(app):
