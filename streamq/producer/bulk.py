@@ -176,8 +176,7 @@ class Bulk:
         self.preparing = chunk.signatures
         for signature in islice(self.rest, CHUNK):
             chunk.signatures.append(signature)
-            if not isinstance(signature, Signature):
-                raise no_signature(signature)
+            checked_signature(signature)
             if before is None or not templates.same_template(signature, before):
                 template, before = templates.template(signature), signature
             args, kwargs = encoded(signature, template, payloads)
@@ -272,8 +271,7 @@ def one_by_one(
     try:
         for signature in rest:
             sending = [signature]
-            if not isinstance(signature, Signature):
-                raise no_signature(signature)
+            checked_signature(signature)
             accepted.clear()
             results.append(send_one(signature))
             sending = []
@@ -295,9 +293,11 @@ def no_layers(send: SendCall) -> None:
     """Put no layer of middleware around ``send``: the calls pass through them on their way."""
 
 
-def no_signature(given: object) -> TypeError:
-    """Make the error of an item of ``enqueue_many`` that is no call."""
-    return TypeError(f"enqueue_many takes signatures such as task.s(…), not {given!r}")
+def checked_signature(given: object) -> Signature:
+    """Return an item of ``enqueue_many``.  Raises TypeError if it is no call."""
+    if not isinstance(given, Signature):
+        raise TypeError(f"enqueue_many takes signatures such as task.s(…), not {given!r}")
+    return given
 
 
 def partly_published(

@@ -20,7 +20,7 @@ from streamq.host.django import call_beside_loop
 from streamq.host.ids import new_id
 from streamq.middleware import Middleware, checked_layers, layers_around
 from streamq.producer.announcing import aannounce, announce
-from streamq.producer.bulk import Bulk, no_layers, one_by_one
+from streamq.producer.bulk import Bulk, checked_signature, no_layers, one_by_one
 from streamq.producer.encoding import encoded
 from streamq.producer.on_commit import in_transaction, send_on_commit
 from streamq.producer.registry import Registry
@@ -294,7 +294,7 @@ class CallSender:
         PartlyPublished if it stops half-way, with ``accepted`` (results) and ``remaining`` (calls).
         """
         if self.conf.task_always_eager:
-            return [self.send(signature) for signature in signatures]
+            return [send(checked_signature(each), self) for each in signatures]
         if any(map(has_own_apply_async, self.tasks.tasks.values())):
             return one_by_one(lambda signature: send(signature, self), no_layers, signatures)
         if self.around_send is not None or PUBLISH_SIGNALS.connected:

@@ -213,6 +213,18 @@ def test_every_way_to_send_leads_through_an_overridden_apply_async(app):
     assert add.apply((1,)).get() == 1
 
 
+def test_many_eager_calls_lead_through_an_overridden_apply_async_too():
+    app = App("shop", url="redis://nowhere.invalid", task_always_eager=True)
+    own = app.task(base=Redirected, name="own")(lambda x: x)
+    plain = app.task(name="plain")(lambda x: x)
+
+    sent, ran = app.enqueue_many([own.s(1), plain.s(2)])
+
+    assert (sent, ran.get()) == (((1,), {}, {}), 2)
+    with pytest.raises(TypeError, match="takes signatures such as"):
+        app.enqueue_many([plain])
+
+
 @pytest.mark.parametrize("method", ["delay", "apply_async"])
 def test_a_test_may_replace_how_a_task_is_sent(app, method):
     @app.task
