@@ -129,11 +129,16 @@ def encode_marked(value: Any) -> bytes:
     """Write a value as JSON with marks.  Raises EncodeError."""
     kind = type(value)
     if (kind is not tuple and kind is not list) or not PLAIN.issuperset(map(type, value)):
-        try:
-            value = with_marks(value)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise EncodeError(f"cannot be written as JSON: {error}") from error
+        value = marked_for_json(value)
     return encode_json(value)
+
+
+def marked_for_json(value: Any) -> Any:
+    """Write marks in place of what JSON lacks.  Raises EncodeError."""
+    try:
+        return with_marks(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EncodeError(f"cannot be written as JSON: {error}") from error
 
 
 def decode_marked(data: bytes) -> Any:
@@ -160,7 +165,7 @@ class MarkedPayloads(Payloads):
     def write(self, value: Any, serializer: str, compression: str | None, what: str) -> bytes:
         """Encode and compress a value, with marks if it becomes JSON."""
         if serializer in JSON:
-            value = with_marks(value)
+            value = marked_for_json(value)
         return Payloads.write(self, value, serializer, compression, what)
 
     def read(self, data: bytes, content_type: str | None, compression: str | None) -> Any:

@@ -77,3 +77,12 @@ def test_unknown_marks_stay_as_they_are_and_broken_ones_are_refused():
 def test_what_json_cannot_carry_is_still_an_encode_error():
     with pytest.raises(EncodeError):
         dumps([object()])
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}], ids=str)
+def test_a_value_that_contains_itself_is_an_encode_error(app, options):
+    endless = []
+    endless.append(endless)
+
+    with pytest.raises(EncodeError):
+        app.task(name="t")(lambda x: x).apply_async((endless,), **options)
