@@ -135,6 +135,9 @@ def test_the_checks_find_a_missing_url(project):
 
     assert "streamq.W001" in project.manage("check")
     assert "no issues" in project.manage("check", DEBUG="1")
+    eager = '{"TASK_ALWAYS_EAGER": true}'
+    assert "no issues" in project.manage("check", MORE_SETTINGS=eager)
+    assert "no issues" in project.manage("test", "cases_settings")  # though DEBUG is off there
 
 
 def test_the_checks_find_modules_with_tasks_that_cannot_be_imported(project):

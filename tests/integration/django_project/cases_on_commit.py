@@ -1,6 +1,8 @@
 """Calls that wait for a commit; Django's test runner runs these."""
 
 import asyncio
+import os
+from unittest.mock import patch
 
 from django.db import connection, transaction
 from django.db.transaction import TransactionManagementError
@@ -11,6 +13,7 @@ from shop.tasks import add, choose, ship
 
 import streamq
 from streamq.contrib.django import app
+from streamq.signals import PUBLISH_SIGNALS
 
 
 class CommitCases(TransactionTestCase):
@@ -196,6 +199,34 @@ class CommitCases(TransactionTestCase):
     def test_from_asyncio_it_is_sent_at_once(self):
         result = asyncio.run(self.send_from_asyncio())
         self.assertTrue(self.sent(result))
+
+    @patch.dict(os.environ, DJANGO_ALLOW_ASYNC_UNSAFE="1")
+    def test_in_a_transaction_of_the_event_loop_it_waits(self):
+        async def send():
+            with transaction.atomic():
+                result = await ship.aenqueue(1)
+                state = result.state
+            connection.close()
+            await app.aclose()
+            return state, result
+
+        state, result = asyncio.run(send())
+        self.assertEqual(state, "UNKNOWN")
+        self.assertTrue(self.sent(result))
+
+    def test_signals_of_sending_are_sent_at_the_commit_and_once(self):
+        told = []
+
+        def note(signal, headers, **kwargs):
+            told.append((signal.name, headers["id"]))
+
+        for signal in PUBLISH_SIGNALS.signals:
+            signal.connect(note)
+        with transaction.atomic():
+            result = add.enqueue_on_commit(1, 2)
+            self.assertEqual(told, [])
+        names = ["before_task_publish", "after_task_publish"]
+        self.assertEqual(told, [(name, result.id) for name in names])
 
     async def send_from_asyncio(self):
         result = await ship.aenqueue(1)
