@@ -1,5 +1,6 @@
 """FastAPI and Starlette: the lifespan of streamq, alone and inside of another one."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
@@ -74,3 +75,17 @@ def test_a_lifespan_without_the_app_of_streamq_says_what_to_write():
 
 def test_the_current_app_may_be_given():
     assert lifespan(current_app).apps == (current_app,)
+
+
+def test_the_connections_of_the_event_loop_are_closed_before_it_ends(app, double, redis):
+    async def serve():
+        async with lifespan(app):
+            await double.aenqueue(1)
+            assert "streamq:asyncio" in names(redis)
+        for _ in range(100):
+            if not names(redis):
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
+    assert asyncio.run(serve())

@@ -160,6 +160,20 @@ def test_layers_of_middleware_run_inside_of_the_context(queue):
         queue.middleware = [object()]
 
 
+def test_modules_with_tasks_are_imported_in_the_context(tmp_path, monkeypatch):
+    (tmp_path / "tasks_in_context.py").write_text(
+        "from flask import current_app\nNAME = current_app.config['NAME']\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tasks_in_context", raising=False)
+    queue = Streamq(include=["tasks_in_context"])
+    flask_app(queue, namespace="shop")
+
+    queue.import_tasks()
+
+    assert sys.modules["tasks_in_context"].NAME == "shop"
+
+
 # Found
 
 
