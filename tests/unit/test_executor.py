@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import msgspec
@@ -458,6 +458,25 @@ def test_a_result_that_cannot_be_sent_is_not_worth_another_run():
 
     assert outcome.state == b"FAILURE"
     assert fields_of(outcome)[b"error_type"] == b"streamq.errors.EncodeError"
+
+
+@pytest.mark.parametrize(
+    ("options", "pause", "moment"),
+    [
+        ({"retry_kwargs": {"countdown": 60}}, 60.0, None),
+        ({"retry_kwargs": {"countdown": 60}, "retry_backoff": 2, "retry_jitter": False}, 2.0, None),
+        ({"retry_kwargs": {"eta": datetime(2030, 1, 1, tzinfo=UTC)}}, None, 1893456000000),
+    ],
+    ids=["countdown", "backoff", "eta"],
+)
+def test_retry_kwargs_say_when_unless_a_backoff_does(options, pause, moment):
+    def fail():
+        raise KeyError("x")
+
+    work = executor(fail, options={"autoretry_for": (KeyError,), **options})
+    then = run(work, message()).then
+
+    assert (then.pause if then.moment is None else None, then.moment) == (pause, moment)
 
 
 @pytest.mark.parametrize("given", [None, KeyError("x")], ids=["without", "with exc"])
