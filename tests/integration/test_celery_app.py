@@ -12,7 +12,13 @@ from streamq.celery import AsyncResult, Celery, Task, current_app, current_task,
 from streamq.celery.app.options import warned
 from streamq.celery.contrib.testing.worker import start_worker
 from streamq.celery.current import CurrentApp
-from streamq.celery.exceptions import Ignore, MaxRetriesExceededError, Reject, TimeoutError
+from streamq.celery.exceptions import (
+    Ignore,
+    MaxRetriesExceededError,
+    Reject,
+    TaskRevokedError,
+    TimeoutError,
+)
 from streamq.celery.shared import makers
 from streamq.errors import ConfigError, TaskError
 
@@ -55,6 +61,9 @@ def test_a_task_is_pending_until_it_runs_and_then_succeeds(app):
         assert result.get(timeout=5) == 5
     again = AsyncResult(result.id)
     assert (again.state, again.result, again.name) == ("SUCCESS", 5, task.name)
+    called = []
+    assert again.get(callback=lambda id, value: called.append((id, value))) == 5
+    assert called == [(result.id, 5)]
     assert (again.children, again.parent, again.task_id) == (None, None, result.id)
     assert again.date_done is not None
     assert again.queue == "celery"
@@ -195,6 +204,10 @@ def test_a_task_that_sets_its_end_and_raises_ignore_ends_so(app):
         assert isinstance(odd.get(timeout=5, propagate=False), Exception)
         assert odd.state == "FAILURE"
         assert ends.delay("SUCCESS", [1]).get(timeout=5) == [1]
+        revoked = ends.delay("REVOKED", None)
+        with pytest.raises(TaskRevokedError):
+            revoked.get(timeout=5)
+        assert revoked.state == "REVOKED"
 
 
 def test_ignore_alone_stores_no_result(app):

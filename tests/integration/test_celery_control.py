@@ -49,6 +49,28 @@ def test_a_worker_may_be_chosen_by_its_name(control, up):
     assert control.inspect(["w1@web"], callback=heard.append).ping() == {"w1@web": PONG}
     assert control.inspect("w3@web").ping() is None
     assert heard == [{"w1@web": PONG}]
+    up("w1", "web")
+    assert control.inspect("w1@web").ping() == {"w1@web": PONG}
+
+
+def test_a_server_that_does_not_answer_is_waited_for_as_long_as_asked(app, control, monkeypatch):
+    def limited(self, deadline):
+        raise TimeoutError(round(deadline - time.monotonic()))
+
+    monkeypatch.setattr(type(app.broker.client), "limited", limited)
+
+    for ask, seconds in ((lambda: control.ping(timeout=7), 7), (control.inspect().ping, 1)):
+        with pytest.raises(TimeoutError, match=f"^{seconds}$"):
+            ask()
+
+
+def test_to_terminate_is_to_revoke_what_runs(app, control, monkeypatch):
+    told = []
+    monkeypatch.setattr(app, "revoke", lambda ids, **options: told.append((ids, options)))
+
+    control.terminate(["a", "b"], signal="SIGKILL")
+
+    assert told == [(["a", "b"], {"terminate": True, "signal": "SIGKILL"})]
 
 
 def test_one_id_and_many_are_revoked(app, control):

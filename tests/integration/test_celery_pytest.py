@@ -10,6 +10,19 @@ from unittest import mock
 
 import pytest
 
+from streamq.celery.current import CurrentApp
+
+current = []
+
+
+@pytest.fixture(autouse=True)
+def last():
+    # torn down when the fixtures of the test have ended
+    current.append(CurrentApp.app)
+    yield
+    assert CurrentApp.app is current[0]
+
+
 @pytest.fixture(scope="session")
 def celery_config():
     return {SETTINGS}
