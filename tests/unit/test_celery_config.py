@@ -187,6 +187,8 @@ def test_queues_are_taken_from_all_their_forms():
         Queue("cpu", Exchange("cpu", "topic"), "cpu.#", max_priority=9),
         Queue("plain", max_priority=9),
     )
+    conf.task_queues = [Queue("slow", max_priority=2), Queue("mail")]
+    assert [queue.max_priority for queue in conf.declared_queues] == [2, 9]
     assert "must be a list of queues" in refusal(lambda: conf.update(task_queues="mail"))
     assert len(conf.declared_queues) == 2
 
@@ -318,7 +320,7 @@ def test_an_object_without_a_namespace_has_today_s_names_or_older_ones():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"result_backend": "django-db"}, "django-db"),
+        ({"result_backend": "django-db"}, "a task or a receiver of task_postrun may write"),
         ({"result_backend": "rpc://"}, "any process can read them"),
         ({"result_backend": "db+sqlite:///x"}, "results live beside the messages"),
         ({"CELERY_RESULT_BACKEND": "cache+memory://"}, "CELERY_RESULT_BACKEND is not supported"),

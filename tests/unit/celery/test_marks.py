@@ -1,8 +1,10 @@
 """Marks in JSON: what kombu writes is read, and the other way round."""
 
 import json
+import sys
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -62,6 +64,25 @@ def test_an_object_with_its_own_json_is_written_so():
             return {"x": Decimal(1)}
 
     assert loads(dumps([Point()])) == [{"x": Decimal(1)}]
+
+
+def test_a_lazy_text_of_django_is_written_as_text(monkeypatch):
+    class Promise:
+        def __str__(self):
+            return "Bonjour"
+
+    names = SimpleNamespace(Promise=Promise)
+    monkeypatch.setitem(sys.modules, "django.utils.functional", names)
+
+    assert loads(dumps({"greeting": Promise()})) == {"greeting": "Bonjour"}
+
+
+def test_only_json_is_written_with_marks(app):
+    payloads, value = app.payloads, [date(2026, 1, 2), b"text"]
+
+    assert b"__type__" in payloads.write(value, "json", None, "it")
+    assert b"__type__" not in payloads.write(value, "pickle", None, "it")
+    assert b"__type__" not in payloads.write(value, "msgpack", None, "it")
 
 
 def test_unknown_marks_stay_as_they_are_and_broken_ones_are_refused():
