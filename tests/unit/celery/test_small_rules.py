@@ -9,7 +9,7 @@ import pytest
 from streamq.celery import Task, schedules, shared_task
 from streamq.celery.exceptions import Ignore
 from streamq.celery.request import CeleryRequest
-from streamq.celery.signals import task_success
+from streamq.celery.signals import SignalNotSent, task_success
 from streamq.context import Request
 from streamq.errors import ConfigError
 
@@ -159,3 +159,21 @@ def test_fields_of_a_crontab_may_have_names_and_steps():
     every = schedules.crontab(1, 2, 3, 4, 5)
     assert str(every) == "1 2 4 5 3"
     assert pickle.loads(pickle.dumps(every)) == every
+
+
+# Settings and signals
+
+
+def test_objects_of_settings_add_up_and_the_last_one_wins_also_for_unknown_names(app):
+    app.config_from_object({"CELERY_MINE": 1, "CELERY_ONE": 1}, namespace="celery")
+    app.config_from_object({"CELERY_MINE": 2}, namespace="CELERY_")
+
+    assert (app.conf.mine, app.conf.one) == (2, 1)
+
+
+def test_a_signal_that_is_never_sent_says_so_once(caplog):
+    signal = SignalNotSent("late", advice="wait")
+    for _ in range(2):
+        signal.connect(lambda **kwargs: None, weak=False)
+
+    assert caplog.text.count("the signal late is never sent: wait") == 1
