@@ -460,6 +460,15 @@ def test_a_result_that_cannot_be_sent_is_not_worth_another_run():
     assert fields_of(outcome)[b"error_type"] == b"streamq.errors.EncodeError"
 
 
+def test_a_failure_is_expected_if_throws_names_its_class_or_a_base():
+    def fail(error):
+        raise {"key": KeyError, "value": ValueError}[error]
+
+    work = executor(fail, options={"throws": (LookupError,)})
+
+    assert [run(work, message(each)).expected for each in ("key", "value")] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("options", "pause", "moment"),
     [
