@@ -67,6 +67,17 @@ def seconds(value: object, name: str, *, bounds: str = "at least 0, at most 100 
     return result
 
 
+def duration_text(length: float) -> str:
+    """Write seconds as a duration that ``seconds`` reads: "1h30m", "250ms"; "0s" for none."""
+    left, parts = Decimal(round(length * 1000)) / 1000, []
+    for unit, worth in DURATIONS.items():
+        count = int(left // worth)
+        if count:
+            parts.append(f"{count}{unit}")
+            left -= count * worth
+    return "".join(parts) or "0s"
+
+
 def limit(value: object, name: str) -> float:
     """Read a time limit: a duration of at least a millisecond, or 0 for none."""
     result = seconds(value, name)
