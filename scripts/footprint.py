@@ -49,6 +49,8 @@ TYPES = {
     "publisher": "string",
     "dead": "zset hash",
     "scheduled": "zset hash",
+    "schedules": "zset",
+    "schedule": "hash stream",
     "revoked": "zset",
     "terminating": "zset",
     "quarantine": "set",

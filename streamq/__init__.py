@@ -36,13 +36,14 @@ MODULES = {
     "streamq.producer.completion": "as_completed",
     "streamq.result": "Result",
     "streamq.routing": "Binding Exchange Queue",
+    "streamq.schedule": "at cron crontab every",
     "streamq.states": "State",
     "streamq.tasks": "Call Signature Task",
 }
 MODULE_OF = {name: module for module, names in MODULES.items() for name in names.split()}
 
 #: Names of a later version.
-LATER = frozenset({"chain", "chord", "crontab", "group"})
+LATER = frozenset({"chain", "chord", "group"})
 
 __all__ = [
     "App",
@@ -85,9 +86,13 @@ __all__ = [
     "__version__",
     "aenqueue",
     "as_completed",
+    "at",
+    "cron",
+    "crontab",
     "current_task",
     "default_app",
     "enqueue",
+    "every",
     "get_task_logger",
     "register_serializer",
     "set_default",
@@ -136,6 +141,7 @@ if TYPE_CHECKING:  # for type checkers, which do not run __getattr__
     from streamq.producer.completion import as_completed
     from streamq.result import Result
     from streamq.routing import Binding, Exchange, Queue
+    from streamq.schedule import at, cron, crontab, every
     from streamq.serialization.codec import register_serializer
     from streamq.states import State
     from streamq.tasks import Call, Signature, Task

@@ -2,6 +2,8 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
@@ -20,14 +22,16 @@ from streamq.producer.registry import (
     import_modules,
     set_up_if_of_django,
 )
+from streamq.producer.schedules import RULES, Schedule, Schedules
 from streamq.producer.sending import CallSender
 from streamq.producer.task_classes import make_task
 from streamq.producer.templates import Templates
 from streamq.result import Result
 from streamq.routing import Exchange, Queue, check_name
+from streamq.schedule import Cron, Every, When
 from streamq.serialization.payload import Payloads
 from streamq.serialization.signing import Signer
-from streamq.tasks import Signature, Task
+from streamq.tasks import Call, Signature, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,6 +71,7 @@ class App(CallSender):
         self.own_queues: list[Queue] = []
         self.templates = Templates(self.conf, lambda: self.declared)
         self.middleware = ()
+        self.schedules = Schedules()
         apps.add(self)
 
     # Declarations
@@ -131,6 +136,55 @@ class App(CallSender):
             return task
 
         return register if function is None else register(function)
+
+    def schedule(
+        self,
+        name: str,
+        task: Task[..., Any] | Call[..., Any] | Signature | str,
+        when: When | timedelta | float | str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **rules: Any,
+    ) -> Schedule:
+        """Declare a schedule: every worker of the app fires it, each moment once.
+
+        ``when`` is made by ``cron``, ``crontab``, ``every`` or ``at``, or has a method
+        ``next_after(moment)``; a number or a timedelta is an interval.  Of the ``rules``, ``tz``
+        names the zone of local times; ``jitter`` delays each run by up to so many seconds;
+        ``overlap`` is "allow", "skip" or "replace"; ``catch_up`` is "one", "none" or "all"; what
+        is later than ``deadline`` seconds is missed.  Others are options of the call.
+
+        Raises ConfigError for a wrong value, and for a second schedule of that name.
+        """
+        chosen = {name: rules.pop(name) for name in RULES if name in rules}
+        call = self.signature_of(task, tuple(args), dict(kwargs or {}))
+        call = replace(call, options={**call.options, **checked(rules)})
+        return self.schedules.add(Schedule.checked(name, call, when, **chosen))
+
+    def every(self, interval: float | timedelta | str, **options: Any) -> Callable[[Any], Any]:
+        """Run a function at an interval: ``@app.every("30s")``.
+
+        A plain function becomes a task, as by ``task``.  ``name`` is the name of the schedule,
+        if not that of the task; the other options are those of ``schedule``.
+        """
+        return self.scheduled(Every(interval), options)
+
+    def cron(self, text: str, **options: Any) -> Callable[[Any], Any]:
+        """Run a function at the moments of a cron text: ``@app.cron("30 2 * * *")``.
+
+        The options are those of ``every``.
+        """
+        return self.scheduled(Cron(text), options)
+
+    def scheduled(self, when: When, options: dict[str, Any]) -> Callable[[Any], Any]:
+        """Make the decorator of a schedule."""
+
+        def declare(function: Any) -> Any:
+            task = function if isinstance(function, Task) else self.task(function)
+            self.schedule(options.pop("name", None) or task.name, task, when, **options)
+            return task
+
+        return declare
 
     def signature(
         self,

@@ -3,6 +3,7 @@
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, NoReturn, overload
 
 from streamq.core.text import shown
@@ -41,6 +42,10 @@ class Request:
     called_directly: bool = False
     #: Whether the call was run where it was made, by ``apply`` or in eager mode.
     is_eager: bool = False
+    #: The moment for which a schedule has sent the call, without jitter; None for other calls.
+    scheduled_for: datetime | None = None
+    #: How many moments of the schedule were missed before this one.
+    missed: int = 0
 
     @property
     def delivery_info(self) -> dict[str, Any]:

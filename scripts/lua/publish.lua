@@ -45,7 +45,7 @@
 -- @include wire
 -- @include destinations
 -- @include generations
--- @include emit
+-- @include publish_message
 
 local channel, number = ARGV[1], ARGV[2]
 
@@ -67,43 +67,6 @@ local function answer_repeated(messages)
       first[message.id] = first[message.id] or message
     end
   end
-end
-
--- The generation that a message begins, the same for all its copies; false for the first.
-local function generation_for(message, queues)
-  local ids = { message.id }
-  for i, queue in ipairs(#queues > 1 and queues or {}) do
-    ids[i + 1] = message.id .. '@' .. queue.name
-  end
-  local generation = generations().next(ids)
-  return generation > 1 and string.format('%.0f', generation)
-end
-
--- Put a message into its queues; false if the only one is out of ids.
-local function write(message)
-  local queues, answer = message.destination.queues, message.destination.answer
-  local from, to = message.headers_to + 2, message.to
-  if message.chosen then
-    message.generation = generation_for(message, queues)
-  end
-  if #queues == 1 then
-    if not emit(message, queues[1], message.id, unpack(ARGV, from, to)) then
-      return false
-    end
-  else
-    for _, queue in ipairs(queues) do
-      local id = message.id == '' and '' or message.id .. '@' .. queue.name
-      emit(message, queue, id, unpack(ARGV, from, to))
-    end
-    if message.id ~= '' and (message.keep or message.generation) then
-      write_record(message, message.id, 'copies', answer)
-    end
-  end
-  if message.window > 0 then
-    redis.call('SET', key_of('dedup', message.id), answer, 'PX', message.window)
-  end
-  message.answer = answer
-  return true
 end
 
 if channel ~= '' then
@@ -135,7 +98,7 @@ local answers = {}
 for i, message in ipairs(messages) do
   if message.same_as then
     message.answer = message.same_as.answer
-  elseif not message.answer and not write(message) then
+  elseif not message.answer and not publish_message(message) then
     return refusal('OUTOFIDS', i - 1, message.destination.answer)
   end
   answers[i] = message.answer

@@ -9,7 +9,7 @@
 --
 -- Answers {server's time, moment of the next scheduled message or '', the consumers that have
 -- no lease any more (they are fenced), how many tasks are to be terminated, the queues with
--- quarantined messages that no runner has}.
+-- quarantined messages that no runner has, how many workers come before this one}.
 --
 -- @include keys
 -- @include clock
@@ -51,6 +51,15 @@ for i = #quarantined, 1, -1 do
   end
 end
 
+-- Schedules are fired by whoever comes first in the order of names; the others wait a little.
+local place = 0
+if redis.call('EXISTS', key_of('schedules')) == 1 then
+  local names = redis.pcall('ZRANGE', key_of('workers'), 0, -1)
+  for _, name in ipairs(names.err and {} or names) do
+    place = name < node and place + 1 or place
+  end
+end
+
 local first = redis.pcall('ZRANGE', key_of('scheduled'), 0, 0, 'WITHSCORES')
 local terminating = redis.pcall('ZCARD', key_of('terminating'))
 return {
@@ -59,4 +68,5 @@ return {
   fenced,
   tonumber(terminating) or 0,
   quarantined,
+  place,
 }

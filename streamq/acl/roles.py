@@ -90,6 +90,7 @@ ALL_RIGHTS_NATIVE = frozenset[Access]().union(*(right.native for right in RIGHTS
 WORKING = (
     *("claim", "register", "renew", "list_leases", "recover", "release", "promote"),
     *("check_start", "settle", "follow", "reject", "mark_started", "update_state"),
+    *("declare_schedules", "tick"),
 )
 
 #: Scripts that only people run, through commands that repair and delete.
@@ -112,7 +113,8 @@ SENT_BY_WORKERS = accesses(
     "script:*: HMGET HSET",
     "leases: ZSCORE",
     "revoked: ZRANGE",
-    "terminating: ZMSCORE",
+    "terminating schedules: ZMSCORE",
+    "schedule:*: HMGET",
     "started:*: HGET HSET",
     "workers: ZREM ZRANGE",  # ZRANGE is for health checks, which have the URL of the worker
     "worker:*: HMGET HGET DEL",

@@ -73,6 +73,8 @@ class Renewal:
     terminating: int
     #: The queues with quarantined messages that no runner has.
     quarantine: frozenset[str]
+    #: How many workers come before this one in the order of names; 0 if there are no schedules.
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Leases:
         argv = (node, int(self.lease * 1000), len(consumers), *consumers, *described)
         sent = clock.monotonic()
         answer = self.client.call(RENEW, self.keys.root, *argv)
-        now, due, fenced, terminating, quarantine = answer
+        now, due, fenced, terminating, quarantine, place = answer
         return Renewal(
             sent=sent,
             received=clock.monotonic(),
@@ -123,6 +125,7 @@ class Leases:
             fenced=frozenset(map(text, fenced)),
             terminating=terminating,
             quarantine=frozenset(map(text, quarantine)),
+            place=place,
         )
 
     def list_leases(self, every: float) -> LeaseTable:

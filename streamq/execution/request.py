@@ -37,6 +37,8 @@ def request_of(
         timelimit=(delivery.hard or None, delivery.soft or None),
         generation=int(delivery.generation),
         is_eager=eager,
+        scheduled_for=delivery.moment(b"tick"),
+        missed=delivery.number(b"missed") or 0,
     )
 
 

@@ -93,6 +93,19 @@ class Keys:
         return f"{self.root}:scheduled:{name}"
 
     @property
+    def schedules(self) -> str:
+        """Sorted set: schedules, by their next moment."""
+        return f"{self.root}:schedules"
+
+    def schedule(self, name: str) -> str:
+        """Hash: one schedule as it is declared, and what became of its last run."""
+        return f"{self.root}:schedule:{name}"
+
+    def schedule_runs(self, name: str) -> str:
+        """Stream: the last runs of a schedule."""
+        return f"{self.root}:schedule:{name}:runs"
+
+    @property
     def revoked(self) -> str:
         """Sorted set: revoked tasks whose message no worker has read yet, by their expiry."""
         return f"{self.root}:revoked"

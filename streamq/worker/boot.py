@@ -16,6 +16,7 @@ from streamq.broker.leases import Leases
 from streamq.broker.notifier import Notifier
 from streamq.broker.recovery import Recovery
 from streamq.broker.scheduled import ScheduledMessages
+from streamq.broker.schedules import ScheduleStore
 from streamq.broker.worker_names import WorkerNames
 from streamq.config.config import Config
 from streamq.core.options import check_limits
@@ -28,6 +29,7 @@ from streamq.execution.outcomes import Outcomes
 from streamq.host import clock
 from streamq.host.extras import require
 from streamq.host.launch import Launch
+from streamq.producer.schedules import ScheduleSource
 from streamq.routing import Queue
 from streamq.runner.config import RunnerConfig
 from streamq.runner.inherited import OWN
@@ -61,6 +63,7 @@ from streamq.worker.services.heartbeat import Heartbeat, WorkerReport, claim_nam
 from streamq.worker.services.notices import Notices
 from streamq.worker.services.quarantine_runner import QuarantineRunner
 from streamq.worker.services.revocations import Revocations
+from streamq.worker.services.scheduler import Scheduler
 from streamq.worker.services.services import Services
 from streamq.worker.services.signal_process import SignalProcess
 from streamq.worker.services.stuck_runners import StuckRunners
@@ -301,6 +304,12 @@ def make_services(
     signals = SignalProcess(app.worker_sender(report.node), executor, processes)
     hard_limits = HardLimits(recovery, executor, processes, signals.on_terminated)
     quarantine = QuarantineRunner(starts, report.queues)
+    scheduler = Scheduler(
+        ScheduleStore(client, keys),
+        ScheduleSource(app, app.schedules),
+        views.own,
+        order=conf.schedule_revision,
+    )
     crash_recovery = CrashRecovery(recovery, hard_limits, quarantine.request)
     services.add(
         hard_limits,
@@ -311,6 +320,7 @@ def make_services(
         Revocations(recovery, hard_limits.stop, processes),
         DueMessages(scheduled, views.own),
         Takeover(leases, recovery, views, processes, crash_recovery),
+        scheduler,
         WorkDirRepair(workdir),
         StuckRunners(recovery, workdir.reader_lock, processes),
         quarantine,

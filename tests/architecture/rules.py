@@ -10,7 +10,7 @@ from collections.abc import Mapping
 LAYERS: Mapping[str, str] = {
     "facts": "arguments errors states",
     "host": "host host.*",
-    "core": "routing context core core.*",
+    "core": "routing context schedule core core.*",
     "serialization": "serialization serialization.*",
     "config": "config config.*",
     "transport": "transport transport.*",

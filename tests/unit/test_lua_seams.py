@@ -18,6 +18,7 @@ ADDERS = {
     "publish_plain.lua": "plain messages, for speed",
     "repair.lua": "it rebuilds a stream, and entries keep their ids",
     "includes/ids.lua": "it asks whether a stream has ids left",
+    "tick.lua": "it notes the runs of a schedule, in a stream of its own",
     "includes/finish.lua": "waiters are notified in their own streams",
 }
 #: Who writes which states.

@@ -1,0 +1,160 @@
+"""Schedules in Redis: declared, read, and fired by one script."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from streamq.core.message import Publication
+from streamq.transport.client import Client, later
+from streamq.transport.decode import text, texts
+from streamq.transport.keys import Keys
+from streamq.transport.scripts import load
+
+DECLARE_SCHEDULES = load("declare_schedules")
+TICK = load("tick")
+
+#: Schedules that one call declares: Redis serves no other client while a script runs.
+PORTION = 100
+#: The score of a schedule that is paused.
+PAUSED = "inf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What is declared of one schedule: its fields, and its first moment (ms) from now on."""
+
+    name: str
+    revision: str
+    first: int | None
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What became of a declaration; ``word`` is one of declare_schedules.lua.
+
+    ``due`` is the moment that stands now (ms), None if there is none or the schedule is paused;
+    ``before`` the text of its moments that stood there before.
+    """
+
+    word: str
+    due: int | None
+    resumed: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a schedule stands in Redis: what is declared, and its next moment in ms, if any."""
+
+    name: str
+    revision: str
+    resumed: str
+    due: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A tick as one supervisor knows it: the expected moment, and what follows; moments in ms.
+
+    ``id`` and ``nominal`` are those of the run; None if nothing is to run.
+    """
+
+    name: str
+    expected: int
+    revision: str
+    resumed: str
+    next: int | None
+    missed: int = 0
+    nominal: int | None = None
+    id: str = ""
+    overlap: str = "allow"
+
+
+class ScheduleStore:
+    """The schedules of a namespace."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+
+    def now(self) -> int:
+        """The server's time, in milliseconds."""
+        return later(self.client.ask("TIME"), 0)
+
+    def declare(
+        self, declarations: Sequence[Declaration], *, order: int = 0, source: str = "code"
+    ) -> list[Declared]:
+        """Declare schedules, a portion with each call; return what became of each."""
+        found: list[Declared] = []
+        for at in range(0, len(declarations), PORTION):
+            argv: list[str | int] = [source, order]
+            for each in declarations[at : at + PORTION]:
+                pairs = [part for pair in each.fields.items() for part in pair]
+                first = "" if each.first is None else each.first
+                argv += [each.name, each.revision, first, len(each.fields), *pairs]
+            for answer in self.client.call(DECLARE_SCHEDULES, self.keys.root, *argv):
+                word, score, resumed, before = map(text, answer)
+                found.append(Declared(word, moment_in(score), resumed, before))
+        return found
+
+    def due(self, names: Sequence[str]) -> dict[str, int | None]:
+        """The next moment of each of these schedules, in ms; None for one that has none."""
+        scores = self.client.ask("ZMSCORE", self.keys.schedules, *names) if names else []
+        return {
+            name: None if score is None else moment_in(text(score))
+            for name, score in zip(names, scores, strict=True)
+        }
+
+    def tick(
+        self, attempt: Attempt, publication: Publication = (), *, final: bool = False
+    ) -> tuple[str, str]:
+        """Do a tick, unless somebody else has; return the word of tick.lua and what it says.
+
+        With ``final`` the next moment stands even if the message cannot be published.
+        """
+        argv = (
+            *(attempt.name, attempt.expected, attempt.revision, attempt.resumed),
+            "" if attempt.next is None else attempt.next,
+            attempt.missed,
+            "" if attempt.nominal is None else attempt.nominal,
+            *(attempt.id, attempt.overlap, int(final)),
+        )
+        answer = self.client.call(TICK, self.keys.root, *argv, *publication)
+        word, *rest = map(text, answer)
+        return word, rest[0] if rest else ""
+
+    def standing(self, names: Sequence[str]) -> list[Standing]:
+        """How each of these schedules stands in Redis now."""
+        asked = [("HMGET", self.keys.schedule(name), "revision", "resumed") for name in names]
+        scores = self.due(names)
+        answers = self.client.ask_all(list(asked))
+        return [
+            Standing(name, text(revision or b""), text(resumed or b""), scores[name])
+            for name, (revision, resumed) in zip(names, answers, strict=True)
+        ]
+
+    def names(self) -> dict[str, int | None]:
+        """Every schedule that has a next moment or is paused, and that moment in ms."""
+        found = self.client.ask("ZRANGE", self.keys.schedules, 0, -1, "WITHSCORES")
+        return {name: moment_in(score) for name, score in texts(found).items()}
+
+    def about(self, names: Sequence[str]) -> list[dict[str, str]]:
+        """What Redis holds about each of these schedules."""
+        commands = [("HGETALL", self.keys.schedule(name)) for name in names]
+        return [texts(found) for found in self.client.ask_all(list(commands))]
+
+    def runs(self, name: str, count: int) -> list[dict[str, str]]:
+        """The last runs of a schedule, the newest first."""
+        key = self.keys.schedule_runs(name)
+        return [
+            texts(fields)
+            for _, fields in self.client.ask("XREVRANGE", key, "+", "-", "COUNT", count)
+        ]
+
+
+def moment_in(score: str) -> int | None:
+    """A score as a moment in milliseconds; None for none, and for a paused schedule."""
+    try:
+        return int(float(score))
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,283 @@
+"""Scheduler: the service that fires the schedules which the worker's code declares.
+
+There is no leader.  Every supervisor knows when its schedules are due and tries; the script of a
+tick lets the first one through.  So that not all come at once, each waits a little longer than the
+one before it in the order of their names; whoever finds a tick done reckons the next moment alone.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from streamq.broker.leases import Renewal
+from streamq.broker.schedules import Attempt, Declaration, Declared, ScheduleStore, moment_in
+from streamq.core.message import Publication
+from streamq.core.ticks import Timing, tick_id
+from streamq.errors import BrokerUnavailable, ConfigError, StreamqError
+from streamq.host import clock
+from streamq.producer.schedules import Schedule, ScheduleSource, revision_of, text_of
+from streamq.worker.lease_view import LeaseView
+from streamq.worker.services.service import Service
+
+logger = logging.getLogger("streamq.worker")
+
+#: Seconds that one supervisor waits longer than the one before it, and the longest wait.
+STEP, LONGEST_STEP = 0.02, 0.5
+#: Seconds between two looks at Redis of a supervisor that is not the first.
+GATHER = 0.1
+#: Seconds between two full readings: a notice may be lost.
+REFRESH = 60.0
+#: Seconds until a tick that Redis has refused to do is tried again.
+PAUSE = 1.0
+
+
+@dataclass(slots=True)
+class Watched:
+    """A schedule that this supervisor fires; ``due`` is its next moment in ms, None for none.
+
+    ``revision`` is that of its code, ``resumed`` the moment when it was last resumed in Redis.
+    """
+
+    schedule: Schedule
+    timing: Timing
+    revision: str
+    due: int | None = None
+    resumed: str = ""
+    #: Whether Redis holds another declaration: then others fire it.
+    stands_back: bool = False
+    #: Not before that, in monotonic seconds: it has failed.
+    paused_until: float = -math.inf
+
+    @property
+    def name(self) -> str:
+        """The name of the schedule."""
+        return self.schedule.name
+
+
+class Scheduler(Service):
+    """The service that fires schedules; ``view`` knows the time of the server.
+
+    ``order`` is the ``schedule_revision`` of the code.
+    """
+
+    def __init__(
+        self, store: ScheduleStore, source: ScheduleSource, view: LeaseView, *, order: int
+    ) -> None:
+        self.store = store
+        self.source = source
+        self.view = view
+        self.order = order
+        self.watched: dict[str, Watched] = {}
+        #: How many workers come before this one.
+        self.place = 0
+        #: When to read again how the schedules stand, in monotonic seconds.
+        self.refresh_at = math.inf
+        #: When it may look again, in monotonic seconds.
+        self.earliest = -math.inf
+
+    def begin(self) -> None:
+        """Declare the schedules, before the worker shows itself."""
+        found = self.source.declared()
+        if not found:
+            return
+        self.watched = {
+            schedule.name: Watched(schedule, timing, revision_of(described))
+            for schedule, timing, described in found
+        }
+        self.declare({schedule.name: described for schedule, _, described in found})
+
+    def declare(self, described: Mapping[str, Mapping[str, str]]) -> None:
+        """Declare these schedules; the newest declaration of each counts."""
+        now, watched = self.store.now(), [self.watched[name] for name in described]
+        declarations = [
+            Declaration(
+                name=each.name,
+                revision=each.revision,
+                first=each.timing.first_due(now),
+                fields=described[each.name],
+            )
+            for each in watched
+        ]
+        answers = self.store.declare(declarations, order=self.order)
+        for each, answer in zip(watched, answers, strict=True):
+            each.due, each.resumed = answer.due, answer.resumed
+            each.stands_back = answer.word in ("older", "foreign")
+            log_declared(each, answer)
+        self.refresh_at = clock.monotonic() + REFRESH
+        self.reckon()
+
+    def on_renewal(self, news: Renewal) -> None:
+        """Take over the place among the workers."""
+        self.place = news.place
+        self.reckon()
+
+    def on_notice(self, words: Sequence[str]) -> None:
+        """Take note that schedules have changed: ``schedules``, ``schedule MS NAME``."""
+        match words:
+            case ["schedules"] if self.watched:
+                self.refresh_at = clock.monotonic() + self.delay
+                self.reckon()
+            case ["schedule", moment, *name] if moment.isdecimal():
+                found = self.watched.get(" ".join(name))
+                if found is not None and not found.stands_back:
+                    found.due = int(moment)
+                    self.reckon()
+
+    @property
+    def delay(self) -> float:
+        """Seconds that this worker waits longer than the first."""
+        return min(self.place * STEP, LONGEST_STEP)
+
+    def server_ms(self) -> int:
+        """The server's time as far as it is known, in milliseconds."""
+        return int(self.view.server_time(clock.monotonic()) * 1000)
+
+    def reckon(self) -> None:
+        """Set when to run next: when the first of the schedules is due, and a little later."""
+        now, server = clock.monotonic(), self.server_ms()
+        moment = min(
+            (
+                max(now + (each.due - server) / 1000 + self.delay, each.paused_until)
+                for each in self.watched.values()
+                if each.due is not None and not each.stands_back
+            ),
+            default=math.inf,
+        )
+        self.moment = min(max(moment, self.earliest), self.refresh_at)
+
+    def run(self) -> None:
+        """Fire what is due."""
+        now = clock.monotonic()
+        try:
+            if now >= self.refresh_at:
+                self.refresh()
+            for each in self.due_now(now):
+                self.fire(each)
+                if self.time_is_up():
+                    break
+        finally:
+            self.earliest = clock.monotonic() + (GATHER if self.place else 0)
+            self.reckon()
+
+    def due_now(self, now: float) -> list[Watched]:
+        """The schedules that are due, the first due first, without those that others have fired."""
+        server = self.server_ms()
+
+        def is_due(each: Watched) -> bool:
+            ready = each.due is not None and each.due <= server and not each.stands_back
+            return ready and each.paused_until <= now
+
+        found = list(filter(is_due, self.watched.values()))
+        if self.place and found:
+            for name, due in self.store.due([each.name for each in found]).items():
+                self.watched[name].due = due
+            found = list(filter(is_due, found))
+        return sorted(found, key=lambda each: each.due or 0)
+
+    def fire(self, each: Watched) -> None:
+        """Do the tick of a schedule; one that fails is logged, and tried again later."""
+        try:
+            self.tick(each)
+        except BrokerUnavailable:
+            raise
+        except Exception as error:
+            each.paused_until = clock.monotonic() + PAUSE
+            known = isinstance(error, StreamqError)
+            logger.error(
+                "schedule %s cannot run, and is tried again: %s",
+                *(each.name, error),
+                exc_info=None if known else error,
+            )
+
+    def tick(self, each: Watched) -> None:
+        """Publish what a schedule calls, and set its next moment, unless others have."""
+        assert each.due is not None
+        timing, expected, now = each.timing, each.due, self.server_ms()
+        plan = timing.plan(timing.nominal(expected), now, since=int(each.resumed or 0))
+        attempt = Attempt(
+            name=each.name,
+            expected=expected,
+            revision=each.revision,
+            resumed=each.resumed,
+            next=None if plan.next is None else timing.due(plan.next),
+            missed=plan.missed,
+            nominal=plan.runs,
+            id="" if plan.runs is None else tick_id(each.name, plan.runs),
+            overlap=each.schedule.overlap,
+        )
+        call = each.schedule.call
+        publication: Publication = ()
+        if plan.runs is not None:
+            publication = self.source.publication(call, attempt.id, plan.runs, plan.missed)
+        word, said = self.store.tick(attempt, publication)
+        if word == "refused":
+            self.source.declare_missing(call)
+            word, said = self.store.tick(attempt, publication, final=True)
+        self.note(each, attempt, word, said)
+
+    def note(self, each: Watched, attempt: Attempt, word: str, said: str) -> None:
+        """Take note of what became of a tick."""
+        match word:
+            case "moved":
+                each.due = moment_in(said)
+                self.refresh_at = self.refresh_at if said else clock.monotonic()
+            case "early":
+                self.earliest = clock.monotonic() + max(attempt.expected - int(said), 1) / 1000
+            case "other":
+                self.refresh_at = clock.monotonic()
+            case "bad":
+                raise ConfigError(f"the next moment cannot be right: {said}")
+            case _:
+                each.due = attempt.next
+                log_tick(each, attempt, word, said)
+
+    def refresh(self) -> None:
+        """Read how the schedules stand: others may have changed, paused or resumed them."""
+        self.refresh_at = clock.monotonic() + REFRESH
+        lost: list[str] = []
+        for found in self.store.standing(list(self.watched)):
+            each = self.watched[found.name]
+            each.stands_back = found.revision != each.revision
+            each.due, each.resumed = found.due, found.resumed
+            if not found.revision:
+                lost.append(found.name)
+        if lost:
+            described = {each.name: fields for each, _, fields in self.source.declared()}
+            self.declare({name: described[name] for name in lost})
+
+
+def log_declared(each: Watched, answer: Declared) -> None:
+    """Log what became of a declaration, if it was not the usual."""
+    when = text_of(each.schedule.when)
+    match answer.word:
+        case "changed":
+            logger.info("schedule %s: %s replaces %s", each.name, when, answer.before)
+        case "back":
+            logger.warning(
+                "schedule %s: %s replaces %s, which had replaced it: does an older version start?",
+                *(each.name, when, answer.before),
+            )
+        case "older":
+            logger.warning(
+                "schedule %s: %s stays, of a higher schedule_revision; not %s",
+                *(each.name, answer.before, when),
+            )
+        case "foreign":
+            logger.warning("schedule %s: one of this name was added without code", each.name)
+
+
+def log_tick(each: Watched, attempt: Attempt, word: str, said: str) -> None:
+    """Log what became of a moment, if it was not the usual."""
+    missed = f", {attempt.missed} missed" if attempt.missed else ""
+    match word:
+        case "done" if missed:
+            logger.warning("schedule %s: sent %s%s", each.name, said, missed)
+        case "done":
+            logger.debug("schedule %s: sent %s", each.name, said)
+        case "skipped":
+            logger.warning("schedule %s: left out, the last run has not ended", each.name)
+        case "missed" if missed:
+            logger.warning("schedule %s: nothing sent%s", each.name, missed)
+        case "refused":
+            logger.error("schedule %s: %s cannot be sent: %s", each.name, attempt.id, said)
