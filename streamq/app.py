@@ -2,7 +2,6 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
@@ -23,6 +22,8 @@ from streamq.producer.registry import (
     set_up_if_of_django,
 )
 from streamq.producer.schedules import RULES, Schedule, Schedules
+from streamq.producer.schedules import Schedules
+from streamq.producer.scheduling import Schedule
 from streamq.producer.sending import CallSender
 from streamq.producer.task_classes import make_task
 from streamq.producer.templates import Templates
@@ -71,7 +72,7 @@ class App(CallSender):
         self.own_queues: list[Queue] = []
         self.templates = Templates(self.conf, lambda: self.declared)
         self.middleware = ()
-        self.schedules = Schedules()
+        self.schedules = Schedules(self)
         apps.add(self)
 
     # Declarations
@@ -156,10 +157,7 @@ class App(CallSender):
 
         Raises ConfigError for a wrong value, and for a second schedule of that name.
         """
-        chosen = {name: rules.pop(name) for name in RULES if name in rules}
-        call = self.signature_of(task, tuple(args), dict(kwargs or {}))
-        call = replace(call, options={**call.options, **checked(rules)})
-        return self.schedules.add(Schedule.checked(name, call, when, **chosen))
+        return self.schedules.declare(self.schedules.make(name, task, when, args, kwargs, **rules))
 
     def every(self, interval: float | timedelta | str, **options: Any) -> Callable[[Any], Any]:
         """Run a function at an interval: ``@app.every("30s")``.

@@ -3,8 +3,9 @@
 app.schedule("report", report, cron("30 2 * * *"), tz="Europe/Berlin")
 """
 
+import ast
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol, runtime_checkable
 
@@ -253,6 +254,28 @@ def at(moment: datetime | str, tz: str | None = None) -> At:
     A moment without a zone is in ``tz``, else in UTC.
     """
     return At(moment, tz)
+
+
+def when_of(text: str) -> When | None:
+    """The schedule that this text is the ``repr`` of; None if it is none of ours."""
+    try:
+        call = ast.parse(text, mode="eval").body
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+            return None
+        args = [ast.literal_eval(each) for each in call.args]
+        named = {each.arg or "": ast.literal_eval(each.value) for each in call.keywords}
+        return MAKERS[call.func.id](*args, **named)
+    except (SyntaxError, ValueError, KeyError, TypeError, ConfigError):
+        return None
+
+
+#: What the ``repr`` of a schedule calls.
+MAKERS: dict[str, Callable[..., When]] = {
+    "cron": cron,
+    "crontab": crontab,
+    "every": every,
+    "at": at,
+}
 
 
 def zone_of(name: str) -> tzinfo:

@@ -30,7 +30,7 @@ local source, order = ARGV[1], ARGV[2]
 -- Replace what is declared; what has happened stays.
 local function write(key, name, revision, before, following, first, last)
   local values = redis.call('HMGET', key, unpack(KEPT))
-  redis.call('DEL', key)
+  redis.call('DEL', key) -- also its expiry: it may have ended
   redis.call('HSET', key, 'source', source, 'revision', revision, 'order', order)
   redis.call('HSET', key, unpack(ARGV, first, last))
   if before then
@@ -41,7 +41,8 @@ local function write(key, name, revision, before, following, first, last)
       redis.call('HSET', key, KEPT[i], value)
     end
   end
-  if values[1] then -- paused
+  if values[1] and following ~= '' then -- paused
+    redis.call('HSET', key, 'next', following)
     following = 'inf'
   end
   if following == '' then

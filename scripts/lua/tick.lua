@@ -37,6 +37,7 @@
 
 local MOST_RUNS = 50
 local YEAR_MS = 31622400000
+local ENDED_LIFE_MS = 604800000 -- for which one without a further moment can be looked at
 
 local name, expected, revision, resumed = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local following, missed, nominal, id = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
@@ -57,10 +58,11 @@ local function wrong_next(gap)
   end
 end
 
--- Note what became of a moment, and set the next one.
+-- Set the next moment, and note what became of this one; false for nothing to note.
 local function write_run(outcome, ...)
   if following == '' then
     redis.call('ZREM', key_of('schedules'), name)
+    redis.call('PEXPIRE', schedule_key, ENDED_LIFE_MS)
   else
     redis.call('ZADD', key_of('schedules'), 'XX', following, name)
     if redis.call('ZRANK', key_of('schedules'), name) == 0 then
@@ -70,10 +72,16 @@ local function write_run(outcome, ...)
   if missed > 0 then
     redis.call('HINCRBY', schedule_key, 'missed', missed)
   end
+  if not outcome then
+    return
+  end
   redis.call(
     'XADD', schedule_key .. ':runs', 'MAXLEN', MOST_RUNS, '*', 'tick',
     nominal ~= '' and nominal or expected, 'outcome', outcome, 'missed', missed, ...
   )
+  if following == '' then
+    redis.call('PEXPIRE', schedule_key .. ':runs', ENDED_LIFE_MS)
+  end
 end
 
 -- Publish the message; nil, or the words with which it is refused.
@@ -105,7 +113,7 @@ if wrong then
 end
 
 if id == '' then
-  write_run('missed')
+  write_run(missed > 0 and 'missed')
   return { 'missed' }
 elseif overlap == 'skip' and known[4] and generations().unended(known[4]) then
   redis.call('HINCRBY', schedule_key, 'skipped', 1)

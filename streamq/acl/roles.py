@@ -90,7 +90,7 @@ ALL_RIGHTS_NATIVE = frozenset[Access]().union(*(right.native for right in RIGHTS
 WORKING = (
     *("claim", "register", "renew", "list_leases", "recover", "release", "promote"),
     *("check_start", "settle", "follow", "reject", "mark_started", "update_state"),
-    *("declare_schedules", "tick"),
+    *("declare_schedules", "change_schedule", "tick"),
 )
 
 #: Scripts that only people run, through commands that repair and delete.

@@ -9,6 +9,7 @@ from streamq.transport.decode import text, texts
 from streamq.transport.keys import Keys
 from streamq.transport.scripts import load
 
+CHANGE_SCHEDULE = load("change_schedule")
 DECLARE_SCHEDULES = load("declare_schedules")
 TICK = load("tick")
 
@@ -47,6 +48,7 @@ class Standing:
     """How a schedule stands in Redis: what is declared, and its next moment in ms, if any."""
 
     name: str
+    source: str
     revision: str
     resumed: str
     due: int | None
@@ -123,14 +125,16 @@ class ScheduleStore:
         word, *rest = map(text, answer)
         return word, rest[0] if rest else ""
 
-    def standing(self, names: Sequence[str]) -> list[Standing]:
-        """How each of these schedules stands in Redis now."""
-        asked = [("HMGET", self.keys.schedule(name), "revision", "resumed") for name in names]
-        scores = self.due(names)
+    def standing(self, due: Mapping[str, int | None]) -> list[Standing]:
+        """How each of these schedules stands in Redis, where the next moments are known."""
+        names = ("source", "revision", "resumed")
+        asked = [("HMGET", self.keys.schedule(name), *names) for name in due]
         answers = self.client.ask_all(list(asked))
         return [
-            Standing(name, text(revision or b""), text(resumed or b""), scores[name])
-            for name, (revision, resumed) in zip(names, answers, strict=True)
+            Standing(
+                name, text(source or b""), text(revision or b""), text(resumed or b""), due[name]
+            )
+            for name, (source, revision, resumed) in zip(due, answers, strict=True)
         ]
 
     def names(self) -> dict[str, int | None]:
@@ -146,10 +150,25 @@ class ScheduleStore:
     def runs(self, name: str, count: int) -> list[dict[str, str]]:
         """The last runs of a schedule, the newest first."""
         key = self.keys.schedule_runs(name)
-        return [
-            texts(fields)
-            for _, fields in self.client.ask("XREVRANGE", key, "+", "-", "COUNT", count)
-        ]
+        found = self.client.ask("XREVRANGE", key, "+", "-", "COUNT", count)
+        return [texts(fields) for _, fields in found]
+
+    def pause(self, name: str) -> bool:
+        """Pause a schedule; return whether it is there."""
+        return self.change("pause", name)
+
+    def resume(self, name: str) -> bool:
+        """Resume a schedule; return whether it is there."""
+        return self.change("resume", name)
+
+    def remove(self, name: str) -> bool:
+        """Remove a schedule; return whether it was there."""
+        return self.change("remove", name)
+
+    def change(self, how: str, name: str, expected: int | None = None) -> bool:
+        """Change a schedule, if its moment is still the ``expected`` one; whether it was there."""
+        argv = (how, name, "" if expected is None else expected)
+        return bool(self.client.call(CHANGE_SCHEDULE, self.keys.root, *argv))
 
 
 def moment_in(score: str) -> int | None:

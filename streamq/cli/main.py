@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "inspect": "Ask the workers, with Celery's words: ping.",
     "control": "Revoke tasks, with Celery's words.",
     "celery": "Run a command line of Celery's.",
+    "schedules": "List schedules; preview, run, pause, add and remove them.",
     "dead": "List, retry, delete and move dead letters.",
     "doctor": "Check the Redis of the app, and say what to do.",
     "migrate": "Move a project from Celery to streamq.",

@@ -68,6 +68,13 @@ def level_of(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     help="Raise SoftTimeLimitExceeded inside a task that runs longer.",
 )
 @click.option("--autoscale", metavar="MAX,MIN", help="This version keeps the maximum.")
+@click.option(
+    "--no-scheduler",
+    "scheduler",
+    flag_value="false",
+    default=None,
+    help="Fire no schedules: other workers do.",
+)
 @click.option("--log-format", metavar="FORMAT", help="text or json.")
 @click.option("-b", "--broker", "url", metavar="URL", help="Where Redis is.")
 @click.option(

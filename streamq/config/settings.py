@@ -199,6 +199,8 @@ TABLE = (
             flag="-I, --include", aliases=("imports",)),
     Setting("timezone", optional(Kind("time zone", timezone)), "UTC",
             "The zone of times that name none; with none, it is UTC."),
+    Setting("scheduler", TRUTH, True,
+            "Whether a worker fires schedules.", flag="--no-scheduler"),
     Setting("schedule_revision", whole("0 or more", least=0), 0,
             "Which code declares schedules: one of a lower number does not replace them."),
     # routing

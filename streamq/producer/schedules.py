@@ -1,162 +1,95 @@
-"""The schedules that an app declares: what is called, when, and by which rules."""
+"""The schedules of an app: those that its code declares, and those in Redis that need no code."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from streamq.core.message import Publication
-from streamq.core.text import shown
-from streamq.core.ticks import CATCH_UP, OVERLAP, Timing, millis, moment_of
-from streamq.core.units import choice, duration_text, seconds
+import msgspec
+
+from streamq.broker.broker import Broker
+from streamq.broker.schedules import Declaration, ScheduleStore
+from streamq.config.config import Config
+from streamq.core.message import Message, MessageTemplate, Publication, bytes_of
+from streamq.core.options import checked
+from streamq.core.text import nearest
+from streamq.core.ticks import Timing
 from streamq.errors import ConfigError
 from streamq.host.clock import monotonic
+from streamq.host.ids import new_id
 from streamq.producer.encoding import encoded
-from streamq.producer.sending import CallSender
-from streamq.routing import check_name
-from streamq.schedule import Cron, Every, When, zone_of
+from streamq.producer.scheduling import DESCRIBED, RULES, Schedule, revision_of, text_of
+from streamq.producer.templates import Templates
+from streamq.result import Result
+from streamq.routing import Queue
+from streamq.schedule import When, when_of
+from streamq.serialization.payload import Payloads
+from streamq.serialization.signing import Signer
 from streamq.tasks import Signature
 
-#: What a schedule is told besides the options of its call.
-RULES = ("tz", "jitter", "overlap", "catch_up", "deadline")
-
-#: Bytes of a schedule's name: with the moment behind it, it is a task id.
-LONGEST_NAME = 170
+#: Options of a call that a schedule cannot have: they are for one moment.
+FOR_ONE_MOMENT = ("eta", "task_id", "on_commit")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """A schedule: a call, its moments, and the rules for those that were missed.
+class ScheduledApp(Protocol):
+    """What schedules need of an app."""
 
-    ``tz`` names the zone of local times, None for that of the app.  ``jitter`` and ``deadline``
-    are in seconds.
-    """
+    conf: Config
+    templates: Templates
+
+    @property
+    def broker(self) -> Broker: ...
+    @property
+    def payloads(self) -> Payloads: ...
+    @property
+    def signer(self) -> Signer | None: ...
+    def signature_of(self, what: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature:
+        """Make a signature of the arguments of ``enqueue``."""
+
+    def send(self, signature: Signature) -> Result[Any]:
+        """Send one call."""
+
+    def publish(
+        self, publications: list[Publication], signatures: Sequence[Signature]
+    ) -> list[str]:
+        """Publish all or none."""
+
+    def result(self, id: str) -> Result[Any]:
+        """Make the Result of a task by its id."""
+
+    def moment(self, template: MessageTemplate, began: float) -> str | None:
+        """The server's time (ms) at which a signed message expires."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSchedule:
+    """A schedule as Redis holds it: its fields by name, and its next moment in ms, if any."""
 
     name: str
-    call: Signature
-    when: When
-    tz: str | None = None
-    jitter: float = 0.0
-    overlap: str = "allow"
-    catch_up: str = "one"
-    deadline: float | None = None
-    #: Who has declared it: the code, or the API.
-    source: str = field(default="code", compare=False)
+    fields: Mapping[str, str]
+    due: int | None
 
-    @classmethod
-    def checked(cls, name: str, call: Signature, when: Any, **rules: Any) -> "Schedule":
-        """Make a schedule of values as users give them.  Raises ConfigError for a wrong one."""
-        what = f"schedule {name}"
-        if len(check_name(name, "schedule name").encode()) > LONGEST_NAME:
-            raise ConfigError(f"the name of a schedule has {LONGEST_NAME} bytes at most: {name!r}")
-        tz, deadline = rules.get("tz"), rules.get("deadline")
-        if tz is not None:
-            zone_of(tz)
-        return cls(
-            name=name,
-            call=call,
-            when=as_when(when, what),
-            tz=tz,
-            jitter=seconds(rules.get("jitter", 0), f"{what}: jitter"),
-            overlap=choice(rules.get("overlap", "allow"), f"{what}: overlap", OVERLAP),
-            catch_up=choice(rules.get("catch_up", "one"), f"{what}: catch_up", CATCH_UP),
-            deadline=None if deadline is None else seconds(deadline, f"{what}: deadline"),
-        )
-
-    def zone(self, default: str | None) -> tzinfo:
-        """The zone in which it reckons, where ``default`` is that of the app."""
-        name = self.tz or getattr(self.when, "tz", None) or default
-        return UTC if name is None else zone_of(name)
-
-    def timing(self, default: str | None) -> Timing:
-        """Its timing, where ``default`` is the zone of the app."""
-        zone, when, name = self.zone(default), self.when, self.name
-
-        def next_after(moment: int) -> int | None:
-            found = when.next_after(moment_of(moment).astimezone(zone))
-            return None if found is None else checked_moment(found, moment, name)
-
-        return Timing(
-            name=self.name,
-            next_after=next_after,
-            jitter=round(self.jitter * 1000),
-            catch_up=self.catch_up,
-            deadline=None if self.deadline is None else round(self.deadline * 1000),
-        )
-
-    def described(self, default: str | None) -> dict[str, str]:
-        """What is declared, as fields for people and programs."""
-        zone = self.tz or getattr(self.when, "tz", None) or default or "UTC"
-        found = {
-            "task": self.call.name,
-            "when": text_of(self.when),
-            "tz": "" if isinstance(self.when, Every) else zone,
-            "args": shown_json(list(self.call.args)),
-            "kwargs": shown_json(dict(self.call.kwargs)),
-            "options": shown_json(dict(self.call.options)),
-            "jitter": duration_text(self.jitter) if self.jitter else "",
-            "overlap": self.overlap,
-            "catch_up": self.catch_up,
-            "deadline": "" if self.deadline is None else duration_text(self.deadline),
-        }
-        return {name: value for name, value in found.items() if value not in ("", "{}", "[]")}
-
-
-def checked_moment(found: Any, after: int, name: str) -> int:
-    """The moment that a schedule gave, in milliseconds.  Raises ConfigError for a wrong one."""
-    if not isinstance(found, datetime) or found.tzinfo is None:
-        raise ConfigError(
-            f"schedule {name}: next_after must return a datetime with a zone, not {shown(found)}"
-        )
-    moment = millis(found)
-    if moment <= after:
-        raise ConfigError(f"schedule {name}: next_after returned {found}, which is not later")
-    return moment
-
-
-def as_when(given: Any, what: str) -> When:
-    """The moments that a user gives: a schedule, cron text, or an interval."""
-    if isinstance(given, When) and not isinstance(given, type):
-        return given
-    if isinstance(given, timedelta | int | float) and not isinstance(given, bool):
-        return Every(given)
-    if isinstance(given, str):
-        cron = given.startswith("@") or len(given.split()) > 4
-        return Cron(given) if cron else Every(given)
-    raise ConfigError(
-        f"{what}: {shown(given)} does not say when",
-        advice=['cron("30 2 * * *"), crontab(minute=30, hour=2), every("30s"), at(moment)'],
-    )
-
-
-def text_of(when: When) -> str:
-    """A text of the moments: by it versions of the code are compared."""
-    text = repr(when)
-    return text if " at 0x" not in text else f"{type(when).__module__}.{type(when).__qualname__}"
-
-
-def shown_json(value: Any) -> str:
-    """A value as JSON, as far as it can be written so."""
-    return json.dumps(value, default=repr, ensure_ascii=False, sort_keys=True)
-
-
-def revision_of(described: Mapping[str, str]) -> str:
-    """The revision of a declaration: equal for equal ones."""
-    return hashlib.blake2b(shown_json(described).encode(), digest_size=6).hexdigest()
+    @property
+    def when(self) -> When | None:
+        """Its moments; None for those of a class that only the code knows."""
+        return when_of(self.fields.get("when", ""))
 
 
 class Schedules:
-    """The schedules that the code of an app declares."""
+    """The schedules of an app.  Iterating gives those that its code declares."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: ScheduledApp) -> None:
+        self.app = app
         self.declared: dict[str, Schedule] = {}
         #: Called before they are read: Celery's setting, and functions that declare some.
         self.sources: list[Callable[[], None]] = []
 
-    def add(self, schedule: Schedule) -> Schedule:
-        """Declare a schedule.  Raises ConfigError if there is another of that name."""
+    def __iter__(self) -> Iterator[Schedule]:
+        for source in self.sources:
+            source()
+        return iter(list(self.declared.values()))
+
+    def declare(self, schedule: Schedule) -> Schedule:
+        """Declare a schedule of the code.  Raises ConfigError if there is another of that name."""
         before = self.declared.get(schedule.name)
         if before is not None and before != schedule:
             raise ConfigError(
@@ -167,16 +100,154 @@ class Schedules:
         self.declared[schedule.name] = schedule
         return schedule
 
-    def __iter__(self) -> Iterator[Schedule]:
-        for source in self.sources:
-            source()
-        return iter(list(self.declared.values()))
+    def make(
+        self,
+        name: str,
+        task: Any,
+        when: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **rules: Any,
+    ) -> Schedule:
+        """Make a schedule of what a user gives; see ``App.schedule``."""
+        chosen = {rule: rules.pop(rule) for rule in RULES if rule in rules}
+        call: Signature = self.app.signature_of(task, tuple(args), dict(kwargs or {}))
+        options = {**call.options, **checked(rules)}
+        for option in FOR_ONE_MOMENT:
+            if option in options:
+                raise ConfigError(
+                    f"schedule {name}: {option} is for one call",
+                    advice=["at(moment) is a schedule that runs once"],
+                )
+        return Schedule.checked(name, replace(call, options=options), when, **chosen)
+
+    # In Redis, without code
+
+    @property
+    def store(self) -> ScheduleStore:
+        """The schedules in Redis."""
+        broker = self.app.broker
+        return ScheduleStore(broker.client, broker.keys)
+
+    def add(
+        self,
+        name: str,
+        task: Any,
+        when: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **rules: Any,
+    ) -> Schedule:
+        """Add a schedule that needs no code, or replace one; any worker of the namespace fires it.
+
+        The parameters are those of ``App.schedule``; ``when`` is one of cron, crontab, every, at.
+        Raises ConfigError if code declares one of that name, EncodeError for arguments that cannot
+        be sent.
+        """
+        schedule = self.make(name, task, when, args, kwargs, **rules)
+        if when_of(text_of(schedule.when)) != schedule.when:
+            raise ConfigError(
+                f"schedule {name}: only code can have moments of its own class",
+                advice=["app.schedule declares it in the code"],
+            )
+        zone = self.app.conf.timezone
+        fields = schedule.described(zone)
+        fields["message"] = self.message_of(schedule.call).to_json().decode()
+        if (signer := self.app.signer) is not None:
+            fields["signature"] = signer.signature(*signed_parts(name, fields)).decode()
+        store, timing = self.store, schedule.timing(zone)
+        declaration = Declaration(
+            name=name,
+            revision=revision_of(name, fields),
+            first=timing.first_due(store.now()),
+            fields=fields,
+        )
+        (answer,) = store.declare([declaration], source="api")
+        if answer.word == "foreign":
+            raise ConfigError(
+                f"schedule {name} is declared by code",
+                advice=["change it there", "or choose another name"],
+            )
+        return schedule
+
+    def remove(self, name: str) -> bool:
+        """Remove a schedule from Redis; return whether it was there.
+
+        One that code declares is put back by its workers.
+        """
+        return self.store.remove(name)
+
+    def pause(self, name: str) -> bool:
+        """Pause a schedule until ``resume``; what falls into the pause is not missed.
+
+        Returns whether there is one of that name.
+        """
+        return self.store.pause(name)
+
+    def resume(self, name: str) -> bool:
+        """Let a schedule run again; return whether there is one of that name."""
+        return self.store.resume(name)
+
+    def run(self, name: str) -> Result[Any]:
+        """Send the call of a schedule now; its next moment stays.  Raises ConfigError."""
+        declared = {each.name: each for each in self}
+        if name in declared:
+            return self.app.send(declared[name].call)
+        for found in self.stored([name]):
+            if "message" in found.fields:
+                id = new_id()
+                message = Message.from_json(found.fields["message"])
+                self.app.publish([self.signed(message, id, {})], [])
+                return self.app.result(id)
+        near = nearest(name, [*declared, *self.store.names()])
+        raise ConfigError(
+            f"no schedule of this app is named {name}",
+            advice=[f"did you mean {near}?" if near else "streamq schedules ls"],
+        )
+
+    def stored(self, names: Sequence[str] | None = None) -> list[StoredSchedule]:
+        """Schedules as Redis holds them; all of them unless some are named."""
+        due = self.store.names() if names is None else self.store.due(names)
+        fields = self.store.about(list(due))
+        return [
+            StoredSchedule(name, about, due[name])
+            for name, about in zip(due, fields, strict=True)
+            if about
+        ]
+
+    def message_of(self, call: Signature) -> Message:
+        """The message of a call that is stored, without an id."""
+        template = self.app.templates.template(call)
+        args, kwargs = encoded(call, template, self.app.payloads)
+        (message,) = Message.read(template.publication("", args, kwargs, given=False))
+        fields = {name: value for name, value in message.fields.items() if name != "signature"}
+        return msgspec.structs.replace(message, fields=fields)
+
+    def signed(self, message: Message, id: str, more: Mapping[str, str]) -> Publication:
+        """A stored message with its id and further fields, signed where messages are."""
+        fields, expires = {**message.fields, **more}, message.expires
+        if (signer := self.app.signer) is not None:
+            if expires.startswith("+"):
+                expires = str(self.app.broker.client.moment(int(expires[1:]) / 1000))
+            entry = {name.encode(): bytes_of(value) for name, value in fields.items()}
+            entry |= {b"expires": expires.encode()} if expires else {}
+            key = message.routing_key.encode()
+            fields["signature"] = signer.signature(id.encode(), key, entry).decode()
+        return msgspec.structs.replace(
+            message, id=id, window="none", fields=fields, expires=expires
+        ).publication()
+
+
+def signed_parts(name: str, fields: Mapping[str, str]) -> tuple[bytes, bytes, dict[bytes, bytes]]:
+    """What the signature of a stored schedule covers: no message can have such an id."""
+    signed = {name.encode(): fields[name].encode() for name in DESCRIBED if fields.get(name)}
+    return f"schedule:{name}".encode(), b"", signed
 
 
 class ScheduleSource:
-    """The schedules of an app as a supervisor fires them: their declarations and messages."""
+    """The schedules that a supervisor fires: their declarations and messages."""
 
-    def __init__(self, app: CallSender, schedules: Schedules) -> None:
+    def __init__(self, app: ScheduledApp, schedules: Schedules) -> None:
         self.app = app
         self.schedules = schedules
 
@@ -185,31 +256,41 @@ class ScheduleSource:
         zone = self.app.conf.timezone
         return [(each, each.timing(zone), each.described(zone)) for each in self.schedules]
 
-    def publication(self, call: Signature, id: str, nominal: int, missed: int) -> Publication:
+    def stored(self, name: str, fields: Mapping[str, str]) -> tuple[Schedule, Timing]:
+        """A schedule that needs no code, by its fields in Redis.
+
+        Raises ConfigError or DecodeError for wrong ones, SignatureInvalid where messages are signed
+        and these fields are not.
+        """
+        if (signer := self.app.signer) is not None:
+            id, queue, signed = signed_parts(name, fields)
+            signature = fields.get("signature")
+            signed |= {b"signature": signature.encode()} if signature else {}
+            signer.check(id, queue, signed)
+        found = Schedule.stored(name, fields)
+        return found, found.timing(self.app.conf.timezone)
+
+    def publication(self, schedule: Schedule, id: str, nominal: int, missed: int) -> Publication:
         """The message of a tick, as the scripts take it."""
+        more = {"tick": str(nominal)} | ({"missed": str(missed)} if missed else {})
+        if schedule.message is not None:
+            return self.schedules.signed(schedule.message, id, more)
+        call = schedule.call
         call = replace(call, options={**call.options, "task_id": id})
         template = self.app.templates.template(call)
         args, kwargs = encoded(call, template, self.app.payloads)
-        more = ["tick", str(nominal)] + (["missed", str(missed)] if missed else [])
         expires = self.app.moment(template, monotonic())
-        found = template.publication(id, args, kwargs, given=True, expires=expires, more=tuple(more))
+        flat = tuple(part for pair in more.items() for part in pair)
+        found = template.publication(id, args, kwargs, given=True, expires=expires, more=flat)
         # Without a dedup window: that a moment runs once is the script's to see to.
         return (*found[:3], "none", *found[4:])
 
-    def declare_missing(self, call: Signature) -> bool:
-        """Declare the queues that a message did not find; return whether that may help."""
-        queues = self.app.templates.missed_by([call])
+    def declare_missing(self, schedule: Schedule) -> None:
+        """Declare the queues that the message of a schedule may have missed."""
+        message = schedule.message
+        if message is None:
+            queues = self.app.templates.missed_by([schedule.call])
+        else:
+            queues = [] if message.exchange else [Queue(message.routing_key)]
         if queues:
             self.app.broker.topology.declare(queues)
-        return bool(queues)
-
-
-def call_of(
-    signature: Signature,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    options: Mapping[str, Any],
-) -> Signature:
-    """The call of a schedule: a signature with these further arguments and options."""
-    found = signature.with_args(tuple(args), kwargs)
-    return Signature(found.name, found.args, found.kwargs, {**found.options, **options}, found.task)

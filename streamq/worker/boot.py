@@ -310,6 +310,7 @@ def make_services(
         views.own,
         order=conf.schedule_revision,
     )
+    report.schedules = scheduler.revisions if conf.scheduler else None
     crash_recovery = CrashRecovery(recovery, hard_limits, quarantine.request)
     services.add(
         hard_limits,
@@ -320,7 +321,7 @@ def make_services(
         Revocations(recovery, hard_limits.stop, processes),
         DueMessages(scheduled, views.own),
         Takeover(leases, recovery, views, processes, crash_recovery),
-        scheduler,
+        *([scheduler] if conf.scheduler else []),
         WorkDirRepair(workdir),
         StuckRunners(recovery, workdir.reader_lock, processes),
         quarantine,

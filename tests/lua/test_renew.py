@@ -90,7 +90,9 @@ def test_a_foreign_key_keeps_no_lease_from_being_renewed(consumer, scripts, key)
     consumer.redis.zadd("{streamq}:leases", {"me": 5})
     consumer.redis.lpush("{streamq}:" + key, "somebody else's")
 
-    _, due, fenced, terminating, quarantine, _ = scripts("renew", "node", 15_000, 1, "me", "pid", "7")
+    _, due, fenced, terminating, quarantine, _ = scripts(
+        "renew", "node", 15_000, 1, "me", "pid", "7"
+    )
 
     assert consumer.redis.zscore("{streamq}:leases", "me") > 15_000
     assert (fenced, terminating, quarantine) == ([], 0, [])

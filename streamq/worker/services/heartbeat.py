@@ -169,6 +169,8 @@ class WorkerReport:
     queues: Sequence[str]
     tasks: Collection[str]
     recovery: Recovery
+    #: Gives the revisions of the schedules that it fires; None if it is to fire none.
+    schedules: Callable[[], Collection[str]] | None = None
     #: How many priority levels it reads of each queue.
     levels: Mapping[str, int] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(clock.time() * 1000))
@@ -194,6 +196,7 @@ class WorkerReport:
             "started": self.started,
             "streamq": streamq.__version__,
             "python": platform.python_version(),
+            **({} if self.schedules is None else {"schedules": " ".join(self.schedules())}),
             **counts,
             **dict.fromkeys((f"task:{name}" for name in self.tasks), 1),
         }

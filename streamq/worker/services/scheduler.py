@@ -11,12 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from streamq.broker.leases import Renewal
-from streamq.broker.schedules import Attempt, Declaration, Declared, ScheduleStore, moment_in
+from streamq.broker.schedules import (
+    Attempt,
+    Declaration,
+    Declared,
+    ScheduleStore,
+    Standing,
+    moment_in,
+)
 from streamq.core.message import Publication
 from streamq.core.ticks import Timing, tick_id
 from streamq.errors import BrokerUnavailable, ConfigError, StreamqError
 from streamq.host import clock
-from streamq.producer.schedules import Schedule, ScheduleSource, revision_of, text_of
+from streamq.producer.schedules import ScheduleSource
+from streamq.producer.scheduling import Schedule, revision_of, text_of
 from streamq.worker.lease_view import LeaseView
 from streamq.worker.services.service import Service
 
@@ -79,13 +87,13 @@ class Scheduler(Service):
     def begin(self) -> None:
         """Declare the schedules, before the worker shows itself."""
         found = self.source.declared()
-        if not found:
-            return
         self.watched = {
-            schedule.name: Watched(schedule, timing, revision_of(described))
+            schedule.name: Watched(schedule, timing, revision_of(schedule.name, described))
             for schedule, timing, described in found
         }
         self.declare({schedule.name: described for schedule, _, described in found})
+        self.refresh()
+        self.reckon()
 
     def declare(self, described: Mapping[str, Mapping[str, str]]) -> None:
         """Declare these schedules; the newest declaration of each counts."""
@@ -104,8 +112,10 @@ class Scheduler(Service):
             each.due, each.resumed = answer.due, answer.resumed
             each.stands_back = answer.word in ("older", "foreign")
             log_declared(each, answer)
-        self.refresh_at = clock.monotonic() + REFRESH
-        self.reckon()
+
+    def revisions(self) -> list[str]:
+        """The revisions of the schedules that its code declares, and that it fires."""
+        return [each.revision for each in self.watched.values() if not each.stands_back]
 
     def on_renewal(self, news: Renewal) -> None:
         """Take over the place among the workers."""
@@ -115,7 +125,7 @@ class Scheduler(Service):
     def on_notice(self, words: Sequence[str]) -> None:
         """Take note that schedules have changed: ``schedules``, ``schedule MS NAME``."""
         match words:
-            case ["schedules"] if self.watched:
+            case ["schedules"]:
                 self.refresh_at = clock.monotonic() + self.delay
                 self.reckon()
             case ["schedule", moment, *name] if moment.isdecimal():
@@ -206,13 +216,12 @@ class Scheduler(Service):
             id="" if plan.runs is None else tick_id(each.name, plan.runs),
             overlap=each.schedule.overlap,
         )
-        call = each.schedule.call
         publication: Publication = ()
         if plan.runs is not None:
-            publication = self.source.publication(call, attempt.id, plan.runs, plan.missed)
+            publication = self.source.publication(each.schedule, attempt.id, plan.runs, plan.missed)
         word, said = self.store.tick(attempt, publication)
         if word == "refused":
-            self.source.declare_missing(call)
+            self.source.declare_missing(each.schedule)
             word, said = self.store.tick(attempt, publication, final=True)
         self.note(each, attempt, word, said)
 
@@ -235,16 +244,40 @@ class Scheduler(Service):
     def refresh(self) -> None:
         """Read how the schedules stand: others may have changed, paused or resumed them."""
         self.refresh_at = clock.monotonic() + REFRESH
-        lost: list[str] = []
-        for found in self.store.standing(list(self.watched)):
-            each = self.watched[found.name]
-            each.stands_back = found.revision != each.revision
-            each.due, each.resumed = found.due, found.resumed
-            if not found.revision:
-                lost.append(found.name)
+        due = self.store.names()
+        ended = {name: None for name in self.watched if name not in due}
+        standing = {each.name: each for each in self.store.standing({**due, **ended})}
+        for each in list(self.watched.values()):
+            self.compare(each, standing[each.name])
+        new = [each.name for each in standing.values() if self.is_new(each)]
+        for name, fields in zip(new, self.store.about(new), strict=True):
+            self.watch_stored(standing[name], fields)
+        lost = [name for name in ended if not standing[name].revision and name in self.watched]
         if lost:
             described = {each.name: fields for each, _, fields in self.source.declared()}
             self.declare({name: described[name] for name in lost})
+
+    def compare(self, each: Watched, stands: Standing) -> None:
+        """Take over how a schedule stands in Redis; a changed one without code is read again."""
+        each.due, each.resumed = stands.due, stands.resumed
+        each.stands_back = stands.revision != each.revision
+        if each.stands_back and each.schedule.message is not None:
+            del self.watched[each.name]
+
+    def is_new(self, stands: Standing) -> bool:
+        """Whether this is a schedule without code that is not watched yet."""
+        return stands.source == "api" and stands.name not in self.watched and stands.due is not None
+
+    def watch_stored(self, stands: Standing, fields: Mapping[str, str]) -> None:
+        """Watch a schedule that needs no code; one that may not be fired is logged, and left."""
+        try:
+            schedule, timing = self.source.stored(stands.name, fields)
+        except StreamqError as error:
+            logger.error("schedule %s cannot be fired: %s", stands.name, error)
+            return
+        self.watched[stands.name] = Watched(
+            *(schedule, timing, stands.revision, stands.due, stands.resumed)
+        )
 
 
 def log_declared(each: Watched, answer: Declared) -> None:

@@ -1,0 +1,43 @@
+#!lua flags=allow-oom
+-- Pause, resume or remove a schedule.
+--
+-- A paused schedule keeps its place in `schedules`, at infinity.  What falls into the pause is not
+-- missed: whoever fires it next leaves out what was due until `resumed`.
+--
+-- KEYS  root of the namespace
+-- ARGV  pause, resume or remove
+--       name
+--       expected                   change it only if this is its moment (ms); '' for any
+--
+-- Answers 1 if there is such a schedule, 0 if not.
+--
+-- @include keys
+-- @include now
+
+local how, name, expected = ARGV[1], ARGV[2], ARGV[3]
+local schedules, key = key_of('schedules'), key_of('schedule', name)
+local score = redis.call('ZSCORE', schedules, name)
+
+if redis.call('EXISTS', key) == 0 or (expected ~= '' and score ~= expected) then
+  return 0
+end
+local paused = redis.call('HEXISTS', key, 'paused') == 1
+if how == 'remove' then
+  redis.call('ZREM', schedules, name)
+  redis.call('DEL', key, key .. ':runs')
+elseif how == 'pause' and not paused then
+  redis.call('HSET', key, 'paused', moment)
+  if score then
+    redis.call('HSET', key, 'next', score)
+    redis.call('ZADD', schedules, 'inf', name)
+  end
+elseif how == 'resume' and paused then
+  local following = redis.call('HGET', key, 'next')
+  redis.call('HDEL', key, 'paused', 'next')
+  redis.call('HSET', key, 'resumed', moment)
+  if following then
+    redis.call('ZADD', schedules, following, name)
+  end
+end
+redis.call('PUBLISH', key_of('notices'), 'schedules')
+return 1
