@@ -14,6 +14,8 @@ from streamq.context import Running
 from streamq.core.options import checked
 from streamq.devserver.server import ensure
 from streamq.execution.eager import run_here
+from streamq.producer.late_signal import LateSignal
+from streamq.producer.periodic import schedules_of, usable
 from streamq.producer.registry import (
     Discovery,
     Packages,
@@ -73,6 +75,11 @@ class App(CallSender):
         self.templates = Templates(self.conf, lambda: self.declared)
         self.middleware = ()
         self.schedules = Schedules(self)
+        self.schedules.sources.append(self._periodic)
+        #: Sent once, before the tasks are first needed: receivers declare periodic tasks.
+        self.on_after_configure = LateSignal("on_after_configure")
+        #: Sent once, when the modules with tasks are imported.
+        self.on_after_finalize = LateSignal("on_after_finalize")
         apps.add(self)
 
     # Declarations
@@ -159,6 +166,31 @@ class App(CallSender):
         """
         return self.schedules.declare(self.schedules.make(name, task, when, args, kwargs, **rules))
 
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Declare a schedule as Celery's users do; return its name: that of the task, without one.
+
+        ``schedule`` is a number of seconds, a timedelta, a crontab or another schedule, and ``sig``
+        a signature, a task or its name.
+        """
+        call = self.signature_of(sig, tuple(args), dict(kwargs or {}))
+        given = (*map(repr, call.args), *(f"{key}={value!r}" for key, value in call.kwargs.items()))
+        chosen = usable(name or f"{call.name}({', '.join(given)})")
+        self.schedule(chosen, call, schedule, **options)
+        return chosen
+
+    def _periodic(self) -> None:
+        """Declare what the setting ``beat_schedule`` has, as it is now."""
+        for each in schedules_of(self.conf.beat_schedule, self.schedules.make):
+            self.schedules.declare(each)
+
     def every(self, interval: float | timedelta | str, **options: Any) -> Callable[[Any], Any]:
         """Run a function at an interval: ``@app.every("30s")``.
 
@@ -226,8 +258,10 @@ class App(CallSender):
     def import_tasks(self) -> None:
         """Import the modules of ``include``, then those of ``autodiscover_tasks``."""
         set_up_if_of_django()
+        self.on_after_configure.send_once(self)
         import_modules(tuple(self.conf.include))
         self.tasks.discover()
+        self.on_after_finalize.send_once(self)
 
     # Redis
 

@@ -1,16 +1,14 @@
 """What a worker's banner says of Celery's settings: its defaults, and what has no effect."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from streamq.celery.config_names import DEFAULTS
 from streamq.config.settings import SETTINGS
-from streamq.core.text import count, first_few
 
 #: The width of a line, and that of the words before it.
 WIDTH, LABEL = 76, 8
-MOST_SCHEDULES = 5
 #: How much a name must be like a setting to be taken for a mistake; 1 is the same.
 ALIKE = 0.88
 
@@ -75,17 +73,10 @@ def limits(conf: Settings) -> list[str]:
 
 
 def schedules(conf: Settings) -> list[str]:
-    """Schedules, which do not run."""
-    given = conf["beat_schedule"]
-    names: Sequence[str] = list(map(str, given)) if isinstance(given, Mapping) else []
-    if names:
-        number = count(len(names), "schedule")
-        verb = "does" if len(names) == 1 else "do"
-        listed = first_few(names, MOST_SCHEDULES)
-        return [f"{number} {verb} not run in this version: {listed}"]
+    """Schedules of another kind, which nobody fires."""
     scheduler = conf["beat_scheduler"]
     if scheduler != DEFAULTS["beat_scheduler"]:
-        return [f"schedules do not run in this version: those of {scheduler}"]
+        return [f"not fired: the schedules of {scheduler}; streamq schedules add"]
     return []
 
 

@@ -1,29 +1,31 @@
-"""Schedules by Celery's names: values that settings hold; in this version nothing runs them.
+"""Schedules by Celery's names: values that settings hold, and that know their next moments.
 
 They may be made anywhere, also before there is an app: they are compared, printed and pickled.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
-from typing import Any
+import copy
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from streamq.context import NotInThisVersion
+from streamq.core.cron import FIELDS, numbers_of
 from streamq.errors import ConfigError
+from streamq.host import clock
+from streamq.schedule import Crontab, Every
 
 __all__ = ["BaseSchedule", "ParseException", "crontab", "maybe_schedule", "schedule", "solar"]
-
-DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-MONTHS = (
-    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"
-)  # fmt: skip
-
-#: One element of a field of a crontab: ``*``, ``*/5``, ``3``, ``mon-fri``, ``10-20/2``.
-ELEMENT = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d+))?")
 
 
 class ParseException(ConfigError):
     """A field of a crontab cannot be read."""
+
+
+class Due(NamedTuple):
+    """Whether a schedule is due, and the seconds until it is again."""
+
+    is_due: bool
+    next: float
 
 
 class BaseSchedule:
@@ -36,13 +38,41 @@ class BaseSchedule:
         self.nowfun = nowfun
         self.app = app
 
-    def is_due(self, last_run_at: Any) -> Any:
-        """Refuse: a schedule does not run in this version."""
-        raise NotInThisVersion(f"not in this version: {type(self).__name__}.is_due")
+    def now(self) -> datetime:
+        """The time now, in UTC; that of ``nowfun`` if it was given."""
+        if self.nowfun is not None:
+            return aware(self.nowfun())
+        return datetime.fromtimestamp(clock.time(), UTC)
 
-    def remaining_estimate(self, last_run_at: Any) -> Any:
-        """Refuse: a schedule does not run in this version."""
-        raise NotInThisVersion(f"not in this version: {type(self).__name__}.remaining_estimate")
+    def next_after(self, moment: datetime) -> datetime | None:
+        """The first moment after this one.
+
+        That of a class of one's own, which says by ``is_due`` how long to wait.
+        """
+        if type(self).is_due is BaseSchedule.is_due:
+            remaining = type(self).remaining_estimate
+            if remaining is BaseSchedule.remaining_estimate:
+                raise ConfigError(
+                    f"{type(self).__qualname__} does not say when it is due",
+                    advice=["def next_after(self, moment): …", "or is_due, as for Celery"],
+                )
+        then = copy.copy(self)
+        then.nowfun = lambda: moment
+        _, wait = then.is_due(moment)
+        return moment + timedelta(seconds=max(float(wait), 0.001))
+
+    def is_due(self, last_run_at: datetime) -> "Due":
+        """Whether it is due, and the seconds until the next moment."""
+        left = self.remaining_estimate(last_run_at).total_seconds()
+        if left > 0:
+            return Due(False, left)
+        now = self.now()
+        return Due(True, max(self.remaining_estimate(now).total_seconds(), 0.0))
+
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        """The time until the first moment after the last run."""
+        found = self.next_after(aware(last_run_at))
+        return timedelta.max if found is None else found - self.now()
 
     def __eq__(self, other: object) -> bool:
         return NotImplemented if not isinstance(other, BaseSchedule) else self is other
@@ -66,6 +96,15 @@ class schedule(BaseSchedule):
             run_every = timedelta(seconds=run_every or 0)
         self.run_every = run_every
         self.relative = relative
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        """The first moment after this one: counted from the epoch in UTC."""
+        return self.when.next_after(moment)
+
+    @property
+    def when(self) -> Every:
+        """The same as a schedule of streamq.  Raises ConfigError if it is too often."""
+        return Every(self.run_every)
 
     @property
     def seconds(self) -> float:
@@ -99,15 +138,6 @@ class crontab(BaseSchedule):
     Raises ParseException for a field that cannot be read.
     """
 
-    #: The fields, each with its first and last number and the names of its numbers.
-    FIELDS: Mapping[str, tuple[int, int, tuple[str, ...]]] = {
-        "minute": (0, 59, ()),
-        "hour": (0, 23, ()),
-        "day_of_week": (0, 6, DAYS),
-        "day_of_month": (1, 31, ()),
-        "month_of_year": (1, 12, MONTHS),
-    }
-
     def __init__(
         self,
         minute: Any = "*",
@@ -120,8 +150,11 @@ class crontab(BaseSchedule):
         super().__init__(**more)
         given = (minute, hour, day_of_week, day_of_month, month_of_year)
         #: The fields as they were given, for people.
-        self.given = dict(zip(self.FIELDS, given, strict=True))
-        found = {name: numbers_of(name, value) for name, value in self.given.items()}
+        self.given = dict(zip(FIELDS, given, strict=True))
+        try:
+            found = {name: numbers_of(name, value) for name, value in self.given.items()}
+        except ConfigError as error:
+            raise ParseException(*error.args) from None
         self.minute, self.hour = found["minute"], found["hour"]
         self.day_of_week = found["day_of_week"]
         self.day_of_month, self.month_of_year = found["day_of_month"], found["month_of_year"]
@@ -129,7 +162,16 @@ class crontab(BaseSchedule):
     @property
     def fields(self) -> tuple[frozenset[int], ...]:
         """The numbers of each field, in the order of ``FIELDS``."""
-        return tuple(getattr(self, name) for name in self.FIELDS)
+        return tuple(getattr(self, name) for name in FIELDS)
+
+    @property
+    def when(self) -> Crontab:
+        """The same as a schedule of streamq.  Raises ConfigError if there is no such date."""
+        return Crontab(self.given)
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        """The first moment after this one, by the clock of the moment's zone."""
+        return self.when.next_after(moment)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, crontab) and self.fields == other.fields
@@ -150,13 +192,20 @@ class crontab(BaseSchedule):
 
 
 class solar(BaseSchedule):
-    """At sunrise, sunset and the like: a value only, as all schedules in this version."""
+    """At sunrise, sunset and the like: a value only, which is refused where it is to run."""
 
     def __init__(
         self, event: str, lat: float, lon: float, nowfun: Any = None, app: Any = None
     ) -> None:
         super().__init__(nowfun, app)
         self.event, self.lat, self.lon = event, lat, lon
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        """Refuse: nobody reckons the sun here."""
+        raise NotInThisVersion(
+            f"not in this version: solar ({self.event})",
+            advice=["a class with next_after(moment), by a library such as astral"],
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, solar) and vars(self) == vars(other)
@@ -178,64 +227,13 @@ def maybe_schedule(given: Any, relative: bool = False, app: Any = None) -> Any:
     return given
 
 
+def aware(moment: datetime) -> datetime:
+    """This moment with a time zone; one that names none is in UTC."""
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
 def field_text(value: Any) -> str:
     """Write a field as it was given."""
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ",".join(map(str, value))
     return str(value).replace(" ", "")
-
-
-def numbers_of(name: str, value: Any) -> frozenset[int]:
-    """The numbers that a field of a crontab names.  Raises ParseException if it cannot be read."""
-    first, last, _ = crontab.FIELDS[name]
-    parts = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
-    found: set[int] = set()
-    for part in parts:
-        for element in str(part).replace(" ", "").split(","):
-            found |= element_numbers(name, element.lower())
-    found = {number % 7 for number in found} if name == "day_of_week" else found
-    wrong = sorted(number for number in found if not first <= number <= last)
-    if wrong or not found:
-        raise unreadable(name, value)
-    return frozenset(found)
-
-
-def element_numbers(name: str, element: str) -> set[int]:
-    """The numbers of one element, such as ``*/15`` or ``mon-fri``."""
-    first, last, _ = crontab.FIELDS[name]
-    found = ELEMENT.fullmatch(element)
-    if found is None or found["step"] == "0":
-        raise unreadable(name, element)
-    step = int(found["step"] or 1)
-    if found["first"] is None:
-        return set(range(first, last + 1, step))
-    begin = number_of(name, found["first"])
-    if found["last"] is None:
-        return set(range(begin, (last if found["step"] else begin) + 1, step))
-    end = number_of(name, found["last"])
-    if end < begin:  # over the end: 22-2, sat-mon
-        end += last - first + 1
-    return {(number - first) % (last - first + 1) + first for number in range(begin, end + 1, step)}
-
-
-def number_of(name: str, text: str) -> int:
-    """A number, or the number of a day's or a month's name."""
-    first, last, names = crontab.FIELDS[name]
-    if text.isdecimal():
-        number = int(text)
-        if first <= number <= last or (name == "day_of_week" and number == 7):
-            return number
-    elif text[:3] in names:
-        return names.index(text[:3]) + first
-    raise unreadable(name, text)
-
-
-def unreadable(name: str, value: Any) -> ParseException:
-    """Make the error of a field that cannot be read."""
-    first, last, names = crontab.FIELDS[name]
-    known = {"allowed": f"{first} to {last}" + (f", or {names[0]} to {names[-1]}" if names else "")}
-    return ParseException(
-        f"crontab: cannot read {name}={value!r}",
-        known=known,
-        advice=["a number, '*/5', '1-5', '0,30', or a list of numbers"],
-    )

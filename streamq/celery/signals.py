@@ -91,7 +91,7 @@ class SignalNotSent(Signal):
 
 
 #: Why there are signals of Celery that are not sent, and what stands for them.
-NO_BEAT = "schedules are not in this version"
+NO_BEAT = "every worker fires schedules: worker_ready is sent in each"
 NO_SETUP = "setup_logging replaces streamq's logging as a whole"
 NO_EVENTLET = "streamq has gevent and no eventlet"
 

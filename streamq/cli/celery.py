@@ -17,6 +17,7 @@ from streamq.cli.instead import LATER, OF_CELERY
 #: Command → its line in ``--help``, and its module.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "worker": ("Run tasks.", "worker"),
+    "beat": ("Fire schedules, and run no task.", "beat"),
     "status": ("Say which workers are up.", "status"),
     "inspect": ("Ask the workers: ping.", "inspect"),
     "control": ("Revoke tasks.", "control"),

@@ -3,7 +3,7 @@
 The worker says why in one line, and goes on: units of systemd and containers have such flags.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -30,12 +30,13 @@ class RefusedFlag(NamedTuple):
 
 
 PREFETCH = "a runner reads ahead by how long its tasks take, and hands back what has to wait"
-SCHEDULES = "not in this version: schedules; the worker runs without them"
+SCHEDULES = "every worker fires schedules"
+IN_REDIS = "schedules are in Redis, and every worker fires them"
 UNNEEDED = (
     UnneededFlag(("-E", "--events", "--task-events"), "states and workers are kept in Redis"),
     UnneededFlag(("-B", "--beat"), SCHEDULES),
-    UnneededFlag(("-s", "--schedule", "--schedule-filename"), SCHEDULES, "FILE"),
-    UnneededFlag(("--scheduler",), SCHEDULES, "CLASS"),
+    UnneededFlag(("-s", "--schedule", "--schedule-filename"), IN_REDIS, "FILE"),
+    UnneededFlag(("--scheduler",), IN_REDIS, "CLASS"),
     UnneededFlag(
         ("-O", "--optimization"), "a message goes to a runner that is free, as with fair", "WORD"
     ),
@@ -68,9 +69,33 @@ REFUSED = (
 )
 
 
+#: Flags of ``celery beat``.
+BEAT = (
+    UnneededFlag(("-s", "--schedule", "--schedule-filename"), IN_REDIS, "FILE"),
+    UnneededFlag(("-S", "--scheduler"), IN_REDIS, "CLASS"),
+    UnneededFlag(("--max-interval",), "it sleeps until the next moment", "SECONDS"),
+    UnneededFlag(("--umask",), "it is that of the shell, or UMask= of the systemd unit", "N"),
+    RefusedFlag(
+        ("--detach",),
+        "it stays in the foreground",
+        "start it by systemd or supervisord, or: nohup streamq beat … --logfile FILE &",
+    ),
+)
+
+
 def celery_flags(function: F) -> F:
-    """Give a command the flags above; they are not listed by ``--help``."""
-    for flag in (*UNNEEDED, *REFUSED):
+    """Give a command the flags of Celery's worker; they are not listed by ``--help``."""
+    return with_flags(function, (*UNNEEDED, *REFUSED))
+
+
+def beat_flags(function: F) -> F:
+    """Give a command the flags of ``celery beat``; they are not listed by ``--help``."""
+    return with_flags(function, BEAT)
+
+
+def with_flags(function: F, flags: Iterable[UnneededFlag | RefusedFlag]) -> F:
+    """Give a command flags that change nothing, or are refused."""
+    for flag in flags:
         function = click.option(
             *flag.names,
             f"celery_{flag.names[-1].strip('-').replace('-', '_')}",
@@ -95,7 +120,6 @@ def answer(flag: UnneededFlag | RefusedFlag) -> Callback:
         if isinstance(flag, RefusedFlag):
             advice = f"\n  → {flag.instead}"
             raise click.UsageError(f"not in this version: {name}: {flag.what}{advice}")
-        why = flag.why if flag.why == SCHEDULES else f"not needed: {flag.why}"
-        warn(f"{name}: {why}")
+        warn(f"{name}: not needed: {flag.why}")
 
     return say

@@ -18,7 +18,7 @@ ADVICE: Mapping[str, str] = {
     "celery.app.utils": "`streamq config show` lists the settings",
     "celery.apps": "a worker is started by its command: streamq worker",
     "celery.backends": "results live in the Redis of the tasks: use AsyncResult",
-    "celery.beat": "schedules are not in this version",
+    "celery.beat": "every worker fires schedules: streamq.celery.schedules, streamq schedules",
     "celery.bin": "command lines are streamq's own: streamq --help",
     "celery.bootsteps": "connect worker_init, worker_ready or worker_shutdown of "
     "streamq.celery.signals",
@@ -47,7 +47,7 @@ ADVICE: Mapping[str, str] = {
     "kombu.pools": "connections are streamq's own: tasks are sent by delay() and apply_async()",
     "kombu.transport": "the transport is Redis: CELERY_BROKER_URL names it",
     "kombu.utils": "not part of streamq: copy the function, or use Python's own",
-    "django_celery_beat": "schedules are not in this version: it stays Celery's, and needs it",
+    "django_celery_beat": "schedules are in Redis: streamq schedules add, app.schedules.add",
     "django_celery_results": "results live in the Redis of the tasks: use AsyncResult",
     "django_celery": "it stays Celery's, and needs it",
     "pytest_celery": "pytest_plugins = ('streamq.celery.contrib.pytest',) has the fixtures",

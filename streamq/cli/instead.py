@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 
-CRON = "until there are schedules: cron or a systemd timer, and streamq enqueue TASK"
 WATCH = "streamq workers ls, streamq queues ls, streamq result ID"
 
 #: Commands of a later version → what to type until then.
 LATER: Mapping[str, str] = {
-    "beat": CRON,
     "events": WATCH,
     "flower": WATCH,
     "graph": WATCH,

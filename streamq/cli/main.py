@@ -16,6 +16,7 @@ from streamq.cli.instead import AT_THE_ROOT, LATER
 #: Command, which is also the name of its module → its line in ``--help``.
 COMMANDS: Mapping[str, str] = {
     "worker": "Run tasks.",
+    "beat": "Fire schedules, and run no task.",
     "enqueue": "Send a task.",
     "result": "Show the state and the outcome of a task.",
     "revoke": "Keep tasks from running, or stop them.",

@@ -53,7 +53,7 @@ ADVICE = {
     "worker_redirect_stdouts_": "what a task prints is not logged; remove it",
     "worker_enable_remote_control": "there is no broadcast to turn off; remove it",
     "enable_utc": "times are always kept in UTC; timezone is for times that name no zone",
-    "beat_": "schedules are not in this version",
+    "beat_": "every worker fires schedules, and nothing else does; remove it",
     "event_": "what happens is in Redis without events; remove it",
     "control_": "there is no broadcast; remove it",
 }

@@ -63,6 +63,7 @@ class Config(ObjectReader, SettingsMapping):
     app: str | None
     include: tuple[str, ...]
     timezone: str | None
+    beat_schedule: Any
     scheduler: bool
     schedule_revision: int
     queues: tuple[str, ...]

@@ -131,6 +131,16 @@ def timezone(value: object, name: str) -> str:
     return zone
 
 
+def entries(value: object, name: str) -> Any:
+    """Accept a mapping; its entries are checked when they are used.  An empty one is a new one."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"{name} must be a mapping: {shown(value)}",
+            advice=['{"nightly": {"task": "shop.report", "schedule": crontab(hour=2)}}'],
+        )
+    return value or {}
+
+
 def routes(value: object, name: str) -> Any:
     """Accept a mapping, a callable, or a list of these; the rules are checked when used."""
     parts = value if isinstance(value, list | tuple) else [value]
@@ -199,6 +209,9 @@ TABLE = (
             flag="-I, --include", aliases=("imports",)),
     Setting("timezone", optional(Kind("time zone", timezone)), "UTC",
             "The zone of times that name none; with none, it is UTC."),
+    Setting("beat_schedule", Kind("mapping", entries, True), {},
+            "Schedules by name, as Celery's users write them: task, schedule, args, kwargs, "
+            "options."),
     Setting("scheduler", TRUTH, True,
             "Whether a worker fires schedules.", flag="--no-scheduler"),
     Setting("schedule_revision", whole("0 or more", least=0), 0,

@@ -17,6 +17,8 @@ CATCH_UP = ("one", "none", "all")
 #: What is done at a tick while the last run has not ended.
 OVERLAP = ("allow", "skip", "replace")
 
+#: Bytes of a schedule's name: with the moment behind it, it is a task id.
+LONGEST_NAME = 170
 #: How late a moment may run with ``catch_up="none"`` where no ``deadline`` says it, in ms: a worker
 #: that is restarted is not an outage.
 GRACE = 60_000

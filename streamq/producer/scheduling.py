@@ -9,7 +9,14 @@ from typing import Any
 
 from streamq.core.message import Message
 from streamq.core.text import shown
-from streamq.core.ticks import CATCH_UP, OVERLAP, Timing, millis, moment_of
+from streamq.core.ticks import (
+    CATCH_UP,
+    LONGEST_NAME,
+    OVERLAP,
+    Timing,
+    millis,
+    moment_of,
+)
 from streamq.core.units import choice, duration_text, seconds
 from streamq.errors import ConfigError
 from streamq.routing import check_name
@@ -21,9 +28,6 @@ RULES = ("tz", "jitter", "overlap", "catch_up", "deadline")
 
 #: The fields that say what is declared.
 DESCRIBED = ("task", "when", *RULES, "args", "kwargs", "options", "message")
-
-#: Bytes of a schedule's name: with the moment behind it, it is a task id.
-LONGEST_NAME = 170
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +136,9 @@ def checked_moment(found: Any, after: int, name: str) -> int:
 def as_when(given: Any, what: str) -> When:
     """The moments that a user gives: a schedule, cron text, or an interval."""
     if isinstance(given, When) and not isinstance(given, type):
-        return given
+        ours = getattr(given, "when", None)  # Celery's have one of ours, unless they are of a class
+        known = type(given).__module__.startswith("streamq.")
+        return ours if known and isinstance(ours, When) else given
     if isinstance(given, timedelta | int | float) and not isinstance(given, bool):
         return Every(given)
     if isinstance(given, str):

@@ -14,10 +14,18 @@ from streamq.runner.sources import QueueStreams
 MOST_TASKS = 12
 
 
+def schedules_of(found: Found) -> str:
+    """The schedules that the worker fires, by name; empty for none."""
+    conf = found.app.conf
+    names = [each.name for each in found.app.schedules] if conf.scheduler else []
+    return first_few(sorted(names), MOST_TASKS, separator="  ") if names else ""
+
+
 def banner(found: Found, node: str, sources: Sequence[QueueStreams]) -> str:
     """The banner: app, Redis, queues, pool and tasks, and where each setting comes from."""
     app, conf = found.app, found.app.conf
     pool = f"{conf.pool} {conf.concurrency}"
+    queues = ", ".join(source.queue for source in sources)
     if conf.pool == "gevent":
         pool = f"gevent {conf.processes} × {conf.concurrency}"
     bundled = server.find() if conf.url is None else None
@@ -29,11 +37,14 @@ def banner(found: Found, node: str, sources: Sequence[QueueStreams]) -> str:
             f"streamq {streamq.__version__} · {node} · app {found.spec} ({found.how}) · "
             f"python {platform.python_version()} · pid {os.getpid()}",
             f"  redis   {redis}",
-            f"  queues  {', '.join(source.queue for source in sources)}  [{conf.origin('queues')}]",
+            f"  queues  {queues}  [{conf.origin('queues')}]"
+            if sources
+            else "  queues  none: only schedules are fired here",
             f"  pool    {pool}  [{conf.origin('concurrency')}] · "
             f"{'late' if conf.acks_late else 'early'} ack · lease {conf.lease:g} s",
             *(f"  {note}" for note in conf.notes()),
             f"  tasks   {tasks}",
+            *([f"  firing  {schedules}"] if (schedules := schedules_of(found)) else []),
             "Ctrl-C once to finish running tasks, twice to put them back"
             if os.isatty(error_output())
             else "",

@@ -94,12 +94,13 @@ def start_worker(
     launch: Launch,
     exclude: Sequence[str] = (),
     burst: bool = False,
+    only_schedules: bool = False,
 ) -> int:
     """Run a worker for this app until it is stopped; return its exit code.
 
     ``flags`` are settings from the command line; ``exclude`` names queues not to read;
     ``launch`` is how this process was started; with ``burst`` the worker ends when nothing waits
-    any more.
+    any more; with ``only_schedules`` it has no runners, and reads no queue.
     """
     open_closed_streams()
     app = found.app
@@ -114,7 +115,8 @@ def start_worker(
     set_up_logging(conf.log_level, conf.log_format, loaded=True)
     check_limits({"time_limit": conf.task_time_limit, "soft_time_limit": conf.task_soft_time_limit})
     _ = app.signer  # raises here if a key is missing
-    queues, name = chosen_queues(app, exclude), node_name(conf.worker_name)
+    queues = [] if only_schedules else chosen_queues(app, exclude)
+    name = node_name(conf.worker_name)
     workdir = WorkDir()
     for number in {signal.SIGTERM} | ({signal.SIGINT} - OWN.given.ignored):
         signal.signal(number, interrupt)
@@ -243,6 +245,7 @@ def assemble(
     app, conf = found.app, found.app.conf
     prefork, gevent = conf.pool == "prefork", conf.pool == "gevent"
     runners = conf.concurrency if prefork else conf.processes if gevent else 1
+    runners = runners if sources else 0
     first = RunnerConfig(
         number=0,
         node=node,

@@ -21,8 +21,8 @@ RETRY = 1.0
 class RunnerStarts:
     """The starts of the runners of one worker, each with a number of its own.
 
-    The runners of ``configs`` are due at once, and again after they have ended.  The quarantine
-    runner is due when it is asked for.
+    The runners of ``configs`` are due at once, and again after they have ended; there may be none,
+    where only schedules are fired.  The quarantine runner is due when it is asked for.
     """
 
     def __init__(
@@ -34,7 +34,8 @@ class RunnerStarts:
     ) -> None:
         self.configs = {each.number: each for each in [*configs, quarantine]}
         self.quarantine = quarantine
-        self.burst = configs[0].burst
+        self.burst = any(each.burst for each in configs)
+        self.only_schedules = not configs
         self.processes = processes
         self.workdir = workdir
         self.shared_memory = SharedMemory(
@@ -44,6 +45,10 @@ class RunnerStarts:
         self.due = {each.number: 0.0 for each in configs}
         #: Whether no runner is started any more.
         self.ended = False
+
+    def are_over(self) -> bool:
+        """Whether no runner is due, and none will be."""
+        return not self.due and (self.ended or not self.only_schedules)
 
     def start_due(self) -> None:
         """Start the runners that are due."""

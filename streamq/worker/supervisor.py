@@ -100,7 +100,7 @@ class Supervisor:
         while True:
             self.starts.start_due()
             self.services.run_due()
-            if not self.processes.children and not self.starts.due:
+            if not self.processes.children and self.starts.are_over():
                 break
             if self.stops.count > 2:
                 logger.warning("exiting at once; other workers take over what was running")

@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 from streamq.app import App
 from streamq.celery.app.configured import ConfiguredApp
-from streamq.celery.app.late_signal import LateSignal
 from streamq.celery.app.names import (
     ELSEWHERE,
     IGNORED,
@@ -31,6 +30,7 @@ from streamq.celery.current import CurrentApp, celery_apps, get_current_task
 from streamq.celery.eager import run_eagerly
 from streamq.celery.marks import MarkedPayloads
 from streamq.celery.result import AsyncResult, EagerResult, GroupResult, ResultSet
+from streamq.celery.schedules import crontab
 from streamq.celery.shared import makers, share
 from streamq.config.importing import import_named
 from streamq.context import NotInThisVersion
@@ -40,6 +40,9 @@ from streamq.errors import ConfigError
 from streamq.host import clock
 from streamq.host.modules import module_of
 from streamq.producer.encoding import encoded
+from streamq.producer.late_signal import LateSignal
+from streamq.producer.periodic import schedules_of
+from streamq.producer.scheduling import RULES, Schedule
 from streamq.producer.task_classes import make_task
 from streamq.result import Result
 from streamq.tasks import Signature as Call
@@ -81,8 +84,6 @@ class Celery(ConfiguredApp):
         self.set_as_current = set_as_current
         self.user_options: dict[str, set[Any]] = defaultdict(set)
         self.on_configure = LateSignal("on_configure")
-        self.on_after_configure = LateSignal("on_after_configure")
-        self.on_after_finalize = LateSignal("on_after_finalize")
         source = settings.pop("config_source", None)
         namespace = settings.pop("namespace", None) if source is not None else None
         settings |= settings.pop("changes", None) or {}
@@ -262,10 +263,27 @@ class Celery(ConfiguredApp):
         name: str | None = None,
         **options: Any,
     ) -> str:
-        """Add an entry to beat_schedule, which nothing runs in this version; return its name."""
+        """Add an entry to the setting beat_schedule; return its name."""
         key, entry = name or repr(sig), schedule_entry(schedule, sig, args, kwargs, options)
         self.conf.beat_schedule = {**(self.conf.get("beat_schedule") or {}), key: entry}
         return key
+
+    def _periodic(self) -> None:
+        """Declare what beat_schedule has; its entries have options by Celery's names."""
+        self.finalize()
+        for each in schedules_of(self.conf.beat_schedule, self._make_schedule):
+            self.schedules.declare(each)
+
+    def _make_schedule(
+        self, name: str, task: Any, when: Any, args: Any, kwargs: Any, **options: Any
+    ) -> Schedule:
+        """Make the schedule of an entry; ``beat_cron_starting_deadline`` is for crontabs."""
+        deadline = self.conf.get("beat_cron_starting_deadline")
+        rules = {rule: options.pop(rule) for rule in RULES if rule in options}
+        if deadline and isinstance(when, crontab):
+            rules.setdefault("deadline", deadline)
+        chosen = call_options(options)
+        return self.schedules.make(name, task, when, args, kwargs, **chosen, **rules)
 
     # Sending
 

@@ -38,7 +38,7 @@ ELSEWHERE = {
     "select_queues": "streamq worker -Q NAMES",
     "setup_security": "the settings signing and signing_keys sign messages",
     "steps": "signals such as worker_init and worker_shutdown",
-    "Beat": "schedules are not in this version",
+    "Beat": "every worker fires schedules",
     "Worker": "streamq worker",
     "WorkController": "streamq worker",
 }
