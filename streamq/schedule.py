@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from cronsim.explain import explain
 
+from streamq.core.calendar import Pattern
 from streamq.core.cron import (
     FIELDS,
     cron_fields,
@@ -46,9 +47,21 @@ class ByCalendar:
     Without one the schedule takes that of the app, or of the moment from which it reckons.
     """
 
-    def __init__(self, tz: str | None) -> None:
+    def __init__(self, pattern: Pattern, tz: str | None) -> None:
+        self.pattern = pattern
         self.tz = tz
         self.zone = None if tz is None else zone_of(tz)
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        """The first moment after this one, in the schedule's zone."""
+        zone = self.in_zone(moment)
+        found = self.pattern.next_after(aware(moment, zone), zone)
+        return None if found is None else found.astimezone(zone)
+
+    @property
+    def gap(self) -> timedelta:
+        """A bound on the time from one moment to the next."""
+        return timedelta(days=self.pattern.gap)
 
     def in_zone(self, moment: datetime) -> tzinfo:
         """The zone to reckon in: the schedule's own, else the moment's, else UTC."""
@@ -68,15 +81,8 @@ class Cron(ByCalendar):
     """
 
     def __init__(self, text: str, tz: str | None = None) -> None:
-        super().__init__(tz)
-        self.pattern = cron_pattern(text)
+        super().__init__(cron_pattern(text), tz)
         self.text = " ".join(cron_fields(text))
-
-    def next_after(self, moment: datetime) -> datetime | None:
-        """The first moment after this one, in the schedule's zone."""
-        zone = self.in_zone(moment)
-        found = self.pattern.next_after(aware(moment, zone), zone)
-        return None if found is None else found.astimezone(zone)
 
     @property
     def words(self) -> str:
@@ -94,19 +100,12 @@ class Crontab(ByCalendar):
     """At the moments whose local time all fields match, as Celery's crontab."""
 
     def __init__(self, given: Mapping[str, object], tz: str | None = None) -> None:
-        super().__init__(tz)
         #: The fields as they were given, for people.
         self.given = dict(given)
         self.fields = {name: numbers_of(name, value) for name, value in given.items()}
         self.texts = {name: field_text(value) for name, value in given.items()}
         stars = [self.texts[name].startswith("*") for name in ("minute", "hour")]
-        self.pattern = crontab_pattern(self.fields, fixed=not any(stars))
-
-    def next_after(self, moment: datetime) -> datetime | None:
-        """The first moment after this one, in the schedule's zone."""
-        zone = self.in_zone(moment)
-        found = self.pattern.next_after(aware(moment, zone), zone)
-        return None if found is None else found.astimezone(zone)
+        super().__init__(crontab_pattern(self.fields, fixed=not any(stars)), tz)
 
     @property
     def words(self) -> str:
@@ -138,7 +137,7 @@ class Every:
                 f"every({shown(interval)}) is too often",
                 known={"shortest": duration_text(SHORTEST)},
             )
-        self.interval = timedelta(milliseconds=round(length * 1000))
+        self.interval = self.gap = timedelta(milliseconds=round(length * 1000))
 
     def next_after(self, moment: datetime) -> datetime | None:
         """The first moment after this one, in its zone."""

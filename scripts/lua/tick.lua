@@ -13,9 +13,12 @@
 --       missed                     how many moments were missed
 --       nominal, id                the moment that runs (ms), and the id of its task; '' '' if
 --                                  nothing is to run
---       overlap                    allow, or skip: nothing runs while the last run has not ended
+--       overlap                    what is done while the last run has not ended: allow, skip or
+--                                  replace it, which revokes it
 --       final                      1: a message that is refused is left out, and the next moment
 --                                  stands; 0: it is refused, and nothing is written
+--       expires, life, signal, term
+--                                  as for revoke.lua, to replace the last run with
 --       then the message, as publish.lua takes it; nothing if nothing is to run
 --
 -- Answers {word, …}:
@@ -34,6 +37,7 @@
 -- @include destinations
 -- @include generations
 -- @include publish_message
+-- @include revocation
 
 local MOST_RUNS = 50
 local YEAR_MS = 31622400000
@@ -97,6 +101,18 @@ local function publish(message)
   end
 end
 
+-- Revoke the last run, with all copies of a fan-out.
+local function revoke_last(last_id)
+  local how = { expires = ARGV[11], life = ARGV[12], signal = ARGV[13], term = ARGV[14] }
+  local copies = redis.call('HGET', key_of('task', last_id), 'copies')
+  for queue in string.gmatch(copies or '', '[^:]+') do
+    revoke(last_id .. '@' .. queue, how)
+  end
+  if not copies then
+    revoke(last_id, how)
+  end
+end
+
 local score = redis.call('ZSCORE', key_of('schedules'), name)
 if score ~= expected then
   return { 'moved', score or '' }
@@ -107,6 +123,7 @@ local known = redis.call('HMGET', schedule_key, 'revision', 'resumed', 'gap', 'l
 if (known[1] or '') ~= revision or (known[2] or '') ~= resumed then
   return { 'other' }
 end
+local last_id = known[4]
 local wrong = wrong_next(tonumber(known[3]))
 if wrong then
   return { 'bad', wrong }
@@ -115,13 +132,13 @@ end
 if id == '' then
   write_run(missed > 0 and 'missed')
   return { 'missed' }
-elseif overlap == 'skip' and known[4] and generations().unended(known[4]) then
+elseif overlap == 'skip' and last_id and generations().unended(last_id) then
   redis.call('HINCRBY', schedule_key, 'skipped', 1)
-  write_run('skipped', 'id', known[4])
+  write_run('skipped', 'id', last_id)
   return { 'skipped' }
 end
 
-local messages, malformed = messages_from(11)
+local messages, malformed = messages_from(15)
 local refused = malformed and malformed.err or publish(messages[1])
 if refused and not final then
   return { 'refused', refused }
@@ -129,6 +146,9 @@ elseif refused then
   redis.call('HINCRBY', schedule_key, 'failed', 1)
   write_run('failed', 'error', refused)
   return { 'refused', refused }
+end
+if overlap == 'replace' and last_id and generations().unended(last_id) then
+  revoke_last(last_id)
 end
 local late = string.format('%.0f', now - tonumber(expected))
 redis.call('HSET', schedule_key, 'last', nominal, 'last_id', id, 'last_late_ms', late)

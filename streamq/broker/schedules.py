@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from streamq.broker.results import TERM_MS
 from streamq.core.message import Publication
 from streamq.transport.client import Client, later
 from streamq.transport.decode import text, texts
@@ -75,9 +76,11 @@ class Attempt:
 class ScheduleStore:
     """The schedules of a namespace."""
 
-    def __init__(self, client: Client, keys: Keys) -> None:
+    def __init__(self, client: Client, keys: Keys, lifetimes: tuple[float, float]) -> None:
         self.client = client
         self.keys = keys
+        #: Milliseconds for which a record and a revocation are kept, when a run is replaced.
+        self.lifetimes = [round(each * 1000) for each in lifetimes]
 
     def now(self) -> int:
         """The server's time, in milliseconds."""
@@ -120,6 +123,7 @@ class ScheduleStore:
             attempt.missed,
             "" if attempt.nominal is None else attempt.nominal,
             *(attempt.id, attempt.overlap, int(final)),
+            *(*self.lifetimes, "SIGTERM", TERM_MS),
         )
         answer = self.client.call(TICK, self.keys.root, *argv, *publication)
         word, *rest = map(text, answer)

@@ -25,6 +25,7 @@ class Pattern:
     """The fields of a calendar pattern; numbers are sorted, ``matches`` says which days match.
 
     ``fixed`` says that its times are fixed ones, for which changes of the clocks are made up.
+    ``gap`` is a bound on the days between two days that match.
     """
 
     seconds: tuple[int, ...]
@@ -33,6 +34,7 @@ class Pattern:
     months: frozenset[int]
     matches: Callable[[date], bool]
     fixed: bool
+    gap: int = YEARS * 366
 
     def first_from(self, local: datetime) -> datetime | None:
         """The first match at or after a local time without a zone; None if there is none."""

@@ -1,12 +1,13 @@
 """Cron texts and Celery's crontab fields, read into calendar patterns."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from datetime import date, datetime
+from typing import cast
 
 from cronsim import CronSim, CronSimError
 
-from streamq.core.calendar import Pattern, ordered
+from streamq.core.calendar import YEARS, Pattern, ordered
 from streamq.core.text import nearest, shown
 from streamq.errors import ConfigError
 
@@ -39,6 +40,8 @@ FIELDS: Mapping[str, tuple[int, int, tuple[str, ...]]] = {
 #: One element of a field of a crontab: ``*``, ``*/5``, ``3``, ``mon-fri``, ``10-20/2``.
 ELEMENT = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d+))?")
 
+#: The most days from one day that matches to the next.
+RAREST = YEARS * 366
 #: Where the search for a match begins: no date is impossible that this many years do not have.
 ANY_YEAR = datetime(2000, 1, 1)
 
@@ -71,6 +74,9 @@ def cron_pattern(text: str) -> Pattern:
         months=frozenset(parsed.months),
         matches=parsed.match_day,
         fixed=not (minute.startswith("*") or hour.startswith("*")),
+        gap=longest_gap(
+            parsed.months, cast(set[object], parsed.days), set(parsed.weekdays), both=parsed.day_and
+        ),
     )
     check_possible(pattern, f"cron {text!r}")
     return pattern
@@ -109,9 +115,27 @@ def crontab_pattern(fields: Mapping[str, frozenset[int]], *, fixed: bool) -> Pat
         months=fields["month_of_year"],
         matches=matches,
         fixed=fixed,
+        gap=longest_gap(fields["month_of_year"], set(days), set(weekdays), both=True),
     )
     check_possible(pattern, "crontab")
     return pattern
+
+
+def longest_gap(months: Set[int], days: Set[object], weekdays: Set[object], *, both: bool) -> int:
+    """A bound on the days from one day that matches to the next, and a day for changed clocks.
+
+    ``both``: day of month and weekday must match, else one of them is enough.
+    """
+    every_day, every_weekday = len(days) >= 31, len(weekdays) >= 7
+    weekly = any(isinstance(each, int) for each in weekdays)
+    monthly = any(not isinstance(each, int) or each <= 28 for each in days)
+    if len(months) < 12:
+        return RAREST
+    if every_day and every_weekday:
+        return 2
+    if weekly and (every_day or not both):
+        return 8
+    return 33 if monthly and (every_weekday or not both) else RAREST
 
 
 def check_possible(pattern: Pattern, name: str) -> None:

@@ -121,13 +121,24 @@ class Schedules:
                 )
         return Schedule.checked(name, replace(call, options=options), when, **chosen)
 
+    def check_results(self, schedule: Schedule) -> None:
+        """Raise ConfigError if a rule needs results, and the call keeps none."""
+        if schedule.overlap != "allow" and not self.app.templates.template(schedule.call).keep:
+            raise ConfigError(
+                f"schedule {schedule.name}: overlap={schedule.overlap!r} needs results",
+                known={"why": "the result says whether the last run has ended"},
+                advice=["ignore_result=False for this task", 'or overlap="allow"'],
+            )
+
     # In Redis, without code
 
     @property
     def store(self) -> ScheduleStore:
         """The schedules in Redis."""
         broker = self.app.broker
-        return ScheduleStore(broker.client, broker.keys)
+        conf = self.app.conf
+        lifetimes = (conf.result_expires, conf.revoke_expires)
+        return ScheduleStore(broker.client, broker.keys, lifetimes)
 
     def add(
         self,
@@ -145,6 +156,7 @@ class Schedules:
         be sent.
         """
         schedule = self.make(name, task, when, args, kwargs, **rules)
+        self.check_results(schedule)
         if when_of(text_of(schedule.when)) != schedule.when:
             raise ConfigError(
                 f"schedule {name}: only code can have moments of its own class",
@@ -160,7 +172,7 @@ class Schedules:
             name=name,
             revision=revision_of(name, fields),
             first=timing.first_due(store.now()),
-            fields=fields,
+            fields={**fields, **schedule.bounds()},
         )
         (answer,) = store.declare([declaration], source="api")
         if answer.word == "foreign":
@@ -253,8 +265,11 @@ class ScheduleSource:
 
     def declared(self) -> list[tuple[Schedule, Timing, dict[str, str]]]:
         """The schedules that the code declares, with their timing and their description."""
-        zone = self.app.conf.timezone
-        return [(each, each.timing(zone), each.described(zone)) for each in self.schedules]
+        zone, found = self.app.conf.timezone, []
+        for each in self.schedules:
+            self.schedules.check_results(each)
+            found.append((each, each.timing(zone), {**each.described(zone), **each.bounds()}))
+        return found
 
     def stored(self, name: str, fields: Mapping[str, str]) -> tuple[Schedule, Timing]:
         """A schedule that needs no code, by its fields in Redis.

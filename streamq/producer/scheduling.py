@@ -12,6 +12,7 @@ from streamq.core.text import shown
 from streamq.core.ticks import (
     CATCH_UP,
     LONGEST_NAME,
+    MILLISECOND,
     OVERLAP,
     Timing,
     millis,
@@ -102,6 +103,11 @@ class Schedule:
             catch_up=self.catch_up,
             deadline=None if self.deadline is None else round(self.deadline * 1000),
         )
+
+    def bounds(self) -> dict[str, str]:
+        """The field that bounds the time from one moment to the next (ms), if that is known."""
+        gap = getattr(self.when, "gap", None)
+        return {"gap": str(gap // MILLISECOND)} if isinstance(gap, timedelta) else {}
 
     def described(self, default: str | None) -> dict[str, str]:
         """What is declared, as fields for people and programs."""

@@ -308,7 +308,7 @@ def make_services(
     hard_limits = HardLimits(recovery, executor, processes, signals.on_terminated)
     quarantine = QuarantineRunner(starts, report.queues)
     scheduler = Scheduler(
-        ScheduleStore(client, keys),
+        ScheduleStore(client, keys, (conf.result_expires, conf.revoke_expires)),
         ScheduleSource(app, app.schedules),
         views.own,
         order=conf.schedule_revision,
