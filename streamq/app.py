@@ -23,7 +23,6 @@ from streamq.producer.registry import (
     import_modules,
     set_up_if_of_django,
 )
-from streamq.producer.schedules import RULES, Schedule, Schedules
 from streamq.producer.schedules import Schedules
 from streamq.producer.scheduling import Schedule
 from streamq.producer.sending import CallSender

@@ -24,12 +24,7 @@ LARGEST_PAYLOAD = "16MiB"
 POOLS = ("prefork", "gevent", "solo")
 LATER_POOLS = frozenset({"threads", "asyncio"})
 #: Settings of a later version; they are refused.
-LATER = frozenset(
-    (
-        "autoscale",
-        "beat_schedule",
-    )
-)
+LATER = frozenset(("autoscale",))
 URL_SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://", "sentinels://")
 
 

@@ -48,7 +48,7 @@ GUARDS = [
         "C3",
         ENQUEUE + "test_after_the_window_an_id_is_new_once_its_task_has_ended[1ms]",
         "still not so after",
-        ("scripts/lua/publish.lua", "answer, 'PX', message.window)", "answer)"),
+        ("scripts/lua/includes/publish_message.lua", "answer, 'PX', message.window)", "answer)"),
     ),
     guard(
         "an id is accepted once until its task has ended",
@@ -67,7 +67,7 @@ GUARDS = [
         GENERATIONS + "test_a_job_of_every_day_is_tried_again_whatever_became_of_the_day_before",
         "streamq.errors.Revoked|ResultTimeout|assert .* == ",
         (
-            "scripts/lua/publish.lua",
+            "scripts/lua/includes/publish_message.lua",
             "if message.chosen then\n    message.generation",
             "if false then\n    message.generation",
         ),

@@ -383,7 +383,6 @@ def test_the_notes_for_the_banner_say_defaults_what_is_unused_and_schedules():
         "        queue celery (streamq's is default)",
         "        state PENDING for what waits or is unknown",
         "unused  result_backend, worker_prefetch_multiplier",
-        "beat    2 schedules do not run in this version: report, clean",
     ]
     assert all(len(line) <= 76 for line in conf.notes())
 

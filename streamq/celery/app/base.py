@@ -24,13 +24,12 @@ from streamq.celery.app.names import (
 from streamq.celery.app.options import call_options, task_options
 from streamq.celery.app.registry import CeleryRegistry, actual
 from streamq.celery.app.task import CeleryTask
-from streamq.celery.canvas import CelerySignature, schedule_entry
+from streamq.celery.canvas import CelerySignature
 from streamq.celery.config import CeleryConfig
 from streamq.celery.current import CurrentApp, celery_apps, get_current_task
 from streamq.celery.eager import run_eagerly
 from streamq.celery.marks import MarkedPayloads
 from streamq.celery.result import AsyncResult, EagerResult, GroupResult, ResultSet
-from streamq.celery.schedules import crontab
 from streamq.celery.shared import makers, share
 from streamq.config.importing import import_named
 from streamq.context import NotInThisVersion
@@ -41,8 +40,6 @@ from streamq.host import clock
 from streamq.host.modules import module_of
 from streamq.producer.encoding import encoded
 from streamq.producer.late_signal import LateSignal
-from streamq.producer.periodic import schedules_of
-from streamq.producer.scheduling import RULES, Schedule
 from streamq.producer.task_classes import make_task
 from streamq.result import Result
 from streamq.tasks import Signature as Call
@@ -248,42 +245,15 @@ class Celery(ConfiguredApp):
             self.on_after_configure.send_once(self)
             self.on_after_finalize.send_once(self)
 
+    def complete_tasks(self) -> None:
+        """Complete the tasks, once."""
+        self.finalize()
+
     def import_tasks(self) -> None:
         """Import the modules with tasks, complete the tasks, and make this the current app."""
         self.set_current()
         super().import_tasks()
         self.finalize()
-
-    def add_periodic_task(
-        self,
-        schedule: Any,
-        sig: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        name: str | None = None,
-        **options: Any,
-    ) -> str:
-        """Add an entry to the setting beat_schedule; return its name."""
-        key, entry = name or repr(sig), schedule_entry(schedule, sig, args, kwargs, options)
-        self.conf.beat_schedule = {**(self.conf.get("beat_schedule") or {}), key: entry}
-        return key
-
-    def _periodic(self) -> None:
-        """Declare what beat_schedule has; its entries have options by Celery's names."""
-        self.finalize()
-        for each in schedules_of(self.conf.beat_schedule, self._make_schedule):
-            self.schedules.declare(each)
-
-    def _make_schedule(
-        self, name: str, task: Any, when: Any, args: Any, kwargs: Any, **options: Any
-    ) -> Schedule:
-        """Make the schedule of an entry; ``beat_cron_starting_deadline`` is for crontabs."""
-        deadline = self.conf.get("beat_cron_starting_deadline")
-        rules = {rule: options.pop(rule) for rule in RULES if rule in options}
-        if deadline and isinstance(when, crontab):
-            rules.setdefault("deadline", deadline)
-        chosen = call_options(options)
-        return self.schedules.make(name, task, when, args, kwargs, **chosen, **rules)
 
     # Sending
 

@@ -1,12 +1,18 @@
-"""An app's settings and modules by Celery's names: where both come from."""
+"""An app's settings, modules and schedules by Celery's names: where they come from."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamq.app import App
+from streamq.celery.app.options import call_options
+from streamq.celery.canvas import schedule_entry
+from streamq.celery.schedules import crontab
 from streamq.config.config import environment
 from streamq.config.importing import NoSuchModule, import_named
 from streamq.errors import ConfigError
+from streamq.producer.periodic import schedules_of
 from streamq.producer.registry import Packages
+from streamq.producer.scheduling import RULES, Schedule
 
 
 class ConfiguredApp(App):
@@ -55,6 +61,41 @@ class ConfiguredApp(App):
         super().autodiscover_tasks(packages, related_name)
         if force:
             self.tasks.discover()
+
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Add an entry to the setting beat_schedule; return its name."""
+        key, entry = name or repr(sig), schedule_entry(schedule, sig, args, kwargs, options)
+        self.conf.beat_schedule = {**(self.conf.get("beat_schedule") or {}), key: entry}
+        return key
+
+    def complete_tasks(self) -> None:
+        """Complete the tasks, once."""
+        raise NotImplementedError
+
+    def _periodic(self) -> None:
+        """Declare what beat_schedule has; its entries have options by Celery's names."""
+        self.complete_tasks()
+        for each in schedules_of(self.conf.beat_schedule, self._make_schedule):
+            self.schedules.declare(each)
+
+    def _make_schedule(
+        self, name: str, task: Any, when: Any, args: Any, kwargs: Any, **options: Any
+    ) -> Schedule:
+        """Make the schedule of an entry; ``beat_cron_starting_deadline`` is for crontabs."""
+        deadline = self.conf.get("beat_cron_starting_deadline")
+        rules = {rule: options.pop(rule) for rule in RULES if rule in options}
+        if deadline and isinstance(when, crontab):
+            rules.setdefault("deadline", deadline)
+        chosen = call_options(options)
+        return self.schedules.make(name, task, when, args, kwargs, **chosen, **rules)
 
     def worker_sender(self, node: str) -> "WorkerSender":
         """The sender of the signals of a worker of this name."""

@@ -6,6 +6,7 @@ import click
 import pytest
 
 from streamq import App
+from streamq.cli.beat import beat
 from streamq.cli.command import GivenOptions
 from streamq.cli.main import main
 from streamq.cli.worker import maximum_of, worker
@@ -39,7 +40,7 @@ OPTIONS = {
     "--without-heartbeat": "renew leases",
     "-E": "states and workers are kept in Redis",
     "--events": "states and workers are kept in Redis",
-    "-B": "not in this version: schedules",
+    "-B": "every worker fires schedules",
     "-Ofair": "a runner that is free",
     "-O fair": "a runner that is free",
     "--prefetch-multiplier=1": "reads ahead",
@@ -89,12 +90,23 @@ def test_the_numbers_of_autoscale_may_change_places(value):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        "-l info --pidfile= -s /var/run/celerybeat-schedule",
+        "--scheduler django_celery_beat.schedulers:DatabaseScheduler --max-interval 60",
+        "",
+    ],
+)
+def test_beat_takes_its_options(words, capsys):
+    parent = click.Context(main, info_name="streamq", obj=GivenOptions(celery=True))
+    with beat.make_context("beat", shlex.split(words), parent=parent):
+        for line in capsys.readouterr().err.splitlines():
+            assert "not needed: " in line
+
+
+@pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("celery -A proj beat -l info --pidfile= ", "until there are schedules"),
-        ("celery --app=proj beat --scheduler django_celery_beat.schedulers:DatabaseScheduler",
-         "until there are schedules"),
-        ("beat -A proj", "until there are schedules"),
         ("celery -A proj flower --port=5555", "streamq workers ls"),
         ("flower", "streamq workers ls"),
         ("celery -A proj inspect active", "streamq workers show WORKER"),

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 
 import pytest
@@ -118,8 +119,10 @@ def test_schedules_are_values_that_can_be_compared_and_printed():
     assert schedules.crontab(month_of_year="*/3").month_of_year == {1, 4, 7, 10}
     assert repr(schedules.schedule(10)) == "<freq: 10.00 seconds>"
     assert schedules.maybe_schedule(10) == schedules.schedule(10)
-    with pytest.raises(NotInThisVersion):
-        one.is_due(None)
+    noon = datetime(2026, 12, 1, 12, tzinfo=UTC)
+    one.nowfun = lambda: noon + timedelta(minutes=50)
+    assert one.is_due(noon) == (True, 69_000)  # 12:15 is over; 8:00 is next
+    assert one.is_due(noon + timedelta(minutes=45)) == (False, 69_000)
 
 
 @pytest.mark.parametrize("wrong", ["60", "x", "*/0", "", -1, "1-", []])
