@@ -113,8 +113,9 @@ SENT_BY_WORKERS = accesses(
     "script:*: HMGET HSET",
     "leases: ZSCORE",
     "revoked: ZRANGE",
-    "terminating schedules: ZMSCORE",
-    "schedule:*: HMGET",
+    "terminating: ZMSCORE",
+    "schedules: ZMSCORE ZRANGE",
+    "schedule:*: HGETALL HMGET",
     "started:*: HGET HSET",
     "workers: ZREM ZRANGE",  # ZRANGE is for health checks, which have the URL of the worker
     "worker:*: HMGET HGET DEL",
