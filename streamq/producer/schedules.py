@@ -13,7 +13,7 @@ from streamq.core.message import Message, MessageTemplate, Publication, bytes_of
 from streamq.core.options import checked
 from streamq.core.text import nearest
 from streamq.core.ticks import Timing
-from streamq.errors import ConfigError
+from streamq.errors import ConfigError, EncodeError
 from streamq.host.clock import monotonic
 from streamq.host.ids import new_id
 from streamq.producer.encoding import encoded
@@ -268,8 +268,17 @@ class ScheduleSource:
         zone, found = self.app.conf.timezone, []
         for each in self.schedules:
             self.schedules.check_results(each)
+            self.check_arguments(each)
             found.append((each, each.timing(zone), {**each.described(zone), **each.bounds()}))
         return found
+
+    def check_arguments(self, schedule: Schedule) -> None:
+        """Raise ConfigError if the arguments of a call cannot be sent, or do not fit its task."""
+        call = schedule.call
+        try:
+            encoded(call, self.app.templates.template(call), self.app.payloads)
+        except (TypeError, EncodeError) as error:
+            raise ConfigError(f"schedule {schedule.name}: {error}") from None
 
     def stored(self, name: str, fields: Mapping[str, str]) -> tuple[Schedule, Timing]:
         """A schedule that needs no code, by its fields in Redis.

@@ -36,8 +36,8 @@ STEP, LONGEST_STEP = 0.02, 0.5
 GATHER = 0.1
 #: Seconds between two full readings: a notice may be lost.
 REFRESH = 60.0
-#: Seconds until a tick that Redis has refused to do is tried again.
-PAUSE = 1.0
+#: Seconds until a tick that has failed is tried again: it is logged each time.
+PAUSE = 10.0
 
 
 @dataclass(slots=True)

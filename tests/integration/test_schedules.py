@@ -1,0 +1,268 @@
+"""Schedules as a supervisor fires them, and as the API changes them, on a server."""
+
+import logging
+from datetime import UTC, datetime
+
+import pytest
+
+from streamq import at, cron, crontab, every
+from streamq.errors import ConfigError
+from streamq.host import clock
+from streamq.producer.schedules import ScheduleSource
+from streamq.worker.lease_view import LeaseView
+from streamq.worker.services.scheduler import GATHER, STEP, Scheduler
+
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def add(app):
+    @app.task(name="add")
+    def add(x, y):
+        return x + y
+
+    return add
+
+
+@pytest.fixture
+def supervisor():
+    """Make the scheduler of a supervisor of an app, which has seen the server's time just now."""
+
+    def supervisor(app, *, place=0, order=0):
+        view, store = LeaseView(15.0), app.schedules.store
+        now = clock.monotonic()
+        view.record_answer(store.now() / 1000, sent=now, now=now)
+        service = Scheduler(store, ScheduleSource(app, app.schedules), view, order=order)
+        service.place = place
+        service.begin()
+        return service
+
+    return supervisor
+
+
+def make_due(app, redis, name, moment):
+    """Let the next moment of a schedule be this one (ms), which has passed."""
+    redis.zadd(app.broker.keys.schedules, {name: moment})
+
+
+def sent(app, redis, queue="default"):
+    return [fields for _, fields in redis.xrange(app.broker.keys.queue(queue))]
+
+
+def daily(app, name="nightly"):
+    """A schedule that is not due during a test, and its moment of yesterday, in ms."""
+    app.schedule(name, "add", every("24h"), (1, 2))
+    return int(clock.time()) // 86_400 * 86_400_000
+
+
+def test_two_supervisors_send_a_moment_once(app, add, redis, supervisor):
+    moment = daily(app)
+    one, other = supervisor(app), supervisor(app, place=1)
+    make_due(app, redis, "nightly", moment)
+    for each in (one, other):
+        each.refresh()
+
+    one.run()
+    other.run()
+
+    (message,) = sent(app, redis)
+    assert message["id"] == f"nightly-{datetime.fromtimestamp(moment / 1000, UTC):%Y%m%dT%H%M%S}Z"
+    assert message["tick"] == str(moment)
+    assert message["args"] == "[1,2]"
+    assert redis.zscore(app.broker.keys.schedules, "nightly") == moment + 24 * HOUR
+    assert one.watched["nightly"].due == other.watched["nightly"].due == moment + 24 * HOUR
+
+
+def test_who_comes_later_in_the_order_of_names_waits_longer(app, add, supervisor):
+    app.schedule("soon", add, every("10s"), (1, 2))
+    first, third, last = (supervisor(app, place=place) for place in (0, 2, 1000))
+
+    assert third.moment - first.moment == pytest.approx(2 * STEP, abs=0.01)
+    assert last.moment - first.moment == pytest.approx(0.5, abs=0.01)
+    third.run()
+    assert third.moment >= clock.monotonic() + GATHER - 0.05
+
+
+def test_what_was_missed_is_told_to_the_task(app, add, redis, supervisor):
+    service, moment = (daily(app), supervisor(app))[::-1]
+    make_due(app, redis, "nightly", moment - 48 * HOUR)
+    service.refresh()
+
+    service.run()
+
+    (message,) = sent(app, redis)
+    assert (message["tick"], message["missed"]) == (str(moment), "2")
+    assert redis.hget(app.broker.keys.schedule("nightly"), "missed") == "2"
+
+
+def test_older_code_stands_back(make_app, redis, supervisor, caplog):
+    apps = [make_app(), make_app()]
+    for app, text in zip(apps, ("0 0 1 1 *", "0 0 2 1 *"), strict=True):
+        app.schedule("yearly", "add", cron(text))
+    old, new = map(supervisor, apps)
+    make_due(apps[0], redis, "yearly", 1000)
+    for service in (old, new):
+        service.watched["yearly"].due = 1000
+
+    old.run()
+    assert sent(apps[0], redis) == []
+    assert old.refresh_at <= clock.monotonic()
+    old.run()
+    assert old.watched["yearly"].stands_back
+    new.run()
+    assert len(sent(apps[0], redis)) == 1
+
+    with caplog.at_level(logging.WARNING, logger="streamq.worker"):
+        supervisor(apps[0])
+    assert "'0 0 1 1 *') replaces cron('0 0 2 1 *'), which had replaced it" in caplog.text
+
+
+def test_a_message_that_leads_nowhere_declares_its_queue(app, add, redis, supervisor):
+    app.schedule("there", "add", every("24h"), (1, 2), queue="new")
+    service = supervisor(app)
+    make_due(app, redis, "there", 86_400_000)
+    service.refresh()
+
+    service.run()
+
+    assert len(sent(app, redis, "new")) == 1
+
+
+def test_one_that_fails_keeps_no_other_from_its_moment(app, add, redis, supervisor, caplog):
+    class Broken:
+        def next_after(self, moment):
+            if moment.year < 2000:
+                raise ValueError("no idea")
+            return datetime(2100, 1, 1, tzinfo=UTC)
+
+        def __repr__(self):
+            return "broken"
+
+    app.schedule("broken", "add", Broken(), (1, 2))
+    daily(app)
+    service = supervisor(app)
+    for name in ("broken", "nightly"):
+        make_due(app, redis, name, 86_400_000)
+    service.refresh()
+
+    service.run()
+
+    assert [message["id"][:7] for message in sent(app, redis)] == ["nightly"]
+    assert "schedule broken cannot run, and is tried again: no idea" in caplog.text
+
+
+def test_lost_schedules_are_declared_again(app, add, redis, supervisor):
+    moment = daily(app)
+    service = supervisor(app)
+    redis.flushall()
+
+    service.refresh()
+
+    assert redis.zscore(app.broker.keys.schedules, "nightly") == moment + 24 * HOUR
+
+
+class Test_without_code:
+    def test_any_supervisor_fires_it(self, make_app, redis, supervisor):
+        mine, other = make_app(), make_app()
+        mine.schedules.add("ping", "shop.ping", every("24h"), (1,), {"b": 2}, queue="default")
+        mine.broker.topology.declare([])
+        service = supervisor(other)
+        make_due(mine, redis, "ping", 86_400_000)
+        service.refresh()
+
+        service.run()
+
+        (message,) = sent(mine, redis)
+        assert (message["task"], message["args"], message["kwargs"]) == (
+            *("shop.ping", "[1]", '{"b":2}'),
+        )
+        assert mine.schedules.run("ping").state == "QUEUED"
+        assert mine.schedules.remove("ping")
+        service.refresh()
+        assert service.watched == {}
+
+    def test_signed_messages_need_a_signed_declaration(self, make_app, redis, supervisor, caplog):
+        keys = {"signing": "required", "signing_keys": f"k1:{'x' * 32}"}
+        plain, signed = make_app(), make_app(**keys)
+        plain.schedules.add("bad", "shop.ping", every("24h"))
+        signed.schedules.add("good", "shop.ping", every("24h"), expires=60)
+        service = supervisor(signed)
+
+        assert list(service.watched) == ["good"]
+        assert "schedule bad cannot be fired: the message is not signed" in caplog.text
+        make_due(signed, redis, "good", 86_400_000)
+        service.refresh()
+        service.run()
+        (message,) = sent(signed, redis)
+        fields = {name.encode(): value.encode() for name, value in message.items()}
+        assert signed.signer.check(message["id"].encode(), b"default", fields)
+
+        redis.hset(signed.broker.keys.schedule("good"), "task", "shop.evil")
+        redis.hset(signed.broker.keys.schedule("good"), "revision", "other")
+        service.refresh()
+        service.refresh()
+        assert service.watched == {}
+
+    def test_what_is_wrong_is_told_when_it_is_added(self, app, add):
+        class Mine:
+            def next_after(self, moment):
+                return None
+
+        app.schedule("coded", add, every("1h"))
+        app.schedules.store.declare([])
+        for wrong, words in (
+            (lambda: app.schedules.add("x", "t", Mine()), "only code can have moments"),
+            (lambda: app.schedules.add("x", "t", "soon"), "not a duration"),
+            (lambda: app.schedules.add("x", "t", every("1h"), countdwn=3), "countdown"),
+            (lambda: app.schedules.add("x", "t", every("1h"), eta=3), "eta"),
+            (lambda: app.schedules.add("a:b", "t", every("1h")), "schedule name"),
+            (lambda: app.schedules.add("x", "t", every("1h"), overlap="skip", ignore_result=True),
+             "needs results"),
+            (lambda: app.schedules.run("nothing"), "no schedule of this app is named nothing"),
+        ):  # fmt: skip
+            with pytest.raises(ConfigError, match=words):
+                wrong()
+
+
+def test_arguments_that_do_not_fit_are_told_when_a_worker_starts(app, add, supervisor):
+    app.schedule("short", add, every("1h"), (1,))
+
+    with pytest.raises(ConfigError, match="schedule short: missing a required argument: 'y'"):
+        supervisor(app)
+
+
+def test_two_of_one_name_are_an_error(app, add):
+    app.schedule("one", add, every("1h"))
+    app.schedule("one", add, every("1h"))
+
+    with pytest.raises(ConfigError, match="two schedules are named one"):
+        app.schedule("one", add, crontab(minute=0))
+
+
+def test_decorators_make_tasks(app):
+    @app.every("30s")
+    def poll():
+        return "polled"
+
+    @app.cron("0 2 * * *", tz="Europe/Berlin", name="nightly", jitter="5s", queue="slow")
+    @app.task
+    def clean():
+        return "cleaned"
+
+    assert poll() == "polled"
+    names = [each.name for each in app.schedules]
+    assert names == [poll.name, "nightly"]
+    nightly = app.schedules.declared["nightly"]
+    assert (nightly.tz, nightly.jitter, nightly.call.options["queue"]) == (
+        *("Europe/Berlin", 5.0, "slow"),
+    )
+
+
+def test_a_moment_that_is_over_is_never_sent(app, add, redis, supervisor):
+    app.schedule("past", add, at("2020-01-01"), (1, 2))
+    service = supervisor(app)
+
+    service.run()
+
+    assert sent(app, redis) == []
+    assert redis.zscore(app.broker.keys.schedules, "past") is None
