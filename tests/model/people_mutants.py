@@ -4,17 +4,19 @@ from tests.model.mutant import ENDINGS, NEVER, SCORED, mutant
 
 PEOPLE = [
     mutant(
-        "a revocation is forgotten", "revoke", "    add_expiring(key_of('revoked'), name, life)\n"
+        "a revocation is forgotten",
+        "includes/revocation",
+        "      add_expiring(key_of('revoked'), name, how.life)\n",
     ),
-    mutant("a revoked task stays for later", "revoke", "      drop_scheduled(name)\n"),
+    mutant("a revoked task stays for later", "includes/revocation", "      drop_scheduled(name)\n"),
     mutant(
         "a running task hears nothing",
-        "revoke",
+        "includes/revocation",
         "redis.call('HSET', record, 'revoked', '1')\n",
     ),
     mutant(
         "a waiting task is not revoked beside one for later",
-        "revoke",
+        "includes/revocation",
         "and state ~= 'QUEUED'",
         "",
     ),

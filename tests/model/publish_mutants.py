@@ -29,7 +29,7 @@ PRODUCERS = [
     ),
     mutant(
         "only the first queue gets it",
-        "publish",
+        "includes/publish_message",
         "in ipairs(queues) do\n      local id",
         "in ipairs({queues[1]}) do\n      local id",
     ),

@@ -12,7 +12,7 @@ USED_AGAIN = [
     ),
     mutant(
         "an id that is used again is the one of before",
-        "publish",
+        "includes/publish_message",
         "if message.chosen then\n    message.generation",
         "if false then\n    message.generation",
     ),
@@ -92,15 +92,15 @@ USED_AGAIN = [
     ),
     mutant(
         "revoking takes another from its place",
-        "revoke",
+        "includes/revocation",
         "(not state or generation_in(generation) == current)",
         "true",
     ),
     mutant(
         "revoking without a record means only the last",
-        "revoke",
-        "names_from(state and last or 1, last)",
-        "names_from(last, last)",
+        "includes/revocation",
+        "names_from(id, state and last or 1, last)",
+        "names_from(id, last, last)",
     ),
     mutant(
         "what is for later is called by its id",
