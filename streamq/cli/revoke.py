@@ -25,16 +25,21 @@ def revoke(
     with usage_errors():
         signal = signal_name("SIGTERM" if signal is None else signal)
     app = app_if_any(given)
-    states = {}
+    states, stopped = {}, set()
     for id in ids:
         result = app.result(id)
+        if terminate and result.state == "STARTED":  # soon afterwards it may be REVOKED already
+            stopped.add(id)
         result.revoke(terminate=terminate, signal=signal)
         states[id] = result.state
     if as_json:
         print_json(states)
         return
     for id, state in states.items():
-        say(f"{id}  {state}{MEANINGS.get(state, '')}")
+        if id in stopped and state in ("STARTED", "REVOKED"):
+            say(f"{id}  STARTED: it is being stopped")
+        else:
+            say(f"{id}  {state}{MEANINGS.get(state, '')}")
 
 
 #: State of a task → what it means after a revocation.
