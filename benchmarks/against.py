@@ -57,7 +57,7 @@ def main() -> int:
     for kind in (ENQUEUEING, WORKING):
         names = [name for name in kind if choice.figures in name]
         pairs |= in_turns(checkouts, names, choice.turns, choice.server, apart=kind is ENQUEUEING)
-    if not choice.figures:
+    if choice.figures in WHOLE:
         pairs |= as_a_whole(checkouts, choice.rounds, choice.server)
     print("\n".join(told(pairs)))
     return 0
