@@ -278,10 +278,10 @@ class Task(Generic[P, R]):
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise TypeError, as a call would, if the arguments do not fit the function."""
-        if self.parameters is None or not self.typing:
-            return
-        least, most = self.most_positional
+        least, most = self.most_positional  # the common case reads one attribute only
         if not kwargs and least <= len(args) <= most:
+            return
+        if self.parameters is None or not self.typing:
             return
         try:
             self.parameters.bind(*args, **kwargs)

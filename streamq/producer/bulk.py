@@ -176,7 +176,8 @@ class Bulk:
         self.preparing = chunk.signatures
         for signature in islice(self.rest, CHUNK):
             chunk.signatures.append(signature)
-            checked_signature(signature)
+            if not isinstance(signature, Signature):
+                raise no_signature(signature)
             if before is None or not templates.same_template(signature, before):
                 template, before = templates.template(signature), signature
             args, kwargs = encoded(signature, template, payloads)
@@ -296,8 +297,13 @@ def no_layers(send: SendCall) -> None:
 def checked_signature(given: object) -> Signature:
     """Return an item of ``enqueue_many``.  Raises TypeError if it is no call."""
     if not isinstance(given, Signature):
-        raise TypeError(f"enqueue_many takes signatures such as task.s(…), not {given!r}")
+        raise no_signature(given)
     return given
+
+
+def no_signature(given: object) -> TypeError:
+    """Make the error of an item of ``enqueue_many`` that is no call."""
+    return TypeError(f"enqueue_many takes signatures such as task.s(…), not {given!r}")
 
 
 def partly_published(
