@@ -174,11 +174,11 @@ class Executor:
             return outcomes.failed(delivery, error, 0.0)
         running = RunningInWorker(self, delivery, args, kwargs)
         if not (policy.hooks or RUN_SIGNALS.connected):
-            return self.call(running, args, kwargs)
+            return self.call(running, policy, args, kwargs)
         running.observed = True
         token = current.set(running)
         try:
-            outcome = self.call(running, args, kwargs, observed=True)
+            outcome = self.call(running, policy, args, kwargs, observed=True)
             after_run(running, outcome)
         finally:
             current.reset(token)
@@ -189,6 +189,7 @@ class Executor:
     def call(
         self,
         running: "RunningInWorker",
+        policy: TaskPolicy[Task[..., Any]],
         args: Any,
         kwargs: dict[str, Any],
         observed: bool = False,
@@ -198,8 +199,6 @@ class Executor:
         ``observed``: hooks and signals are to be told of the run.
         """
         delivery = running.delivery
-        policy = delivery.policy
-        assert policy is not None
         token = current.set(running)
         began = perf_counter()
         try:
