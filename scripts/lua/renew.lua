@@ -9,11 +9,14 @@
 --
 -- Answers {server's time, moment of the next scheduled message or '', the consumers that have
 -- no lease any more (they are fenced), how many tasks are to be terminated, the queues with
--- quarantined messages that no runner has, how many workers come before this one}.
+-- quarantined messages that no runner has, how many workers come before this one, the schedule
+-- that is due first and its moment, or '' and ''}.
 --
 -- @include keys
 -- @include clock
 -- @include hashes
+
+local OVERDUE_MS = 60000
 
 local now, node, lease_ms = clock(), ARGV[1], tonumber(ARGV[2])
 local last = 3 + tonumber(ARGV[3])
@@ -52,8 +55,12 @@ for i = #quarantined, 1, -1 do
 end
 
 -- Schedules are fired by whoever comes first in the order of names; the others wait a little.
-local place = 0
+-- One that is overdue for long is fired by nobody: it must not hide the others.
+local place, schedule = 0, {}
 if redis.call('EXISTS', key_of('schedules')) == 1 then
+  schedule = redis.pcall(
+    'ZRANGE', key_of('schedules'), now - OVERDUE_MS, '(inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES'
+  )
   local names = redis.pcall('ZRANGE', key_of('workers'), 0, -1)
   for _, name in ipairs(names.err and {} or names) do
     place = name < node and place + 1 or place
@@ -69,4 +76,6 @@ return {
   tonumber(terminating) or 0,
   quarantined,
   place,
+  schedule[1] or '',
+  schedule[2] or '',
 }

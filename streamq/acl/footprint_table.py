@@ -233,7 +233,7 @@ FOOTPRINTS: dict[str, tuple[str, ...]] = {
         "quarantine: SMEMBERS SREM",
         "queue:*: XLEN XPENDING",
         "scheduled: ZRANGE",
-        "schedules: EXISTS",
+        "schedules: EXISTS ZRANGE",
         "terminating: ZCARD ZREMRANGEBYSCORE",
         "worker:*: DEL HSET PEXPIRE",
         "workers: ZADD ZRANGE ZREMRANGEBYSCORE",

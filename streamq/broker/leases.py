@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamq.broker.scheduled import moment_in
+from streamq.broker.schedules import moment_ms
 from streamq.errors import BrokerUnavailable
 from streamq.host import clock
 from streamq.transport.client import Client
@@ -75,6 +76,9 @@ class Renewal:
     quarantine: frozenset[str]
     #: How many workers come before this one in the order of names; 0 if there are no schedules.
     place: int = 0
+    #: The schedule that is due first, "" for none, and its moment in ms.
+    schedule: str = ""
+    schedule_due: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ class Leases:
         argv = (node, int(self.lease * 1000), len(consumers), *consumers, *described)
         sent = clock.monotonic()
         answer = self.client.call(RENEW, self.keys.root, *argv)
-        now, due, fenced, terminating, quarantine, place = answer
+        now, due, fenced, terminating, quarantine, place, schedule, moment = answer
         return Renewal(
             sent=sent,
             received=clock.monotonic(),
@@ -126,6 +130,8 @@ class Leases:
             terminating=terminating,
             quarantine=frozenset(map(text, quarantine)),
             place=place,
+            schedule=text(schedule),
+            schedule_due=moment_ms(text(moment)),
         )
 
     def list_leases(self, every: float) -> LeaseTable:

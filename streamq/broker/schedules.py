@@ -99,14 +99,14 @@ class ScheduleStore:
                 argv += [each.name, each.revision, first, len(each.fields), *pairs]
             for answer in self.client.call(DECLARE_SCHEDULES, self.keys.root, *argv):
                 word, score, resumed, before = map(text, answer)
-                found.append(Declared(word, moment_in(score), resumed, before))
+                found.append(Declared(word, moment_ms(score), resumed, before))
         return found
 
     def due(self, names: Sequence[str]) -> dict[str, int | None]:
         """The next moment of each of these schedules, in ms; None for one that has none."""
         scores = self.client.ask("ZMSCORE", self.keys.schedules, *names) if names else []
         return {
-            name: None if score is None else moment_in(text(score))
+            name: None if score is None else moment_ms(text(score))
             for name, score in zip(names, scores, strict=True)
         }
 
@@ -144,7 +144,7 @@ class ScheduleStore:
     def names(self) -> dict[str, int | None]:
         """Every schedule that has a next moment or is paused, and that moment in ms."""
         found = self.client.ask("ZRANGE", self.keys.schedules, 0, -1, "WITHSCORES")
-        return {name: moment_in(score) for name, score in texts(found).items()}
+        return {name: moment_ms(score) for name, score in texts(found).items()}
 
     def about(self, names: Sequence[str]) -> list[dict[str, str]]:
         """What Redis holds about each of these schedules."""
@@ -175,7 +175,7 @@ class ScheduleStore:
         return bool(self.client.call(CHANGE_SCHEDULE, self.keys.root, *argv))
 
 
-def moment_in(score: str) -> int | None:
+def moment_ms(score: str) -> int | None:
     """A score as a moment in milliseconds; None for none, and for a paused schedule."""
     try:
         return int(float(score))

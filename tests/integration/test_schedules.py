@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from streamq import at, cron, crontab, every
+from streamq.broker.leases import Renewal
 from streamq.errors import ConfigError
 from streamq.host import clock
 from streamq.producer.schedules import ScheduleSource
@@ -87,6 +88,28 @@ def test_who_comes_later_in_the_order_of_names_waits_longer(app, add, supervisor
     assert moments[2] - moments[0] == pytest.approx(0.5)
     service.run()
     assert service.moment >= now + GATHER
+
+
+def test_a_renewal_tells_what_a_lost_notice_did_not(app, add, supervisor):
+    app.schedule("known", add, every("30s"), (1, 2))
+    service = supervisor(app)
+    app.schedules.add("added", "add", every("1s"), (1, 2))
+    assert "added" not in service.watched
+
+    service.on_renewal(renewal("known", service.watched["known"].due))
+    assert service.moment > clock.monotonic()
+    service.on_renewal(renewal("added", 1))
+    service.run()
+
+    assert "added" in service.watched
+
+
+def renewal(schedule, due):
+    return Renewal(
+        **{"sent": 0.0, "received": 0.0, "now": 0.0, "due": None, "terminating": 0},
+        **dict.fromkeys(("consumers", "fenced", "quarantine"), frozenset()),
+        **{"schedule": schedule, "schedule_due": due},
+    )
 
 
 def test_what_was_missed_is_told_to_the_task(app, add, redis, supervisor):

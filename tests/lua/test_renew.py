@@ -85,15 +85,34 @@ def test_a_quarantine_of_wrong_type_is_empty(consumer, scripts):
     assert consumer.redis.smembers("{streamq}:quarantine") == {"mail"}, "it is looked at again"
 
 
-@pytest.mark.parametrize("key", ["scheduled", "quarantine", "terminating", "workers"])
+@pytest.mark.parametrize("key", ["scheduled", "quarantine", "terminating", "workers", "schedules"])
 def test_a_foreign_key_keeps_no_lease_from_being_renewed(consumer, scripts, key):
     consumer.redis.zadd("{streamq}:leases", {"me": 5})
     consumer.redis.lpush("{streamq}:" + key, "somebody else's")
 
-    _, due, fenced, terminating, quarantine, _ = scripts(
+    _, due, fenced, terminating, quarantine, *schedules = scripts(
         "renew", "node", 15_000, 1, "me", "pid", "7"
     )
 
     assert consumer.redis.zscore("{streamq}:leases", "me") > 15_000
     assert (fenced, terminating, quarantine) == ([], 0, [])
+    assert schedules == [0, "", ""]
     assert due == ("0" if key == "scheduled" else "")
+
+
+def test_the_schedule_that_is_due_first_is_told(consumer, scripts):
+    now = int(time.time() * 1000)
+    forgotten, late, next_one = now - 90_000, now - 1000, now + 5000
+    consumer.redis.zadd(
+        "{streamq}:schedules",
+        {"forgotten": forgotten, "late": late, "next": next_one, "paused": "inf"},
+    )
+
+    def told():
+        return scripts("renew", "node", 15_000, 0, "pid", "7")[-2:]
+
+    assert told() == ["late", str(late)]
+    consumer.redis.zrem("{streamq}:schedules", "late")
+    assert told() == ["next", str(next_one)]
+    consumer.redis.zrem("{streamq}:schedules", "next")
+    assert told() == ["", ""]

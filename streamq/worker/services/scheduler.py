@@ -7,7 +7,7 @@ one before it in the order of their names; whoever finds a tick done reckons the
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from streamq.broker.leases import Renewal
@@ -17,7 +17,7 @@ from streamq.broker.schedules import (
     Declared,
     ScheduleStore,
     Standing,
-    moment_in,
+    moment_ms,
 )
 from streamq.core.message import Publication
 from streamq.core.ticks import Timing, tick_id
@@ -77,6 +77,8 @@ class Scheduler(Service):
         self.view = view
         self.order = order
         self.watched: dict[str, Watched] = {}
+        #: The schedules that Redis had when it was last read.
+        self.known: Set[str] = frozenset()
         #: How many workers come before this one.
         self.place = 0
         #: When to read again how the schedules stand, in monotonic seconds.
@@ -118,8 +120,10 @@ class Scheduler(Service):
         return [each.revision for each in self.watched.values() if not each.stands_back]
 
     def on_renewal(self, news: Renewal) -> None:
-        """Take over the place among the workers."""
+        """Take over the place among the workers; read again what a lost notice has told."""
         self.place = news.place
+        if news.schedule_due is not None and self.is_news(news.schedule, news.schedule_due):
+            self.refresh_at = clock.monotonic()
         self.reckon()
 
     def on_notice(self, words: Sequence[str]) -> None:
@@ -133,6 +137,13 @@ class Scheduler(Service):
                 if found is not None and not found.stands_back:
                     found.due = int(moment)
                     self.reckon()
+
+    def is_news(self, name: str, due: int) -> bool:
+        """Whether this moment is earlier than what is known of the schedule."""
+        found = self.watched.get(name)
+        if found is None or found.stands_back:
+            return name not in self.known
+        return found.due is None or due < found.due
 
     @property
     def delay(self) -> float:
@@ -229,7 +240,7 @@ class Scheduler(Service):
         """Take note of what became of a tick."""
         match word:
             case "moved":
-                each.due = moment_in(said)
+                each.due = moment_ms(said)
                 self.refresh_at = self.refresh_at if said else clock.monotonic()
             case "early":
                 self.earliest = clock.monotonic() + max(attempt.expected - int(said), 1) / 1000
@@ -245,6 +256,7 @@ class Scheduler(Service):
         """Read how the schedules stand: others may have changed, paused or resumed them."""
         self.refresh_at = clock.monotonic() + REFRESH
         due = self.store.names()
+        self.known = due.keys()
         ended = {name: None for name in self.watched if name not in due}
         standing = {each.name: each for each in self.store.standing({**due, **ended})}
         for each in list(self.watched.values()):
