@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Pause, resume or remove a schedule.
+-- Pause, resume or remove a schedule; or note whether any living worker declares it.
 --
 -- A paused schedule keeps its place in `schedules`, at infinity.  What falls into the pause is not
 -- missed: whoever fires it next leaves out what was due until `resumed`.
 --
 -- KEYS  root of the namespace
--- ARGV  pause, resume or remove
+-- ARGV  pause, resume, remove; undeclared, declared
 --       name
 --       expected                   change it only if this is its moment (ms); '' for any
 --
@@ -38,6 +38,12 @@ elseif how == 'resume' and paused then
   if following then
     redis.call('ZADD', schedules, following, name)
   end
+elseif how == 'undeclared' then
+  redis.call('HSETNX', key, 'undeclared', moment)
+  return 1
+elseif how == 'declared' then
+  redis.call('HDEL', key, 'undeclared')
+  return 1
 end
 redis.call('PUBLISH', key_of('notices'), 'schedules')
 return 1

@@ -73,8 +73,11 @@ while ARGV[at] do
   if word == 'new' or word == 'changed' or word == 'back' then
     write(key, name, revision, found[1], following, first, last)
     changed = true
-  elseif word == 'same' and (tonumber(found[2]) or 0) < tonumber(order) then
-    redis.call('HSET', key, 'order', order)
+  elseif word == 'same' then
+    redis.call('HDEL', key, 'undeclared')
+    if (tonumber(found[2]) or 0) < tonumber(order) then
+      redis.call('HSET', key, 'order', order)
+    end
   end
   answers[#answers + 1] = {
     word,

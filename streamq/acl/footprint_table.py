@@ -16,7 +16,7 @@ FOOTPRINTS: dict[str, tuple[str, ...]] = {
     ),
     "change_schedule": (
         "PUBLISH TIME",
-        "schedule:*: DEL EXISTS HDEL HEXISTS HGET HSET",
+        "schedule:*: DEL EXISTS HDEL HEXISTS HGET HSET HSETNX",
         "schedules: DEL ZADD ZREM ZSCORE",
     ),
     "check_rights": (),
@@ -40,7 +40,7 @@ FOOTPRINTS: dict[str, tuple[str, ...]] = {
     ),
     "declare_schedules": (
         "PUBLISH TIME",
-        "schedule:*: DEL HGET HMGET HSET",
+        "schedule:*: DEL HDEL HGET HMGET HSET",
         "schedules: ZADD ZREM ZSCORE",
     ),
     "delete_dead": (

@@ -53,6 +53,9 @@ class Standing:
     revision: str
     resumed: str
     due: int | None
+    paused: bool = False
+    #: Since when no living worker has declared it, in ms; None if one does, as far as was noted.
+    undeclared: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,15 +134,26 @@ class ScheduleStore:
 
     def standing(self, due: Mapping[str, int | None]) -> list[Standing]:
         """How each of these schedules stands in Redis, where the next moments are known."""
-        names = ("source", "revision", "resumed")
+        names = ("source", "revision", "resumed", "paused", "undeclared")
         asked = [("HMGET", self.keys.schedule(name), *names) for name in due]
-        answers = self.client.ask_all(list(asked))
+        answers = [[text(value or b"") for value in each] for each in self.client.ask_all(asked)]
         return [
             Standing(
-                name, text(source or b""), text(revision or b""), text(resumed or b""), due[name]
+                *(name, source, revision, resumed, due[name]),
+                paused=bool(paused),
+                undeclared=moment_ms(undeclared),
             )
-            for name, (source, revision, resumed) in zip(due, answers, strict=True)
+            for name, (source, revision, resumed, paused, undeclared) in zip(
+                due, answers, strict=True
+            )
         ]
+
+    def revisions(self) -> set[str]:
+        """The revisions of the schedules that living workers declare and fire."""
+        nodes = map(text, self.client.ask("ZRANGE", self.keys.workers, 0, -1))
+        asked = [("HGET", self.keys.worker(node), "schedules") for node in nodes]
+        found = self.client.ask_all(list(asked))
+        return {revision for each in found for revision in text(each or b"").split()}
 
     def names(self) -> dict[str, int | None]:
         """Every schedule that has a next moment or is paused, and that moment in ms."""
@@ -168,6 +182,14 @@ class ScheduleStore:
     def remove(self, name: str) -> bool:
         """Remove a schedule; return whether it was there."""
         return self.change("remove", name)
+
+    def note_undeclared(self, name: str) -> None:
+        """Note that no living worker declares a schedule, unless that is noted."""
+        self.change("undeclared", name)
+
+    def note_declared(self, name: str) -> None:
+        """Note that a living worker declares a schedule."""
+        self.change("declared", name)
 
     def change(self, how: str, name: str, expected: int | None = None) -> bool:
         """Change a schedule, if its moment is still the ``expected`` one; whether it was there."""

@@ -12,6 +12,7 @@ from streamq.host import clock
 from streamq.producer.schedules import ScheduleSource
 from streamq.worker.lease_view import LeaseView
 from streamq.worker.services.scheduler import GATHER, STEP, Scheduler
+from streamq.worker.services.undeclared import SETTLED
 
 HOUR = 3_600_000
 
@@ -295,3 +296,59 @@ def test_a_moment_that_is_over_is_never_sent(app, add, redis, supervisor):
 
     assert sent(app, redis) == []
     assert redis.zscore(app.broker.keys.schedules, "past") is None
+
+
+# Schedules that no living worker declares
+
+
+@pytest.fixture
+def left(make_app, supervisor):
+    """A schedule whose code has gone, and the scheduler of other code that has seen that."""
+    gone, app = make_app(), make_app()
+    gone.schedule("gone", "add", every("24h"), (1, 2))
+    supervisor(gone)
+    service = supervisor(app)
+    service.undeclared.began -= SETTLED
+    return service
+
+
+def look_again(app, redis, service, *, hours=0.0):
+    """Let this much time have passed since it was noted, and let the supervisor look again."""
+    key = app.broker.keys.schedule("gone")
+    if (since := redis.hget(key, "undeclared")) is not None:
+        redis.hset(key, "undeclared", int(since) - round(hours * HOUR))
+    service.refresh()
+    return redis.exists(key), redis.zscore(app.broker.keys.schedules, "gone")
+
+
+def test_what_nobody_has_declared_for_a_day_is_removed(app, redis, left, caplog):
+    caplog.set_level(logging.INFO, "streamq.worker")
+    assert look_again(app, redis, left, hours=23.9)[0]
+
+    assert look_again(app, redis, left, hours=0.2) == (0, None)
+
+    assert "schedule gone is removed: no worker has declared it for a day" in caplog.text
+
+
+@pytest.mark.parametrize("why", ["a living worker", "declared again", "paused", "young", "later"])
+def test_others_are_not_removed(app, make_app, redis, left, supervisor, why):
+    key = app.broker.keys.schedule("gone")
+    match why:
+        case "a living worker":
+            redis.zadd(app.broker.keys.workers, {"other": clock.time() * 1000 + HOUR})
+            redis.hset(app.broker.keys.worker("other"), "schedules", redis.hget(key, "revision"))
+        case "declared again":
+            again = make_app()
+            again.schedule("gone", "add", every("24h"), (1, 2))
+            supervisor(again)
+            assert not redis.hexists(key, "undeclared")
+        case "paused":
+            app.schedules.pause("gone")
+        case "young":
+            left.undeclared.began = clock.monotonic()
+        case "later":
+            left.place = 1
+
+    assert look_again(app, redis, left, hours=25)[0]
+
+    assert redis.hexists(key, "undeclared") == (why != "a living worker")

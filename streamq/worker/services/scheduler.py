@@ -27,6 +27,7 @@ from streamq.producer.schedules import ScheduleSource
 from streamq.producer.scheduling import Schedule, revision_of, text_of
 from streamq.worker.lease_view import LeaseView
 from streamq.worker.services.service import Service
+from streamq.worker.services.undeclared import UndeclaredSchedules
 
 logger = logging.getLogger("streamq.worker")
 
@@ -74,6 +75,7 @@ class Scheduler(Service):
     ) -> None:
         self.store = store
         self.source = source
+        self.undeclared = UndeclaredSchedules(store)
         self.view = view
         self.order = order
         self.watched: dict[str, Watched] = {}
@@ -265,6 +267,8 @@ class Scheduler(Service):
         for name, fields in zip(new, self.store.about(new), strict=True):
             self.watch_stored(standing[name], fields)
         lost = [name for name in ended if not standing[name].revision and name in self.watched]
+        if self.place == 0:
+            self.undeclared.look(standing.values(), set(self.revisions()), self.server_ms())
         if lost:
             described = {each.name: fields for each, _, fields in self.source.declared()}
             self.declare({name: described[name] for name in lost})
