@@ -55,8 +55,11 @@ class ByCalendar:
     def next_after(self, moment: datetime) -> datetime | None:
         """The first moment after this one, in the schedule's zone."""
         zone = self.in_zone(moment)
-        found = self.pattern.next_after(aware(moment, zone), zone)
-        return None if found is None else found.astimezone(zone)
+        try:
+            found = self.pattern.next_after(aware(moment, zone), zone)
+            return None if found is None else found.astimezone(zone)
+        except OverflowError:  # the calendar of datetime ends
+            return None
 
     @property
     def gap(self) -> timedelta:
@@ -142,7 +145,10 @@ class Every:
     def next_after(self, moment: datetime) -> datetime | None:
         """The first moment after this one, in its zone."""
         passed = (aware(moment, UTC) - EPOCH) // self.interval
-        return (EPOCH + (passed + 1) * self.interval).astimezone(moment.tzinfo or UTC)
+        try:
+            return (EPOCH + (passed + 1) * self.interval).astimezone(moment.tzinfo or UTC)
+        except OverflowError:  # the calendar of datetime ends
+            return None
 
     @property
     def words(self) -> str:
@@ -167,16 +173,15 @@ class At:
 
     def __init__(self, moment: datetime | str, tz: str | None = None) -> None:
         zone = UTC if tz is None else zone_of(tz)
-        if isinstance(moment, str):
-            try:
-                moment = datetime.fromisoformat(moment)
-            except ValueError:
-                moment = None  # type: ignore[assignment]
-        if not isinstance(moment, datetime):
+        try:
+            found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+            self.moment = aware(found, zone)
+            self.moment.astimezone(UTC)
+        except (ValueError, AttributeError, TypeError, OverflowError):
             raise ConfigError(
-                "at needs a moment", advice=['a datetime, or text: "2027-01-31T08:00:00+01:00"']
-            )
-        self.moment = aware(moment, zone)
+                f"at: {shown(moment)} is no moment",
+                advice=['a datetime, or text: "2027-01-31T08:00:00+01:00"'],
+            ) from None
 
     def next_after(self, moment: datetime) -> datetime | None:
         """The moment, if it is after this one."""

@@ -8,7 +8,7 @@ from typing import cast
 from cronsim import CronSim, CronSimError
 
 from streamq.core.calendar import YEARS, Pattern, ordered
-from streamq.core.text import nearest, shown
+from streamq.core.text import count, nearest, shown
 from streamq.errors import ConfigError
 
 #: Names for frequent patterns, as in Debian's cron.
@@ -65,6 +65,8 @@ def cron_pattern(text: str) -> Pattern:
         parsed = CronSim(" ".join(fields), ANY_YEAR)
     except CronSimError as error:
         what = str(error).removeprefix("Bad ").lower()
+        if what == "day-of-month" and is_readable([*fields[:-2], "*", fields[-1]]):
+            raise no_such_date(f"cron {text!r}") from None
         raise ConfigError(f"cron: {shown(text)} cannot be read: {what}", advice=ADVICE) from None
     minute, hour = fields[-5], fields[-4]
     pattern = Pattern(
@@ -94,8 +96,18 @@ def cron_fields(text: str) -> list[str]:
         text = found
     fields = text.split()
     if len(fields) not in (5, 6):
-        raise ConfigError(f"cron: {text!r} has {len(fields)} fields, not 5 or 6", advice=ADVICE)
+        has = count(len(fields), "field")
+        raise ConfigError(f"cron: {text!r} has {has}, not 5 or 6", advice=ADVICE)
     return fields
+
+
+def is_readable(fields: Iterable[str]) -> bool:
+    """Whether cronsim can read these fields."""
+    try:
+        CronSim(" ".join(fields), ANY_YEAR)
+    except CronSimError:
+        return False
+    return True
 
 
 def crontab_pattern(fields: Mapping[str, frozenset[int]], *, fixed: bool) -> Pattern:
@@ -141,7 +153,12 @@ def longest_gap(months: Set[int], days: Set[object], weekdays: Set[object], *, b
 def check_possible(pattern: Pattern, name: str) -> None:
     """Raise ConfigError if no day ever matches, such as 30 February."""
     if pattern.first_from(ANY_YEAR) is None:
-        raise ConfigError(f"{name} never matches: there is no such date")
+        raise no_such_date(name)
+
+
+def no_such_date(name: str) -> ConfigError:
+    """Make the error of a pattern whose days do not exist."""
+    return ConfigError(f"{name} never matches: there is no such date")
 
 
 def numbers_of(name: str, value: object) -> frozenset[int]:

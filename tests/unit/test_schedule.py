@@ -126,8 +126,9 @@ def test_a_moment_in_the_past_has_no_next():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: cron("0 0 30 2 *"), "cannot be read: day-of-month"),
-        (lambda: cron("0 0 31 2,4 *"), "day-of-month"),
+        (lambda: cron("0 0 30 2 *"), "never matches: there is no such date"),
+        (lambda: cron("0 0 31 2,4 *"), "never matches: there is no such date"),
+        (lambda: cron("0 0 32 2 *"), "cannot be read: day-of-month"),
         (lambda: crontab(day_of_month=31, month_of_year="2,4"), "never matches"),
         (lambda: cron("61 * * * *"), "cannot be read: minute"),
         (lambda: cron("* * *"), "has 3 fields, not 5 or 6"),
@@ -141,12 +142,23 @@ def test_a_moment_in_the_past_has_no_next():
         (lambda: cron("* * * * *", tz="Europe/Berlim"), "did you mean Europe/Berlin"),
         (lambda: every("soon"), "every is not a duration"),
         (lambda: every(0.01), "too often"),
-        (lambda: at("tomorrow"), "at needs a moment"),
+        (lambda: at("tomorrow"), "at: 'tomorrow' is no moment"),
+        (lambda: at("2027-02-30"), "at: '2027-02-30' is no moment"),
+        (lambda: at(20270230), "at: 20270230 is no moment"),
+        (lambda: at("9999-12-31T23:59", "America/New_York"), "is no moment"),
     ],
 )
 def test_mistakes_are_named_when_a_schedule_is_made(make, words):
     with pytest.raises(ConfigError, match=words):
         make()
+
+
+@pytest.mark.parametrize("when", [every("30s"), cron("0 4 * * *"), crontab(minute=0)])
+def test_nothing_comes_after_the_end_of_the_calendar(when):
+    zone = zoneinfo.ZoneInfo("America/New_York")
+
+    assert when.next_after(datetime.max.replace(tzinfo=zone)) is None
+    assert when.next_after(datetime.max.replace(tzinfo=UTC)) is None
 
 
 def test_equal_schedules_are_equal_and_say_what_they_are():
