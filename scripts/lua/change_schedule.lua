@@ -21,7 +21,8 @@ local score = redis.call('ZSCORE', schedules, name)
 if redis.call('EXISTS', key) == 0 or (expected ~= '' and score ~= expected) then
   return 0
 end
-local paused = redis.call('HEXISTS', key, 'paused') == 1
+-- One that is removed may be a key of another type.
+local paused = how ~= 'remove' and redis.call('HEXISTS', key, 'paused') == 1
 if how == 'remove' then
   redis.call('ZREM', schedules, name)
   redis.call('DEL', key, key .. ':runs')

@@ -17,15 +17,30 @@
 --   back                 it was another, and before that as declared now
 --   older                Redis holds one of a higher schedule_revision, which stays
 --   foreign              Redis holds one of another source, which stays
+--   wrong                its key has another type, and is left; the error stands instead of `when`
 --
 -- @include keys
 -- @include now
+-- @include wrong_type
 
 local KEPT = {
   'paused', 'resumed', 'last', 'last_id', 'last_late_ms', 'missed', 'skipped', 'failed'
 }
 
 local source, order = ARGV[1], ARGV[2]
+
+-- Set the next moment; a paused schedule keeps it for later.
+local function set_next(key, name, following, paused)
+  if paused and following ~= '' then
+    redis.call('HSET', key, 'next', following)
+    following = 'inf'
+  end
+  if following == '' then
+    redis.call('ZREM', key_of('schedules'), name)
+  else
+    redis.call('ZADD', key_of('schedules'), following, name)
+  end
+end
 
 -- Replace what is declared; what has happened stays.
 local function write(key, name, revision, before, following, first, last)
@@ -41,26 +56,30 @@ local function write(key, name, revision, before, following, first, last)
       redis.call('HSET', key, KEPT[i], value)
     end
   end
-  if values[1] and following ~= '' then -- paused
-    redis.call('HSET', key, 'next', following)
-    following = 'inf'
-  end
-  if following == '' then
-    redis.call('ZREM', key_of('schedules'), name)
-  else
-    redis.call('ZADD', key_of('schedules'), following, name)
+  set_next(key, name, following, values[1])
+end
+
+-- Set the next moment, once it has been lost, or there is one again.
+local function restore(key, name, following)
+  if following ~= '' and tonumber(following) > now then -- else it may have been fired meanwhile
+    redis.call('PERSIST', key)
+    set_next(key, name, following, redis.call('HGET', key, 'paused'))
+    return true
   end
 end
 
+need('zset', key_of('schedules'))
 local answers, changed, at = {}, false, 3
 while ARGV[at] do
   local name, revision, following = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local first = at + 4
   local last = first + 2 * tonumber(ARGV[at + 3]) - 1
   local key = key_of('schedule', name)
-  local found = redis.call('HMGET', key, 'revision', 'order', 'before', 'source', 'when')
+  local found = redis.pcall('HMGET', key, 'revision', 'order', 'before', 'source', 'when')
   local word = 'same'
-  if not found[1] then
+  if found.err then
+    word = 'wrong'
+  elseif not found[1] then
     word = 'new'
   elseif (found[4] or 'code') ~= source then
     word = 'foreign'
@@ -78,13 +97,20 @@ while ARGV[at] do
     if (tonumber(found[2]) or 0) < tonumber(order) then
       redis.call('HSET', key, 'order', order)
     end
+    if not redis.call('ZSCORE', key_of('schedules'), name) then
+      changed = restore(key, name, following) or changed
+    end
   end
-  answers[#answers + 1] = {
-    word,
-    redis.call('ZSCORE', key_of('schedules'), name) or '',
-    redis.call('HGET', key, 'resumed') or '',
-    found[5] or '',
-  }
+  if word == 'wrong' then
+    answers[#answers + 1] = { word, '', '', found.err }
+  else
+    answers[#answers + 1] = {
+      word,
+      redis.call('ZSCORE', key_of('schedules'), name) or '',
+      redis.call('HGET', key, 'resumed') or '',
+      found[5] or '',
+    }
+  end
   at = last + 1
 end
 if changed then

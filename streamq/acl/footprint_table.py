@@ -40,8 +40,8 @@ FOOTPRINTS: dict[str, tuple[str, ...]] = {
     ),
     "declare_schedules": (
         "PUBLISH TIME",
-        "schedule:*: DEL HDEL HGET HMGET HSET",
-        "schedules: ZADD ZREM ZSCORE",
+        "schedule:*: DEL HDEL HGET HMGET HSET PERSIST",
+        "schedules: TYPE ZADD ZREM ZSCORE",
     ),
     "delete_dead": (
         "TIME",

@@ -1,13 +1,15 @@
 """Schedules in Redis: declared, read, and fired by one script."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from streamq.broker.results import TERM_MS
 from streamq.core.message import Publication
 from streamq.transport.client import Client, later
 from streamq.transport.decode import text, texts
 from streamq.transport.keys import Keys
+from streamq.transport.replies import WrongType, raised
 from streamq.transport.scripts import load
 
 CHANGE_SCHEDULE = load("change_schedule")
@@ -35,7 +37,7 @@ class Declared:
     """What became of a declaration; ``word`` is one of declare_schedules.lua.
 
     ``due`` is the moment that stands now (ms), None if there is none or the schedule is paused;
-    ``before`` the text of its moments that stood there before.
+    ``before`` the text of its moments that stood there before, or what its key holds instead.
     """
 
     word: str
@@ -56,6 +58,8 @@ class Standing:
     paused: bool = False
     #: Since when no living worker has declared it, in ms; None if one does, as far as was noted.
     undeclared: int | None = None
+    #: The error of its key, if that holds something else.
+    wrong: WrongType | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,23 +140,26 @@ class ScheduleStore:
         """How each of these schedules stands in Redis, where the next moments are known."""
         names = ("source", "revision", "resumed", "paused", "undeclared")
         asked = [("HMGET", self.keys.schedule(name), *names) for name in due]
-        answers = [[text(value or b"") for value in each] for each in self.client.ask_all(asked)]
-        return [
-            Standing(
-                *(name, source, revision, resumed, due[name]),
-                paused=bool(paused),
-                undeclared=moment_ms(undeclared),
+        found = []
+        for name, answer in zip(due, self.readable(asked), strict=True):
+            if isinstance(answer, WrongType):
+                found.append(Standing(name, "", "", "", due[name], wrong=answer))
+                continue
+            source, revision, resumed, paused, undeclared = (text(each or b"") for each in answer)
+            found.append(
+                Standing(
+                    *(name, source, revision, resumed, due[name]),
+                    paused=bool(paused),
+                    undeclared=moment_ms(undeclared),
+                )
             )
-            for name, (source, revision, resumed, paused, undeclared) in zip(
-                due, answers, strict=True
-            )
-        ]
+        return found
 
     def revisions(self) -> set[str]:
         """The revisions of the schedules that living workers declare and fire."""
         nodes = map(text, self.client.ask("ZRANGE", self.keys.workers, 0, -1))
         asked = [("HGET", self.keys.worker(node), "schedules") for node in nodes]
-        found = self.client.ask_all(list(asked))
+        found = [each for each in self.readable(asked) if not isinstance(each, WrongType)]
         return {revision for each in found for revision in text(each or b"").split()}
 
     def names(self) -> dict[str, int | None]:
@@ -160,10 +167,15 @@ class ScheduleStore:
         found = self.client.ask("ZRANGE", self.keys.schedules, 0, -1, "WITHSCORES")
         return {name: moment_ms(score) for name, score in texts(found).items()}
 
-    def about(self, names: Sequence[str]) -> list[dict[str, str]]:
-        """What Redis holds about each of these schedules."""
-        commands = [("HGETALL", self.keys.schedule(name)) for name in names]
-        return [texts(found) for found in self.client.ask_all(list(commands))]
+    def about(self, names: Sequence[str]) -> list[dict[str, str] | WrongType]:
+        """What Redis holds about each of these schedules; the error of a key of another type."""
+        found = self.readable([("HGETALL", self.keys.schedule(name)) for name in names])
+        return [each if isinstance(each, WrongType) else texts(each) for each in found]
+
+    def readable(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Run commands in one round trip; the answer for a key of another type is its error."""
+        answers = self.client.try_all(list(commands))
+        return [each if isinstance(each, WrongType) else raised(each) for each in answers]
 
     def runs(self, name: str, count: int) -> list[dict[str, str]]:
         """The last runs of a schedule, the newest first."""

@@ -13,7 +13,7 @@ from streamq.core.message import Message, MessageTemplate, Publication, bytes_of
 from streamq.core.options import checked
 from streamq.core.text import nearest
 from streamq.core.ticks import Timing
-from streamq.errors import ConfigError, EncodeError
+from streamq.errors import ConfigError, DecodeError, EncodeError, Unroutable
 from streamq.host.clock import monotonic
 from streamq.host.ids import new_id
 from streamq.producer.encoding import encoded
@@ -25,6 +25,7 @@ from streamq.schedule import When, when_of
 from streamq.serialization.payload import Payloads
 from streamq.serialization.signing import Signer
 from streamq.tasks import Signature
+from streamq.transport.replies import WrongType
 
 #: Options of a call that a schedule cannot have: they are for one moment.
 FOR_ONE_MOMENT = ("eta", "task_id", "on_commit")
@@ -62,11 +63,15 @@ class ScheduledApp(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredSchedule:
-    """A schedule as Redis holds it: its fields by name, and its next moment in ms, if any."""
+    """A schedule as Redis holds it: its fields by name, and its next moment in ms, if any.
+
+    ``wrong`` is the error of its key, if that holds something else.
+    """
 
     name: str
     fields: Mapping[str, str]
     due: int | None
+    wrong: WrongType | None = None
 
     @property
     def when(self) -> When | None:
@@ -180,6 +185,8 @@ class Schedules:
                 f"schedule {name} is declared by code",
                 advice=["change it there", "or choose another name"],
             )
+        if answer.word == "wrong":
+            raise WrongType(answer.before, store.keys.schedule(name))
         return schedule
 
     def remove(self, name: str) -> bool:
@@ -206,23 +213,59 @@ class Schedules:
         if name in declared:
             return self.app.send(declared[name].call)
         for found in self.stored([name]):
-            if "message" in found.fields:
-                id = new_id()
-                message = Message.from_json(found.fields["message"])
-                self.app.publish([self.signed(message, id, {})], [])
-                return self.app.result(id)
+            message, id = self.stored_message(found), new_id()
+            publication = self.signed(message, id, {})
+            try:
+                self.app.publish([publication], [])
+            except Unroutable:
+                self.app.broker.topology.declare(queues_of(message))
+                self.app.publish([publication], [])
+            return self.app.result(id)
         near = nearest(name, [*declared, *self.store.names()])
         raise ConfigError(
             f"no schedule of this app is named {name}",
             advice=[f"did you mean {near}?" if near else "streamq schedules ls"],
         )
 
+    def stored_message(self, found: StoredSchedule) -> Message:
+        """The message of a schedule that needs no code.
+
+        Raises ConfigError if it has none that can be read, SignatureInvalid where messages are
+        signed and its declaration is not.
+        """
+        if found.wrong is not None:
+            raise found.wrong
+        if found.fields.get("source") != "api":
+            raise ConfigError(
+                f"only the code knows what schedule {found.name} calls",
+                advice=[f"streamq -A MODULE schedules run {found.name}"],
+            )
+        self.check_signed(found.name, found.fields)
+        try:
+            return Message.from_json(found.fields.get("message", ""))
+        except DecodeError as error:
+            raise ConfigError(
+                f"schedule {found.name}: its message in Redis cannot be read: {error}",
+                advice=["streamq schedules add replaces it", "streamq schedules rm removes it"],
+            ) from None
+
+    def check_signed(self, name: str, fields: Mapping[str, str]) -> None:
+        """Raise SignatureInvalid where messages are signed and these fields are not."""
+        if (signer := self.app.signer) is None:
+            return
+        id, queue, signed = signed_parts(name, fields)
+        signature = fields.get("signature")
+        signed |= {b"signature": signature.encode()} if signature else {}
+        signer.check(id, queue, signed)
+
     def stored(self, names: Sequence[str] | None = None) -> list[StoredSchedule]:
         """Schedules as Redis holds them; all of them unless some are named."""
         due = self.store.names() if names is None else self.store.due(names)
         fields = self.store.about(list(due))
         return [
-            StoredSchedule(name, about, due[name])
+            StoredSchedule(name, {}, due[name], about)
+            if isinstance(about, WrongType)
+            else StoredSchedule(name, about, due[name])
             for name, about in zip(due, fields, strict=True)
             if about
         ]
@@ -256,6 +299,11 @@ def signed_parts(name: str, fields: Mapping[str, str]) -> tuple[bytes, bytes, di
     return f"schedule:{name}".encode(), b"", signed
 
 
+def queues_of(message: Message) -> list[Queue]:
+    """The queue that a stored message names, if it goes through no exchange."""
+    return [] if message.exchange else [Queue(message.routing_key)]
+
+
 class ScheduleSource:
     """The schedules that a supervisor fires: their declarations and messages."""
 
@@ -286,11 +334,7 @@ class ScheduleSource:
         Raises ConfigError or DecodeError for wrong ones, SignatureInvalid where messages are signed
         and these fields are not.
         """
-        if (signer := self.app.signer) is not None:
-            id, queue, signed = signed_parts(name, fields)
-            signature = fields.get("signature")
-            signed |= {b"signature": signature.encode()} if signature else {}
-            signer.check(id, queue, signed)
+        self.schedules.check_signed(name, fields)
         found = Schedule.stored(name, fields)
         return found, found.timing(self.app.conf.timezone)
 
@@ -315,6 +359,6 @@ class ScheduleSource:
         if message is None:
             queues = self.app.templates.missed_by([schedule.call])
         else:
-            queues = [] if message.exchange else [Queue(message.routing_key)]
+            queues = queues_of(message)
         if queues:
             self.app.broker.topology.declare(queues)

@@ -7,9 +7,10 @@ import pytest
 
 from streamq import at, cron, crontab, every
 from streamq.broker.leases import Renewal
-from streamq.errors import ConfigError
+from streamq.errors import ConfigError, SignatureInvalid
 from streamq.host import clock
 from streamq.producer.schedules import ScheduleSource
+from streamq.transport.replies import WrongType
 from streamq.worker.lease_view import LeaseView
 from streamq.worker.services.scheduler import GATHER, STEP, Scheduler
 from streamq.worker.services.undeclared import SETTLED
@@ -233,6 +234,31 @@ class Test_without_code:
         service.refresh()
         assert service.watched == {}
 
+    def test_none_is_run_by_hand_that_is_not_signed(self, make_app, redis):
+        app = make_app(signing="required", signing_keys=f"k1:{'x' * 32}")
+        app.schedules.add("good", "shop.ping", every("24h"))
+        assert app.schedules.run("good").state == "QUEUED"
+
+        key = app.broker.keys.schedule("good")
+        message = redis.hget(key, "message").replace("shop.ping", "shop.evil")
+        redis.hset(key, "message", message)
+
+        with pytest.raises(SignatureInvalid):
+            app.schedules.run("good")
+        assert [message["task"] for message in sent(app, redis)] == ["shop.ping"]
+
+    def test_what_cannot_be_run_by_hand_says_why(self, app, make_app, add, redis, supervisor):
+        coded = make_app()
+        coded.schedule("coded", "add", every("24h"), (1, 2))
+        supervisor(coded)
+        app.schedules.add("damaged", "shop.ping", every("24h"))
+        redis.hset(app.broker.keys.schedule("damaged"), "message", "{{{")
+
+        with pytest.raises(ConfigError, match="only the code knows what schedule coded calls"):
+            app.schedules.run("coded")
+        with pytest.raises(ConfigError, match="schedule damaged: its message in Redis cannot be"):
+            app.schedules.run("damaged")
+
     def test_what_is_wrong_is_told_when_it_is_added(self, app, add):
         class Mine:
             def next_after(self, moment):
@@ -252,6 +278,135 @@ class Test_without_code:
         ):  # fmt: skip
             with pytest.raises(ConfigError, match=words):
                 wrong()
+
+
+# Keys in which somebody else has put something, straight at Redis
+
+
+def spoil(app, redis, key):
+    """Put a value of another type into a key."""
+    redis.delete(key)
+    redis.set(key, "x")
+    redis.publish(app.broker.keys.notices, "schedules")
+
+
+@pytest.mark.parametrize("name", ["coded", "added"])
+def test_a_key_of_another_type_keeps_no_other_schedule_from_its_moment(
+    app, add, redis, supervisor, caplog, name
+):
+    moment = daily(app)
+    app.schedule("coded", "add", every("24h"), (1, 2))
+    app.schedules.add("added", "add", every("24h"), (1, 2))
+    spoil(app, redis, app.broker.keys.schedule(name))
+    redis.zadd(app.broker.keys.schedules, {name: 1000})
+
+    service = supervisor(app)
+    app.schedules.add("later", "add", every("24h"), (1, 2))
+    for _ in range(2):
+        make_due(app, redis, "nightly", moment)
+        make_due(app, redis, "later", moment)
+        service.refresh()
+        service.run()
+
+    assert {message["id"][:5] for message in sent(app, redis)} == {"night", "later"}
+    assert caplog.text.count(f"schedule {name} cannot be fired: ") == 1
+    assert f"schedule:{name} holds something that is not streamq's" in caplog.text
+    app.schedules.declared.clear()
+    with pytest.raises(WrongType, match=f"schedule:{name} holds"):
+        app.schedules.run(name)
+    wrong = [each for each in app.schedules.stored() if each.wrong]
+    assert [each.name for each in wrong] == [name]
+    assert app.schedules.remove(name)
+    assert redis.exists(app.broker.keys.schedule(name)) == 0
+
+
+def test_a_schedule_is_declared_again_when_its_key_has_been_removed(app, add, redis, supervisor):
+    app.schedule("coded", "add", every("24h"), (1, 2))
+    service = supervisor(app)
+    key = app.broker.keys.schedule("coded")
+    spoil(app, redis, key)
+    service.refresh()
+    assert redis.get(key) == "x"
+
+    redis.delete(key)
+    service.refresh()
+
+    assert redis.hget(key, "task") == "add"
+    assert not service.watched["coded"].stands_back
+
+
+@pytest.mark.parametrize("how", ["found by a worker", "found by one that starts", "paused"])
+def test_a_moment_that_has_been_lost_is_set_again(app, make_app, redis, supervisor, how):
+    moment = daily(app)
+    service, key = supervisor(app), app.broker.keys.schedules
+    if how == "paused":
+        app.schedules.pause("nightly")
+    redis.delete(key)
+
+    if how == "found by one that starts":
+        again = make_app()
+        daily(again)
+        supervisor(again)
+    else:
+        service.refresh()
+
+    expected = float("inf") if how == "paused" else moment + 24 * HOUR
+    assert redis.zscore(key, "nightly") == expected
+    if how == "paused":
+        app.schedules.resume("nightly")
+        assert redis.zscore(key, "nightly") == moment + 24 * HOUR
+
+
+def test_what_has_ended_is_not_taken_for_lost(app, add, redis, supervisor):
+    app.schedule("once", add, at("2020-01-01"), (1, 2))
+    app.schedules.add("gone", "add", every("24h"), (1, 2))
+    service = supervisor(app)
+    redis.zrem(app.broker.keys.schedules, "gone")
+
+    service.refresh()
+
+    assert redis.zrange(app.broker.keys.schedules, 0, -1) == []
+
+
+def test_a_worker_starts_where_the_moments_cannot_be_read(app, add, redis, supervisor, caplog):
+    app.schedule("coded", "add", every("24h"), (1, 2))
+    spoil(app, redis, app.broker.keys.schedules)
+
+    service = supervisor(app)
+
+    assert "schedules cannot be fired, and are tried again" in caplog.text
+    redis.delete(app.broker.keys.schedules)
+    service.refresh()
+    assert redis.zscore(app.broker.keys.schedules, "coded")
+
+
+def test_none_is_added_in_place_of_a_key_of_another_type(app, redis):
+    spoil(app, redis, app.broker.keys.schedule("added"))
+
+    with pytest.raises(WrongType, match="schedule:added holds"):
+        app.schedules.add("added", "add", every("24h"))
+
+
+DAMAGED = [
+    {"when": "every("}, {"when": "every('0s')"}, {"when": "open('x')"}, {"message": "{{{"},
+    {"message": "null"}, {"jitter": "soon"}, {"tz": "Berlin"}, {"deadline": "\x1b[2J"},
+    {"overlap": "sometimes"}, {"catch_up": "two"}, {"source": "else"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", DAMAGED, ids=str)
+def test_a_damaged_schedule_is_logged_and_left(app, add, redis, supervisor, caplog, fields):
+    daily(app)
+    app.schedules.add("damaged", "add", every("24h"), (1, 2))
+    redis.hset(app.broker.keys.schedule("damaged"), mapping=fields)
+
+    service = supervisor(app)
+
+    assert list(service.watched) == ["nightly"]
+    if "source" not in fields:
+        assert "schedule damaged cannot be fired: " in caplog.text
+    service.refresh()
+    assert list(service.watched) == ["nightly"]
 
 
 def test_arguments_that_do_not_fit_are_told_when_a_worker_starts(app, add, supervisor):

@@ -7,7 +7,7 @@ one before it in the order of their names; whoever finds a tick done reckons the
 
 import logging
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from streamq.broker.leases import Renewal
@@ -25,6 +25,7 @@ from streamq.errors import BrokerUnavailable, ConfigError, StreamqError
 from streamq.host import clock
 from streamq.producer.schedules import ScheduleSource
 from streamq.producer.scheduling import Schedule, revision_of, text_of
+from streamq.transport.replies import WrongType
 from streamq.worker.lease_view import LeaseView
 from streamq.worker.services.service import Service
 from streamq.worker.services.undeclared import UndeclaredSchedules
@@ -81,6 +82,8 @@ class Scheduler(Service):
         self.watched: dict[str, Watched] = {}
         #: The schedules that Redis had when it was last read.
         self.known: Set[str] = frozenset()
+        #: The schedules whose key held something else then.
+        self.wrong: Set[str] = frozenset()
         #: How many workers come before this one.
         self.place = 0
         #: When to read again how the schedules stand, in monotonic seconds.
@@ -95,8 +98,12 @@ class Scheduler(Service):
             schedule.name: Watched(schedule, timing, revision_of(schedule.name, described))
             for schedule, timing, described in found
         }
-        self.declare({schedule.name: described for schedule, _, described in found})
-        self.refresh()
+        try:
+            self.declare({schedule.name: described for schedule, _, described in found})
+            self.refresh()
+        except WrongType as error:
+            logger.error("schedules cannot be fired, and are tried again: %s", error)
+            self.refresh_at = clock.monotonic() + PAUSE
         self.reckon()
 
     def declare(self, described: Mapping[str, Mapping[str, str]]) -> None:
@@ -114,7 +121,7 @@ class Scheduler(Service):
         answers = self.store.declare(declarations, order=self.order)
         for each, answer in zip(watched, answers, strict=True):
             each.due, each.resumed = answer.due, answer.resumed
-            each.stands_back = answer.word in ("older", "foreign")
+            each.stands_back = answer.word in ("older", "foreign", "wrong")
             log_declared(each, answer)
 
     def revisions(self) -> list[str]:
@@ -261,17 +268,30 @@ class Scheduler(Service):
         self.known = due.keys()
         ended = {name: None for name in self.watched if name not in due}
         standing = {each.name: each for each in self.store.standing({**due, **ended})}
+        self.note_wrong(standing.values())
         for each in list(self.watched.values()):
             self.compare(each, standing[each.name])
         new = [each.name for each in standing.values() if self.is_new(each)]
         for name, fields in zip(new, self.store.about(new), strict=True):
-            self.watch_stored(standing[name], fields)
-        lost = [name for name in ended if not standing[name].revision and name in self.watched]
+            if not isinstance(fields, WrongType):  # it has come meanwhile
+                self.watch_stored(standing[name], fields)
+        lost = [
+            each.name
+            for each in self.watched.values()
+            if self.is_lost(each, standing[each.name], ended=each.name in ended)
+        ]
         if self.place == 0:
             self.undeclared.look(standing.values(), set(self.revisions()), self.server_ms())
         if lost:
             described = {each.name: fields for each, _, fields in self.source.declared()}
             self.declare({name: described[name] for name in lost})
+
+    def note_wrong(self, standing: Iterable[Standing]) -> None:
+        """Log each schedule whose key holds something else, once; it is left alone."""
+        wrong = {each.name: each.wrong for each in standing if each.wrong is not None}
+        for name in wrong.keys() - self.wrong:
+            logger.error("schedule %s cannot be fired: %s", name, wrong[name])
+        self.wrong = wrong.keys()
 
     def compare(self, each: Watched, stands: Standing) -> None:
         """Take over how a schedule stands in Redis; a changed one without code is read again."""
@@ -283,6 +303,19 @@ class Scheduler(Service):
     def is_new(self, stands: Standing) -> bool:
         """Whether this is a schedule without code that is not watched yet."""
         return stands.source == "api" and stands.name not in self.watched and stands.due is not None
+
+    def is_lost(self, each: Watched, stands: Standing, *, ended: bool) -> bool:
+        """Whether Redis has lost what the code has declared, or its next moment."""
+        if each.schedule.message is not None or stands.wrong is not None:
+            return False
+        return not stands.revision or (ended and not each.stands_back and self.goes_on(each))
+
+    def goes_on(self, each: Watched) -> bool:
+        """Whether a schedule has a further moment."""
+        try:
+            return each.timing.first_due(self.server_ms()) is not None
+        except Exception:  # a class of the user's: its ticks have told
+            return False
 
     def watch_stored(self, stands: Standing, fields: Mapping[str, str]) -> None:
         """Watch a schedule that needs no code; one that may not be fired is logged, and left."""
