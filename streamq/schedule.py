@@ -17,6 +17,7 @@ from streamq.core.cron import (
     cron_fields,
     cron_pattern,
     crontab_pattern,
+    is_readable,
     numbers_of,
 )
 from streamq.core.text import nearest, shown
@@ -27,6 +28,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 #: The shortest time between two runs, in seconds: each is one call of a script.
 SHORTEST = 0.1
+#: The fields of a crontab in the order of cron.
+ORDER = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 
 
 @runtime_checkable
@@ -112,17 +115,22 @@ class Crontab(ByCalendar):
 
     @property
     def words(self) -> str:
-        """The schedule in words; as fields where both kinds of days must match."""
-        if self.texts["day_of_month"] != "*" and self.texts["day_of_week"] != "*":
-            return str(self)
-        try:
-            return Cron(str(self)).words
-        except ConfigError:  # a range that wraps
-            return str(self)
+        """The schedule in words, such as "At 08:00 on the third day of month if it's on Monday"."""
+        *others, weekday = map(self.readable, ORDER)
+        if self.texts["day_of_month"] == "*" or weekday == "*":
+            return explain(" ".join([*others, weekday]))
+        days = explain(f"* * * * {weekday}").removeprefix("Every minute on ")
+        return f"{explain(' '.join([*others, '*']))} if it's on {days}"
+
+    def readable(self, name: str) -> str:
+        """A field as cron can read it: its numbers, if its text is a range that wraps."""
+        text = self.texts[name]
+        if is_readable([text if each == name else "*" for each in ORDER]):
+            return text
+        return ",".join(map(str, sorted(self.fields[name])))
 
     def __str__(self) -> str:
-        order = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
-        return " ".join(self.texts[name] for name in order)
+        return " ".join(self.texts[name] for name in ORDER)
 
     def __repr__(self) -> str:
         given = [f"{name}={text!r}" for name, text in self.texts.items() if text != "*"]

@@ -166,7 +166,25 @@ def test_equal_schedules_are_equal_and_say_what_they_are():
     assert crontab(minute=5) == crontab(minute="5") != crontab(minute=6)
     assert every(90) == every("1m30s")
     assert repr(crontab(5, day_of_week="mon")) == "crontab(minute='5', day_of_week='mon')"
-    assert [each.words for each in (cron("30 2 * * *"), every(90))] == [
-        "At 02:30 every day",
-        "Every 1m30s",
-    ]
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        (every(90), "Every 1m30s"),
+        (cron("30 2 * * *"), "At 02:30 every day"),
+        (crontab(0, 8, "mon"), "At 08:00 on Monday"),
+        (
+            crontab(0, 8, "mon", 3),
+            "At 08:00 on the third day of every month if it's on Monday",
+        ),
+        (crontab(0, 0, "sat-mon"), "At 00:00 on Sunday, Monday, and Saturday"),
+        (
+            crontab("*/15", "22-2", "fri-sun", "1-7"),
+            "Every 15th minute past hours 0, 1, 2, 22, and 23 on every day of month from 1 "
+            "through 7 if it's on Sunday, Friday, and Saturday",
+        ),
+    ],
+)
+def test_moments_can_be_said_in_words(when, words):
+    assert when.words == words
