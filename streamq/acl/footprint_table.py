@@ -16,7 +16,7 @@ FOOTPRINTS: dict[str, tuple[str, ...]] = {
     ),
     "change_schedule": (
         "PUBLISH TIME",
-        "schedule:*: DEL EXISTS HDEL HEXISTS HGET HSET HSETNX",
+        "schedule:*: DEL EXISTS HDEL HEXISTS HGET HSET HSETNX TYPE",
         "schedules: DEL ZADD ZREM ZSCORE",
     ),
     "check_rights": (),

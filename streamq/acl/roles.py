@@ -130,7 +130,8 @@ SENT_BY_MONITORS = accesses(
     "dead: SMEMBERS",
     "exchanges alternates queues queue:* dead dead:* scheduled: TYPE",
     "bindings:* routes:* revoked terminating quarantine leases lease_ms orphans workers: TYPE",
-    "leases workers: ZRANGE",
+    "schedules schedule:*: TYPE",
+    "leases workers schedules: ZRANGE",
     "worker:*: HGETALL HGET",
     "started:*: HLEN",
 )

@@ -330,3 +330,30 @@ def test_a_namespace_in_which_all_has_ended_is_at_rest(app, drain, client, not_a
     assert drain(app) == 1
     assert result.get(timeout=5) == 3
     assert rest() == []
+
+
+def test_schedules_that_nobody_fires_are_seen(look, redis, keys):
+    assert said(look(), "schedules") == [("ok", "none")]
+
+    seconds, _ = redis.time()
+    redis.zadd(keys.schedules, {"soon": FAR, "now": seconds * 1000, "quiet": float("inf")})
+    assert said(look(), "schedules") == [("ok", "3 schedules, none is late, 1 paused")]
+
+    redis.zadd(keys.schedules, {"nightly": (seconds - 100) * 1000})
+    assert said(look(), "schedules") == [
+        ("warning", "1 schedule late by more than 60 s: nightly")
+    ]  # fmt: skip
+
+
+def test_schedules_are_kept_for_good(not_at_rest, look, redis, keys):
+    redis.zadd(keys.schedules, {"nightly": FAR})
+    redis.hset(keys.schedule("nightly"), "task", "t")
+    redis.xadd(keys.schedule_runs("nightly"), {"tick": 1})
+    assert not_at_rest() == []
+
+    redis.delete(keys.schedule("nightly"))
+    redis.set(keys.schedule("nightly"), 1)
+    assert (
+        "schedule:nightly is a string, where streamq keeps a hash"
+        in (said(look(), "foreign")[0][1])
+    )

@@ -15,6 +15,7 @@ from streamq.admin.doctor.contents import (
     check_leaks,
     check_orphans,
     check_readers,
+    check_schedules,
 )
 from streamq.admin.doctor.facts import Facts, Finding, Level
 from streamq.admin.doctor.server import (
@@ -47,6 +48,7 @@ CONTENT_CHECKS: Sequence[Check] = (
     check_readers,
     check_ids,
     check_backlog,
+    check_schedules,
     check_leaks,
     check_deleted_pending,
 )

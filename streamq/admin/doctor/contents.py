@@ -1,5 +1,6 @@
 """Checks of the contents of a namespace: consumers, queues, records, clients."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from streamq.admin.doctor.facts import Facts, Finding, KeyFacts, QueueFacts
@@ -7,6 +8,8 @@ from streamq.core.text import count, first_few
 
 #: Seconds after the end of a lease in which a worker should have taken over.
 TAKEOVER_DUE = 60.0
+#: Seconds by which a schedule may be late: a worker that is restarted is not an outage.
+SCHEDULE_DUE = 60.0
 
 
 def check_foreign(facts: Facts) -> Iterator[Finding]:
@@ -100,6 +103,23 @@ def check_backlog(facts: Facts) -> Iterator[Finding]:
         yield Finding("dead letters", "warning", says, "streamq dead ls")
     else:
         yield Finding("dead letters", "ok", "none")
+
+
+def check_schedules(facts: Facts) -> Iterator[Finding]:
+    if facts.schedules is None:
+        yield Finding("schedules", "ok", "they may not be read")
+        return
+    late = sorted(name for name, over in facts.schedules.items() if over > SCHEDULE_DUE)
+    paused = sum(over == -math.inf for over in facts.schedules.values())
+    if late:
+        over = f"{count(len(late), 'schedule')} late by more than {SCHEDULE_DUE:.0f} s"
+        advice = "streamq schedules ls  says why; start a worker whose code declares them"
+        yield Finding("schedules", "warning", f"{over}: {first_few(late)}", advice)
+    elif facts.schedules:
+        says = f"{count(len(facts.schedules), 'schedule')}, none is late"
+        yield Finding("schedules", "ok", says + (f", {paused} paused" if paused else ""))
+    else:
+        yield Finding("schedules", "ok", "none")
 
 
 def check_leaks(facts: Facts) -> Iterator[Finding]:

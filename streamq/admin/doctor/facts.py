@@ -81,6 +81,8 @@ class Facts:
     #: Queue → the highest priority level that a living worker reads.
     levels: Mapping[str, int] = field(default_factory=dict)
     scheduled: int | None = None
+    #: Schedule → seconds since it was due (negative until then, -inf while it is paused).
+    schedules: Mapping[str, float] | None = None
     #: Stream → its number of pending entries whose message is deleted.
     deleted_pending: Mapping[str, int] | None = None
     keys: KeyFacts | None = None

@@ -31,7 +31,7 @@ SETTINGS = (
 #: The Redis type of each key that exists once in a namespace.
 TYPES = {
     **dict.fromkeys(("exchanges", "alternates", "queues", "lease_ms"), "hash"),
-    **dict.fromkeys(("scheduled", "revoked", "terminating"), "zset"),
+    **dict.fromkeys(("scheduled", "revoked", "schedules", "terminating"), "zset"),
     **dict.fromkeys(("leases", "orphans", "workers"), "zset"),
     **dict.fromkeys(("dead", "quarantine"), "set"),
 }
@@ -118,6 +118,8 @@ class GatherFacts:
         kinds = {f"{self.keys.root}:{name}": kind for name, kind in TYPES.items()}
         kinds |= {self.keys.dead(queue): "zset" for queue in queues}
         kinds |= {key: "stream" for queue in queues for key in self.keys.streams(queue)}
+        (schedules,) = self.try_all(("ZRANGE", self.keys.schedules, 0, -1))
+        kinds |= {self.keys.schedule(text(name)): "hash" for name in schedules or ()}
         for exchange in texts(*self.try_all(("HGETALL", self.keys.exchanges))):
             kinds |= {self.keys.bindings(exchange): "hash", self.keys.routes(exchange): "hash"}
         found = self.try_all(*(("TYPE", key) for key in kinds))
@@ -138,7 +140,10 @@ class GatherFacts:
             ]
         )
         queues = self.queues()
-        (scheduled,) = self.try_all(("ZCARD", self.keys.scheduled))
+        scheduled, schedules = self.try_all(
+            ("ZCARD", self.keys.scheduled),
+            ("ZRANGE", self.keys.schedules, 0, -1, "WITHSCORES"),
+        )
         now = int(clock[0]) * 1000
         over = {name: (now - float(until)) / 1000 for name, until in texts(leases).items()}
         living = [node for node, until in texts(seen).items() if float(until) > now]
@@ -148,6 +153,7 @@ class GatherFacts:
             "queues": queues,
             "dead": self.dead([queue.name for queue in queues]),
             "scheduled": scheduled,
+            "schedules": None if schedules is None else since_due(texts(schedules), now),
             "leases": over,
             "workers": {node: about.get("queues", "").split() for node, about in workers.items()},
             "levels": levels_read(workers.values()),
@@ -251,6 +257,11 @@ class GatherFacts:
             if isinstance(reply, Exception) and not isinstance(reply, Denied | Refused):
                 raise reply
         return [None if isinstance(reply, Exception) else reply for reply in replies]
+
+
+def since_due(moments: Mapping[str, str], now: float) -> dict[str, float]:
+    """The seconds since each schedule was due; a paused one is due infinitely late."""
+    return {name: (now - float(due)) / 1000 for name, due in moments.items()}
 
 
 def levels_of(state: QueueState) -> int:

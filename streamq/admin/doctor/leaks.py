@@ -20,6 +20,7 @@ from streamq.transport.replies import Denied, Refused
 PERMANENT_KINDS = frozenset(
     {"exchanges", "alternates", "queues", "bindings", "routes", "queue", "script"}
     | {"leases", "lease_ms", "workers", "dead", "scheduled", "quarantine"}
+    | {"schedules", "schedule"}
 )
 
 #: States of tasks whose message is in no queue's stream.
