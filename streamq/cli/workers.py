@@ -69,10 +69,10 @@ def show(given: GivenOptions, node: str, as_json: bool) -> None:
             "pool": about["pool"] and f"{about['pool']} {about['concurrency']}",
             "queues": ", ".join(about["queues"]) or None,
             "tasks": ", ".join(about["tasks"]) or None,
+            "schedules": schedules_text(about["schedules"]),
             "started": about["started"] and format_time(about["started"]),
             "runners": ", ".join(about["runners"]) or None,
-            "cannot start": about["cannot_start"]
-            and f"{about['cannot_start']} of them: see its log",
+            "cannot start": failing_text(about["cannot_start"]),
         },
     )
     now = clock.time()
@@ -95,6 +95,7 @@ def described(state: WorkerState) -> dict[str, Any]:
         "concurrency": number(about.get("concurrency")),
         "queues": about.get("queues", "").split(),
         "tasks": sorted(name[5:] for name in about if name.startswith("task:")),
+        "schedules": len(about["schedules"].split()) if "schedules" in about else None,
         "started": number(about.get("started"), 1000),
         "seen": number(about.get("seen"), 1000),
         "streamq": about.get("streamq"),
@@ -105,6 +106,16 @@ def described(state: WorkerState) -> dict[str, Any]:
         ] or sorted(map(pid_of, state.consumers)),
         "running": [asdict(run) for run in state.running],
     }  # fmt: skip
+
+
+def schedules_text(fires: int | None) -> str:
+    """How many schedules a worker fires, for people."""
+    return "it fires none" if fires is None else f"{fires} of its code, and those without code"
+
+
+def failing_text(runners: int) -> str | None:
+    """How many runners cannot start, for people; None for none."""
+    return f"{runners} of them: see its log" if runners else None
 
 
 def row_of(state: WorkerState, now: float) -> tuple[Any, ...]:

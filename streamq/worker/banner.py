@@ -32,21 +32,25 @@ def banner(found: Found, node: str, sources: Sequence[QueueStreams]) -> str:
     redis = bundled.banner if bundled else f"{mask_url(app.url)}  [{conf.origin('url')}]"
     names = sorted(app.tasks)
     tasks = first_few(names, MOST_TASKS, separator="  ") if names else "none registered!"
-    return "\n".join(
-        [
-            f"streamq {streamq.__version__} · {node} · app {found.spec} ({found.how}) · "
-            f"python {platform.python_version()} · pid {os.getpid()}",
-            f"  redis   {redis}",
-            f"  queues  {queues}  [{conf.origin('queues')}]"
-            if sources
-            else "  queues  none: only schedules are fired here",
+    lines = [
+        f"streamq {streamq.__version__} · {node} · app {found.spec} ({found.how}) · "
+        f"python {platform.python_version()} · pid {os.getpid()}",
+        f"  redis   {redis}",
+    ]
+    schedules = schedules_of(found)
+    if sources:
+        lines += [
+            f"  queues  {queues}  [{conf.origin('queues')}]",
             f"  pool    {pool}  [{conf.origin('concurrency')}] · "
             f"{'late' if conf.acks_late else 'early'} ack · lease {conf.lease:g} s",
-            *(f"  {note}" for note in conf.notes()),
-            f"  tasks   {tasks}",
-            *([f"  firing  {schedules}"] if (schedules := schedules_of(found)) else []),
-            "Ctrl-C once to finish running tasks, twice to put them back"
-            if os.isatty(error_output())
-            else "",
         ]
-    ).rstrip()
+    else:
+        lines += ["  queues  none: only schedules are fired here"]
+        schedules = schedules or "none of its code; those without code"
+    lines += [f"  {note}" for note in conf.notes()]
+    lines += [f"  tasks   {tasks}"] if sources else []
+    lines += [f"  firing  {schedules}"] if schedules else []
+    if os.isatty(error_output()):
+        runs = "once to finish running tasks, twice to put them back"
+        lines += [f"Ctrl-C {runs if sources else 'to stop'}"]
+    return "\n".join(lines)
