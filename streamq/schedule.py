@@ -125,7 +125,7 @@ class Crontab(ByCalendar):
     def readable(self, name: str) -> str:
         """A field as cron can read it: its numbers, if its text is a range that wraps."""
         text = self.texts[name]
-        if is_readable([text if each == name else "*" for each in ORDER]):
+        if is_readable(tuple(text if each == name else "*" for each in ORDER)):
             return text
         return ",".join(map(str, sorted(self.fields[name])))
 

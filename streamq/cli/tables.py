@@ -42,13 +42,44 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
     if widths is None:
         show_rows_as_facts(columns, shown)
         return
+    numbers = [all(isinstance(row[index], int) for row in rows) for index in range(len(columns))]
+    if fits(shown, widths):
+        show_lines(columns, shown, widths, numbers)
+        return
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for index, (name, width) in enumerate(zip(columns, widths, strict=True)):
-        numbers = all(isinstance(row[index], int) for row in rows)
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold", width=width)
+    for name, width, right in zip(columns, widths, numbers, strict=True):
+        table.add_column(name, justify="right" if right else "left", overflow="fold", width=width)
     for cells in shown:
         table.add_row(*map(Text, cells))
     draw(table, sum(widths) + GAP * len(widths))
+
+
+def fits(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> bool:
+    """Whether each cell is one line that its column has room for."""
+    return all(
+        cell_len(cell) <= width and "\n" not in cell
+        for row in rows
+        for cell, width in zip(row, widths, strict=True)
+    )
+
+
+def show_lines(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    numbers: Sequence[bool],
+) -> None:
+    """Print a table each row of which is one line: rich takes long for many."""
+
+    def line(cells: Sequence[str]) -> str:
+        padded = []
+        for cell, width, right in zip(cells, widths, numbers, strict=True):
+            space = " " * (width - cell_len(cell))
+            padded.append(space + cell if right else cell + space)
+        return (" " * GAP).join(padded)
+
+    draw(Text(line(columns), style="bold"), sum(widths) + GAP * len(widths))
+    click.echo("".join(f"{line(row).rstrip()}\n" for row in rows), nl=False)
 
 
 def fitting_widths(

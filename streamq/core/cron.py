@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Set
 from datetime import date, datetime
+from functools import lru_cache
 from typing import cast
 
 from cronsim import CronSim, CronSimError
@@ -42,6 +43,8 @@ ELEMENT = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d+)
 
 #: The most days from one day that matches to the next.
 RAREST = YEARS * 366
+#: Fields that are kept as they were read: a thousand schedules have few of them.
+CACHED = 1024
 #: Where the search for a match begins: no date is impossible that this many years do not have.
 ANY_YEAR = datetime(2000, 1, 1)
 
@@ -65,7 +68,7 @@ def cron_pattern(text: str) -> Pattern:
         parsed = CronSim(" ".join(fields), ANY_YEAR)
     except CronSimError as error:
         what = str(error).removeprefix("Bad ").lower()
-        if what == "day-of-month" and is_readable([*fields[:-2], "*", fields[-1]]):
+        if what == "day-of-month" and is_readable((*fields[:-2], "*", fields[-1])):
             raise no_such_date(f"cron {text!r}") from None
         raise ConfigError(f"cron: {shown(text)} cannot be read: {what}", advice=ADVICE) from None
     minute, hour = fields[-5], fields[-4]
@@ -101,7 +104,8 @@ def cron_fields(text: str) -> list[str]:
     return fields
 
 
-def is_readable(fields: Iterable[str]) -> bool:
+@lru_cache(CACHED)
+def is_readable(fields: tuple[str, ...]) -> bool:
     """Whether cronsim can read these fields."""
     try:
         CronSim(" ".join(fields), ANY_YEAR)
@@ -166,16 +170,23 @@ def numbers_of(name: str, value: object) -> frozenset[int]:
 
     Raises ConfigError if it cannot be read.
     """
-    first, last, _ = FIELDS[name]
     parts = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
-    found: set[int] = set()
-    for part in parts:
-        for element in str(part).replace(" ", "").split(","):
-            found |= element_numbers(name, element.lower())
-    found = {number % 7 for number in found} if name == "day_of_week" else found
-    wrong = sorted(number for number in found if not first <= number <= last)
-    if wrong or not found:
+    found = frozenset[int]().union(*(numbers_in(name, str(part)) for part in parts))
+    if not found:
         raise unreadable(name, value)
+    return found
+
+
+@lru_cache(CACHED)
+def numbers_in(name: str, text: str) -> frozenset[int]:
+    """The numbers that a text names, such as ``0,30``."""
+    first, last, _ = FIELDS[name]
+    found: set[int] = set()
+    for element in text.replace(" ", "").split(","):
+        found |= element_numbers(name, element.lower())
+    found = {number % 7 for number in found} if name == "day_of_week" else found
+    if not all(first <= number <= last for number in found):
+        raise unreadable(name, text)
     return frozenset(found)
 
 
