@@ -25,8 +25,8 @@ from tests.zygote import CARRIED, start
 
 #: Keys that need not expire: topology, and bounded stores.
 LASTING = re.compile(
-    r"\{streamq\}:(exchanges|alternates|queues|leases|lease_ms|workers"
-    r"|(bindings|routes|queue|script|dead):.*)$"
+    r"\{streamq\}:(exchanges|alternates|queues|leases|lease_ms|workers|schedules"
+    r"|(bindings|routes|queue|script|dead|schedule):.*)$"
 )
 
 HEADER = """

@@ -13,6 +13,7 @@
 --
 -- @include keys
 -- @include now
+-- @include wrong_type
 
 local how, name, expected = ARGV[1], ARGV[2], ARGV[3]
 local schedules, key = key_of('schedules'), key_of('schedule', name)
@@ -21,12 +22,15 @@ local score = redis.call('ZSCORE', schedules, name)
 if redis.call('EXISTS', key) == 0 or (expected ~= '' and score ~= expected) then
   return 0
 end
--- One that is removed may be a key of another type.
-local paused = how ~= 'remove' and redis.call('HEXISTS', key, 'paused') == 1
-if how == 'remove' then
+if how == 'remove' then -- whatever it holds
   redis.call('ZREM', schedules, name)
   redis.call('DEL', key, key .. ':runs')
-elseif how == 'pause' and not paused then
+  redis.call('PUBLISH', key_of('notices'), 'schedules')
+  return 1
+end
+need('hash', key)
+local paused = redis.call('HEXISTS', key, 'paused') == 1
+if how == 'pause' and not paused then
   redis.call('HSET', key, 'paused', moment)
   if score then
     redis.call('HSET', key, 'next', score)

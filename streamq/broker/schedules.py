@@ -157,10 +157,14 @@ class ScheduleStore:
 
     def revisions(self) -> set[str]:
         """The revisions of the schedules that living workers declare and fire."""
+        return self.firing() - {""}
+
+    def firing(self) -> set[str]:
+        """The same, and "" if there is a living worker that fires those without code."""
         nodes = map(text, self.client.ask("ZRANGE", self.keys.workers, 0, -1))
         asked = [("HGET", self.keys.worker(node), "schedules") for node in nodes]
-        found = [each for each in self.readable(asked) if not isinstance(each, WrongType)]
-        return {revision for each in found for revision in text(each or b"").split()}
+        found = [each for each in self.readable(asked) if not isinstance(each, WrongType | None)]
+        return {revision for each in found for revision in ("", *text(each).split())}
 
     def names(self) -> dict[str, int | None]:
         """Every schedule that has a next moment or is paused, and that moment in ms."""

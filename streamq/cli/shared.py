@@ -22,7 +22,7 @@ from streamq.serialization.strict_json import once_each
 
 as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 #: Nouns with a command that lists them, such as ``streamq queues ls``.
-LISTED = frozenset({"queue", "exchange", "worker"})
+LISTED = frozenset({"queue", "exchange", "worker", "schedule"})
 #: Digits of the largest number of milliseconds that is shown as a time.
 LONGEST_NUMBER = 15
 
@@ -155,9 +155,11 @@ def warn_of_gaps(inspector: Inspector) -> None:
         warn(str(foreign))
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> UnknownName:
-    """The error for a name that is not in Redis; suggests the nearest one."""
-    near = nearest(name, known)
+def unknown_name(
+    what: str, name: str, known: Iterable[str], near: str | None = None
+) -> UnknownName:
+    """The error for a name that is not in Redis; suggests ``near``, or else the nearest one."""
+    near = near or nearest(name, known)
     advice = [f"did you mean {near!r}?"] if near else []
     lists = [f"streamq {noun}s ls" for noun in what.split(" or ") if noun in LISTED]
     return UnknownName(f"there is no {what} {name!r}", advice=advice + lists)
