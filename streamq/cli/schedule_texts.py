@@ -150,7 +150,7 @@ def facts_of(found: StoredSchedule, about: dict[str, Any], now: float) -> dict[s
         "arguments": arguments_text(declared),
         **{rule.replace("_", " "): declared.get(rule) for rule in RULES if rule != "tz"},
         "options": declared.get("options"),
-        "paused": both(about["paused"], ago(about["paused"], now)),
+        "paused since": both(about["paused"], ago(about["paused"], now)),
         "next": both(about["next"], from_now(about["next"], now)),
         "last": about["last_id"] and f"{about['last_id']} ({ago(about['last'], now)})",
         "missed": about["missed"] or None,

@@ -80,6 +80,12 @@ class Shell:
 
     def quick(self, *words: str, code: int = 0) -> str:
         """The same in a fork of this process, which has imported everything already."""
+        status, printed = self.ended(*words)
+        assert status == code, f"{status}: {printed}{self.err}"
+        return printed or self.err
+
+    def ended(self, *words: str) -> tuple[int, str]:
+        """The exit code of a command, in such a fork, and what it printed on stdout."""
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             child = os.fork()
             if not child:
@@ -88,9 +94,8 @@ class Shell:
             for file in (out, err):
                 file.seek(0)
             printed, self.err = out.read(), err.read()
-        assert status == code, f"{status}: {printed}{self.err}"
         assert "Traceback" not in self.err
-        return printed or self.err
+        return status, printed
 
     def become(self, words: tuple[str, ...], out: int, err: int) -> NoReturn:
         """Be the command that this command line is, then end."""
