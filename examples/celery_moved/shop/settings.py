@@ -1,6 +1,7 @@
 """Django's settings, and below CELERY_ those of the tasks."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 from celery.schedules import crontab
@@ -72,5 +73,10 @@ CELERY_BEAT_SCHEDULE = {
         "task": "reports.tasks.delete_old_reports",
         "schedule": crontab(hour="4", minute="30"),
         "options": {"expires": 3600},
+    },
+    "index-products": {
+        "task": "catalog.tasks.update_search_index",
+        "schedule": timedelta(hours=6),
+        "options": {"queue": "pictures", "priority": 9},
     },
 }
