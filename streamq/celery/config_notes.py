@@ -15,6 +15,7 @@ ALIKE = 0.88
 #: Settings that are none of streamq, and have an effect all the same.
 USED = frozenset(
     {"broker_use_ssl", "imports", "task_queue_max_priority", "task_queues", "broker_transport"}
+    | {"beat_schedule", "beat_scheduler", "beat_cron_starting_deadline", "task_default_rate_limit"}
 )
 
 
@@ -51,8 +52,7 @@ def defaults(conf: Settings) -> list[str]:
 
 def is_unused(conf: Settings, name: str) -> bool:
     """Whether a setting was given, not as its default, and means nothing here."""
-    ours = name in USED or name.startswith("beat_") or name == "task_default_rate_limit"
-    if ours or conf.is_effective(name) or conf.origin(name) == "default":
+    if name in USED or conf.is_effective(name) or conf.origin(name) == "default":
         return False
     return bool(conf[name] != DEFAULTS[name])
 
