@@ -1,6 +1,6 @@
 """Periodic tasks as Celery's users declare them: entries of ``beat_schedule``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from streamq.core.text import nearest, shown
 from streamq.core.ticks import LONGEST_NAME
@@ -37,8 +37,13 @@ def schedule_of(name: str, entry: object, make: Make) -> Schedule:
     for key in ("task", "schedule"):
         if key not in entry:
             raise ConfigError(f"beat_schedule: {name} has no {key}")
-    options = entry.get("options") or {}
     args, kwargs = entry.get("args") or (), entry.get("kwargs") or {}
+    options = entry.get("options") or {}
+    for key, value in (("kwargs", kwargs), ("options", options)):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"beat_schedule: {key} of {name} is {shown(value)}, not a mapping")
+    if not isinstance(args, Sequence) or isinstance(args, str | bytes):
+        raise ConfigError(f"beat_schedule: args of {name} is {shown(args)}, not a tuple or a list")
     return make(usable(name), entry["task"], entry["schedule"], args, kwargs, **options)
 
 
