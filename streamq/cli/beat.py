@@ -7,9 +7,10 @@ import click
 
 from streamq.cli.celery_flags import beat_flags
 from streamq.cli.command import Command, GivenOptions
+from streamq.cli.process_options import process_options
 from streamq.cli.shared import required_app, warn
 from streamq.cli.worker import check_flags
-from streamq.cli.worker_files import worker_files
+from streamq.cli.worker_files import name_worker, worker_files
 from streamq.host.launch import Launch
 from streamq.runner.inherited import OWN, Inherited
 from streamq.worker.account import change_account
@@ -18,13 +19,7 @@ from streamq.worker.signals import exit_on_signals
 
 
 @click.command(cls=Command)
-@click.option("-l", "--loglevel", "log_level", metavar="LEVEL", help="debug, info, warning, error.")
-@click.option("-n", "--hostname", "worker_name", metavar="NAME", help="Its name among workers.")
-@click.option("-b", "--broker", "url", metavar="URL", help="Where Redis is.")
-@click.option("-f", "--logfile", metavar="FILE", help="Write the log into a file.")
-@click.option("--pidfile", metavar="FILE", help="Write the pid there while it runs.")
-@click.option("--uid", metavar="USER", help="The user to become, if root starts it.")
-@click.option("--gid", metavar="GROUP", help="The group to become, if root starts it.")
+@process_options
 @beat_flags
 @click.pass_obj
 def beat(
@@ -36,9 +31,10 @@ def beat(
     gid: str | None,
     **settings: Any,
 ) -> None:
-    """Fire schedules, and run no task: every worker fires them too, so it is not needed.
+    """Fire schedules, and run no task.
 
-    Any number of them may run: each moment of a schedule is sent once.
+    Every worker fires them too: a process like this is needed only where none does.  Any number of
+    them may run: each moment of a schedule is sent once.
     """
     OWN.given = Inherited.read()
     exit_on_signals()
@@ -49,6 +45,7 @@ def beat(
     change_account(uid or None, gid or None)
     launch = Launch.here()
     found = required_app(given)
+    name_worker(found.app, flags, celery=given.celery)
     warn("every worker fires schedules; this process does only that")
     with worker_files(found.app, logfile, pidfile):
         code = start_worker(found, flags, launch=launch, only_schedules=True)

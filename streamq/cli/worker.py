@@ -13,25 +13,12 @@ import click
 
 from streamq.cli.celery_flags import celery_flags
 from streamq.cli.command import Command, GivenOptions
+from streamq.cli.process_options import process_options
 from streamq.config.settings import LATER_POOLS, POOLS, SETTINGS
 from streamq.host.launch import Launch
 
 
-def level_of(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """The callback of the log level: FATAL, which Celery takes too, is critical."""
-    return "critical" if value is not None and value.strip().lower() == "fatal" else value
-
-
 @click.command(cls=Command, later=("--reload",))
-@click.option(
-    "-l",
-    "--loglevel",
-    "--log-level",
-    "log_level",
-    metavar="LEVEL",
-    callback=level_of,
-    help="debug … critical.",
-)
 @click.option("-Q", "--queues", metavar="NAMES", help="Queues to read, with commas.")
 @click.option(
     "-X", "--exclude-queues", "exclude", metavar="NAMES", default="", help="Queues not to read."
@@ -39,14 +26,6 @@ def level_of(ctx: click.Context, param: click.Parameter, value: str | None) -> s
 @click.option("-I", "--include", metavar="MODULES", help="Modules with tasks to import.")
 @click.option("-P", "--pool", metavar="POOL", help="prefork, gevent or solo.")
 @click.option("-c", "--concurrency", metavar="N", help="Tasks at a time.")
-@click.option(
-    "-n",
-    "--hostname",
-    "--name",
-    "worker_name",
-    metavar="NAME",
-    help="The worker's name; %h is the host's.",
-)
 @click.option("--processes", metavar="N", help="Processes of the gevent pool.")
 @click.option("--burst", is_flag=True, help="End when no message waits.")
 @click.option("--max-tasks-per-child", metavar="N", help="Replace a process after so many tasks.")
@@ -75,14 +54,7 @@ def level_of(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     default=None,
     help="Fire no schedules: other workers do.",
 )
-@click.option("--log-format", metavar="FORMAT", help="text or json.")
-@click.option("-b", "--broker", "url", metavar="URL", help="Where Redis is.")
-@click.option(
-    "-f", "--logfile", metavar="FILE", help="Write the log, and what tasks print, into a file."
-)
-@click.option("--pidfile", metavar="FILE", help="Write the pid there while the worker runs.")
-@click.option("--uid", metavar="USER", help="The user to become, if root starts the worker.")
-@click.option("--gid", metavar="GROUP", help="The group to become, if root starts the worker.")
+@process_options
 @celery_flags
 @click.pass_obj
 def worker(

@@ -466,6 +466,15 @@ def test_beat_fires_and_runs_no_task(site, words):
     assert site.notes() == []
 
 
+def test_beat_says_that_a_broker_is_in_vain(bare):
+    (bare.folder / "tasks.py").write_text(
+        "from streamq import App\napp = App('a', url='redis://127.0.0.1:1/0')\n"
+    )
+
+    assert "-b is in vain" in bare("beat", "-b", "redis://127.0.0.1:2/0", code=2)
+    assert "log_level" in bare("beat", "-l", "loud", code=2)
+
+
 def test_a_worker_takes_beat_s_flag_and_one_without_a_scheduler_fires_nothing(site):
     """Three seconds: nothing is awaited for one of them, and two workers start."""
     site.write(FAST)
