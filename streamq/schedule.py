@@ -7,6 +7,7 @@ import ast
 import zoneinfo
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cached_property, lru_cache
 from typing import Protocol, runtime_checkable
 
 from cronsim.explain import explain
@@ -90,7 +91,7 @@ class Cron(ByCalendar):
         super().__init__(cron_pattern(text), tz)
         self.text = " ".join(cron_fields(text))
 
-    @property
+    @cached_property
     def words(self) -> str:
         """The schedule in words, such as "At 02:30 every day"."""
         return explain(self.text)
@@ -113,7 +114,7 @@ class Crontab(ByCalendar):
         stars = [self.texts[name].startswith("*") for name in ("minute", "hour")]
         super().__init__(crontab_pattern(self.fields, fixed=not any(stars)), tz)
 
-    @property
+    @cached_property
     def words(self) -> str:
         """The schedule in words, such as "At 08:00 on the third day of month if it's on Monday"."""
         *others, weekday = map(self.readable, ORDER)
@@ -268,6 +269,7 @@ def at(moment: datetime | str, tz: str | None = None) -> At:
     return At(moment, tz)
 
 
+@lru_cache(1024)
 def when_of(text: str) -> When | None:
     """The schedule that this text is the ``repr`` of; None if it is none of ours."""
     try:
