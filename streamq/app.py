@@ -187,8 +187,14 @@ class App(CallSender):
 
     def _periodic(self) -> None:
         """Declare what the setting ``beat_schedule`` has, as it is now."""
-        for each in schedules_of(self.conf.beat_schedule, self.schedules.make):
+        for each in schedules_of(self.conf.beat_schedule, self._make_schedule):
             self.schedules.declare(each)
+
+    def _make_schedule(
+        self, name: str, task: Any, when: Any, args: Any, kwargs: Any, **options: Any
+    ) -> Schedule:
+        """Make the schedule of an entry of beat_schedule."""
+        return self.schedules.make(name, task, when, args, kwargs, **options)
 
     def every(self, interval: float | timedelta | str, **options: Any) -> Callable[[Any], Any]:
         """Run a function at an interval: ``@app.every("30s")``.

@@ -10,7 +10,6 @@ from streamq.celery.schedules import crontab
 from streamq.config.config import environment
 from streamq.config.importing import NoSuchModule, import_named
 from streamq.errors import ConfigError
-from streamq.producer.periodic import schedules_of
 from streamq.producer.registry import Packages
 from streamq.producer.scheduling import RULES, Schedule
 
@@ -81,21 +80,23 @@ class ConfiguredApp(App):
         raise NotImplementedError
 
     def _periodic(self) -> None:
-        """Declare what beat_schedule has; its entries have options by Celery's names."""
+        """Declare what beat_schedule has, once functions have added to it."""
         self.complete_tasks()
-        for each in schedules_of(self.conf.beat_schedule, self._make_schedule):
-            self.schedules.declare(each)
+        super()._periodic()
 
     def _make_schedule(
         self, name: str, task: Any, when: Any, args: Any, kwargs: Any, **options: Any
     ) -> Schedule:
-        """Make the schedule of an entry; ``beat_cron_starting_deadline`` is for crontabs."""
+        """Make the schedule of an entry, whose options have Celery's names.
+
+        ``beat_cron_starting_deadline`` is for crontabs.
+        """
         deadline = self.conf.get("beat_cron_starting_deadline")
         rules = {rule: options.pop(rule) for rule in RULES if rule in options}
         if deadline and isinstance(when, crontab):
             rules.setdefault("deadline", deadline)
         chosen = call_options(options)
-        return self.schedules.make(name, task, when, args, kwargs, **chosen, **rules)
+        return super()._make_schedule(name, task, when, args, kwargs, **chosen, **rules)
 
     def worker_sender(self, node: str) -> "WorkerSender":
         """The sender of the signals of a worker of this name."""
