@@ -118,16 +118,24 @@ def local_text(seconds: float | None, zone: tzinfo) -> str:
         return f"{seconds:g} s"
 
 
-def from_now(seconds: float | None, now: float) -> str:
-    """How far away a moment is; ``–`` where there is none, or no calendar has it."""
+def from_now(seconds: float | None, now: float, *, brief: bool = False) -> str:
+    """How far away a moment is, ``brief`` in one unit; ``–`` for one that no calendar has."""
     if seconds is None or abs(seconds) > LAST_SECOND:
         return "–"
-    return f"in {format_duration(seconds - now)}" if seconds >= now else ago(seconds, now)
+    if seconds < now:
+        return ago(seconds, now, brief=brief)
+    return f"in {length(seconds - now, brief=brief)}"
 
 
-def ago(seconds: float | None, now: float) -> str:
-    """How long ago a moment was."""
-    return "–" if seconds is None else f"{format_duration(max(0.0, now - seconds))} ago"
+def ago(seconds: float | None, now: float, *, brief: bool = False) -> str:
+    """How long ago a moment was, ``brief`` in one unit."""
+    return "–" if seconds is None else f"{length(max(0.0, now - seconds), brief=brief)} ago"
+
+
+def length(seconds: float, *, brief: bool) -> str:
+    """A duration, ``brief`` in one unit: the columns of a table are narrow."""
+    text = format_duration(seconds)
+    return " ".join(text.split()[:2]) if brief else text
 
 
 def arguments_text(declared: dict[str, str]) -> str | None:

@@ -66,8 +66,8 @@ def ls(given: GivenOptions, as_json: bool) -> None:
         [described(each, firing, now) for each in found],
         ("schedule", "when", "next", "last", "state"),
         lambda each: (
-            *(each["name"], when_text(each), from_now(each["next"], now)),
-            *(ago(each["last"], now), state_text(each)),
+            *(each["name"], when_text(each), from_now(each["next"], now, brief=True)),
+            *(ago(each["last"], now, brief=True), state_text(each)),
         ),
         empty="no schedule yet: a worker that starts declares those of its code, and\n"
         "streamq schedules add NAME TASK --every 30s  needs no code",

@@ -7,6 +7,7 @@ import pytest
 
 from streamq import at, cron, crontab, every
 from streamq.broker.leases import Renewal
+from streamq.broker.schedules import Declaration
 from streamq.errors import ConfigError, SignatureInvalid
 from streamq.host import clock
 from streamq.producer.schedules import ScheduleSource
@@ -355,6 +356,22 @@ def test_a_moment_that_has_been_lost_is_set_again(app, make_app, redis, supervis
     if how == "paused":
         app.schedules.resume("nightly")
         assert redis.zscore(key, "nightly") == moment + 24 * HOUR
+
+
+def test_a_moment_that_has_passed_is_not_set_again(app, add, redis, supervisor):
+    """Another worker may have sent it while this one reckoned."""
+    daily(app)
+    service, store = supervisor(app), app.schedules.store
+    ((_, _, described),) = service.source.declared()
+    revision = service.watched["nightly"].revision
+    redis.zrem(app.broker.keys.schedules, "nightly")
+
+    for first, due in ((store.now() - 1, None), (store.now() + HOUR, store.now() + HOUR)):
+        again = Declaration(name="nightly", revision=revision, first=first, fields=described)
+        (answer,) = store.declare([again])
+
+        assert answer.word == "same"
+        assert answer.due is due is None or answer.due == pytest.approx(due, abs=1000)
 
 
 def test_what_has_ended_is_not_taken_for_lost(app, add, redis, supervisor):

@@ -192,6 +192,22 @@ def test_what_is_shown_fits_into_80_columns(shop, redis, server_url, names):
     assert all(any(name in line for line in lines) for name in names)
 
 
+def test_names_as_decorators_give_them_make_a_table_of_80_columns(shop, redis, server_url):
+    app = App("shop", url=server_url)
+    names = ["shop.tasks.send_newsletter", "orders.tasks.expire_unpaid"]
+    for name in names:
+        app.schedules.add(name, name, "30 2 * * *", tz="Europe/Berlin")
+        redis.hset(KEYS.schedule(name), "last", redis.time()[0] * 1000 - 86_340_000)
+    app.broker.client.close()
+    living_worker(redis)
+
+    header, *rows = in_80_columns(shop, "schedules", "ls")
+
+    assert header.split() == ["schedule", "when", "next", "last", "state"]
+    assert [row.split()[0] for row in rows if row[0] != " "] == sorted(names)
+    assert "23 h ago  ok" in rows[0]
+
+
 # The next moments
 
 
