@@ -90,13 +90,14 @@ def show(given: GivenOptions, name: str, as_json: bool) -> None:
         print_json({**about, "runs": runs})
         return
     show_facts(f"{name}  {state_text(about)}", facts_of(found, about, now))
+    failed = any(each["error"] for each in runs)
     show_table(
-        ("moment", "outcome", "late", "missed", "id"),
+        ("moment", "outcome", "late", "missed", *(["error"] if failed else [])),
         [
             (
                 *(local_text(each["tick"], zone_in(found)), each["outcome"]),
                 "–" if each["late"] is None else format_duration(each["late"]),
-                *(each["missed"] or "–", each["id"] or each["error"] or "–"),
+                *(each["missed"] or "–", *([each["error"] or "–"] if failed else [])),
             )
             for each in runs
         ],

@@ -110,7 +110,7 @@ def described(state: WorkerState) -> dict[str, Any]:
 
 def schedules_text(fires: int | None) -> str:
     """How many schedules a worker fires, for people."""
-    return "it fires none" if fires is None else f"{fires} of its code, and those without code"
+    return "it fires none: --no-scheduler" if fires is None else f"it fires {fires}"
 
 
 def failing_text(runners: int) -> str | None:

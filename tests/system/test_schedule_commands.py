@@ -478,7 +478,7 @@ def test_beat_fires_and_runs_no_task(site, words):
     assert "firing  often" in said
     assert "pool" not in said
     assert "\n  tasks " not in said
-    assert "schedules  1 of its code" in about
+    assert "schedules  it fires 1" in about
     assert site.notes() == []
 
 
