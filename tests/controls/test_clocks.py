@@ -8,7 +8,9 @@ from tests.system.test_clocks import (
     FLAGS,
     dies_as_the_clock_jumps_back,
     jump,
+    on_time_and_once,
     shifted,  # noqa: F401 - a fixture
+    ticks_with,
 )
 from tests.system.traffic import (
     LEASE,
@@ -49,3 +51,16 @@ def test_without_looking_whether_the_deadline_moves_they_would_live_for_long(shi
 
     with pytest.raises(AssertionError, match="it runs again"):
         dies_as_the_clock_jumps_back(shifted, server)
+
+
+@pytest.mark.parametrize("shift", [3600, -3600], ids=["ahead", "behind"])
+def test_a_scheduler_that_believes_its_own_clock_is_found(site, shift):
+    """Ahead it takes for missed what is still to come, behind it waits for an hour."""
+    site.changed_module(
+        "streamq/worker/services/scheduler.py",
+        "return int(self.view.server_time(clock.monotonic()) * 1000)",
+        "return int(clock.time() * 1000)",
+    )
+
+    with pytest.raises(AssertionError, match="ticks are sent"):
+        on_time_and_once(ticks_with(site, shift))

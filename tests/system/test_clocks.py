@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from tests.edits import CHECKOUT
 from tests.system.faults import kill_host
 from tests.system.traffic import (
     LEASE,
@@ -123,8 +122,16 @@ PRODUCER = """
 
 def started_with(site, seconds, start):
     """Start something whose clock is wrong by so much."""
-    site.env |= {"SHIFT": str(seconds), "PYTHONPATH": f"{site.folder}/wrong:{CHECKOUT}"}
+    wrong = f"{site.folder}/wrong:"
+    path = site.env["PYTHONPATH"].removeprefix(wrong)
+    site.env |= {"SHIFT": str(seconds), "PYTHONPATH": wrong + path}
     return start()
+
+
+def wrong_clocks(site):
+    """Let processes of this site have clocks that are wrong by ``SHIFT`` seconds."""
+    (site.folder / "wrong").mkdir()
+    (site.folder / "wrong" / "sitecustomize.py").write_text(WRONG)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +140,7 @@ def started_with(site, seconds, start):
 def test_wrong_clocks_of_producers_and_workers_change_nothing(site, server, producers, workers):
     site.env["STREAMQ_LEASE"] = f"{LEASE:g}s"
     site.write(TASKS + TIMED)
-    (site.folder / "wrong").mkdir()
-    (site.folder / "wrong" / "sitecustomize.py").write_text(WRONG)
+    wrong_clocks(site)
     started_with(site, 0, lambda: site.worker("-c", 2, "-n", "right"))
     holds = [site.send("hold", number) for number in range(2)]
     site.until(lambda: len(begun(site)) == 2)
@@ -157,3 +163,44 @@ def test_wrong_clocks_of_producers_and_workers_change_nothing(site, server, prod
     assert len(begun(site)) == 2
     assert "is dead" not in wrong.said
     site.at_rest()
+
+
+# Schedules: the server's clock says when
+
+TICKING = """
+@app.every("200ms", name="tick", catch_up="all")
+def tick():
+    request = streamq.current_task().request
+    real = time.clock_gettime(time.CLOCK_REALTIME)
+    moment = request.scheduled_for.timestamp()
+    note(f"tick {moment * 1000:.0f} {real - moment:.3f} {request.missed} {time.time() - real:.0f}")
+"""
+
+
+def ticks_with(site, *shifts):
+    """The ticks that workers send whose clocks are wrong by these seconds."""
+    site.write(TICKING)
+    wrong_clocks(site)
+    for number, shift in enumerate(shifts):
+        started_with(site, shift, lambda name=f"w{number}": site.worker("-c", 1, "-n", name))
+    site.until(lambda: len(site.notes()) >= 8, "ticks are sent", seconds=10)
+    return [line.split()[1:] for line in site.notes()]
+
+
+def on_time_and_once(ticks):
+    """Check that these ticks are right by the server's clock, which is that of the machine."""
+    moments = sorted(int(moment) for moment, *_ in ticks)
+    assert moments == [moments[0] + 200 * number for number in range(len(moments))]
+    assert all(0 <= float(late) < 2 for _, late, *_ in ticks)
+    assert {missed for *_, missed, _ in ticks} == {"0"}
+
+
+@pytest.mark.parametrize(
+    "shifts", [[3600], [-3600], [3600, -3600]], ids=["ahead", "behind", "one of each"]
+)
+def test_wrong_clocks_of_workers_move_no_schedule(site, shifts):
+    """Eight ticks are to be seen, one each fifth of a second."""
+    ticks = ticks_with(site, *shifts)
+
+    on_time_and_once(ticks)
+    assert {int(wrong) for *_, wrong in ticks} <= set(shifts), "they are as wrong as said"
