@@ -7,6 +7,8 @@
 --       then for each schedule:
 --       name, revision             two declarations of one revision are equal
 --       next                       its first moment from now on (ms), or '' if there is none
+--       owed                       the moment that stood there, if it is one of these too (ms),
+--                                  else ''; it stays, so that none is lost that nobody has sent
 --       count, then as many names and values that describe it
 --
 -- Answers for each {word, its next moment or '', when it was resumed or '', the text `when` that
@@ -72,8 +74,9 @@ need('zset', key_of('schedules'))
 local answers, changed, at = {}, false, 3
 while ARGV[at] do
   local name, revision, following = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local first = at + 4
-  local last = first + 2 * tonumber(ARGV[at + 3]) - 1
+  local owed = ARGV[at + 3]
+  local first = at + 5
+  local last = first + 2 * tonumber(ARGV[at + 4]) - 1
   local key = key_of('schedule', name)
   local found = redis.pcall('HMGET', key, 'revision', 'order', 'before', 'source', 'when')
   local word = 'same'
@@ -88,6 +91,9 @@ while ARGV[at] do
     if (tonumber(found[2]) or 0) > tonumber(order) then
       word = 'older'
     end
+  end
+  if owed ~= '' and redis.call('ZSCORE', key_of('schedules'), name) == owed then
+    following = owed
   end
   if word == 'new' or word == 'changed' or word == 'back' then
     write(key, name, revision, found[1], following, first, last)

@@ -24,12 +24,16 @@ PAUSED = "inf"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What is declared of one schedule: its fields, and its first moment (ms) from now on."""
+    """What is declared of one schedule: its fields, and its first moment (ms) from now on.
+
+    ``owed`` is the moment that stands in Redis, if it is one of this declaration too.
+    """
 
     name: str
     revision: str
     first: int | None
     fields: Mapping[str, str]
+    owed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +106,8 @@ class ScheduleStore:
             argv: list[str | int] = [source, order]
             for each in declarations[at : at + PORTION]:
                 pairs = [part for pair in each.fields.items() for part in pair]
-                first = "" if each.first is None else each.first
-                argv += [each.name, each.revision, first, len(each.fields), *pairs]
+                moments = ["" if ms is None else ms for ms in (each.first, each.owed)]
+                argv += [each.name, each.revision, *moments, len(each.fields), *pairs]
             for answer in self.client.call(DECLARE_SCHEDULES, self.keys.root, *argv):
                 word, score, resumed, before = map(text, answer)
                 found.append(Declared(word, moment_ms(score), resumed, before))

@@ -89,6 +89,14 @@ class Timing:
         found = self.next_after(now)
         return None if found is None else self.due(found)
 
+    def owed(self, due: int | None) -> int | None:
+        """This moment, if one of the schedule is due then, else None."""
+        if due is None:
+            return None
+        nominal = self.nominal(due)
+        known = self.next_after(nominal - 1) == nominal and self.due(nominal) == due
+        return due if known else None
+
     def nominal(self, due: int) -> int:
         """The nominal moment that is due then; the same moment if none is."""
         if not self.jitter:

@@ -177,6 +177,7 @@ class Schedules:
             name=name,
             revision=revision_of(name, fields),
             first=timing.first_due(store.now()),
+            owed=timing.owed(store.due([name])[name]),
             fields={**fields, **schedule.bounds()},
         )
         (answer,) = store.declare([declaration], source="api")

@@ -8,9 +8,13 @@ from contextlib import contextmanager
 import pytest
 
 from streamq import App, Queue
+from streamq.host import clock
+from streamq.producer.schedules import ScheduleSource
 from streamq.runner.config import RunnerConfig
 from streamq.runner.pools.solo import make_solo
 from streamq.runner.runner import Runner
+from streamq.worker.lease_view import LeaseView
+from streamq.worker.services.scheduler import Scheduler
 from tests.processes import until
 
 
@@ -130,3 +134,19 @@ def eventually():
 def clients(redis):
     """``clients("streamq:waiting")`` lists the server's clients of that name."""
     return lambda name: [client for client in redis.client_list() if client["name"] == name]
+
+
+@pytest.fixture
+def supervisor():
+    """Make the scheduler of a supervisor of an app, which has seen the server's time just now."""
+
+    def supervisor(app, *, place=0, order=0):
+        view, store = LeaseView(15.0), app.schedules.store
+        now = clock.monotonic()
+        view.record_answer(store.now() / 1000, sent=now, now=now)
+        service = Scheduler(store, ScheduleSource(app, app.schedules), view, order=order)
+        service.place = place
+        service.begin()
+        return service
+
+    return supervisor

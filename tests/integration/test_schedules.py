@@ -10,10 +10,8 @@ from streamq.broker.leases import Renewal
 from streamq.broker.schedules import Declaration
 from streamq.errors import ConfigError, SignatureInvalid
 from streamq.host import clock
-from streamq.producer.schedules import ScheduleSource
 from streamq.transport.replies import WrongType
-from streamq.worker.lease_view import LeaseView
-from streamq.worker.services.scheduler import GATHER, STEP, Scheduler
+from streamq.worker.services.scheduler import GATHER, STEP
 from streamq.worker.services.undeclared import SETTLED
 
 HOUR = 3_600_000
@@ -26,22 +24,6 @@ def add(app):
         return x + y
 
     return add
-
-
-@pytest.fixture
-def supervisor():
-    """Make the scheduler of a supervisor of an app, which has seen the server's time just now."""
-
-    def supervisor(app, *, place=0, order=0):
-        view, store = LeaseView(15.0), app.schedules.store
-        now = clock.monotonic()
-        view.record_answer(store.now() / 1000, sent=now, now=now)
-        service = Scheduler(store, ScheduleSource(app, app.schedules), view, order=order)
-        service.place = place
-        service.begin()
-        return service
-
-    return supervisor
 
 
 def make_due(app, redis, name, moment):

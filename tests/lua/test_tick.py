@@ -21,11 +21,12 @@ class Clocked:
         return Scripts(self.redis, self.root, at(self.now))(name, *argv)
 
     def declare(
-        self, name="beat", revision="r1", *, first=START + GAP, order=0, source="code", **more
-    ):
+        self, name="beat", revision="r1", *, first=START + GAP, owed="", order=0, source="code",
+        **more,
+    ):  # fmt: skip
         fields = {"task": "t", "when": revision, "gap": GAP, **more}
         pairs = [part for pair in fields.items() for part in pair]
-        argv = (source, order, name, revision, first, len(fields), *pairs)
+        argv = (source, order, name, revision, first, owed, len(fields), *pairs)
         return self.run("declare_schedules", *argv)[0]
 
     def arguments(
@@ -260,6 +261,13 @@ class Test_declarations:
 
     def test_the_same_changes_nothing(self, clocked):
         assert clocked.declare(first=START + 77) == ["same", str(START + GAP), "", "r1"]
+
+    def test_a_moment_that_it_has_too_stays_unless_it_was_sent_meanwhile(self, clocked):
+        assert clocked.declare(revision="r2", first=START + 9 * GAP, owed=START + GAP) == [
+            "changed", str(START + GAP), "", "r1",
+        ]  # fmt: skip
+        assert clocked.tick(revision="r2")[0] == "done"
+        assert clocked.declare(first=START + 9 * GAP, owed=START + GAP)[1] == str(START + 9 * GAP)
 
     def test_a_turn_back_is_told(self, clocked):
         clocked.declare(revision="r2")

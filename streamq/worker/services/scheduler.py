@@ -109,11 +109,13 @@ class Scheduler(Service):
     def declare(self, described: Mapping[str, Mapping[str, str]]) -> None:
         """Declare these schedules; the newest declaration of each counts."""
         now, watched = self.store.now(), [self.watched[name] for name in described]
+        stands = self.store.due(list(described))
         declarations = [
             Declaration(
                 name=each.name,
                 revision=each.revision,
                 first=each.timing.first_due(now),
+                owed=each.timing.owed(stands[each.name]),
                 fields=described[each.name],
             )
             for each in watched
