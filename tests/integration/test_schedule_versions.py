@@ -1,11 +1,17 @@
 """Schedules of several versions of the code, of several apps, and of old time zone data."""
 
 import logging
+import random
 import re
+import struct
+import zoneinfo
+from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 
 from streamq import cron, every
+from streamq.core.ticks import millis
 from streamq.host import clock
 from tests.integration.test_schedules import (
     HOUR,
@@ -159,3 +165,110 @@ def test_two_apps_fire_their_own(make_app, redis, supervisor):
     services[0].refresh()
     services[0].run()
     assert len(sent(apps[0], redis)) == 2
+
+
+# Time zone data of two ages
+
+#: A zone that has summer time from a Sunday in March, or from one in April a week later.
+NEWER, OLDER = b"CET-1CEST,M3.5.0,M10.5.0/3", b"CET-1CEST,M4.1.0,M10.5.0/3"
+SPRING = datetime(2026, 3, 26, tzinfo=UTC)
+
+
+def zone_data(rule):
+    """A file of a time zone that has nothing but a rule."""
+    head = struct.pack(">4sc15x6l", b"TZif", b"2", 0, 0, 0, 0, 1, 4)
+    body = struct.pack(">lbB4s", 3600, 0, 0, b"CET\0")
+    return head + body + head + body + b"\n" + rule + b"\n"
+
+
+@pytest.fixture
+def of_two_ages(make_app, supervisor, tmp_path):
+    """Two supervisors of one schedule, of which one has older data of its time zone."""
+
+    def of_two_ages(text, **rules):
+        found = []
+        for number, rule in enumerate((NEWER, OLDER)):
+            folder = tmp_path / str(number)
+            folder.mkdir(exist_ok=True)
+            (folder / "Utopia").write_bytes(zone_data(rule))
+            zoneinfo.reset_tzpath([folder])
+            zoneinfo.ZoneInfo.clear_cache()
+            app = make_app()
+            app.schedule("nightly", "add", cron(text, tz="Utopia"), **rules)
+            found.append(supervisor(app))
+        return app, found
+
+    yield of_two_ages
+    zoneinfo.reset_tzpath()
+    zoneinfo.ZoneInfo.clear_cache()
+
+
+def play(app, redis, services, orders, monkeypatch):
+    """Let two weeks pass for these supervisors, who look every ten minutes, each time in an order.
+
+    Returns the moments that were sent.
+    """
+    key = app.broker.keys.schedules
+    first = services[0].watched["nightly"].timing.first_due(millis(SPRING))
+    redis.zadd(key, {"nightly": first})
+    now = 0
+    for service in services:
+        monkeypatch.setattr(service, "server_ms", lambda: now)
+    for step in range(14 * 144):
+        now = millis(SPRING) + step * HOUR // 6
+        if redis.zscore(key, "nightly") <= now:
+            for service in orders(step, services):
+                service.refresh()
+                service.run()
+    ticks = [int(message["tick"]) for message in sent(app, redis)]
+    assert not any("missed" in message for message in sent(app, redis))
+    return ticks
+
+
+def moments(service):
+    """The moments of these two weeks by the data of one supervisor."""
+    found, timing = [], service.watched["nightly"].timing
+    end = millis(SPRING) + 14 * DAY - HOUR // 6
+    while (moment := timing.next_after(found[-1] if found else millis(SPRING))) <= end:
+        found.append(moment)
+    return found
+
+
+ORDERS = {
+    "the newer first": lambda step, services: services,
+    "the older first": lambda step, services: services[::-1],
+    "at random": lambda step, services: random.Random(step).sample(services, 2),
+    "one at a time": lambda step, services: random.Random(step).sample(services, 1),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("text", ["30 2 * * *", "*/30 * * * *", "0 1-4 * * *", "0 0 * * *"])
+def test_time_zone_data_of_two_ages(of_two_ages, redis, monkeypatch, text, order):
+    """A moment of one of the two is sent once, and no day is without one."""
+    app, services = of_two_ages(text)
+    newer, older = map(moments, services)
+
+    ticks = play(app, redis, services, ORDERS[order], monkeypatch)
+
+    assert newer == older if text.startswith("*") else newer != older
+    assert ticks == sorted(set(ticks))
+    assert set(newer) & set(older) <= set(ticks) <= set(newer) | set(older)
+    assert {tick // DAY for tick in ticks} == {moment // DAY for moment in newer}
+    for first, expected in (("the newer first", newer), ("the older first", older)):
+        if order == first:
+            assert ticks == expected
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_time_zone_data_of_two_ages_with_jitter(of_two_ages, redis, monkeypatch, order):
+    """Who does not know a moment takes it as it is due; each day has one, or two that differ."""
+    app, services = of_two_ages("30 2 * * *", jitter="3h")
+
+    ticks = play(app, redis, services, ORDERS[order], monkeypatch)
+
+    days = Counter(tick // DAY for tick in ticks)
+    assert ticks == sorted(set(ticks))
+    assert len(days) == 14
+    assert set(days.values()) <= {1, 2}
+    assert [days[tick // DAY] for tick in ticks[:2] + ticks[-2:]] == [1] * 4
