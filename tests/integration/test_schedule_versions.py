@@ -145,6 +145,27 @@ def test_what_waits_for_its_jitter_waits_on_when_new_code_comes(make_app, redis,
     assert supervisor(apps[1]).watched["nightly"].due == due
 
 
+def test_a_class_that_fails_for_what_is_due_keeps_no_worker_from_starting(
+    make_app, redis, supervisor
+):
+    class Broken:
+        def next_after(self, moment):
+            if moment.year < 2000:
+                raise ValueError("no idea")
+            return datetime(2100, 1, 1, tzinfo=UTC)
+
+        def __repr__(self):
+            return "broken"
+
+    apps = make_app(), make_app()
+    for app, word in zip(apps, ("old", "new"), strict=True):
+        app.schedule("broken", "add", Broken(), (word,))
+    supervisor(apps[0])
+    make_due(apps[0], redis, "broken", DAY)
+
+    assert supervisor(apps[1]).watched["broken"].due == 4_102_444_800_000
+
+
 def test_two_apps_fire_their_own(make_app, redis, supervisor):
     apps = make_app(), make_app()
     for app, word in zip(apps, ("one", "two"), strict=True):

@@ -115,7 +115,7 @@ class Scheduler(Service):
                 name=each.name,
                 revision=each.revision,
                 first=each.timing.first_due(now),
-                owed=each.timing.owed(stands[each.name]),
+                owed=owed(each, stands[each.name]),
                 fields=described[each.name],
             )
             for each in watched
@@ -329,6 +329,14 @@ class Scheduler(Service):
         self.watched[stands.name] = Watched(
             *(schedule, timing, stands.revision, stands.due, stands.resumed)
         )
+
+
+def owed(each: Watched, due: int | None) -> int | None:
+    """This moment, if one of the schedule is due then, else None."""
+    try:
+        return each.timing.owed(due)
+    except Exception:  # a class of the user's, whose ticks tell; the worker starts
+        return None
 
 
 def log_declared(each: Watched, answer: Declared) -> None:
