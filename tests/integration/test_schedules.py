@@ -506,3 +506,21 @@ def test_others_are_not_removed(app, make_app, redis, left, supervisor, why):
     assert look_again(app, redis, left, hours=25)[0]
 
     assert redis.hexists(key, "undeclared") == (why != "a living worker")
+
+
+@pytest.mark.parametrize(("early", "wait"), [(50, 0.05), (HOUR, 1.0)])
+def test_a_moment_that_is_not_due_by_the_server_is_tried_again_a_little_later(
+    app, add, redis, supervisor, monkeypatch, early, wait
+):
+    """The server's clock was turned back: not at once, and not only after an hour."""
+    service, now = (daily(app), supervisor(app))[1], clock.monotonic()
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    due = service.store.now() + early
+    make_due(app, redis, "nightly", due)
+    service.refresh()
+    service.server_ms = lambda: due
+
+    service.run()
+
+    assert sent(app, redis) == []
+    assert service.moment - now == pytest.approx(wait, abs=0.03)

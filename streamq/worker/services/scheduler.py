@@ -38,6 +38,9 @@ STEP, LONGEST_STEP = 0.02, 0.5
 GATHER = 0.1
 #: Seconds between two full readings: a notice may be lost.
 REFRESH = 60.0
+#: The longest wait, in seconds, for a moment that is not due by the server's clock after all: it
+#: may have been turned back, and be right again.
+LONGEST_EARLY = 1.0
 #: Seconds until a tick that has failed is tried again: it is logged each time.
 PAUSE = 10.0
 
@@ -56,7 +59,7 @@ class Watched:
     resumed: str = ""
     #: Whether Redis holds another declaration: then others fire it.
     stands_back: bool = False
-    #: Not before that, in monotonic seconds: it has failed.
+    #: Not before that, in monotonic seconds: it has failed, or was not due.
     paused_until: float = -math.inf
 
     @property
@@ -254,7 +257,8 @@ class Scheduler(Service):
                 each.due = moment_ms(said)
                 self.refresh_at = self.refresh_at if said else clock.monotonic()
             case "early":
-                self.earliest = clock.monotonic() + max(attempt.expected - int(said), 1) / 1000
+                wait = max(attempt.expected - int(said), 1) / 1000
+                each.paused_until = clock.monotonic() + min(wait, LONGEST_EARLY)
             case "other":
                 self.refresh_at = clock.monotonic()
             case "bad":
