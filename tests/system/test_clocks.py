@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -204,3 +205,51 @@ def test_wrong_clocks_of_workers_move_no_schedule(site, shifts):
 
     on_time_and_once(ticks)
     assert {int(wrong) for *_, wrong in ticks} <= set(shifts), "they are as wrong as said"
+
+
+def ticks_of(site):
+    """The moment of each tick, and how many were missed before it."""
+    return [(int(moment), int(missed)) for _, moment, _, missed, _ in map(str.split, site.notes())]
+
+
+def jumps_while_ticking(site, hours):
+    """Two workers send ticks; the server's clock jumps, and is right again after a while."""
+    site.write(TICKING.replace(', catch_up="all"', ""))
+    for name in ("one", "other"):
+        site.worker("-c", 1, "-n", name)
+    site.until(lambda: len(ticks_of(site)) >= 3, "ticks are sent")
+    jump(site, hours)
+
+
+def test_a_jump_ahead_of_the_servers_clock_is_one_tick_for_an_hour(shifted):
+    jumps_while_ticking(shifted, 1)
+
+    shifted.until(lambda: max(missed for _, missed in ticks_of(shifted)) > 0, "it was noticed")
+    seen = len(ticks_of(shifted))
+    shifted.until(lambda: len(ticks_of(shifted)) >= seen + 3, "ticks go on")
+
+    found = ticks_of(shifted)
+    moments = [moment for moment, _ in found]
+    assert moments == sorted(set(moments))
+    (skip,) = [
+        later - moment for moment, later in pairwise(moments) if later - moment > HOUR_MS / 2
+    ]
+    assert skip == pytest.approx(HOUR_MS, abs=5000)
+
+
+def test_when_the_servers_clock_was_back_for_a_while_no_tick_is_doubled_or_lost(shifted):
+    """For that while no moment is due: all of it have been before."""
+    jumps_while_ticking(shifted, -1)
+    time.sleep(LEASE)
+    seen = len(ticks_of(shifted))
+    time.sleep(LEASE)
+    assert len(ticks_of(shifted)) == seen
+
+    jump(shifted, 0)
+    shifted.until(lambda: len(ticks_of(shifted)) >= seen + 3, "ticks go on", seconds=5)
+
+    found = ticks_of(shifted)
+    moments = [moment for moment, _ in found]
+    assert moments == sorted(set(moments))
+    missed = sum(missed for _, missed in found)
+    assert (moments[-1] - moments[0]) / 200 == len(moments) - 1 + missed
