@@ -134,6 +134,18 @@ def test_what_has_been_sent_meanwhile_is_not_due_again(versions, redis, supervis
     assert new.watched["nightly"].due > clock.time() * 1000
 
 
+def test_what_was_due_before_it_was_added_again_is_not_lost(app, redis, supervisor):
+    for word in ("old", "new"):
+        app.schedules.add("nightly", "add", every("24h"), (word,), queue="default")
+        make_due(app, redis, "nightly", today())
+    app.schedules.add("nightly", "add", every("24h"), ("newest",), queue="default")
+
+    service = supervisor(app)
+    service.run()
+
+    assert [each["args"] for each in sent(app, redis)] == ['["newest"]']
+
+
 def test_what_waits_for_its_jitter_waits_on_when_new_code_comes(make_app, redis, supervisor):
     apps = make_app(), make_app()
     for app, word in zip(apps, ("old", "new"), strict=True):
