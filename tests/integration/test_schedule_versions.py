@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from streamq import cron, every
+from streamq import at, cron, every
 from streamq.core.ticks import millis
 from streamq.host import clock
 from tests.integration.test_schedules import (
@@ -132,6 +132,19 @@ def test_what_has_been_sent_meanwhile_is_not_due_again(versions, redis, supervis
 
     assert [each["args"] for each in sent(app, redis)] == ['["old"]']
     assert new.watched["nightly"].due > clock.time() * 1000
+
+
+def test_a_single_moment_that_was_due_before_new_code_came_is_not_lost(make_app, redis, supervisor):
+    moment, apps = today() - HOUR, (make_app(), make_app())
+    for app, word in zip(apps, ("old", "new"), strict=True):
+        when = at(datetime.fromtimestamp(moment / 1000, UTC))
+        app.schedule("nightly", "add", when, (word,))
+    supervisor(apps[0])
+    make_due(apps[0], redis, "nightly", moment)  # it was declared before that
+
+    supervisor(apps[1]).run()
+
+    assert [each["args"] for each in sent(apps[0], redis)] == ['["new"]']
 
 
 def test_what_was_due_before_it_was_added_again_is_not_lost(app, redis, supervisor):
