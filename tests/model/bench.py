@@ -271,7 +271,7 @@ class Bench:
         return self.same(answer, self.model.recover(death))
 
     def renew(self, *consumers: str) -> None:
-        now, due, fenced, terminating, quarantine, _ = self.server.run(
+        now, due, fenced, terminating, quarantine, *_ = self.server.run(
             "renew", "node", LEASE, len(consumers), *consumers, "pid", "1"
         )
         expected = self.model.renew(consumers, LEASE)
