@@ -1,0 +1,120 @@
+"""Schedules while workers are killed and Redis is away: each tick once, none missed in silence."""
+
+import random
+import time
+
+import pytest
+
+from streamq import every
+from tests.system.faults import kill_host
+from tests.ticks import History, Rule, Sent, faults_of
+
+#: Seconds of the run; it takes so long because schedules of up to 7 s are to have several ticks.
+SECONDS = 20
+#: Seconds for which Redis is away.
+OUTAGE = 0.2
+
+#: Schedules of 1 to 7 s, of all kinds, into a queue that no worker reads.
+TASKS = """
+@app.task(queue="record")
+def tick(): ...
+
+rules = [
+    {}, {"catch_up": "all"}, {"catch_up": "none"}, {"jitter": 0.3}, {"deadline": "300ms"},
+]
+for number in range(14):
+    interval = 1 + number % 7
+    when = streamq.every(interval) if number < 7 else streamq.cron(f"*/{interval} * * * * *")
+    app.schedule(f"code{number}", tick, when, **rules[number % len(rules)])
+"""
+
+
+def rule_of(name):
+    """What a schedule is to do, by its name: the numbers are those of TASKS."""
+    number = int(name.removeprefix("code").removeprefix("api"))
+    length = 1 + number % 7
+    if name.startswith("code") and number >= 7:  # cron counts within each minute
+        return Rule(
+            name, lambda ms: ms % 1000 == 0 and ms // 1000 % 60 % length == 0, **more(number)
+        )
+    if name.startswith("code"):
+        return Rule(name, lambda ms: ms % (1000 * length) == 0, **more(number))
+    return Rule(name, lambda ms: ms % (1000 * length) == 0)
+
+
+def more(number):
+    """The rules of TASKS that the checker must know."""
+    return {"jitter": 300 if number % 5 == 3 else 0, "deadline": number % 5 == 4}
+
+
+def run_with_faults(site, proxy, workers, seconds):
+    """Kill one of the workers every few seconds, and take Redis away now and then."""
+    site.env |= {"STREAMQ_URL": proxy.url, "STREAMQ_LEASE": "2s"}
+    site.write(TASKS)
+    for number in range(6):
+        site.app.schedules.add(f"api{number}", "tasks.tick", every(1 + number), queue="record")
+    names = (f"w{number}" for number in range(10_000))
+    living = [started(site, next(names)) for _ in range(workers)]
+    chance, end, kills, outages = random.Random(), time.monotonic() + seconds, 0, 0
+    while time.monotonic() < end:
+        time.sleep(chance.uniform(0.5, 2.5))
+        if chance.random() < 0.4:
+            outages += 1
+            proxy.stop()
+            time.sleep(OUTAGE)
+            proxy.start()
+        else:
+            kills += 1
+            kill_host(living.pop(chance.randrange(len(living))))
+            living.append(started(site, next(names)))
+    for worker in living:
+        kill_host(worker)
+    return kills, outages
+
+
+def started(site, name):
+    return site.worker("-c", 1, "-n", name, "-Q", "idle")
+
+
+def histories(site):
+    """What became of each schedule, as Redis has it."""
+    redis, sent = site.redis, {}
+    for entry, fields in redis.xrange("{streamq}:queue:record"):
+        at = int(entry.partition("-")[0])
+        each = Sent(fields["id"], int(fields["tick"]), int(fields.get("missed", 0)), at)
+        sent.setdefault(fields["id"].rpartition("-")[0], []).append(each)
+    ended = site.app.schedules.store.now()
+    return {
+        name: History(
+            sent.get(name, ()), int(redis.hget(f"{{streamq}}:schedule:{name}", "missed") or 0),
+            int(due), ended,
+        )
+        for name, due in redis.zrange("{streamq}:schedules", 0, -1, withscores=True)
+    }  # fmt: skip
+
+
+def each_tick_is_sent_once(site, proxy, workers, seconds):
+    kills, outages = run_with_faults(site, proxy, workers, seconds)
+
+    found = histories(site)
+    assert len(found) == 20
+    assert [fault for name in found for fault in faults_of(rule_of(name), found[name])] == []
+    ticks = sum(len(each.sent) for each in found.values())
+    missed = sum(each.missed for each in found.values())
+    late = sorted(
+        each.at - each.moment
+        for name, history in found.items()
+        if not rule_of(name).jitter
+        for each in history.sent
+    )
+    print(
+        f"{workers} workers, {seconds} s: {kills} kills, {outages} outages, {ticks} ticks sent, "
+        f"{missed} missed; late ms: median {late[len(late) // 2]}, "
+        f"p99 {late[len(late) * 99 // 100]}, most {late[-1]}"
+    )
+    assert missed <= ticks / 20, "an outage is short: most moments are sent"
+
+
+@pytest.mark.timeout(120)
+def test_each_tick_is_sent_once_whoever_dies(site, proxy):
+    each_tick_is_sent_once(site, proxy, 3, SECONDS)
