@@ -1,7 +1,11 @@
 """Schedules while workers are killed and Redis is away: each tick once, none missed in silence."""
 
+import contextlib
+import os
 import random
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -118,3 +122,45 @@ def each_tick_is_sent_once(site, proxy, workers, seconds):
 @pytest.mark.timeout(120)
 def test_each_tick_is_sent_once_whoever_dies(site, proxy):
     each_tick_is_sent_once(site, proxy, 3, SECONDS)
+
+
+# At each point of a tick
+
+HOOK = Path(__file__).with_name("tick_points")
+
+#: The points of a tick, and whether a connection can break there.
+POINTS = [("before", "kill"), ("sent", "kill"), ("answered", "kill"), ("noted", "kill")]
+POINTS += [("sent", "drop"), ("answered", "drop")]
+
+
+def test_each_tick_is_sent_once_wherever_the_supervisor_dies(site):
+    """Each of six points takes the second until the next tick, and the start of a worker."""
+    site.env["PYTHONPATH"] += f"{os.pathsep}{HOOK}"
+    site.env["STREAMQ_LEASE"] = "2s"
+    site.write("@app.task\ndef tick(): ...")
+    site.app.schedules.add("api0", "tasks.tick", every("1s"), queue="record")
+    living = [started(site, name) for name in ("w0", "w1")]
+    for number, (point, how) in enumerate(POINTS):
+        (site.folder / "struck").unlink(missing_ok=True)
+        (site.folder / "arming").write_text(f"{point} {how}")
+        (site.folder / "arming").rename(site.folder / "arm")
+        site.until((site.folder / "struck").exists, f"a supervisor comes to {point}")
+        if how == "kill":
+            living = [worker for worker in living if not has_died(worker)]
+            living.append(started(site, f"x{number}"))
+    ticks = len(histories(site)["api0"].sent)
+    site.until(lambda: len(histories(site)["api0"].sent) > ticks, "one more")
+    assert len([worker for worker in site.workers if has_died(worker)]) == 4
+    for worker in living:
+        kill_host(worker)
+
+    history = histories(site)["api0"]
+    assert faults_of(rule_of("api0"), history) == []
+    assert history.missed == history.sent[0].missed, "only before the first worker was there"
+
+
+def has_died(worker):
+    """Whether this is the worker that dies now."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        worker.process.wait(0.3)
+    return worker.process.poll() is not None
