@@ -121,6 +121,12 @@ class ScheduleStore:
             for name, score in zip(names, scores, strict=True)
         }
 
+    def due_between(self, first: int, last: int) -> dict[str, int]:
+        """The schedules whose next moment lies between these two (ms), and that moment."""
+        key = self.keys.schedules
+        found = self.client.ask("ZRANGE", key, first, last, "BYSCORE", "WITHSCORES")
+        return {name: int(float(score)) for name, score in texts(found).items()}
+
     def tick(
         self, attempt: Attempt, publication: Publication = (), *, final: bool = False
     ) -> tuple[str, str]:

@@ -108,6 +108,12 @@ class Timing:
             found = self.next_after(found)
         return due
 
+    def due_after(self, due: int, now: int) -> int | None:
+        """When the first moment is due after this due one and after now; None if there is none."""
+        last = self.due_until(self.nominal(due), now)[-1]
+        found = self.next_after(last)
+        return None if found is None else self.due(found)
+
     def plan(self, nominal: int, now: int, *, since: int = 0) -> Plan:
         """The plan for a moment that is due, and for all that are due after it until now.
 

@@ -11,7 +11,7 @@ from streamq.broker.schedules import Declaration
 from streamq.errors import ConfigError, SignatureInvalid
 from streamq.host import clock
 from streamq.transport.replies import WrongType
-from streamq.worker.services.scheduler import GATHER, STEP
+from streamq.worker.services.scheduler import LONGEST_GATHER, STEP
 from streamq.worker.services.undeclared import SETTLED
 
 HOUR = 3_600_000
@@ -72,7 +72,7 @@ def test_who_comes_later_in_the_order_of_names_waits_longer(app, add, supervisor
     assert moments[1] - moments[0] == pytest.approx(2 * STEP)
     assert moments[2] - moments[0] == pytest.approx(0.5)
     service.run()
-    assert service.moment >= now + GATHER
+    assert service.moment >= now + LONGEST_GATHER
 
 
 def test_a_renewal_tells_what_a_lost_notice_did_not(app, add, supervisor):

@@ -3,6 +3,8 @@
 There is no leader.  Every supervisor knows when its schedules are due and tries; the script of a
 tick lets the first one through.  So that not all come at once, each waits a little longer than the
 one before it in the order of their names; whoever finds a tick done reckons the next moment alone.
+The later its place, the more seldom it looks.  One that finds a tick left undone does not wait any
+more, until somebody else fires one before it does.
 """
 
 import logging
@@ -34,13 +36,13 @@ logger = logging.getLogger("streamq.worker")
 
 #: Seconds that one supervisor waits longer than the one before it, and the longest wait.
 STEP, LONGEST_STEP = 0.02, 0.5
-#: Seconds between two looks at Redis of a supervisor that is not the first.
-GATHER = 0.1
-#: Seconds between two full readings: a notice may be lost.
-REFRESH = 60.0
 #: The longest wait, in seconds, for a moment that is not due by the server's clock after all: it
 #: may have been turned back, and be right again.
 LONGEST_EARLY = 1.0
+#: The longest time between two looks at Redis of a supervisor that is not the first.
+LONGEST_GATHER = 2.0
+#: Seconds between two full readings of the first one, and at most: a notice may be lost.
+REFRESH, LONGEST_REFRESH = 60.0, 300.0
 #: Seconds until a tick that has failed is tried again: it is logged each time.
 PAUSE = 10.0
 
@@ -67,6 +69,11 @@ class Watched:
         """The name of the schedule."""
         return self.schedule.name
 
+    def pass_over(self, moment: int) -> None:
+        """Reckon its next moment where others have fired it until this one (ms)."""
+        if self.due is not None:
+            self.due = self.timing.due_after(self.due, moment)
+
 
 class Scheduler(Service):
     """The service that fires schedules; ``view`` knows the time of the server.
@@ -89,6 +96,8 @@ class Scheduler(Service):
         self.wrong: Set[str] = frozenset()
         #: How many workers come before this one.
         self.place = 0
+        #: Whether those before it have left a tick undone, and nobody has been faster since.
+        self.takes_over = False
         #: When to read again how the schedules stand, in monotonic seconds.
         self.refresh_at = math.inf
         #: When it may look again, in monotonic seconds.
@@ -102,7 +111,8 @@ class Scheduler(Service):
             for schedule, timing, described in found
         }
         try:
-            self.declare({schedule.name: described for schedule, _, described in found})
+            if found:
+                self.declare({schedule.name: described for schedule, _, described in found})
             self.refresh()
         except WrongType as error:
             logger.error("schedules cannot be fired, and are tried again: %s", error)
@@ -159,10 +169,24 @@ class Scheduler(Service):
             return name not in self.known
         return found.due is None or due < found.due
 
+    def on_disconnect(self) -> None:
+        """Read again how the schedules stand, once Redis is back: notices may have been lost."""
+        self.refresh_at = min(self.refresh_at, clock.monotonic() + self.delay)
+
+    @property
+    def position(self) -> int:
+        """How many workers it lets go first."""
+        return 0 if self.takes_over else self.place
+
     @property
     def delay(self) -> float:
         """Seconds that this worker waits longer than the first."""
-        return min(self.place * STEP, LONGEST_STEP)
+        return min(self.position * STEP, LONGEST_STEP)
+
+    @property
+    def gather(self) -> float:
+        """Seconds between two looks: all others together look little more often than the second."""
+        return min(self.position**2 * STEP, LONGEST_GATHER)
 
     def server_ms(self) -> int:
         """The server's time as far as it is known, in milliseconds."""
@@ -192,23 +216,35 @@ class Scheduler(Service):
                 if self.time_is_up():
                     break
         finally:
-            self.earliest = clock.monotonic() + (GATHER if self.place else 0)
+            self.earliest = clock.monotonic() + self.gather
             self.reckon()
 
     def due_now(self, now: float) -> list[Watched]:
         """The schedules that are due, the first due first, without those that others have fired."""
-        server = self.server_ms()
-
-        def is_due(each: Watched) -> bool:
-            ready = each.due is not None and each.due <= server and not each.stands_back
-            return ready and each.paused_until <= now
-
-        found = list(filter(is_due, self.watched.values()))
-        if self.place and found:
-            for name, due in self.store.due([each.name for each in found]).items():
-                self.watched[name].due = due
-            found = list(filter(is_due, found))
+        moment = self.server_ms() - round(self.delay * 1000)
+        found = [
+            each
+            for each in self.watched.values()
+            if each.due is not None and each.due <= moment and not each.stands_back
+            if each.paused_until <= now
+        ]
+        if self.position and found:
+            found = self.left(found, moment)
         return sorted(found, key=lambda each: each.due or 0)
+
+    def left(self, found: Sequence[Watched], moment: int) -> list[Watched]:
+        """Those of these that nobody has fired; the others are passed over until this moment."""
+        first = min(each.due or 0 for each in found)
+        overdue = self.store.due_between(first, moment)
+        for each in found:
+            if each.name in overdue:
+                each.due = overdue[each.name]
+                continue
+            try:
+                each.pass_over(moment)
+            except Exception as error:
+                note_failure(each, error)
+        return [each for each in found if each.name in overdue]
 
     def fire(self, each: Watched) -> None:
         """Do the tick of a schedule; one that fails is logged, and tried again later."""
@@ -217,13 +253,7 @@ class Scheduler(Service):
         except BrokerUnavailable:
             raise
         except Exception as error:
-            each.paused_until = clock.monotonic() + PAUSE
-            known = isinstance(error, StreamqError)
-            logger.error(
-                "schedule %s cannot run, and is tried again: %s",
-                *(each.name, error),
-                exc_info=None if known else error,
-            )
+            note_failure(each, error)
 
     def tick(self, each: Watched) -> None:
         """Publish what a schedule calls, and set its next moment, unless others have."""
@@ -255,6 +285,7 @@ class Scheduler(Service):
         match word:
             case "moved":
                 each.due = moment_ms(said)
+                self.takes_over = False
                 self.refresh_at = self.refresh_at if said else clock.monotonic()
             case "early":
                 wait = max(attempt.expected - int(said), 1) / 1000
@@ -265,13 +296,17 @@ class Scheduler(Service):
                 raise ConfigError(f"the next moment cannot be right: {said}")
             case _:
                 each.due = attempt.next
+                self.takes_over = self.place > 0
                 log_tick(each, attempt, word, said)
 
     def refresh(self) -> None:
         """Read how the schedules stand: others may have changed, paused or resumed them."""
-        self.refresh_at = clock.monotonic() + REFRESH
+        self.refresh_at = clock.monotonic() + min(REFRESH * (1 + self.place), LONGEST_REFRESH)
         due = self.store.names()
         self.known = due.keys()
+        if not due and not self.watched:
+            self.refresh_at = math.inf  # a notice or a renewal tells of the first one
+            return
         ended = {name: None for name in self.watched if name not in due}
         standing = {each.name: each for each in self.store.standing({**due, **ended})}
         self.note_wrong(standing.values())
@@ -341,6 +376,17 @@ def owed(each: Watched, due: int | None) -> int | None:
         return each.timing.owed(due)
     except Exception:  # a class of the user's, whose ticks tell; the worker starts
         return None
+
+
+def note_failure(each: Watched, error: Exception) -> None:
+    """Log that a schedule cannot run, and leave it alone for ``PAUSE``."""
+    each.paused_until = clock.monotonic() + PAUSE
+    known = isinstance(error, StreamqError)
+    logger.error(
+        "schedule %s cannot run, and is tried again: %s",
+        *(each.name, error),
+        exc_info=None if known else error,
+    )
 
 
 def log_declared(each: Watched, answer: Declared) -> None:
