@@ -14,6 +14,7 @@ from streamq.producer.scheduling import Schedule
 from streamq.tasks import Signature
 from streamq.worker.lease_view import LeaseView
 from streamq.worker.services.scheduler import (
+    LONGEST_EARLY,
     LONGEST_GATHER,
     LONGEST_STEP,
     PAUSE,
@@ -224,6 +225,15 @@ def test_who_has_taken_over_gives_way_to_the_first_when_it_is_back(world):
     assert not world.living[1].takes_over
     assert asked.count("tick") == len(late) == 200
     assert max(late) <= ON_TIME
+
+
+def test_a_server_that_shows_an_earlier_time_is_not_asked_all_the_time(monkeypatch):
+    world = World(monkeypatch, workers=1, schedules=1)
+    real, world.store.now = world.server_ms, lambda: real() - 3000  # its clock was set back
+    asked, late = world.run(13.0)
+
+    assert len(late) == 1
+    assert asked.count("tick") <= 1 + 3 / LONGEST_EARLY + 1
 
 
 def test_a_schedule_that_fails_where_others_have_fired_it_stops_no_other(monkeypatch, caplog):
