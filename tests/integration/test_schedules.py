@@ -1,15 +1,17 @@
 """Schedules as a supervisor fires them, and as the API changes them, on a server."""
 
 import logging
+import math
 from datetime import UTC, datetime
 
 import pytest
 
 from streamq import at, cron, crontab, every
 from streamq.broker.leases import Renewal
-from streamq.broker.schedules import Declaration
+from streamq.broker.schedules import PORTION, Declaration
 from streamq.errors import ConfigError, SignatureInvalid
 from streamq.host import clock
+from streamq.transport.client import Client
 from streamq.transport.replies import WrongType
 from streamq.worker.services.scheduler import LONGEST_GATHER, STEP
 from streamq.worker.services.undeclared import SETTLED
@@ -73,6 +75,64 @@ def test_who_comes_later_in_the_order_of_names_waits_longer(app, add, supervisor
     assert moments[2] - moments[0] == pytest.approx(0.5)
     service.run()
     assert service.moment >= now + LONGEST_GATHER
+
+
+@pytest.fixture
+def trips(monkeypatch):
+    """How often Redis is asked and answers: commands that are sent together count once."""
+    counted, run = [], Client.run
+
+    def counting(client, act):
+        counted.append(act)
+        return run(client, act)
+
+    monkeypatch.setattr(Client, "run", counting)
+    return counted
+
+
+def commands(redis):
+    """How many commands the server has executed, also within scripts."""
+    return redis.info("stats")["total_commands_processed"]
+
+
+def test_a_thousand_schedules_are_declared_in_a_few_calls(app, add, supervisor, trips):
+    for number in range(1000):
+        app.schedule(f"each-{number}", add, every("24h"), (number, 0))
+    service = supervisor(app)
+
+    reading = ["its time, twice", "moments", "standings", "workers"]
+    assert len(trips) <= 1000 // PORTION + len(reading) + 1
+    assert len(service.watched) == 1000
+    assert all(each.due for each in service.watched.values())
+
+
+def test_an_app_without_schedules_asks_once_and_never_again(app, add, redis, supervisor, trips):
+    began = len(trips)
+    service = supervisor(app)
+    assert len(trips) - began <= 1 + 1, "the fixture asks for the time"
+
+    before = commands(redis)
+    for _ in range(3):
+        service.on_renewal(renewal("", None))
+        service.on_notice(["terminate", "SIGTERM", "id"])
+
+    assert service.due() == math.inf
+    assert commands(redis) - before == 1, "ours"
+    service.on_notice(["schedules"])
+    assert service.due() < math.inf, "the first one is told of"
+
+
+def test_what_a_broken_connection_has_lost_is_read_again(app, add, supervisor):
+    app.schedule("known", add, every("24h"), (1, 2))
+    service = supervisor(app)
+    app.schedules.pause("known")
+    assert service.due() > clock.monotonic()
+
+    service.on_disconnect()
+    assert service.moment <= clock.monotonic()
+    service.run()
+
+    assert service.watched["known"].due is None
 
 
 def test_a_renewal_tells_what_a_lost_notice_did_not(app, add, supervisor):

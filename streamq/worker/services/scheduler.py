@@ -172,6 +172,7 @@ class Scheduler(Service):
     def on_disconnect(self) -> None:
         """Read again how the schedules stand, once Redis is back: notices may have been lost."""
         self.refresh_at = min(self.refresh_at, clock.monotonic() + self.delay)
+        self.reckon()
 
     @property
     def position(self) -> int:
