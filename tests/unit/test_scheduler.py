@@ -227,6 +227,16 @@ def test_who_has_taken_over_gives_way_to_the_first_when_it_is_back(world):
     assert max(late) <= ON_TIME
 
 
+def test_changes_that_come_without_end_are_read_all_the_same(world, monkeypatch):
+    last, read = world.living[WORKERS - 1], []
+    monkeypatch.setattr(last, "refresh", lambda: (read.append(1), Scheduler.refresh(last)))
+    for _ in range(100):
+        last.on_notice(["schedules"])
+        world.run(0.05)
+
+    assert 2 <= len(read) <= 5 / LONGEST_STEP
+
+
 def test_a_server_that_shows_an_earlier_time_is_not_asked_all_the_time(monkeypatch):
     world = World(monkeypatch, workers=1, schedules=1)
     real, world.store.now = world.server_ms, lambda: real() - 3000  # its clock was set back

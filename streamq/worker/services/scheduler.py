@@ -154,7 +154,7 @@ class Scheduler(Service):
         """Take note that schedules have changed: ``schedules``, ``schedule MS NAME``."""
         match words:
             case ["schedules"]:
-                self.refresh_at = clock.monotonic() + self.delay
+                self.refresh_at = min(self.refresh_at, clock.monotonic() + self.delay)
                 self.reckon()
             case ["schedule", moment, *name] if moment.isdecimal():
                 found = self.watched.get(" ".join(name))
