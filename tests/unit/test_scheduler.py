@@ -49,6 +49,9 @@ class Store:
     def names(self):
         return dict(self.moments)
 
+    def due(self, names):
+        return {name: self.moments.get(name) for name in names}
+
     def standing(self, due):
         return [Standing(name, "code", "", "", moment) for name, moment in due.items()]
 
