@@ -24,6 +24,7 @@ BENCHES = (
     "bench_start",
     "bench_exchange",
     "bench_idle_runners",
+    "bench_schedules",
     "bench_gevent",
 )
 RIVALS = "bench_rivals"

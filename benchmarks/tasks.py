@@ -59,13 +59,18 @@ app = Bench(os.environ.get("BENCH_URL")).app
 _names = itertools.count(1)
 
 
-def worker(*options: str) -> list[str]:
-    """The command line of a worker of its own name."""
+def streamq(*words: str) -> list[str]:
+    """The command line of a streamq command."""
     script = Path(sys.executable).with_name("streamq")
-    streamq = [str(script)] if script.exists() else [sys.executable, "-m", "streamq"]
+    program = [str(script)] if script.exists() else [sys.executable, "-m", "streamq"]
+    return [*program, *words]
+
+
+def worker(*options: str, spec: str = "benchmarks.tasks:app") -> list[str]:
+    """The command line of a worker of its own name."""
     name = f"bench{next(_names)}@%h"
-    common = ["-A", "benchmarks.tasks:app", "-Q", QUEUE, "-l", "warning", "-n", name]
-    return [*streamq, "worker", *common, *options]
+    common = ["-A", spec, "-Q", QUEUE, "-l", "warning", "-n", name]
+    return streamq("worker", *common, *options)
 
 
 def ready(stage: Stage, runners: int) -> bool:
