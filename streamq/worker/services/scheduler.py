@@ -10,27 +10,33 @@ more, until somebody else fires one before it does.
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
 
 from streamq.broker.leases import Renewal
 from streamq.broker.schedules import (
     Attempt,
     Declaration,
-    Declared,
     ScheduleStore,
     Standing,
     moment_ms,
 )
 from streamq.core.message import Publication
-from streamq.core.ticks import Timing, tick_id
+from streamq.core.ticks import tick_id
 from streamq.errors import BrokerUnavailable, ConfigError, StreamqError
 from streamq.host import clock
 from streamq.producer.schedules import ScheduleSource
-from streamq.producer.scheduling import Schedule, revision_of, text_of
+from streamq.producer.scheduling import revision_of
 from streamq.transport.replies import WrongType
 from streamq.worker.lease_view import LeaseView
 from streamq.worker.services.service import Service
 from streamq.worker.services.undeclared import UndeclaredSchedules
+from streamq.worker.services.watched import (
+    PAUSE,
+    Watched,
+    log_declared,
+    log_tick,
+    note_failure,
+    owed,
+)
 
 logger = logging.getLogger("streamq.worker")
 
@@ -43,36 +49,6 @@ LONGEST_EARLY = 1.0
 LONGEST_GATHER = 2.0
 #: Seconds between two full readings of the first one, and at most: a notice may be lost.
 REFRESH, LONGEST_REFRESH = 60.0, 300.0
-#: Seconds until a tick that has failed is tried again: it is logged each time.
-PAUSE = 10.0
-
-
-@dataclass(slots=True)
-class Watched:
-    """A schedule that this supervisor fires; ``due`` is its next moment in ms, None for none.
-
-    ``revision`` is that of its code, ``resumed`` the moment when it was last resumed in Redis.
-    """
-
-    schedule: Schedule
-    timing: Timing
-    revision: str
-    due: int | None = None
-    resumed: str = ""
-    #: Whether Redis holds another declaration: then others fire it.
-    stands_back: bool = False
-    #: Not before that, in monotonic seconds: it has failed, or was not due.
-    paused_until: float = -math.inf
-
-    @property
-    def name(self) -> str:
-        """The name of the schedule."""
-        return self.schedule.name
-
-    def pass_over(self, moment: int) -> None:
-        """Reckon its next moment where others have fired it until this one (ms)."""
-        if self.due is not None:
-            self.due = self.timing.due_after(self.due, moment)
 
 
 class Scheduler(Service):
@@ -369,58 +345,3 @@ class Scheduler(Service):
         self.watched[stands.name] = Watched(
             *(schedule, timing, stands.revision, stands.due, stands.resumed)
         )
-
-
-def owed(each: Watched, due: int | None) -> int | None:
-    """This moment, if one of the schedule is due then, else None."""
-    try:
-        return each.timing.owed(due)
-    except Exception:  # a class of the user's, whose ticks tell; the worker starts
-        return None
-
-
-def note_failure(each: Watched, error: Exception) -> None:
-    """Log that a schedule cannot run, and leave it alone for ``PAUSE``."""
-    each.paused_until = clock.monotonic() + PAUSE
-    known = isinstance(error, StreamqError)
-    logger.error(
-        "schedule %s cannot run, and is tried again: %s",
-        *(each.name, error),
-        exc_info=None if known else error,
-    )
-
-
-def log_declared(each: Watched, answer: Declared) -> None:
-    """Log what became of a declaration, if it was not the usual."""
-    when = text_of(each.schedule.when)
-    match answer.word:
-        case "changed":
-            logger.info("schedule %s: %s replaces %s", each.name, when, answer.before)
-        case "back":
-            logger.warning(
-                "schedule %s: %s replaces %s, which had replaced it: does an older version start?",
-                *(each.name, when, answer.before),
-            )
-        case "older":
-            logger.warning(
-                "schedule %s: %s stays, of a higher schedule_revision; not %s",
-                *(each.name, answer.before, when),
-            )
-        case "foreign":
-            logger.warning("schedule %s: one of this name was added without code", each.name)
-
-
-def log_tick(each: Watched, attempt: Attempt, word: str, said: str) -> None:
-    """Log what became of a moment, if it was not the usual."""
-    missed = f", {attempt.missed} missed" if attempt.missed else ""
-    match word:
-        case "done" if missed:
-            logger.warning("schedule %s: sent %s%s", each.name, said, missed)
-        case "done":
-            logger.debug("schedule %s: sent %s", each.name, said)
-        case "skipped":
-            logger.warning("schedule %s: left out, the last run has not ended", each.name)
-        case "missed" if missed:
-            logger.warning("schedule %s: nothing sent%s", each.name, missed)
-        case "refused":
-            logger.error("schedule %s: %s cannot be sent: %s", each.name, attempt.id, said)
