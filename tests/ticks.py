@@ -48,13 +48,15 @@ class Sent:
 class History:
     """What became of a schedule: the messages in their order, and how it stood at the end.
 
-    ``missed`` is what its hash has counted, ``due`` its next moment, ``ended`` the end (ms).
+    ``due`` is its next moment, ``ended`` the end (ms); ``missed`` is what its hash has counted
+    since its next moment was ``since``.
     """
 
     sent: Sequence[Sent]
     missed: int
     due: int
     ended: int
+    since: int
 
 
 def id_of(name: str, moment: int) -> str:
@@ -88,9 +90,9 @@ def faults_of(rule: Rule, history: History) -> list[str]:
 
 def faults_at_the_end(rule: Rule, history: History) -> list[str]:
     """What is wrong with the sum of a history, and with how it ended."""
-    name, first, last = rule.name, history.sent[0], history.sent[-1]
-    due = rule.moments(first.moment, history.due - 1 if not rule.jitter else last.moment)
-    told = len(history.sent) + history.missed - first.missed
+    name, last = rule.name, history.sent[-1].moment
+    due = rule.moments(history.since, history.due - 1 if not rule.jitter else last)
+    told = len([each for each in history.sent if each.moment >= history.since]) + history.missed
     found = []
     if len(due) != told:
         found.append(f"{name}: {len(due)} moments, and {told} sent or missed")

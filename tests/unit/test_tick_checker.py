@@ -15,7 +15,13 @@ def sent(seconds, missed=0):
     return Sent(id_of("poll", moment), moment, missed, moment + 3)
 
 
-GOOD = History([sent(0), sent(2), sent(8, missed=2), sent(10)], 2, START + 12_000, START + 11_000)
+GOOD = History(
+    [sent(0), sent(2), sent(8, missed=2), sent(10)],
+    missed=2,
+    due=START + 12_000,
+    ended=START + 11_000,
+    since=START,
+)
 
 
 def with_last(**changes):
@@ -32,6 +38,13 @@ def test_what_is_given_up_is_counted_by_the_schedule_alone():
 
     assert faults_of(replace(RULE, deadline=True), given_up) == []
     assert "2 left out" in faults_of(RULE, given_up)[0]
+
+
+def test_what_was_given_up_before_the_first_message_counts():
+    history = replace(GOOD, missed=3, since=START - 2000)
+
+    assert faults_of(replace(RULE, deadline=True), history) == []
+    assert faults_of(RULE, replace(GOOD, since=START + 2000)) == []
 
 
 @pytest.mark.parametrize(
