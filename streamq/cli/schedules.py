@@ -313,7 +313,13 @@ def stored(app: App, name: str) -> StoredSchedule:
 
 def unknown(app: App, name: str) -> UnknownName:
     """The error for a schedule that is not there; suggests the nearest one, or by its last part."""
-    known = [*app.schedules.store.names(), *(each.name for each in app.schedules)]
+    declared = [each.name for each in app.schedules]
+    if name in declared:
+        return UnknownName(
+            f"no worker has declared schedule {name!r} yet",
+            advice=["start one: streamq worker", "streamq schedules preview needs none"],
+        )
+    known = [*app.schedules.store.names(), *declared]
     same = [each for each in known if each.rpartition(".")[2] == name]
     return unknown_name("schedule", name, known, near=same[0] if same else None)
 

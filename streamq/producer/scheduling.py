@@ -19,7 +19,7 @@ from streamq.core.ticks import (
     moment_of,
 )
 from streamq.core.units import choice, duration_text, seconds
-from streamq.errors import ConfigError
+from streamq.errors import ConfigError, StreamqError
 from streamq.routing import check_name
 from streamq.schedule import Cron, Every, When, when_of, zone_of
 from streamq.tasks import Signature
@@ -93,7 +93,12 @@ class Schedule:
         zone, when, name = self.zone(default), self.when, self.name
 
         def next_after(moment: int) -> int | None:
-            found = when.next_after(moment_of(moment).astimezone(zone))
+            try:
+                found = when.next_after(moment_of(moment).astimezone(zone))
+            except StreamqError:
+                raise
+            except Exception as error:  # of a class of the user's
+                raise ConfigError(f"schedule {name}: next_after failed: {error!r}") from error
             return None if found is None else checked_moment(found, moment, name)
 
         return Timing(

@@ -222,7 +222,7 @@ def test_one_that_fails_keeps_no_other_from_its_moment(app, add, redis, supervis
     service.run()
 
     assert [message["id"][:7] for message in sent(app, redis)] == ["nightly"]
-    assert "schedule broken cannot run, and is tried again: no idea" in caplog.text
+    assert "next_after failed: ValueError('no idea')" in caplog.text
 
 
 def test_lost_schedules_are_declared_again(app, add, redis, supervisor):
@@ -584,3 +584,17 @@ def test_a_moment_that_is_not_due_by_the_server_is_tried_again_a_little_later(
 
     assert sent(app, redis) == []
     assert service.moment - now == pytest.approx(wait, abs=0.03)
+
+
+class Failing:
+    def next_after(self, moment):
+        raise RuntimeError("oops")
+
+
+def test_a_class_that_fails_at_once_is_named(app, add, supervisor):
+    app.schedule("own", add, Failing(), (1, 2))
+
+    with pytest.raises(
+        ConfigError, match=r"schedule own: next_after failed: RuntimeError\('oops'\)"
+    ):
+        supervisor(app)

@@ -526,3 +526,10 @@ def test_a_worker_logs_what_is_damaged_and_fires_the_others(site):
     assert "schedule damaged cannot be fired: JSON is malformed" in worker.said
     assert "schedule spoilt cannot be fired: {streamq}:schedule:spoilt holds" in worker.said
     assert "Traceback" not in worker.said
+
+
+@pytest.mark.parametrize("command", ["show", "pause", "rm"])
+def test_what_no_worker_has_declared_yet_is_named_so(shop, command):
+    said = shop.quick("schedules", command, "nightly", code=2)
+
+    assert "no worker has declared schedule 'nightly' yet" in said

@@ -55,7 +55,7 @@ def owed(each: Watched, due: int | None) -> int | None:
 def note_failure(each: Watched, error: Exception) -> None:
     """Log that a schedule cannot run, and leave it alone for ``PAUSE``."""
     each.paused_until = clock.monotonic() + PAUSE
-    known = isinstance(error, StreamqError)
+    known = isinstance(error, StreamqError) and error.__cause__ is None
     logger.error(
         "schedule %s cannot run, and is tried again: %s",
         *(each.name, error),
